@@ -1,0 +1,87 @@
+"""Tensor -> tensor: the convolution unit and the two residual blocks of He et al. 2015 (arXiv 1512.03385)."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.9  # torchvision's 0.1, counted from the other end
+
+
+def conv_bn(
+    x: Any,
+    filters: int,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    dilation: int = 1,
+    relu: bool = True,
+    zero_scale: bool = False,
+) -> Any:
+    """`[N, H, W, C]` -> `[N, ceil(H / stride), ceil(W / stride), filters]`: convolution, BatchNorm, ReLU if `relu`.
+
+    `zero_scale` starts the BatchNorm scale at zero, so that a residual branch that ends here starts silent.
+    """
+    if stride > 1 and kernel_size > 1:
+        # padding="same" is asymmetric at stride 2; the published weights were trained with symmetric padding.
+        x = layers.ZeroPadding2D(dilation * (kernel_size - 1) // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    else:
+        padding = "same"
+    x = layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=stride,
+        dilation_rate=dilation,
+        padding=padding,
+        use_bias=False,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal"),
+        name=f"{name}_conv",
+    )(x)
+    x = layers.BatchNormalization(
+        epsilon=BATCH_NORM_EPSILON,
+        momentum=BATCH_NORM_MOMENTUM,
+        gamma_initializer="zeros" if zero_scale else "ones",
+        name=f"{name}_bn",
+    )(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def basic_block(x: Any, filters: int, *, name: str, stride: int = 1, dilation: int = 1, dilation_in: int = 1) -> Any:
+    """`[N, H, W, C]` -> `[N, H / stride, W / stride, filters]`: two 3x3 convolutions and a shortcut.
+
+    `dilation_in` is the dilation of the first convolution: a stage that dilates in place of striding reads its input
+    at the previous stage's dilation, as torchvision and timm do.
+    """
+    shortcut = _shortcut(x, filters, stride, name)
+    y = conv_bn(x, filters, 3, stride=stride, dilation=dilation_in, name=f"{name}_1")
+    y = conv_bn(y, filters, 3, dilation=dilation, relu=False, zero_scale=True, name=f"{name}_2")
+    return _join(y, shortcut, name)
+
+
+def bottleneck_block(
+    x: Any, filters: int, *, name: str, stride: int = 1, dilation: int = 1, dilation_in: int = 1
+) -> Any:
+    """`[N, H, W, C]` -> `[N, H / stride, W / stride, 4 * filters]`: 1x1, 3x3, 1x1 convolutions and a shortcut.
+
+    The stride sits on the 3x3 ("v1.5"), as in torchvision; `dilation_in` is that convolution's dilation in the first
+    block of a stage. `dilation` is that of the stage's later blocks and unused here.
+    """
+    shortcut = _shortcut(x, 4 * filters, stride, name)
+    y = conv_bn(x, filters, 1, name=f"{name}_1")
+    y = conv_bn(y, filters, 3, stride=stride, dilation=dilation_in, name=f"{name}_2")
+    y = conv_bn(y, 4 * filters, 1, relu=False, zero_scale=True, name=f"{name}_3")
+    return _join(y, shortcut, name)
+
+
+def _shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
+    """Identity where the shape stays, else a 1x1 projection (option B of the paper)."""
+    if stride == 1 and x.shape[-1] == filters:
+        return x
+    return conv_bn(x, filters, 1, stride=stride, relu=False, name=f"{name}_shortcut")
+
+
+def _join(y: Any, shortcut: Any, name: str) -> Any:
+    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([y, shortcut]))

@@ -1,0 +1,42 @@
+"""The console command `keras-resnet`. Nothing here may import Keras: `--help` answers at once."""
+
+import sys
+
+import typer
+
+from keras_resnet import __version__
+from keras_resnet.cli.demo import demo
+from keras_resnet.cli.export import export
+from keras_resnet.cli.list import list_networks
+from keras_resnet.cli.predict import predict
+from keras_resnet.cli.verify import verify
+from keras_resnet.errors import KerasResnetError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="ResNets for Keras 3 that you can train, trust and ship.",
+)
+app.command("list")(list_networks)
+app.command("predict")(predict)
+app.command("export")(export)
+app.command("verify")(verify)
+app.command("demo")(demo)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; an error of this package is one line on stderr and exit status 1."""
+    try:
+        app()
+    except (KerasResnetError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

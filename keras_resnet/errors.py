@@ -1,0 +1,25 @@
+"""The exceptions that a caller can act on; each message says what was wrong, what was received and what to do."""
+
+
+class KerasResnetError(Exception):
+    """Base of this package's own errors; the command line prints it as one line and exits with status 1."""
+
+
+class WeightsError(KerasResnetError, ValueError):
+    """Weights that can't be found, read or matched to the network."""
+
+
+class ImageError(KerasResnetError, ValueError):
+    """An image file that can't be read."""
+
+
+class ExportError(KerasResnetError, RuntimeError):
+    """A model that can't be exported as asked."""
+
+
+class VerificationError(ExportError):
+    """An artifact that is not equal to its model; it does not get its final name."""
+
+
+class MissingDependencyError(KerasResnetError, ImportError):
+    """An optional package that is not installed; the message names the extra that brings it."""

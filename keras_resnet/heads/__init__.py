@@ -1,0 +1,1 @@
+"""Feature maps -> one kind of prediction."""

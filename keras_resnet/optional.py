@@ -1,0 +1,23 @@
+"""Optional dependencies: imported where they are used, and named with their extra when they are absent."""
+
+import importlib
+from typing import Any
+
+from keras_resnet.errors import MissingDependencyError
+
+
+def require(module: str, extra: str) -> Any:
+    """Module name, extra that brings it -> the imported module.
+
+    Raises:
+        MissingDependencyError: The module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise  # the package is there and one of its own dependencies is not
+        raise MissingDependencyError(
+            f"this needs the package {package!r}, which is not installed: pip install 'keras-resnet-kit[{extra}]'"
+        ) from error

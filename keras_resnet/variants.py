@@ -1,0 +1,144 @@
+"""The family as one table: what differs between the networks, and the weights published for each.
+
+Facts only; `tests/test_variants.py` recomputes every parameter count and MAC count from the built networks.
+Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multiply-accumulates at 224x224).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What pixels a network expects: RGB, 0..255, short side resized to `resize`, then a centre crop of `size`."""
+
+    size: int = 224
+    resize: int = 256
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @classmethod
+    def for_size(cls, size: int) -> "InputContract":
+        """Crop size in pixels -> contract that keeps torchvision's proportion of crop to resize (224 of 256)."""
+        return cls(size=size, resize=round(size * 256 / 224))
+
+    def __str__(self) -> str:
+        return f"{self.resize} -> {self.size} {self.interpolation}"
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One set of ImageNet-1k weights: repository `timm/<network>.<tag>` on the Hugging Face Hub."""
+
+    top1_percent: float  # ImageNet-1k validation, single centre crop, under `contract`, as published
+    contract: InputContract
+    licence: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of the family."""
+
+    name: str
+    block: Literal["basic", "bottleneck"]
+    blocks_per_stage: tuple[int, int, int, int]
+    parameters: int  # trainable, with a head of 1000 classes
+    gmacs: float  # 10^9 multiply-accumulates of one image at 224x224
+    weights: Mapping[str, PublishedWeights]
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block per unit of its width."""
+        return 4 if self.block == "bottleneck" else 1
+
+
+def _tv(top1_percent: float) -> PublishedWeights:
+    """torchvision IMAGENET1K_V1; top-1 from torchvision's metadata."""
+    return PublishedWeights(top1_percent, InputContract(224, 256, "bilinear"), "BSD-3-Clause")
+
+
+def _tv2(top1_percent: float) -> PublishedWeights:
+    """torchvision IMAGENET1K_V2; top-1 from torchvision's metadata."""
+    return PublishedWeights(top1_percent, InputContract(224, 232, "bilinear"), "BSD-3-Clause")
+
+
+def _rsb(top1_percent: float) -> PublishedWeights:
+    """ "ResNet strikes back" (arXiv 2110.00476); top-1 from timm's results at 224, crop_pct 0.95, bicubic."""
+    return PublishedWeights(top1_percent, InputContract(224, 235, "bicubic"), "Apache-2.0")
+
+
+VARIANTS: Mapping[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant(
+            "resnet18",
+            "basic",
+            (2, 2, 2, 2),
+            parameters=11_689_512,
+            gmacs=1.814,
+            weights={
+                "tv_in1k": _tv(69.758),
+                "a1_in1k": _rsb(71.504),
+                "a2_in1k": _rsb(70.634),
+                "a3_in1k": _rsb(68.250),
+            },
+        ),
+        Variant(
+            "resnet34",
+            "basic",
+            (3, 4, 6, 3),
+            parameters=21_797_672,
+            gmacs=3.664,
+            weights={
+                "tv_in1k": _tv(73.314),
+                "a1_in1k": _rsb(76.420),
+                "a2_in1k": _rsb(75.520),
+                "a3_in1k": _rsb(72.996),
+            },
+        ),
+        Variant(
+            "resnet50",
+            "bottleneck",
+            (3, 4, 6, 3),
+            parameters=25_557_032,
+            gmacs=4.089,
+            weights={
+                "tv_in1k": _tv(76.130),
+                "tv2_in1k": _tv2(80.858),
+                "a1_in1k": _rsb(80.382),
+                "a2_in1k": _rsb(79.828),
+                "a3_in1k": _rsb(78.052),
+            },
+        ),
+        Variant(
+            "resnet101",
+            "bottleneck",
+            (3, 4, 23, 3),
+            parameters=44_549_160,
+            gmacs=7.801,
+            weights={
+                "tv_in1k": _tv(77.374),
+                "tv2_in1k": _tv2(81.886),
+                "a1_in1k": _rsb(81.494),
+                "a2_in1k": _rsb(81.344),
+                "a3_in1k": _rsb(79.836),
+            },
+        ),
+        Variant(
+            "resnet152",
+            "bottleneck",
+            (3, 8, 36, 3),
+            parameters=60_192_808,
+            gmacs=11.514,
+            weights={
+                "tv_in1k": _tv(78.312),
+                "tv2_in1k": _tv2(82.284),
+                "a1_in1k": _rsb(81.998),
+                "a2_in1k": _rsb(81.764),
+                "a3_in1k": _rsb(80.548),
+            },
+        ),
+    )
+}
+
+DEFAULT_TAG = "tv_in1k"  # what weights="imagenet" means
