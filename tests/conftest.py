@@ -1,0 +1,59 @@
+"""Fixtures shared by all tests: seeded networks and the real data that lies beside a checkout, where it does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
+
+import numpy as np
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images and reference logits, which is not part of the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data is not at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def unpacked_weights(shared_data: Path) -> Path:
+    """Folder with the real ImageNet weights of ResNet-18 and ResNet-50 as safetensors."""
+    unpack = [sys.executable, str(shared_data / "unpack.py")]
+    return Path(subprocess.run(unpack, check=True, capture_output=True, text=True).stdout.strip())
+
+
+@pytest.fixture
+def randomise() -> Callable:
+    """Returns randomise(model, seed=0): fills every weight, BatchNorm statistics included, from a seed.
+
+    A fresh ResNet's residual branches are silent, so two different networks would agree.
+    """
+
+    def fill(model, seed: int = 0):
+        generator = np.random.default_rng(seed)
+        for layer in model.layers:
+            for variable in layer.weights:
+                shape, kind = variable.shape, variable.name
+                if kind == "gamma":
+                    # The last scale of a branch stays small, so that a deep network's activations stay bounded.
+                    last = layer.name.endswith(("_2_bn", "_3_bn"))
+                    values = generator.uniform(*((0.2, 0.5) if last else (0.7, 1.3)), shape)
+                elif kind == "moving_variance":
+                    values = generator.uniform(0.5, 2.0, shape)
+                elif kind in ("beta", "moving_mean", "bias"):
+                    values = generator.normal(0, 0.2, shape)
+                else:
+                    values = generator.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+                variable.assign(values.astype("float32"))
+        return model
+
+    return fill
