@@ -1,10 +1,208 @@
 """The one input contract: decode, resize, crop, normalise."""
 
+import glob
+import io
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from keras_resnet.errors import ImageError
+from keras_resnet.variants import InputContract
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Named one by one, since some of Pillow's other readers start a program (EPS) or depend on how it was built.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+IMAGENET_CONTRACT = InputContract()
+
+# A resized image may hold as many pixels as a file that Pillow agrees to open (twice its MAX_IMAGE_PIXELS).
+MAXIMUM_PIXELS = 178_956_970
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # both antialias
+
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE = {  # EXIF orientation -> what turns the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Files, folders and globs -> paths in the order given; a folder yields its images at any depth, sorted.
+
+    A glob is expanded as a shell would; a file is taken whatever its suffix, in a folder only those of `SUFFIXES`.
+
+    Raises:
+        ImageError: A pattern matches nothing.
+    """
+    paths: list[Path] = []
+    for pattern in patterns:
+        matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(os.fspath(pattern), recursive=True))
+        if not matches:
+            raise ImageError(f"{pattern}: no such file or folder, and no file matches it as a glob")
+        files = [path for match in matches for path in _files(Path(match))]
+        if not files:
+            raise ImageError(f"{pattern}: no image in this folder (files that end in {', '.join(SUFFIXES)})")
+        paths += files
+    return paths
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def load_images(paths: Iterable[str | os.PathLike[str]], contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
+    """Image files -> uint8 RGB `[N, size, size, 3]`, each as `load_image` gives it.
+
+    Raises:
+        ImageError: Some files can't be read; the message lists each with its reason.
+        ValueError: There are no paths.
+    """
+    images, failures = [], []
+    for path in paths:
+        try:
+            images.append(load_image(path, contract))
+        except ImageError as error:
+            failures.append(str(error))
+    if failures:
+        raise ImageError("\n  ".join([f"{len(failures)} of {len(failures) + len(images)} images:", *failures]))
+    if not images:
+        raise ValueError("`paths` must name at least one image. Received: no path")
+    return np.stack(images)
+
+
+def load_image(source: str | os.PathLike[str] | bytes, contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
+    """Path or encoded bytes of one image -> uint8 RGB `[size, size, 3]`: decoded, resized, centre-cropped.
+
+    Raises:
+        ImageError: The file can't be read as an image; the message starts with its name.
+    """
+    pixels = decode_image(source)
+    try:
+        return resize_and_crop(pixels, contract)
+    except ImageError as error:
+        raise ImageError(f"{_name(source)}: {error}") from error
+
+
+def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
+    """Path or encoded bytes of one image -> uint8 RGB `[H, W, 3]`, bit for bit as Pillow decodes it.
+
+    The first frame is taken, turned upright by its EXIF orientation. Grey is repeated over the channels, 16 bits keep
+    their upper 8, transparent pixels are composited over white.
+
+    Raises:
+        ImageError: The file can't be read as an image; the message starts with its name.
+    """
+    name = _name(source)
+    # Not catch_warnings: that swaps the filters of all threads, and decoding in several threads would lose them.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror or error}") from error
+    if not encoded:
+        raise ImageError(f"{name}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            image.load()
+            upright = _upright(image)
+            return np.array(_opaque_rgb(upright))
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image, or not a whole one, of the formats {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except Exception as error:  # Pillow's readers let OSError, SyntaxError, struct.error and others through
+        raise ImageError(f"{name}: the image data is broken ({str(error) or type(error).__name__})") from error
+
+
+def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
+    """uint8 RGB `[H, W, 3]` -> `[size, size, 3]`: short side to `contract.resize`, antialiased, then the centre.
+
+    Sizes and offsets are rounded as in torchvision's `Resize` and `CenterCrop`.
+
+    Raises:
+        ImageError: The image is so long and narrow that its resized form would not fit into memory.
+        ValueError: The pixels are no uint8 RGB image, or the contract's crop is larger than its resized short side.
+    """
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(
+            "`pixels` must be a uint8 array [H, W, 3]. "
+            f"Received: {getattr(pixels, 'dtype', type(pixels).__name__)} {list(getattr(pixels, 'shape', []))}"
+        )
+    if min(pixels.shape) < 1:
+        raise ValueError(f"`pixels` must have at least one row and one column. Received: {list(pixels.shape)}")
+    if not 1 <= contract.size <= contract.resize:
+        raise ValueError(f"`contract` must have 1 <= size <= resize. Received: contract={contract!r}")
+
+    height, width = pixels.shape[:2]
+    short, long = sorted((height, width))
+    if short != contract.resize:
+        new_long = int(contract.resize * long / short)
+        if contract.resize * new_long > MAXIMUM_PIXELS:
+            raise ImageError(
+                f"{width}x{height} pixels are too elongated: with the short side at {contract.resize} the image would "
+                f"have more than {MAXIMUM_PIXELS:,} pixels"
+            )
+        new_size = (contract.resize, new_long) if width <= height else (new_long, contract.resize)
+        pixels = np.asarray(Image.fromarray(pixels).resize(new_size, _RESAMPLING[contract.interpolation]))
+
+    height, width = pixels.shape[:2]
+    top = round((height - contract.size) / 2)  # half to even, as torchvision does
+    left = round((width - contract.size) / 2)
+    return pixels[top : top + contract.size, left : left + contract.size].copy()
+
+
+def _name(source: str | os.PathLike[str] | bytes) -> str:
+    return f"image of {len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Pillow's own exif_transpose writes the EXIF block anew, and fails where another of its tags is broken.
+    method = _TRANSPOSE.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    return image if method is None else image.transpose(method)
+
+
+def _opaque_rgb(image: Image.Image) -> Image.Image:
+    """Loaded image of any mode -> mode "RGB"; transparent pixels are composited over white."""
+    if image.mode == "F":
+        raise ImageError("its pixels are floating-point numbers, whose range is not known; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit greys -> mode "L" or "LA", the upper 8 bits of each: what Pillow does to 16-bit colours."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(
+            f"its greys lie in {values.min()}..{values.max()}, outside the 16 bits 0..65535; save it with 8 or 16 bits"
+        )
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return grey
 
 
 def normalisation_layer(channels: int) -> Any:
