@@ -1,0 +1,168 @@
+"""The command `predict`, run in this process on a small model of 1000 or 3 classes."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from keras_resnet.cli.predict import predict
+from keras_resnet.errors import WeightsError
+from keras_resnet.labels import imagenet_labels
+from keras_resnet.models import ResNet18
+from keras_resnet.preprocessing import load_image
+from keras_resnet.variants import InputContract
+
+ROW = re.compile(r" {2}([ \d]{3}\.\d\d) %  (?:(n\d{8})  )?(\S.*)")
+
+
+def run(*arguments) -> tuple[int, list[str], list[str], BaseException | None]:
+    """-> exit status, lines on stdout, lines on stderr, what was raised."""
+    app = typer.Typer()
+    app.command()(predict)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines(), result.exception
+
+
+def save_image(path, seed: int, shape=(48, 60, 3)):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(path)
+    return path
+
+
+def sharpen(model):
+    """Spreads the logits of a random network, so that its best classes stand apart in the printed percentages."""
+    head = model.get_layer("logits")
+    head.kernel.assign(np.random.default_rng(5).normal(0, 0.1, head.kernel.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folder with one network of 3 classes twice, with and without softmax."""
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(0)
+    model = sharpen(ResNet18(classes=3, input_shape=(64, 64, 3)))
+    model.save(folder / "probabilities.keras")
+    logits = ResNet18(classes=3, input_shape=(64, 64, 3), classifier_activation=None)
+    logits.set_weights(model.get_weights())
+    logits.save(folder / "logits.keras")
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("name", ["probabilities", "logits"])
+def test_printed_rows_equal_the_model(models, tmp_path, batch_size, name):
+    paths = [save_image(tmp_path / f"{i}.png", i) for i in range(3)]
+    status, lines, errors, _ = run(*paths, "--model", models / f"{name}.keras", "--batch-size", batch_size, "--top", 3)
+    assert (status, errors) == (0, [])
+    assert lines[::4] == [str(path) for path in paths]
+    model = keras.models.load_model(models / "probabilities.keras")
+    for i, path in enumerate(paths):
+        [expected] = model.predict_on_batch(load_image(path, InputContract(size=64, resize=73))[None])
+        rows = [ROW.fullmatch(line) for line in lines[4 * i + 1 : 4 * i + 4]]
+        order = np.argsort(-expected)
+        assert [row[3] for row in rows] == [f"class {c}" for c in order]
+        np.testing.assert_allclose([float(row[1]) for row in rows], 100 * expected[order], atol=0.006)
+
+
+def test_network_by_name_and_weights_by_path(tmp_path):
+    model = sharpen(ResNet18())
+    model.save_weights(tmp_path / "own.weights.h5")
+    (tmp_path / "folder").mkdir()
+    paths = [save_image(tmp_path / "folder" / f"{i}.png", i) for i in range(2)]
+    status, lines, errors, raised = run(
+        tmp_path / "folder", "--model", "resnet18", "--weights", tmp_path / "own.weights.h5"
+    )
+    assert (status, errors, raised) == (0, [], None)
+    assert lines[::6] == [str(path) for path in paths]
+    for i, path in enumerate(paths):
+        [expected] = model.predict_on_batch(load_image(path)[None])
+        rows = [ROW.fullmatch(line) for line in lines[6 * i + 1 : 6 * i + 6]]
+        assert [(row[2], row[3]) for row in rows] == [imagenet_labels()[c] for c in np.argsort(-expected)[:5]]
+
+
+@pytest.mark.parametrize(
+    ("weights", "contract"),
+    [
+        (None, "256 -> 224 bilinear"),
+        ("imagenet", "256 -> 224 bilinear"),
+        ("tv2_in1k", "232 -> 224 bilinear"),
+        ("a1_in1k", "235 -> 224 bicubic"),
+        ("own.safetensors", "256 -> 224 bilinear"),
+    ],
+)
+def test_published_weights_bring_their_contract(monkeypatch, tmp_path, weights, contract):
+    import keras_resnet.cli.predict as module
+    from keras_resnet.models import BUILDERS
+
+    seen = []
+    monkeypatch.setitem(BUILDERS, "resnet50", lambda weights: seen.append(weights))
+    monkeypatch.setattr(module, "_predict_all", lambda paths, network, contract, *_: seen.append(str(contract)) or 0)
+    options = [] if weights is None else ["--weights", weights]
+    status, *_ = run(save_image(tmp_path / "a.png", 0), *options)
+    assert status == 0
+    assert seen == [weights or "imagenet", contract]
+
+
+def test_unreadable_images_are_reported_and_the_rest_go_on(models, tmp_path):
+    good = [save_image(tmp_path / "1.png", 1), save_image(tmp_path / "4.png", 4, shape=(1, 1, 3))]
+    (tmp_path / "2.jpg").write_bytes(b"not a picture")
+    (tmp_path / "3.jpg").write_bytes(b"")
+    status, lines, errors, _ = run(
+        tmp_path, tmp_path / "absent.jpg", "--model", models / "logits.keras", "--batch-size", 1
+    )
+    assert status == 1
+    assert [line for line in lines if not ROW.fullmatch(line)] == [str(path) for path in good]
+    assert errors[0].startswith(f"{tmp_path / 'absent.jpg'}: no such file")
+    assert errors[1].startswith(f"{tmp_path / '2.jpg'}: not an image")
+    assert errors[2] == f"{tmp_path / '3.jpg'}: the file is empty"
+    assert len(errors) == 3
+
+
+def test_nothing_to_predict_is_a_failure_before_any_model_is_built(tmp_path):
+    status, lines, errors, _ = run(tmp_path / "*.jpg")
+    assert (status, lines, len(errors)) == (1, [], 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "resnet5"], "did you mean resnet50"),
+        (["--model", "ResNet152"], "did you mean resnet152"),
+        (["--model", "vgg"], r"--model must be one of resnet18, .*Received: vgg$"),
+        (["--model", "absent.keras"], "does not exist. Received: absent.keras"),
+        (["--model", "own.keras", "--weights", "imagenet"], "--weights can't be given with a .keras file"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path, options, message):
+    *_, raised = run(save_image(tmp_path / "a.png", 0), *options)
+    assert isinstance(raised, ValueError)
+    assert re.search(message, str(raised))
+
+
+def test_model_files_that_cannot_predict_are_refused(tmp_path):
+    image = save_image(tmp_path / "a.png", 0)
+    (tmp_path / "broken.keras").write_bytes(b"no archive")
+    *_, raised = run(image, "--model", tmp_path / "broken.keras")
+    assert isinstance(raised, WeightsError)
+    assert str(raised).startswith(f"{tmp_path / 'broken.keras'}: can't be loaded")
+
+    ResNet18(include_top=False, input_shape=(64, 64, 3)).save(tmp_path / "maps.keras")
+    *_, raised = run(image, "--model", tmp_path / "maps.keras")
+    assert "must yield class probabilities [N, classes]. Its output is (None, 2, 2, 512)" in str(raised)
+
+    ResNet18(classes=3, input_shape=(64, 96, 3)).save(tmp_path / "oblong.keras")
+    *_, raised = run(image, "--model", tmp_path / "oblong.keras")
+    assert "must take square RGB images" in str(raised)
+
+
+def test_weights_of_other_classes_are_refused(tmp_path):
+    ResNet18(classes=3).save_weights(tmp_path / "three.weights.h5")
+    *_, raised = run(
+        save_image(tmp_path / "a.png", 0), "--model", "resnet18", "--weights", tmp_path / "three.weights.h5"
+    )
+    assert isinstance(raised, WeightsError)
+    assert re.search("head stays fresh.*1000 classes.*has 3.*A random head predicts nothing", str(raised))
