@@ -31,7 +31,7 @@ def unpacked_weights(shared_data: Path) -> Path:
     return Path(subprocess.run(unpack, check=True, capture_output=True, text=True).stdout.strip())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def randomise() -> Callable:
     """Returns randomise(model, seed=0): fills every weight, BatchNorm statistics included, from a seed.
 

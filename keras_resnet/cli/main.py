@@ -1,6 +1,7 @@
 """The console command `keras-resnet`. Nothing here may import Keras: `--help` answers at once."""
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -33,10 +34,13 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-def main() -> None:
-    """Runs the command line; an error of this package is one line on stderr and exit status 1."""
+def main(prepended: Sequence[str] = ()) -> None:
+    """Runs the command line, with `prepended` before the user's own arguments.
+
+    An error of this package is printed on stderr without a traceback, with exit status 1.
+    """
     try:
-        app()
+        app([*prepended, *sys.argv[1:]])
     except (KerasResnetError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

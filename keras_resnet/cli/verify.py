@@ -1,0 +1,31 @@
+"""`keras-resnet verify`: artifact against its model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keras_resnet.cli.network import ModelOption, WeightsOption, open_network
+
+
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="A SavedModel folder, a .tflite or an .onnx file.")],
+    model: ModelOption = "resnet50",
+    weights: WeightsOption = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder or quoted glob of images to compare on. Default: synthetic pictures.")
+    ] = None,
+) -> None:
+    """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
+    network, contract = open_network(model, weights)
+    from keras_resnet.export.pipeline import examine_artifact
+
+    report = examine_artifact(artifact, network, images=images, contract=contract)
+    table = Table("check", "measured", "required", "", title=f"{artifact} as {report.format}, {report.images} images")
+    for check in report.checks:
+        table.add_row(check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
+    Console().print(table)
+    if not report.passed:
+        raise typer.Exit(1)

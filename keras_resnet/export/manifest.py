@@ -1,0 +1,96 @@
+"""The record beside the artifacts: what each is, what it was made from, and how it was verified."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_resnet import __version__
+from keras_resnet.errors import ExportError
+
+FILE_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+
+_PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Folder -> its manifest, or an empty one.
+
+    Raises:
+        ExportError: There is a manifest that can't be read.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return {"schema_version": SCHEMA_VERSION, "artifacts": {}}
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
+            raise ValueError(f"schema version {manifest['schema_version']}, where {SCHEMA_VERSION} is known")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path}: not a manifest that this version can read: {error}. Move it away") from error
+    return manifest
+
+
+def write_manifest(folder: Path, artifacts: dict[str, Any]) -> Path:
+    """Adds or replaces the entries `artifacts` in the folder's manifest; the file is replaced as a whole."""
+    manifest = read_manifest(folder)
+    manifest["artifacts"].update(artifacts)
+    path = folder / FILE_NAME
+    partial = path.with_name(f".{FILE_NAME}.partial")
+    partial.write_text(json.dumps(manifest, indent=2) + "\n")
+    os.replace(partial, path)
+    return path
+
+
+def provenance(model: keras.Model) -> dict[str, Any]:
+    """Source model -> what an artifact of it should be able to say about its origin."""
+    return {
+        "model": model.name,
+        "parameters": model.count_params(),
+        "weights_sha256": weights_sha256(model),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"keras-resnet-kit": __version__, "python": platform.python_version(), **_versions()},
+    }
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Hash over every variable's path, shape and values, in the model's order."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        values = keras.ops.convert_to_numpy(variable)
+        digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """File or folder -> bytes."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def file_sha256(path: Path) -> str:
+    """File, or folder of files -> hash; a folder's covers the names and contents of its files."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,116 @@
+"""Artifact -> a function from pixels to probabilities, in the runtime that will serve it."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_resnet.errors import ExportError
+from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
+from keras_resnet.optional import require
+from keras_resnet.quiet import quiet_stderr
+
+Shape = tuple[int | None, ...]  # None: free
+
+
+class Runtime(Protocol):
+    """An opened artifact."""
+
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> probabilities `[N, classes]` float32, as one batch."""
+        ...
+
+
+def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runtime:
+    """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
+
+    Raises:
+        ExportError: The runtime can't read the file.
+    """
+    threads = threads or os.cpu_count() or 1
+    opener = {"TensorFlow": _SavedModel, "LiteRT": _LiteRT, "ONNX Runtime": _OnnxRuntime}[format.runtime]
+    try:
+        with quiet_stderr():
+            return opener(path, threads)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {error}") from error
+
+
+class _SavedModel:
+    def __init__(self, path: Path, threads: int):
+        import tensorflow as tf  # its thread pool is set once a process, so `threads` has no say here
+
+        self._module = tf.saved_model.load(str(path))  # keeps the variables alive
+        self._serve = self._module.signatures["serving_default"]
+        self.inputs = {name: tuple(spec.shape) for name, spec in self._serve.structured_input_signature[1].items()}
+        self.outputs = {name: tuple(spec.shape) for name, spec in self._serve.structured_outputs.items()}
+        self._constant = tf.constant
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        return self._serve(**{INPUT_NAME: self._constant(pixels.astype("float32"))})[OUTPUT_NAME].numpy()
+
+
+class _LiteRT:
+    def __init__(self, path: Path, threads: int):
+        interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
+            model_path=str(path), num_threads=threads
+        )
+        signature = interpreter.get_signature_list().get("serving_default", {"inputs": [], "outputs": []})
+        interpreter.allocate_tensors()
+        self._interpreter = interpreter
+        self._input, self._output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        self.inputs = {name: self._shape(self._input) for name in signature["inputs"]}
+        self.outputs = {name: self._shape(self._output) for name in signature["outputs"]}
+
+    @staticmethod
+    def _shape(details: dict[str, Any]) -> Shape:
+        return tuple(None if side == -1 else int(side) for side in details["shape_signature"])
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        if pixels.shape[0] != 1:
+            raise ExportError(f"a TFLite artifact takes batch size 1. Received: a batch of {pixels.shape[0]}")
+        self._interpreter.set_tensor(self._input["index"], _quantize(pixels, self._input))
+        self._interpreter.invoke()
+        return _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+
+def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Real values -> the tensor's own type, by its scale and zero point."""
+    if details["dtype"] == np.float32:
+        return values.astype(np.float32)
+    scale, zero_point = details["quantization"]
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+
+
+def _dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    if details["dtype"] == np.float32:
+        return values
+    scale, zero_point = details["quantization"]
+    return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, threads: int):
+        onnxruntime = require("onnxruntime", "onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = {tensor.name: self._shape(tensor) for tensor in self._session.get_inputs()}
+        self.outputs = {tensor.name: self._shape(tensor) for tensor in self._session.get_outputs()}
+
+    @staticmethod
+    def _shape(tensor: Any) -> Shape:
+        return tuple(side if isinstance(side, int) else None for side in tensor.shape)
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        return self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels.astype("float32")})[0]
+
+
+def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> np.ndarray:
+    """Opened artifact, pixels `[N, H, W, C]` -> probabilities `[N, classes]`, `batch_size` images at a time."""
+    return np.concatenate([runtime.run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])

@@ -1,0 +1,245 @@
+"""Export: what is written, under which name, and what each converter is known to do wrong in silence."""
+
+import json
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+from small_classifier import small_classifier
+
+import keras_resnet
+from keras_resnet.errors import ExportError, VerificationError
+from keras_resnet.export import export
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.pipeline import UNVERIFIED
+from keras_resnet.export.prepare import prepare
+from keras_resnet.export.runtimes import open_runtime, predict
+from keras_resnet.export.verify import synthetic_images
+from keras_resnet.variants import InputContract
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("onnxruntime")
+
+CALIBRATION = synthetic_images((64, 64, 3), count=40, seed=5)
+
+
+@pytest.fixture(scope="module")
+def resnet18(randomise):
+    return randomise(keras_resnet.ResNet18(input_shape=(64, 64, 3), classes=10))
+
+
+@pytest.fixture(scope="module")
+def exported(resnet18, tmp_path_factory):
+    return export(resnet18, tmp_path_factory.mktemp("export"), list(FORMATS), calibration=CALIBRATION)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_artifact_gives_the_models_answers(name, exported, resnet18):
+    """Measured against the source model, on images that no part of the export has seen, at two batch sizes."""
+    images = synthetic_images((64, 64, 3), count=7, seed=99)
+    expected = resnet18.predict(images, verbose=0)
+    runtime = open_runtime(exported.paths[name], FORMATS[name])
+    answers = predict(runtime, images)
+    if FORMATS[name].quantized:
+        assert np.abs(answers - expected).max() < 0.1
+        assert (answers.argmax(1) == expected.argmax(1)).mean() >= 6 / 7
+    else:
+        assert np.abs(answers - expected).max() / expected.max() < 1e-5
+    if FORMATS[name].any_batch:
+        np.testing.assert_allclose(predict(runtime, images, batch_size=3), answers, rtol=0, atol=1e-5)
+
+
+def test_manifest_records_each_artifact(exported, resnet18):
+    manifest = json.loads(exported.manifest.read_text())
+    assert set(manifest["artifacts"]) == set(FORMATS)
+    for name, entry in manifest["artifacts"].items():
+        assert entry["file"] == FORMATS[name].file_name
+        assert entry["parameters"] == resnet18.count_params()
+        assert entry["input"]["size"] == [64, 64, 3]
+        assert entry["input"]["centre_crop"] == 64
+        assert entry["calibration_images"] == 40
+        assert entry["verification"]["passed"]
+        assert len(entry["sha256"]) == len(entry["weights_sha256"]) == 64
+    size_bytes = manifest["artifacts"]["tflite"]["size_bytes"]
+    assert size_bytes == exported.paths["tflite"].stat().st_size
+
+
+def test_nothing_but_the_final_names_is_left(exported):
+    assert {path.name for path in exported.folder.iterdir()} == {
+        "manifest.json",
+        *(row.file_name for row in FORMATS.values()),
+    }
+
+
+def test_a_second_export_adds_to_the_manifest_and_overwrites_only_when_asked(randomise, tmp_path):
+    model = randomise(small_classifier())
+    export(model, tmp_path, ["tflite"])
+    export(model, tmp_path, ["saved_model"])
+    assert set(json.loads((tmp_path / "manifest.json").read_text())["artifacts"]) == {"tflite", "saved_model"}
+    with pytest.raises(ExportError, match=r"saved_model exists already"):
+        export(model, tmp_path, ["saved_model"])
+    other = randomise(small_classifier(), seed=3)
+    export(other, tmp_path, ["saved_model"], overwrite=True)
+    images = synthetic_images((32, 32, 3), count=3)
+    answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), images)
+    np.testing.assert_allclose(answers, other.predict(images, verbose=0), atol=1e-6)
+    assert not (tmp_path / "saved_model.replaced").exists()
+
+
+# What converters do wrong in silence.
+
+
+def tflite_operators(path):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # Without XNNPACK, which would show the whole graph as one operator.
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    return Counter(operator["op_name"] for operator in interpreter._get_ops_details())
+
+
+def test_tflite_folds_batch_norm_and_fuses_relu(exported):
+    operators = tflite_operators(exported.paths["tflite"])
+    # 20 convolutions, 8 joins; the scale and the offset of the normalisation; five explicit paddings.
+    assert operators == {
+        "CONV_2D": 20,
+        "ADD": 8 + 1,
+        "MUL": 1,
+        "PAD": 5,
+        "MAX_POOL_2D": 1,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+        "SOFTMAX": 1,
+    }
+
+
+def test_tflite_int8_is_integers_alone(exported):
+    from ai_edge_litert.interpreter import Interpreter
+
+    details = Interpreter(str(exported.paths["tflite-int8"])).get_tensor_details()
+    assert {str(np.dtype(tensor["dtype"])) for tensor in details if tensor["shape"].size} <= {"int8", "int32", "uint8"}
+    quantize = tflite_operators(exported.paths["tflite-int8"])
+    assert quantize.pop("QUANTIZE") == 2  # uint8 pixels to int8, int8 probabilities to uint8
+    assert quantize == tflite_operators(exported.paths["tflite"])
+
+
+def test_onnx_folds_batch_norm_and_names_its_tensors(exported):
+    import onnx
+
+    graph = onnx.load(str(exported.paths["onnx"])).graph
+    operators = Counter(node.op_type for node in graph.node)
+    assert operators["BatchNormalization"] == 0
+    assert operators["Conv"] == 20
+    assert operators["Transpose"] == 1  # pixels come in NHWC
+    assert [tensor.name for tensor in graph.input] == ["image"]
+    assert [tensor.name for tensor in graph.output] == ["probabilities"]
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_saved_model_holds_each_weight_once(exported, resnet18):
+    data = sum(file.stat().st_size for file in (exported.paths["saved_model"] / "variables").iterdir())
+    assert resnet18.count_params() * 4 <= data < resnet18.count_params() * 4 * 1.02
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_mixed_precision_model_is_exported_in_float32(policy, randomise, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = randomise(small_classifier())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    same_in_float32 = randomise(small_classifier())
+    report = export(mixed, tmp_path, ["saved_model", "tflite", "onnx"])
+    images = synthetic_images((32, 32, 3), count=4, seed=2)
+    expected = same_in_float32.predict(images, verbose=0)
+    for name, path in report.paths.items():
+        answers = predict(open_runtime(path, FORMATS[name]), images)
+        assert np.abs(answers - expected).max() / expected.max() < 1e-5, name
+
+
+def test_a_tracked_keras_model_loses_its_weights_in_tflite_and_is_refused(resnet18, exported, tmp_path, monkeypatch):
+    """The converter's own advice, `trackable_obj=model`, writes a file without weights and says nothing."""
+    import tensorflow as tf
+
+    from keras_resnet.export import to_tflite
+    from keras_resnet.export.to_savedmodel import serving_function
+
+    def tracked(model, path):
+        function = serving_function(model, 1).get_concrete_function()
+        path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert())
+
+    monkeypatch.setattr(to_tflite, "to_tflite", tracked)
+    with pytest.raises(VerificationError, match=r"size: .* bytes; required"):
+        export(resnet18, tmp_path, ["tflite"])
+    assert (tmp_path / ("model.tflite" + UNVERIFIED)).stat().st_size < 1_000_000
+    assert not (tmp_path / "model.tflite").exists()
+
+
+def test_a_tracked_keras_model_is_written_twice_in_a_saved_model_and_is_refused(resnet18, tmp_path, monkeypatch):
+    from keras_resnet.export import to_savedmodel
+
+    monkeypatch.setattr(to_savedmodel, "to_savedmodel", lambda model, path: model.export(str(path), verbose=False))
+    with pytest.raises(VerificationError) as raised:
+        export(resnet18, tmp_path, ["saved_model"])
+    assert "size: " in str(raised.value)
+    assert "output name: output_0" in str(raised.value)
+
+
+# Preparation.
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_logits_and_probabilities_both_export_as_probabilities(activation, randomise):
+    model = randomise(small_classifier(activation))
+    images = synthetic_images((32, 32, 3), count=3)
+    prepared = prepare(model).predict(images, verbose=0)
+    logits = model.get_layer("logits")
+    values = keras.Model(model.input, logits.output).predict(images, verbose=0).astype("float64")
+    expected = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(prepared, expected, rtol=1e-5)
+
+
+def test_a_model_of_free_size_is_exported_at_the_contracts(randomise, tmp_path):
+    model = randomise(small_classifier(size=None))
+    contract = InputContract(size=48, resize=50)
+    report = export(model, tmp_path, ["tflite"], contract=contract)
+    assert open_runtime(report.paths["tflite"], FORMATS["tflite"]).inputs == {"image": (1, 48, 48, 3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(formats=["tflite_int8"]), r"Received: 'tflite_int8'. Did you mean 'tflite-int8'\?"),
+        (dict(formats=[]), r"`formats` must be a non-empty list of names. Received: formats=\[\]"),
+        (dict(formats="onnx"), r"Received: formats='onnx'"),
+        (dict(formats=["tflite-int8"]), r"`calibration` must give images for tflite-int8. Received: calibration=None"),
+        (dict(calibration=np.zeros((40, 32, 32, 3))), r"must be uint8 pixels \[N, 32, 32, 3\]. Received: float64"),
+        (dict(calibration=np.zeros((9, 32, 32, 3), "uint8")), r"at least 32 images. Received: 9"),
+        (dict(labels=["one"]), r"`labels` must name the model's 10 classes. Received: 1 labels"),
+        (dict(model=None), r"`model` must be a built functional Keras model. Received: None"),
+    ],
+)
+def test_wrong_arguments_name_the_rule_and_the_value(change, message, tmp_path):
+    arguments = {"model": small_classifier(), "folder": tmp_path / "out", "formats": ["saved_model"], **change}
+    with pytest.raises(ExportError, match=message):
+        export(**arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_that_are_no_pixel_classifier_are_refused(tmp_path):
+    with pytest.raises(ExportError, match="has no 'preprocessing' layer"):
+        export(keras_resnet.ResNet18(input_shape=(32, 32, 3), include_preprocessing=False), tmp_path)
+    with pytest.raises(ExportError, match="include_top=True"):
+        export(keras_resnet.ResNet18(input_shape=(32, 32, 3), include_top=False), tmp_path)
+
+
+def test_a_format_that_fails_does_not_stop_the_others(randomise, tmp_path, monkeypatch):
+    from keras_resnet.export import to_tflite
+
+    def broken(model, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(to_tflite, "to_tflite", broken)
+    with pytest.raises(ExportError, match=r"tflite can't be written: OSError: .*No space left on device"):
+        export(randomise(small_classifier()), tmp_path, ["tflite", "saved_model"])
+    assert set(json.loads((tmp_path / "manifest.json").read_text())["artifacts"]) == {"saved_model"}

@@ -1,0 +1,222 @@
+"""The verifier against wrong artifacts: each planted fault is refused in every format, and gets no final name."""
+
+import importlib
+import json
+
+import keras
+import numpy as np
+import pytest
+from small_classifier import small_classifier
+
+from keras_resnet.errors import ExportError, VerificationError
+from keras_resnet.export import export, to_onnx, to_savedmodel, to_tflite
+from keras_resnet.export.formats import FORMATS, Tolerance
+from keras_resnet.export.pipeline import UNVERIFIED
+from keras_resnet.export.prepare import prepare
+from keras_resnet.export.verify import examine, synthetic_images, verify
+
+IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
+
+WRITERS = {
+    "saved_model": to_savedmodel.to_savedmodel,
+    "tflite": to_tflite.to_tflite,
+    "tflite-int8": to_tflite.to_tflite_int8,
+    "onnx": to_onnx.to_onnx,
+}
+FLOAT_FORMATS = [name for name, row in FORMATS.items() if not row.quantized]
+
+
+def with_normalisation(model, mean, std):
+    """The model with other statistics in its first layer."""
+
+    def replace(layer):
+        if layer.name == "preprocessing":
+            scale, offset = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+            return keras.layers.Rescaling(scale, offset, name="preprocessing")
+        return layer.__class__.from_config(layer.get_config())
+
+    changed = keras.models.clone_model(model, clone_function=replace)
+    changed.set_weights(model.get_weights())
+    return changed
+
+
+def with_weights(model, change):
+    changed = keras.models.clone_model(model)
+    changed.set_weights(change(model.get_weights()))
+    return changed
+
+
+def classes_reversed(model):
+    return with_weights(model, lambda weights: [*weights[:-2], weights[-2][:, ::-1], weights[-1][::-1]])
+
+
+def offset(model):
+    return keras.Model(model.input, model.output + 0.01, name=model.name)
+
+
+def nan(model):
+    def change(weights):
+        weights[0][1, 2, 0, 3] = np.nan
+        return weights
+
+    return with_weights(model, change)
+
+
+def wrong_mean(model):
+    return with_normalisation(model, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def mean_forgotten(model):
+    return with_normalisation(model, mean=(0.0, 0.0, 0.0), std=(0.229, 0.224, 0.225))
+
+
+def bgr(model):
+    image = keras.Input(model.input.shape[1:], name="image")
+    channels_swapped = keras.layers.Concatenate()([image[..., 2:3], image[..., 1:2], image[..., 0:1]])
+    return keras.Model(image, model(channels_swapped), name=model.name)
+
+
+# Fault -> the checks that find it in a float and in an integer artifact.
+FAULTS = {
+    classes_reversed: ("relative error", "unexplained variance"),
+    offset: ("relative error", "mean error"),
+    nan: ("finite", None),  # an integer can't be NaN; see test_a_model_with_nan_is_refused_at_once
+    wrong_mean: ("relative error", "unexplained variance"),
+    mean_forgotten: ("relative error", "unexplained variance"),
+    bgr: ("relative error", "unexplained variance"),
+}
+
+
+@pytest.fixture(scope="module")
+def model(randomise):
+    return randomise(small_classifier(), seed=4)
+
+
+@pytest.fixture
+def export_with(monkeypatch, tmp_path, model):
+    """Returns export_with(name, write): exports `model`, with `write` in place of the format's own writer."""
+
+    def run(name, write):
+        module, _, function = FORMATS[name].writer.partition(":")
+        monkeypatch.setattr(importlib.import_module(f"keras_resnet.export.{module}"), function, write)
+        return export(model, tmp_path, [name], calibration=IMAGES)
+
+    return run
+
+
+def assert_no_final_name(folder, name):
+    assert not (folder / FORMATS[name].file_name).exists()
+    assert json.loads((folder / "manifest.json").read_text())["artifacts"] == {}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_without_a_fault_every_check_passes(name, export_with):
+    report = export_with(name, WRITERS[name]).reports[name]
+    assert len(report.checks) >= 8
+    assert report.failures == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_artifact_is_refused(fault, name, export_with, tmp_path):
+    expected = FAULTS[fault][FORMATS[name].quantized]
+    if expected is None:
+        pytest.skip("not a fault that this format can have")
+    with pytest.raises(VerificationError, match=rf"is not equal to its model as {name}:\n(.*\n)*  {expected}: "):
+        export_with(name, lambda model, *rest: WRITERS[name](fault(model), *rest))
+    assert_no_final_name(tmp_path, name)
+    assert (tmp_path / (FORMATS[name].file_name + UNVERIFIED)).exists()
+
+
+def test_a_model_with_nan_is_refused_at_once(model, tmp_path):
+    with pytest.raises(ExportError, match=r"must have finite weights: 'small' has NaN or infinity in 1 of 23, first"):
+        export(nan(model), tmp_path, ["tflite-int8"], calibration=IMAGES)
+
+
+@pytest.mark.parametrize("name", ["saved_model", "onnx"])
+def test_a_frozen_batch_is_refused(name, export_with, tmp_path, monkeypatch):
+    serving_function = to_savedmodel.serving_function
+    for module in (to_savedmodel, to_onnx):
+        monkeypatch.setattr(module, "serving_function", lambda model, batch_size: serving_function(model, 1))
+    if name == "onnx":
+        # tf2onnx keeps a 1 in the graph; the free name that the file gives the axis does not change that.
+        pytest.importorskip("tf2onnx")
+    with pytest.raises(VerificationError, match="second batch size: "):
+        export_with(name, WRITERS[name])
+    assert_no_final_name(tmp_path, name)
+
+
+def test_a_batch_whose_rows_depend_on_each_other_is_refused(export_with, tmp_path):
+    """Each image is right alone, and wrong beside others."""
+
+    def write(model, path):
+        rows = keras.layers.Lambda(lambda x: 0.5 * (x + keras.ops.mean(x, axis=0, keepdims=True)))(model.output)
+        to_savedmodel.to_savedmodel(keras.Model(model.input, rows), path)
+
+    with pytest.raises(VerificationError, match="second batch size: 4 rows, largest difference"):
+        export_with("saved_model", write)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_artifact_that_cannot_be_opened_is_refused(name, export_with, tmp_path):
+    def truncated(model, path, *rest):
+        WRITERS[name](model, path, *rest)
+        if path.is_dir():
+            [weights] = path.glob("variables/*.data-*")
+            weights.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:1000])
+
+    with pytest.raises(VerificationError, match=r"runs: .*can't open it as"):
+        export_with(name, truncated)
+    assert_no_final_name(tmp_path, name)
+
+
+def test_wrong_names_are_refused(export_with):
+    with pytest.raises(VerificationError, match="output name: Identity:0; required: probabilities"):
+        export_with("onnx", onnx_with_the_converters_own_name)
+
+
+def test_wrong_shapes_are_refused(model, tmp_path):
+    to_savedmodel.to_savedmodel(prepare(small_classifier(size=48)), tmp_path / "larger")
+    with pytest.raises(VerificationError, match=r"input shape: \(None, 48, 48, 3\); required: \(None, 32, 32, 3\)"):
+        verify(tmp_path / "larger", FORMATS["saved_model"], prepare(model), IMAGES)
+
+
+def onnx_with_the_converters_own_name(model, path):
+    import onnx
+
+    WRITERS["onnx"](model, path)
+    proto = onnx.load(str(path))
+    for node in proto.graph.node:
+        node.output[:] = ["Identity:0" if name == "probabilities" else name for name in node.output]
+    proto.graph.output[0].name = "Identity:0"
+    onnx.save(proto, str(path))
+
+
+def test_all_failures_are_listed_and_numbers_are_those_of_numpy(model, tmp_path):
+    prepared = prepare(model)
+    to_savedmodel.to_savedmodel(bgr(prepared), tmp_path / "artifact")
+    report = examine(tmp_path / "artifact", FORMATS["saved_model"], prepared, IMAGES)
+    expected = prepared.predict(IMAGES, verbose=0)
+    answers = prepared.predict(IMAGES[..., ::-1], verbose=0)
+    assert [check.name for check in report.failures] == ["relative error", "top-1 agreement"]
+    np.testing.assert_allclose(report.max_difference, np.abs(answers - expected).max(), rtol=1e-4)
+    agreement = 100 * np.mean(answers.argmax(1) == expected.argmax(1))
+    assert report.top1_agreement_percent == pytest.approx(agreement)
+    assert 0 < agreement < 100
+
+
+def test_every_format_bounds_an_error_and_the_agreement():
+    for row in FORMATS.values():
+        assert row.tolerance.top1_agreement_percent >= 90, row.name
+        assert row.tolerance != Tolerance(), row.name
+
+
+def test_synthetic_images_differ_in_every_respect():
+    images = synthetic_images((40, 56, 3), count=4, seed=1)
+    assert images.shape == (4, 40, 56, 3)
+    assert images.dtype == np.uint8
+    assert np.ptp(images.mean(axis=(1, 2)), axis=0).min() > 10  # colour, from image to image
+    assert np.abs(np.corrcoef(images[0].reshape(-1, 3).T)[np.triu_indices(3, 1)]).max() < 0.9  # channels
+    np.testing.assert_array_equal(images, synthetic_images((40, 56, 3), count=4, seed=1))
