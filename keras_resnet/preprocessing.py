@@ -154,20 +154,20 @@ def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTR
 
     height, width = pixels.shape[:2]
     short, long = sorted((height, width))
-    if short != contract.resize:
-        new_long = int(contract.resize * long / short)
-        if contract.resize * new_long > MAXIMUM_PIXELS:
-            raise ImageError(
-                f"{width}x{height} pixels are too elongated: with the short side at {contract.resize} the image would "
-                f"have more than {MAXIMUM_PIXELS:,} pixels"
-            )
-        new_size = (contract.resize, new_long) if width <= height else (new_long, contract.resize)
-        pixels = np.asarray(Image.fromarray(pixels).resize(new_size, _RESAMPLING[contract.interpolation]))
+    new_long = int(contract.resize * long / short)
+    if contract.resize * new_long > MAXIMUM_PIXELS:
+        raise ImageError(
+            f"{width}x{height} pixels are too elongated: with the short side at {contract.resize} the image would "
+            f"have more than {MAXIMUM_PIXELS:,} pixels"
+        )
+    new_size = (contract.resize, new_long) if width <= height else (new_long, contract.resize)
+    # Pillow returns a copy, bit for bit, where the size stays.
+    resized = np.asarray(Image.fromarray(pixels).resize(new_size, _RESAMPLING[contract.interpolation]))
 
-    height, width = pixels.shape[:2]
+    height, width = resized.shape[:2]
     top = round((height - contract.size) / 2)  # half to even, as torchvision does
     left = round((width - contract.size) / 2)
-    return pixels[top : top + contract.size, left : left + contract.size].copy()
+    return resized[top : top + contract.size, left : left + contract.size].copy()
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

@@ -111,10 +111,9 @@ def test_unreadable_images_are_reported_and_the_rest_go_on(models, tmp_path):
     good = [save_image(tmp_path / "1.png", 1), save_image(tmp_path / "4.png", 4, shape=(1, 1, 3))]
     (tmp_path / "2.jpg").write_bytes(b"not a picture")
     (tmp_path / "3.jpg").write_bytes(b"")
-    status, lines, errors, _ = run(
-        tmp_path, tmp_path / "absent.jpg", "--model", models / "logits.keras", "--batch-size", 1
-    )
-    assert status == 1
+    options = ["--model", models / "logits.keras", "--batch-size", 1]
+    status, lines, errors, _ = run(tmp_path, tmp_path / "absent.jpg", *options)
+    assert status == run(tmp_path, *options)[0] == run(good[0], tmp_path / "absent.jpg", *options)[0] == 1
     assert [line for line in lines if not ROW.fullmatch(line)] == [str(path) for path in good]
     assert errors[0].startswith(f"{tmp_path / 'absent.jpg'}: no such file")
     assert errors[1].startswith(f"{tmp_path / '2.jpg'}: not an image")

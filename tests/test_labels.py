@@ -50,6 +50,7 @@ def test_own_labels_carry_the_class_index():
 
 def test_equal_probabilities_come_in_the_order_of_the_classes():
     assert top_indices([[0.2, 0.4, 0.4, 0.0]], 4).tolist() == [[1, 2, 0, 3]]
+    assert top_indices(np.zeros((1, 1000)), 5).tolist() == [[0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize(("dtype", "order"), [("int8", [1, 2, 0]), ("uint8", [1, 0, 2])])
