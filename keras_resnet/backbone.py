@@ -54,8 +54,7 @@ def feature_maps(model: keras.Model, levels: Sequence[str] = LEVELS) -> keras.Mo
     Raises:
         ValueError: An unknown level, no level, or a model that has no such stage.
     """
-    unknown = [level for level in levels if level not in LEVELS]
-    if isinstance(levels, str) or not levels or unknown:
+    if not isinstance(levels, (tuple, list)) or not levels or any(level not in LEVELS for level in levels):
         raise ValueError(f"`levels` must be a non-empty sequence out of {LEVELS}. Received: levels={levels!r}")
     outputs = {}
     for level in levels:

@@ -26,7 +26,7 @@ def conv_bn(
     """
     if stride > 1 and kernel_size > 1:
         # padding="same" is asymmetric at stride 2; the published weights were trained with symmetric padding.
-        x = layers.ZeroPadding2D(dilation * (kernel_size - 1) // 2, name=f"{name}_pad")(x)
+        x = layers.ZeroPadding2D((kernel_size - 1) // 2, name=f"{name}_pad")(x)
         padding = "valid"
     else:
         padding = "same"

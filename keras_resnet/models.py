@@ -17,7 +17,7 @@ from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.variants import VARIANTS, Variant
 from keras_resnet.weights import load_weights
 
-MINIMUM_SIZE = 32  # pixels a side, so that C5 keeps at least one position
+MINIMUM_SIZE = 32  # pixels a side, C5's stride: below it, C5 would see more padding than image
 
 
 def build(
@@ -47,8 +47,8 @@ def build(
     elif pooling == "max":
         x = layers.GlobalMaxPooling2D(name="pool")(x)
 
-    [inputs] = keras.utils.get_source_inputs(image)
-    model = keras.Model(inputs, x, name=name)
+    inputs = keras.utils.get_source_inputs(image)  # several, where `input_tensor` was made from several
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
     if weights is not None:
         load_weights(model, variant, weights)
     return model
@@ -65,15 +65,17 @@ def _input(input_tensor: Any, input_shape: Sequence[int | None] | None, include_
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise ValueError(
-                f"`input_tensor` must be a symbolic Keras tensor, as `keras.Input(...)` gives. "
+                "`input_tensor` must be a symbolic Keras tensor, as `keras.Input(...)` gives. "
                 f"Received: input_tensor={input_tensor!r}"
             )
-        if input_shape is not None and tuple(input_shape) != tuple(input_tensor.shape[1:]):
-            raise ValueError(
-                f"`input_shape` must equal the shape of `input_tensor`, or be left out. "
-                f"Received: input_shape={tuple(input_shape)}, input_tensor of shape {tuple(input_tensor.shape)}"
-            )
-        _check_shape("input_tensor", tuple(input_tensor.shape[1:]))
+        _check_shape("input_tensor", input_tensor.shape[1:])
+        if input_shape is not None:
+            _check_shape("input_shape", input_shape)
+            if tuple(input_shape) != input_tensor.shape[1:]:
+                raise ValueError(
+                    "`input_shape` must equal the shape of `input_tensor`, or be left out. "
+                    f"Received: input_shape={tuple(input_shape)}, input_tensor of shape {input_tensor.shape}"
+                )
         return input_tensor
     if input_shape is None:
         input_shape = (224, 224, 3) if include_top else (None, None, 3)
@@ -186,7 +188,7 @@ def _builder(function_name: str) -> ResNetBuilder:
             "hf://owner/repository", or the path of a .safetensors, .pth, .pt, .th, .keras or .weights.h5 file.
         input_tensor: Symbolic tensor of pixels to build upon, in place of a new input.
         input_shape: (height, width, channels), sides at least {MINIMUM_SIZE} or None. Default (224, 224, 3), or
-            (None, None, 3) without the head. With 1 channel a pretrained stem is summed, with 4 or more repeated.
+            (None, None, 3) without the head. With 1 channel a pretrained stem is summed, with 2, 4 or more repeated.
         pooling: Without the head: None, "avg" or "max".
         classes: Outputs of the head. Pretrained weights with another number leave the head fresh, with a warning.
         classifier_activation: Activation of the head, or None for logits.
@@ -197,7 +199,7 @@ def _builder(function_name: str) -> ResNetBuilder:
 
     Raises:
         ValueError: An argument is out of its range.
-        keras_resnet.weights.WeightsError: The weights can't be found, read or matched.
+        keras_resnet.errors.WeightsError: The weights can't be found, read or matched.
     """
     return builder
 

@@ -1,0 +1,58 @@
+"""One backend's share of `test_backends.py`: builds, predicts, trains a step, saves and reloads a seeded ResNet-18.
+
+    KERAS_BACKEND=jax python tests/backend_job.py FOLDER
+
+writes FOLDER/results.npz; the test judges what is in it.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from oracle.seeded import pixels, state_dict
+from safetensors.numpy import save_file
+
+import keras_resnet
+
+CLASSES = 10
+
+
+def build(weights: Path | None) -> keras.Model:
+    return keras_resnet.ResNet18(weights=weights, classes=CLASSES, classifier_activation=None, input_shape=(64, 64, 3))
+
+
+def main(folder: Path) -> None:
+    save_file(state_dict("resnet18", CLASSES), folder / "seeded.safetensors")
+    model = build(folder / "seeded.safetensors")
+    images, labels = pixels(3, 64, 64), np.array([1, 7, 4])
+    results = {"backend": np.array(keras.backend.backend()), "logits": model.predict(images, verbose=0)}
+    results["logits_of_one"] = model.predict(images[1:2], verbose=0)
+
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
+    model.compile(
+        optimizer=keras.optimizers.SGD(1e-3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    results["loss"] = np.array(model.train_on_batch(images, labels), dtype=np.float32)
+    results["change"] = np.array(
+        [
+            np.abs(keras.ops.convert_to_numpy(variable) - start).max()
+            for variable, start in zip(model.variables, before, strict=True)
+        ]
+    )
+    results["change_names"] = np.array([variable.path for variable in model.variables])
+    results["trained_logits"] = model.predict(images, verbose=0)
+
+    model.save(folder / "model.keras")
+    results["reloaded_keras"] = keras.models.load_model(folder / "model.keras").predict(images, verbose=0)
+    model.save_weights(folder / "model.weights.h5")
+    rebuilt = build(weights=None)
+    rebuilt.load_weights(folder / "model.weights.h5")
+    results["reloaded_weights_h5"] = rebuilt.predict(images, verbose=0)
+    results["built_from_weights_h5"] = build(folder / "model.weights.h5").predict(images, verbose=0)
+    results["built_from_keras"] = build(folder / "model.keras").predict(images, verbose=0)
+    np.savez(folder / "results.npz", **results)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,74 @@
+"""Seed -> weights under torchvision's names, and pixels: the oracle's inputs, from NumPy alone.
+
+The shapes are written down here a second time, and not taken from `keras_resnet`, so that a fault there can't hide.
+"""
+
+import zlib
+
+import numpy as np
+
+ARCHITECTURES = {  # network: (3x3 convolutions in pairs, or bottlenecks; blocks of each stage)
+    "resnet18": ("pair", (2, 2, 2, 2)),
+    "resnet34": ("pair", (3, 4, 6, 3)),
+    "resnet50": ("bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("bottleneck", (3, 4, 23, 3)),
+    "resnet152": ("bottleneck", (3, 8, 36, 3)),
+}
+
+
+def _random(name: str) -> np.random.RandomState:
+    """One stream a name; RandomState, since NumPy promises to never change its numbers."""
+    return np.random.RandomState(zlib.crc32(name.encode()))
+
+
+def pixels(batch: int, height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Shape -> uint8 `[batch, height, width, channels]`, with a mean of its own for every image and channel."""
+    random = _random("pixels")
+    level = random.uniform(60, 200, (batch, 1, 1, channels))
+    noise = random.uniform(-55, 55, (batch, height, width, channels))
+    return (level + noise).astype(np.uint8)
+
+
+def state_dict(network: str, classes: int = 1000) -> dict[str, np.ndarray]:
+    """Name of a network -> `{torchvision's tensor name: float32 array}`, BatchNorm far from its initial state."""
+    kind, blocks_per_stage = ARCHITECTURES[network]
+    state: dict[str, np.ndarray] = {}
+
+    def uniform(name: str, low: float, high: float, *shape: int) -> None:
+        state[name] = _random(name).uniform(low, high, shape).astype(np.float32)
+
+    def convolution(name: str, outputs: int, inputs: int, size: int) -> None:
+        bound = np.sqrt(6 / (inputs * size * size))  # keeps the second moment through a ReLU
+        uniform(f"{name}.weight", -bound, bound, outputs, inputs, size, size)
+
+    def batch_norm(name: str, channels: int, last: bool = False) -> None:
+        # The last scale of a branch is small, so that 50 blocks on top of each other stay bounded.
+        uniform(f"{name}.weight", *((0.2, 0.5) if last else (0.7, 1.3)), channels)
+        uniform(f"{name}.bias", -0.3, 0.3, channels)
+        uniform(f"{name}.running_mean", -0.3, 0.3, channels)
+        uniform(f"{name}.running_var", 0.5, 2.0, channels)
+        state[f"{name}.num_batches_tracked"] = np.array(1000, dtype=np.int64)
+
+    convolution("conv1", 64, 3, 7)
+    batch_norm("bn1", 64)
+    inputs = 64
+    for stage, blocks in enumerate(blocks_per_stage, start=1):
+        width = 64 * 2 ** (stage - 1)
+        outputs = width if kind == "pair" else 4 * width
+        for block in range(blocks):
+            name = f"layer{stage}.{block}"
+            shapes = (
+                [(width, inputs, 3), (outputs, width, 3)]
+                if kind == "pair"
+                else [(width, inputs, 1), (width, width, 3), (outputs, width, 1)]
+            )
+            for i, shape in enumerate(shapes, start=1):
+                convolution(f"{name}.conv{i}", *shape)
+                batch_norm(f"{name}.bn{i}", shape[0], last=i == len(shapes))
+            if block == 0 and (stage > 1 or inputs != outputs):
+                convolution(f"{name}.downsample.0", outputs, inputs, 1)
+                batch_norm(f"{name}.downsample.1", outputs)
+            inputs = outputs
+    uniform("fc.weight", -np.sqrt(3 / inputs), np.sqrt(3 / inputs), classes, inputs)
+    uniform("fc.bias", -0.5, 0.5, classes)
+    return state

@@ -1,0 +1,159 @@
+"""What may be imported where: the order of the parts, the lazy surface, TensorFlow's place; read from the source."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import keras_resnet
+
+PACKAGE = Path(keras_resnet.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# A part may import from those before it. A folder is one part.
+ORDER = (
+    "errors",
+    "optional",
+    "quiet",
+    "variants",
+    "labels",
+    "preprocessing",
+    "blocks",
+    "backbone",
+    "heads",
+    "weight_files",
+    "weights",
+    "models",
+    "data",
+    "training",
+    "evaluation",
+    "export",
+    "benchmark",
+    "report",
+    "cli",
+)
+STRANGERS = {frozenset(("training", "export"))}  # a model file is all that passes between them
+
+PUBLIC = {
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "decode_predictions",
+    "feature_maps",
+    "load_image",
+    "load_images",
+}
+
+
+def part_of(source: Path) -> str:
+    """File of the package -> the part of `ORDER` it belongs to."""
+    return source.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(source: Path) -> Iterator[tuple[int, str]]:
+    """File -> (line, dotted module) of each import, those inside functions included."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                folder = source.relative_to(PACKAGE.parent).parts[: -node.level]
+                module = ".".join((*folder, *([module] if module else [])))
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def is_top_level(source: Path, line: int) -> bool:
+    """Whether the statement on that line runs when the module is imported."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return not any(function.lineno <= line <= (function.end_lineno or 0) for function in functions)
+
+
+def located(source: Path, line: int, what: str) -> str:
+    return f"{source.relative_to(PACKAGE.parent)}:{line}: {what}"
+
+
+def test_every_part_has_a_place_in_the_order() -> None:
+    parts = {part_of(source) for source in SOURCES} - {"__init__", "__main__"}
+    assert parts <= set(ORDER), f"give these a place in ORDER: {sorted(parts - set(ORDER))}"
+
+
+def test_imports_point_only_downwards() -> None:
+    wrong = []
+    for source in SOURCES:
+        part = part_of(source)
+        if part == "__init__":
+            continue  # the surface, which imports on first use
+        for line, module in imports_of(source):
+            package, _, name = module.partition(".")
+            target = name.split(".")[0]
+            if package != "keras_resnet" or target in (part, "__version__"):
+                continue
+            if target not in ORDER:
+                wrong.append(located(source, line, f"imports {module}: import from the module where the name lives"))
+            elif ORDER.index(target) > ORDER.index(part):
+                wrong.append(located(source, line, f"{part} imports {target}, which is above it"))
+            elif frozenset((part, target)) in STRANGERS:
+                wrong.append(located(source, line, f"{part} imports {target}"))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tensorflow_is_imported_where_it_is_used() -> None:
+    wrong = []
+    for source in SOURCES:
+        at_home = part_of(source) in ("data", "export")
+        for line, module in imports_of(source):
+            if module.split(".")[0] == "tensorflow" and not at_home and is_top_level(source, line):
+                wrong.append(located(source, line, "imports TensorFlow at the top of the module"))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_keras_inside_tensorflow_is_never_used() -> None:
+    wrong = []
+    for source in SOURCES:
+        for line, module in imports_of(source):
+            if module.startswith(("tensorflow.keras", "tensorflow.python.keras")):
+                wrong.append(located(source, line, f"imports {module}"))
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("tf.keras", "tensorflow.keras"):
+                wrong.append(located(source, node.lineno, "uses tf.keras"))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_library_code_has_no_assert_and_no_bare_except() -> None:
+    wrong = [
+        located(source, node.lineno, type(node).__name__)
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert) or (isinstance(node, ast.ExceptHandler) and node.type is None)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", ["keras_resnet", "keras_resnet.cli.main"])
+def test_importing_loads_no_framework(module: str) -> None:
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
+    assert not loaded & {"keras", "tensorflow", "jax", "torch"}
+
+
+def test_the_public_names_are_these_and_resolve() -> None:
+    assert set(keras_resnet.__all__) == PUBLIC
+    assert len(keras_resnet.__all__) == len(PUBLIC)
+    for name in PUBLIC:
+        assert callable(getattr(keras_resnet, name))
+        assert name in dir(keras_resnet)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'ResNet51'"):
+        keras_resnet.ResNet51  # noqa: B018

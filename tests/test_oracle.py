@@ -1,0 +1,93 @@
+"""Logits and C2..C5 of all five networks, and of both lowered output strides, against an independent PyTorch forward.
+
+Weights go in through `weights=<safetensors file>`, so that the name map is under test as well.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from oracle.make_references import CASES, COMMAND, INPUT_SHAPE, REFERENCES, digest, reference
+from oracle.seeded import pixels, state_dict
+from safetensors.numpy import save_file
+
+from keras_resnet.backbone import feature_maps
+from keras_resnet.models import BUILDERS
+
+TOLERANCE = 1e-5  # of max |difference| / max |reference|; measured at most 3.3e-6
+
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
+    assert result.shape == expected.shape
+    assert np.isfinite(result).all()
+    return float(np.abs(result - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, int, Predict]]:
+    """Network, output stride, and its prediction: pixels -> logits and levels."""
+    network, output_stride = request.param
+    path = tmp_path_factory.mktemp("seeded") / f"{network}.safetensors"
+    save_file(state_dict(network), path)
+    try:
+        model = BUILDERS[network](
+            weights=path, input_shape=(None, None, 3), classifier_activation=None, output_stride=output_stride
+        )
+    finally:
+        path.unlink()  # up to 240 MB, which pytest would keep for three runs
+    maps = feature_maps(model)
+    both = keras.Model(maps.input, {**maps.output, "logits": model.output})
+
+    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = both(images, training=False)
+        return {key: keras.ops.convert_to_numpy(value) for key, value in outputs.items()}
+
+    yield network, output_stride, predict
+    keras.backend.clear_session()
+
+
+def test_equals_the_stored_pytorch_results(case: tuple[str, int, Predict]) -> None:
+    network, output_stride, predict = case
+    results = digest(predict(pixels(*INPUT_SHAPE)))
+    with np.load(REFERENCES) as stored:
+        errors = {
+            key: relative_error(result, stored[f"{network}/{output_stride}/{key}"]) for key, result in results.items()
+        }
+    wrong = {key: error for key, error in errors.items() if not error <= TOLERANCE}
+    assert not wrong, (
+        f"relative errors above {TOLERANCE}: {wrong}. The first level in the list is where the network goes wrong; "
+        f"only if the oracle itself was changed on purpose, regenerate with: {COMMAND}"
+    )
+
+
+def test_an_image_gets_the_same_result_in_every_batch_size(case: tuple[str, int, Predict]) -> None:
+    _, _, predict = case
+    images = pixels(3, *INPUT_SHAPE[1:])
+    three = predict(images)
+    for index in range(3):
+        one = predict(images[index : index + 1])
+        for key, value in one.items():
+            assert relative_error(value, three[key][index : index + 1]) <= TOLERANCE, key
+
+
+def test_the_stored_results_are_still_what_the_oracle_computes() -> None:
+    pytest.importorskip("torch", reason="the oracle itself needs torch (the extra `torch`)")
+    live = reference("resnet18", 32)
+    with np.load(REFERENCES) as stored:
+        for key, value in live.items():
+            error = relative_error(value, stored[f"resnet18/32/{key}"])
+            assert error <= TOLERANCE, (
+                f"{key} of {Path(REFERENCES).name} is stale ({error}); regenerate with: {COMMAND}"
+            )
+
+
+def test_every_network_has_a_stored_reference() -> None:
+    with np.load(REFERENCES) as stored:
+        assert {(network, int(stride)) for network, stride, *_ in (key.split("/") for key in stored)} == set(CASES)
+    assert {network for network, stride in CASES if stride == 32} == set(BUILDERS)

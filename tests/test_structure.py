@@ -1,0 +1,55 @@
+"""Layers, their types and their weights' shapes, in order, against text files.
+
+Layer names are stable API: checkpoints, heads and the name map of published weights depend on them. After a change on
+purpose, regenerate with
+
+    python tests/test_structure.py --write
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from keras_resnet.models import BUILDERS
+
+GOLDENS = Path(__file__).parent / "goldens"
+COMMAND = "python tests/test_structure.py --write"
+
+
+def describe(model: keras.Model) -> str:
+    """Model -> a line `layer Type` for each layer, each followed by a line `layer/variable shape` for each weight."""
+    lines = []
+    for layer in model.layers:
+        lines.append(f"{layer.name} {type(layer).__name__}")
+        for variable in layer.weights:
+            shape = "x".join(map(str, variable.shape))
+            lines.append(f"  {layer.name}/{variable.name} {shape}{'' if variable.trainable else ' not trained'}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("network", BUILDERS)
+def test_structure_equals_the_golden(network: str) -> None:
+    path = GOLDENS / f"{network}.txt"
+    lines = describe(BUILDERS[network]()).splitlines()
+    golden = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    pairs = [*zip(lines, golden, strict=False), (f"{len(lines)} lines", f"{len(golden)} lines")]
+    first = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)
+    assert first is None, (
+        f"{network} has {first[0]!r} where {path.name} has {first[1]!r}. If that is meant, regenerate with: {COMMAND}"
+    )
+    keras.backend.clear_session()
+
+
+def write() -> None:
+    GOLDENS.mkdir(exist_ok=True)
+    for network, builder in BUILDERS.items():
+        (GOLDENS / f"{network}.txt").write_text(describe(builder()), encoding="utf-8")
+        print(GOLDENS / f"{network}.txt")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {COMMAND}")
+    write()
