@@ -1,1 +1,327 @@
-def load_weights(model, variant, weights): raise NotImplementedError
+"""Published and local weights into a network: source -> file -> name map -> checks -> assignment.
+
+The network is torchvision's, and so are the names that its weights are published under; `torchvision_names` is the one
+place where they meet ours. Nothing is assigned before every tensor has passed every check.
+"""
+
+import difflib
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_resnet.errors import WeightsError
+from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.variants import DEFAULT_TAG, VARIANTS, Variant
+from keras_resnet.weight_files import SUFFIXES, WeightFile, read_weight_file
+
+Target = tuple[str, str]  # our layer, its variable
+
+HUB_FILE = "model.safetensors"
+HEAD_LAYER = "logits"
+STEM_KERNEL: Target = ("stem_conv", "kernel")
+LISTED = 10  # tensors of one kind of problem that an error names
+
+
+def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLike[str]) -> None:
+    """Network of this package, its row of the table, source of weights -> the same network with those weights.
+
+    Args:
+        model: With or without its head; without, the file's head is left aside.
+        variant: The row that the model was built from.
+        weights: "imagenet", a tag of the variant, "hf://owner/repository", or a path.
+
+    Raises:
+        WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
+    """
+    has_preprocessing = any(layer.name == "preprocessing" for layer in model.layers)
+    path = resolve_weights(variant, weights, has_preprocessing)
+    values = match_weights(model, variant, read_weight_file(path), str(path))
+    for variable, value in values:
+        variable.assign(value)
+
+
+# --- source -> path -----------------------------------------------------------------------------------------------
+
+
+def resolve_weights(variant: Variant, weights: str | os.PathLike[str], imagenet_normalisation: bool = True) -> Path:
+    """Row of the table, source of weights -> path of a local file, downloaded to the Hub's cache if need be.
+
+    Args:
+        variant: The network that the weights are for.
+        weights: As `load_weights` takes it.
+        imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics; then a repository
+            whose `config.json` states others is refused.
+
+    Raises:
+        WeightsError: An unknown word, or a file that can't be fetched.
+    """
+    if not isinstance(weights, (str, os.PathLike)):
+        raise WeightsError(f"`weights` must be None, {_choices(variant)}. Received: weights={weights!r}")
+    if isinstance(weights, str):
+        tag = DEFAULT_TAG if weights == "imagenet" else weights
+        if tag in variant.weights:
+            return _download(f"timm/{variant.name}.{tag}", HUB_FILE)
+        if weights.startswith("hf://"):
+            return _from_repository(weights, imagenet_normalisation)
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if path.name.lower().endswith(SUFFIXES) or len(path.parts) > 1:
+        raise WeightsError(f"`weights` names a file that does not exist. Received: weights={str(weights)!r}")
+    raise WeightsError(_unknown_word(variant, str(weights)))
+
+
+def _choices(variant: Variant) -> str:
+    return (
+        f"'imagenet' (which is {DEFAULT_TAG!r}), a tag of {variant.name} ({', '.join(variant.weights)}), "
+        f"'hf://owner/repository', or the path of a file ({', '.join(SUFFIXES)})"
+    )
+
+
+def _unknown_word(variant: Variant, word: str) -> str:
+    message = f"`weights` must be None, {_choices(variant)}. Received: weights={word!r}"
+    networks = [other.name for other in VARIANTS.values() if word in other.weights]
+    if networks:
+        return f"{message}, which is published for {', '.join(networks)} only"
+    nearest = difflib.get_close_matches(word.lower(), ["imagenet", *variant.weights], n=1)
+    return f"{message}; did you mean {nearest[0]!r}?" if nearest else message
+
+
+def _from_repository(weights: str, imagenet_normalisation: bool) -> Path:
+    repository = weights.removeprefix("hf://").rstrip("/")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
+        raise WeightsError(f"`weights` on the Hub must read 'hf://owner/repository'. Received: weights={weights!r}")
+    if imagenet_normalisation:
+        _check_normalisation(repository)
+    return _download(repository, HUB_FILE)
+
+
+def _check_normalisation(repository: str) -> None:
+    """Refuses weights trained on other pixel statistics: they would load, and be wrong in silence."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        config_path = _download(repository, "config.json")
+    except WeightsError as error:
+        cause = error.__cause__
+        if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+            return  # the repository is there and has no such file: nothing to compare
+        raise
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))["pretrained_cfg"]
+        stated = {key: np.asarray(config[key], dtype=float) for key in ("mean", "std") if key in config}
+    except (KeyError, TypeError):
+        return  # states no statistics
+    except ValueError as error:
+        raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
+    for key, imagenet in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        if key in stated and (stated[key].shape != (3,) or not np.allclose(stated[key], imagenet, rtol=0, atol=1e-3)):
+            raise WeightsError(
+                f"hf://{repository} was trained with pixel {key} {stated[key].tolist()} (its config.json), while this "
+                f"network's normalisation uses ImageNet's {list(imagenet)}: build it with "
+                "include_preprocessing=False and normalise the pixels yourself"
+            )
+
+
+def _download(repository: str, filename: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo_id=repository, filename=filename))
+    except Exception as error:  # no network, no such file, no permission: the client has an error type for each
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise WeightsError(
+            f"can't fetch {filename} of {repository} from the Hugging Face Hub ({type(error).__name__}: {reason}). "
+            f"Download https://huggingface.co/{repository}/resolve/main/{HUB_FILE} where there is a network, "
+            f'and give it by path: weights="{HUB_FILE}"'
+        ) from error
+
+
+# --- the name map -------------------------------------------------------------------------------------------------
+
+_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+
+
+def torchvision_names(variant: Variant) -> dict[str, Target]:
+    """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all that a checkpoint should hold.
+
+    A layer's variables follow each other in the order in which Keras stores them. Left out is `num_batches_tracked`,
+    PyTorch's count of training steps, which no prediction uses.
+    """
+    names: dict[str, Target] = {}
+
+    def conv_bn(conv: str, bn: str, ours: str) -> None:
+        names[f"{conv}.weight"] = (f"{ours}_conv", "kernel")
+        for theirs, variable in _BATCH_NORM.items():
+            names[f"{bn}.{theirs}"] = (f"{ours}_bn", variable)
+
+    conv_bn("conv1", "bn1", "stem")
+    convolutions = 2 if variant.block == "basic" else 3
+    for layer, blocks in enumerate(variant.blocks_per_stage, start=1):
+        for index in range(blocks):
+            theirs, ours = f"layer{layer}.{index}", f"stage{layer + 1}_block{index + 1}"
+            for i in range(1, convolutions + 1):
+                conv_bn(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}_{i}")
+            if index == 0 and (layer > 1 or variant.expansion > 1):  # where the block changes the shape
+                conv_bn(f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{ours}_shortcut")
+    names["fc.weight"] = (HEAD_LAYER, "kernel")
+    names["fc.bias"] = (HEAD_LAYER, "bias")
+    return names
+
+
+def _names(variant: Variant, layout: str) -> dict[str, Target]:
+    """Name of each tensor in a file of that layout -> our variable. Keras' files number a layer's variables."""
+    names = torchvision_names(variant)
+    if layout == "torchvision":
+        return names
+    variables: dict[str, list[str]] = {}
+    for layer, variable in names.values():
+        variables.setdefault(layer, []).append(variable)
+    return {f"{layer}/{i}": (layer, variable) for layer in variables for i, variable in enumerate(variables[layer])}
+
+
+def _to_keras_axes(tensor: np.ndarray, layout: str) -> np.ndarray:
+    """torchvision's OIHW kernel -> HWIO, its `[classes, features]` -> `[features, classes]`; the rest as it is."""
+    if layout == "torchvision" and tensor.ndim == 4:
+        return tensor.transpose(2, 3, 1, 0)
+    return tensor.T if layout == "torchvision" else tensor
+
+
+def _file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """Shape of our variable -> the shape that a file of that layout must hold."""
+    if layout == "torchvision" and len(shape) == 4:
+        height, width, inputs, outputs = shape
+        return outputs, inputs, height, width
+    return shape[::-1] if layout == "torchvision" else shape
+
+
+# --- tensors -> variables -----------------------------------------------------------------------------------------
+
+Problem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
+
+
+def match_weights(model: keras.Model, variant: Variant, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
+    """Network, its row, a file's content -> `[(variable, float32 array)]`, checked and complete.
+
+    A stem for other than the file's 3 input channels is summed (1 channel) or repeated and scaled (2, 4 or more). A
+    head of another number of classes is left fresh, with a warning.
+
+    Raises:
+        WeightsError: Lists every tensor that is wrong, and how.
+    """
+    problems: dict[Problem, list[str]] = {}
+    names = _names(variant, file.layout)
+    head = [name for name, (layer, _) in names.items() if layer == HEAD_LAYER]
+    tensors = {
+        name: tensor
+        for name, tensor in file.tensors.items()
+        if not (file.layout == "torchvision" and name.endswith(".num_batches_tracked"))
+    }
+    variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
+
+    if (HEAD_LAYER, "kernel") not in variables or _head_differs(variables, tensors, head, file.layout, source):
+        for name in head:
+            names.pop(name)
+            tensors.pop(name, None)
+
+    values: list[tuple[Any, np.ndarray]] = []
+    for name, target in names.items():
+        label = f"{name} -> {'/'.join(target)}"
+        if name not in tensors:
+            problems.setdefault("missing", []).append(label)
+            continue
+        if not np.issubdtype(tensors[name].dtype, np.floating):
+            problems.setdefault("not floating point", []).append(f"{label}: {tensors[name].dtype}")
+            continue
+        value = _to_keras_axes(tensors[name], file.layout)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as that
+            value = value.astype(np.float32)
+        shape = tuple(variables[target].shape)
+        if target == STEM_KERNEL:
+            value = _fit_input_channels(value, shape)
+        if value.shape != shape:
+            wanted = _file_shape(shape, file.layout)
+            problems.setdefault("misshaped", []).append(f"{label}: {tensors[name].shape}, must be {wanted}")
+        elif not np.isfinite(value).all():
+            count = np.count_nonzero(~np.isfinite(value))
+            problems.setdefault("non-finite", []).append(f"{label}: {count:,} of {value.size:,} values")
+        elif target[1] == "moving_variance" and value.min() < 0:
+            problems.setdefault("negative variance", []).append(f"{label}: down to {value.min():.4g}")
+        values.append((variables[target], value))
+    unknown = [name for name in tensors if name not in names]
+    if unknown:
+        problems["unknown"] = unknown
+    if problems:
+        cause = _likely_cause(variant, file.layout, set(tensors) - set(head), set(names) - set(head), problems)
+        raise WeightsError(_report(model, source, problems, cause))
+    return values
+
+
+def _head_differs(
+    variables: dict[Target, Any], tensors: dict[str, np.ndarray], head: list[str], layout: str, source: str
+) -> bool:
+    """Whether the file holds a whole head of another number of classes than the model's; warns if so."""
+    if any(name not in tensors for name in head):
+        return False
+    kernel, bias = (_to_keras_axes(tensors[name], layout) for name in head)
+    features, classes = variables[HEAD_LAYER, "kernel"].shape
+    if kernel.ndim != 2 or kernel.shape[0] != features or bias.shape != kernel.shape[1:] or bias.shape[0] == classes:
+        return False
+    warnings.warn(
+        f"the head stays fresh (random): the model has {classes} classes, {source} has {bias.shape[0]}",
+        stacklevel=6,  # the line that calls ResNet50(...)
+    )
+    return True
+
+
+def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Stem's `[7, 7, 3, filters]` -> `[7, 7, C, filters]`: 1 channel sums; others repeat, and keep the sum's scale.
+
+    timm's convention (`adapt_input_conv`). Any other kernel is returned as it is.
+    """
+    channels = shape[2]
+    if kernel.ndim != 4 or kernel.shape[2] != 3 or channels == 3:
+        return kernel
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    return kernel[:, :, np.arange(channels) % 3] * np.float32(3 / channels)
+
+
+def _likely_cause(
+    variant: Variant, layout: str, found: set[str], wanted: set[str], problems: dict[Problem, list[str]]
+) -> str | None:
+    """What the file probably is, from the names of its tensors; heads are left out of both sets."""
+    for other in VARIANTS.values():
+        body = {name for name, (layer, _) in _names(other, layout).items() if layer != HEAD_LAYER}
+        if other is not variant and found == body:
+            return f"these are the weights of a {other.name}, and the model is a {variant.name}"
+    if not found & wanted:
+        return (
+            "no tensor has a name of torchvision's ResNet (conv1.weight, layer1.0.conv1.weight, ...): another "
+            "architecture, or names with a prefix"
+            if layout == "torchvision"
+            else "no layer has a name of this package's networks (stem_conv, stage2_block1_1_conv, ...)"
+        )
+    if problems.keys() == {"missing"} and found == wanted and len(problems["missing"]) == 2:
+        return "the file has no head: build the network with include_top=False, or fill in the head yourself"
+    if problems.keys() == {"misshaped"} and found == wanted:
+        return "same depth, other widths: a Wide ResNet, a ResNeXt, or other input channels or classes"
+    return None
+
+
+def _report(model: keras.Model, source: str, problems: dict[Problem, list[str]], cause: str | None) -> str:
+    lines = [f"{source} does not fit {model.name}; nothing was loaded"]
+    if cause:
+        lines.append(f"likely cause: {cause}")
+    for problem, tensors in problems.items():
+        lines.append(f"{problem} ({len(tensors)}):")
+        lines += [f"  {tensor}" for tensor in tensors[:LISTED]]
+        if len(tensors) > LISTED:
+            lines.append(f"  ... and {len(tensors) - LISTED} more")
+    return "\n".join(lines)

@@ -1,0 +1,191 @@
+"""Path of a weight file -> its tensors, under the file's own names. No format runs code on loading.
+
+| suffix | holds | read by |
+| --- | --- | --- |
+| `.safetensors` | torchvision's names and layouts | safetensors |
+| `.pth`, `.pt`, `.th` | the same, as a state dict | torch, with `weights_only=True` |
+| `.keras` | Keras' layout; its configuration is never read | h5py, from the archive's `model.weights.h5` |
+| `.weights.h5` | Keras' layout | h5py |
+"""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from keras_resnet.errors import KerasResnetError, WeightsError
+from keras_resnet.optional import require
+
+TORCH_SUFFIXES = (".pth", ".pt", ".th")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
+
+
+class WeightFile(NamedTuple):
+    """What a file holds, unchecked."""
+
+    layout: Literal["torchvision", "keras"]
+    tensors: dict[str, np.ndarray]  # "layer1.0.conv1.weight" (OIHW), or "stage2_block1_1_conv/0" (variable 0, HWIO)
+
+
+def read_weight_file(path: Path) -> WeightFile:
+    """Path -> tensors as stored, but for bfloat16, which is widened to float32.
+
+    Raises:
+        WeightsError: No such file, an unknown suffix, or content that can't be read.
+        MissingDependencyError: A PyTorch file, and no PyTorch.
+    """
+    name = path.name.lower()
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; weights are read from a file: {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise WeightsError(f"no such file: {path}")
+    if name.endswith((".weights.json", ".index.json")):
+        raise WeightsError(f"{path} is the index of weights in several files: save them in one file instead")
+    if not name.endswith(SUFFIXES):
+        raise WeightsError(f"{path} has none of the known suffixes: {', '.join(SUFFIXES)}")
+    try:
+        if path.stat().st_size == 0:
+            raise WeightsError(f"{path} is empty")
+        if name.endswith(".safetensors"):
+            return WeightFile("torchvision", _read_safetensors(path))
+        if name.endswith(TORCH_SUFFIXES):
+            return WeightFile("torchvision", _read_torch(path))
+        if name.endswith(".keras"):
+            return WeightFile("keras", _read_keras_archive(path))
+        with path.open("rb") as file:
+            return WeightFile("keras", _read_h5(file, str(path)))
+    except KerasResnetError:
+        raise
+    except Exception as error:  # a damaged file can raise anything out of its parser
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} can't be read; is it whole, and what its suffix says? ({reason})") from error
+
+
+# --- PyTorch's side -----------------------------------------------------------------------------------------------
+
+_SAFETENSORS_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    # safetensors.numpy knows no bfloat16, so that the bytes are taken from the level below.
+    from safetensors import deserialize
+
+    tensors = {}
+    for name, stored in deserialize(path.read_bytes()):
+        if stored["dtype"] not in _SAFETENSORS_DTYPES:
+            raise WeightsError(f"{path}: tensor {name!r} has type {stored['dtype']}; save it as float32 or float16")
+        array = np.frombuffer(stored["data"], _SAFETENSORS_DTYPES[stored["dtype"]]).reshape(stored["shape"])
+        tensors[name] = _widen_bfloat16(array) if stored["dtype"] == "BF16" else array
+    return tensors
+
+
+def _widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """uint16 -> float32: bfloat16 is the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    torch = require("torch", "torch")
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message goes on to recommend weights_only=False.
+        raise WeightsError(
+            f"{path} is damaged, or holds Python objects other than tensors; those could run code on loading and are "
+            "refused. Save the tensors alone: torch.save(model.state_dict(), path)"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state:
+        raise WeightsError(f"{path} must hold a state dict (names and tensors); it holds {type(state).__name__}")
+    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise WeightsError(
+            f"{path} must hold a state dict, alone or under 'state_dict' or 'model'; "
+            f"these entries are no tensors: {', '.join(others[:10])}"
+        )
+    if all(name.startswith("module.") for name in state):  # saved from torch.nn.DataParallel
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+        for name, tensor in state.items()
+    }
+
+
+# --- Keras' side --------------------------------------------------------------------------------------------------
+
+
+def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            raise WeightsError(f"{path} has no member 'model.weights.h5'; save it with model.save(path)")
+        return _read_h5(io.BytesIO(archive.read("model.weights.h5")), f"{path} (model.weights.h5)")
+
+
+def _read_h5(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
+    """Open HDF5 file -> `{"<layer>/<index>": array}` out of every layer's group of variables.
+
+    Keras names the groups by class ("conv2d_7"); the layer's own name is an attribute of its `vars` group.
+    """
+    import h5py
+
+    tensors: dict[str, np.ndarray] = {}
+
+    def visit(path: str, node: Any) -> None:  # sees each object once, whatever the cycles
+        if isinstance(node, h5py.Group):
+            _refuse_links(node, where)
+        if not isinstance(node, h5py.Dataset) or not path.startswith("layers/") or "/optimizer/" in path:
+            return  # an optimizer's state is not the network's
+        _refuse_indirect_data(node, where)
+        layer = node.parent.attrs.get("name")
+        if not path.rpartition("/")[0].endswith("/vars") or layer is None:
+            raise WeightsError(
+                f"{where} does not say which layer {path!r} belongs to, as files of older versions of Keras do not: "
+                "load it into its model with Keras, and save it again with a newer version"
+            )
+        key = f"{layer}/{path.rpartition('/')[2]}"
+        if key in tensors:
+            raise WeightsError(f"{where} has two layers named {layer!r}")
+        is_bfloat16 = node.attrs.get("dtype") == "bfloat16"
+        tensors[key] = _widen_bfloat16(node[()].view("<u2")) if is_bfloat16 else node[()]
+
+    with h5py.File(file, "r") as h5:
+        _refuse_links(h5, where)
+        h5.visititems(visit)
+        if not tensors:
+            raise WeightsError(f"{where} holds no layer's weights; save it with model.save_weights(path)")
+    return tensors
+
+
+def _refuse_links(group: Any, where: str) -> None:
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise WeightsError(f"{where} points elsewhere at {group.name}/{name}; links are not followed")
+
+
+def _refuse_indirect_data(dataset: Any, where: str) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise WeightsError(f"{where} keeps {dataset.name} in another file; that is not followed")
+    # Keras stores plain arrays: one that declares more than it stores would fill the memory out of nothing.
+    if dataset.nbytes > dataset.id.get_storage_size():
+        raise WeightsError(
+            f"{where} stores {dataset.id.get_storage_size():,} of the {dataset.nbytes:,} bytes of {dataset.name}: "
+            "damaged, or compressed, which Keras does not do"
+        )
