@@ -193,7 +193,7 @@ def test_input_tensor_may_be_a_plain_input_and_may_be_shared(randomise: Randomis
     second = randomise(ResNet18(input_tensor=inputs, classes=5, name="second"), seed=1)
     images = pixels(2, 64, 96)
     alone = [forward(model, images) for model in (first, second)]
-    together = keras.Model(inputs, [first(inputs), second(inputs)]).predict(images, verbose=0)
+    together = forward(keras.Model(inputs, [first(inputs), second(inputs)]), images)
     for result, expected in zip(together, alone, strict=True):
         assert relative_error(result, expected) < 1e-6
     assert relative_error(alone[0], alone[1]) > 0.1
@@ -298,7 +298,7 @@ def test_feature_maps_are_the_outputs_of_the_stages(randomise: Randomise, includ
     assert {level: output.shape for level, output in outputs.items()} == shapes
     for level, output in outputs.items():
         last_block = model.get_layer(f"stage{level[1]}_block2_out")
-        direct = keras.Model(model.input, last_block.output).predict(images, verbose=0)
+        direct = forward(keras.Model(model.input, last_block.output), images)
         assert relative_error(output, direct) < 1e-6
         assert output.std() > 0.01
 
@@ -326,8 +326,8 @@ def test_feature_maps_of_a_reloaded_model(randomise: Randomise, tmp_path: Path) 
     model.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
     images = pixels(2, 64, 96)
-    expected = keras_resnet.feature_maps(model).predict(images, verbose=0)
-    for level, output in keras_resnet.feature_maps(reloaded).predict(images, verbose=0).items():
+    expected = forward(keras_resnet.feature_maps(model), images)
+    for level, output in forward(keras_resnet.feature_maps(reloaded), images).items():
         assert relative_error(output, expected[level]) < 1e-6
 
 
