@@ -1,5 +1,7 @@
 """The console command `keras-resnet`. Nothing here may import Keras: `--help` answers at once."""
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,8 +41,14 @@ def main(prepended: Sequence[str] = ()) -> None:
 
     An error of this package is printed on stderr without a traceback, with exit status 1.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name that can't be shown ends no run
     try:
         app([*prepended, *sys.argv[1:]])
+    except BrokenPipeError:  # the reader of the output, `head` say, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (KerasResnetError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,34 +1,23 @@
 """`keras-resnet predict`: image files -> the most probable classes of each, with names."""
 
-import difflib
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.errors import ImageError, WeightsError
+from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, open_network
+from keras_resnet.errors import ImageError
 from keras_resnet.labels import decode_predictions
-from keras_resnet.preprocessing import IMAGENET_CONTRACT, list_images, load_image
-from keras_resnet.quiet import import_keras
-from keras_resnet.variants import DEFAULT_TAG, VARIANTS, InputContract
+from keras_resnet.preprocessing import list_images, load_image
+from keras_resnet.variants import InputContract
 
 
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.")],
-    model: Annotated[
-        str, typer.Option(help=f"{', '.join(VARIANTS)}, or a .keras file that takes RGB pixels 0..255.")
-    ] = "resnet50",
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="imagenet, a published tag (see `keras-resnet list`), a path, or hf://owner/repository. "
-            "A .keras file brings its own.",
-            show_default="imagenet",
-        ),
-    ] = None,
+    model: ModelOption = "resnet50",
+    weights: WeightsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at a time.")] = 16,
 ) -> None:
@@ -36,32 +25,13 @@ def predict(
 
     An image that can't be read is named on stderr while the others go on; the exit status is then 1.
     """
-    _check_model(model, weights)
+    check_model(model, weights)
     paths, failures = _list(images)
     if paths:
-        import_keras()
-        network, contract = _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
+        network, contract = open_network(model, weights)
         failures += _predict_all(paths, network, contract, top, batch_size)
     if failures:
         raise typer.Exit(1)
-
-
-def _is_file(model: str) -> bool:
-    return model.endswith(".keras")
-
-
-def _check_model(model: str, weights: str | None) -> None:
-    if _is_file(model):
-        if weights is not None:
-            raise ValueError(f"--weights can't be given with a .keras file, which brings its own. Received: {weights}")
-        if not Path(model).is_file():
-            raise ValueError(f"--model names a .keras file that does not exist. Received: {model}")
-    elif model not in VARIANTS:
-        nearest = difflib.get_close_matches(model.lower(), VARIANTS, n=1, cutoff=0.5)
-        raise ValueError(
-            f"--model must be one of {', '.join(VARIANTS)}, or a .keras file. Received: {model}"
-            + (f" (did you mean {nearest[0]}?)" if nearest else "")
-        )
 
 
 def _list(patterns: list[str]) -> tuple[list[Path], int]:
@@ -74,36 +44,6 @@ def _list(patterns: list[str]) -> tuple[list[Path], int]:
             failures += 1
             print(error, file=sys.stderr)
     return paths, failures
-
-
-def _build(name: str, weights: str) -> tuple[Any, InputContract]:
-    from keras_resnet.models import BUILDERS
-
-    published = VARIANTS[name].weights.get(DEFAULT_TAG if weights == "imagenet" else weights)
-    contract = published.contract if published else IMAGENET_CONTRACT
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="the head stays fresh")
-        try:
-            return BUILDERS[name](weights=weights), contract
-        except UserWarning as error:
-            raise WeightsError(
-                f"{error}. A random head predicts nothing: give a model of other classes as a whole, --model FILE.keras"
-            ) from error
-
-
-def _load_file(path: str) -> tuple[Any, InputContract]:
-    import keras
-
-    try:
-        network = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise WeightsError(f"{path}: can't be loaded as a Keras model: {error}") from error
-    shape, output_shape = network.input_shape, network.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
-        raise ValueError(f"{path}: must take square RGB images [N, size, size, 3]. Its input is {shape}")
-    if not isinstance(output_shape, tuple) or len(output_shape) != 2:
-        raise ValueError(f"{path}: must yield class probabilities [N, classes]. Its output is {output_shape}")
-    return network, IMAGENET_CONTRACT if shape[1] is None else InputContract.for_size(shape[1])
 
 
 def _predict_all(paths: list[Path], network: Any, contract: InputContract, top: int, batch_size: int) -> int:

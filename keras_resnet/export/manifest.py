@@ -17,7 +17,7 @@ from keras_resnet.errors import ExportError
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
 
-_PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime")
+_PACKAGES = ("numpy", "pillow", "keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def provenance(model: keras.Model) -> dict[str, Any]:
         "parameters": model.count_params(),
         "weights_sha256": weights_sha256(model),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"keras-resnet-kit": __version__, "python": platform.python_version(), **_versions()},
+        "versions": package_versions(),
     }
 
 
@@ -78,16 +78,17 @@ def size_bytes(path: Path) -> int:
 def file_sha256(path: Path) -> str:
     """File, or folder of files -> hash; a folder's covers the names and contents of its files."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def package_versions() -> dict[str, str]:
+    """-> versions of this package, of Python and of what converts and runs artifacts, as far as it is installed."""
+    found = {"keras-resnet-kit": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

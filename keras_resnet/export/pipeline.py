@@ -78,13 +78,14 @@ def export(
             f"`contract` must have the model's input size. Received: a crop of {contract.size} for {height}x{width}"
         )
     calibration_images = None if calibration is None else _calibration_images(calibration, contract, prepared)
+    class_labels = _labels(labels, prepared)
     images = synthetic_images((height, width, channels)) if calibration_images is None else calibration_images
     check_prepared(model, prepared, images[:4])
 
     folder.mkdir(parents=True, exist_ok=True)
     origin = {
         **provenance(model),
-        "labels": _labels(labels, prepared),
+        "labels": class_labels,
         "input": {
             "size": [height, width, channels],
             "range": [0, 255],

@@ -1,12 +1,13 @@
 """Artifact -> a function from pixels to probabilities, in the runtime that will serve it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from keras_resnet.errors import ExportError
+from keras_resnet.errors import ExportError, MissingDependencyError
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
@@ -32,11 +33,12 @@ def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runt
         ExportError: The runtime can't read the file.
     """
     threads = threads or os.cpu_count() or 1
-    opener = {"TensorFlow": _SavedModel, "LiteRT": _LiteRT, "ONNX Runtime": _OnnxRuntime}[format.runtime]
     try:
         with quiet_stderr():
-            return opener(path, threads)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+            return _OPENERS[format.runtime](path, threads)
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {error}") from error
 
 
@@ -109,6 +111,13 @@ class _OnnxRuntime:
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         return self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels.astype("float32")})[0]
+
+
+_OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
+    "TensorFlow": _SavedModel,
+    "LiteRT": _LiteRT,
+    "ONNX Runtime": _OnnxRuntime,
+}
 
 
 def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> np.ndarray:

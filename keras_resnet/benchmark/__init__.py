@@ -1,0 +1,1 @@
+"""How fast: latency of anything that can be called."""

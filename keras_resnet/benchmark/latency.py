@@ -1,0 +1,33 @@
+"""Callable -> latency in milliseconds, with its spread."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call: the median over `repeats`, and the deciles that enclose four fifths of them."""
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    repeats: int
+
+
+def measure_latency(call: Callable[[], Any], repeats: int = 50, warmup: int = 5) -> Latency:
+    """Callable that returns when its work is done -> `Latency`, after `warmup` calls that do not count."""
+    if repeats < 1:
+        raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats}")
+    for _ in range(warmup):
+        call()
+    times_ms = np.empty(repeats)
+    for index in range(repeats):
+        start = time.perf_counter_ns()
+        call()
+        times_ms[index] = (time.perf_counter_ns() - start) / 1e6
+    p10, median, p90 = np.percentile(times_ms, [10, 50, 90])
+    return Latency(float(median), float(p10), float(p90), repeats)

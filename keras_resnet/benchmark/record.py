@@ -1,0 +1,56 @@
+"""Figures -> a JSON record that says by itself where they come from."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.export.manifest import package_versions
+
+# The instruction sets on which float and integer kernels of the runtimes depend.
+_CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
+
+
+def environment() -> dict[str, Any]:
+    """-> device, software and code that a measurement was made with."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_info("model name") or platform.processor(),
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_info("flags").split()],
+        "cpu_count": os.cpu_count(),
+        "platform": platform.platform(),
+        "versions": package_versions(),
+        "code_revision": _git("rev-parse", "--short", "HEAD"),
+        "code_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def write_record(path: Path, name: str, settings: dict[str, Any], results: Any) -> None:
+    """Writes `{name, environment, settings, results}` as JSON; the file appears only when it is whole."""
+    record = {"name": name, "environment": environment(), "settings": settings, "results": results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def _cpu_info(key: str) -> str:
+    """First value of that key in Linux's /proc/cpuinfo, or nothing on another system."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in this checkout, or None where the package was installed from elsewhere."""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
