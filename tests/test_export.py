@@ -11,8 +11,7 @@ from small_classifier import small_classifier
 import keras_resnet
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.export import export
-from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.pipeline import UNVERIFIED
+from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.runtimes import open_runtime, predict
 from keras_resnet.export.verify import synthetic_images

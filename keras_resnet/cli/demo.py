@@ -1,5 +1,7 @@
 """`keras-resnet demo`: from real images to verified artifacts, and one table."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +37,7 @@ def demo(
         progress("start TensorFlow", 1, 1)
         rows = run(out, progress)
 
-    table = Table("artifact", "size MB", "top-1 %", "max difference", "latency ms", "p10 to p90")
+    table = Table("artifact", "size MB", "top-1 %", "max difference", "latency ms", "p10-p90")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -46,12 +48,13 @@ def demo(
             f"{row.top1_percent:.2f}",
             f"{row.max_difference:.1e}" if row.max_difference else "-",
             f"{latency.median_ms:.2f}",
-            f"{latency.p10_ms:.2f} to {latency.p90_ms:.2f}",
+            f"{latency.p10_ms:.3g}-{latency.p90_ms:.3g}",
         )
     Console().print(table)
     print(
-        f"top-1 on {HELD_OUT} held-out digits. max difference: of a probability on these, from the Keras\n"
-        "model's. latency: of one image, median and deciles.\n"
-        f"Every artifact was verified before it got its name; {out}/manifest.json has the figures."
+        f"top-1 on {HELD_OUT} held-out digits. max difference: of a probability on these, from\n"
+        "the Keras model's. latency: of one image, median and deciles.\n"
+        f"Every artifact was verified before it got its name: {out}/manifest.json."
     )
-    print(f"\nnext: keras-resnet predict {out}/images/held_out/7 --model {out}/model.keras --top 3")
+    command = "keras-resnet" if shutil.which("keras-resnet") else sys.argv[0]  # as in an environment not activated
+    print(f"\nnext: {command} predict {out}/images/held_out/7 --model {out}/model.keras --top 3")

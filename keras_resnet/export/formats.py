@@ -48,6 +48,8 @@ FORMATS: Mapping[str, Format] = {
     )
 }
 
+UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
+
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
 
@@ -66,17 +68,18 @@ def format_named(name: str) -> Format:
 
 
 def format_of(path: Path) -> Format:
-    """Artifact -> the row of the table that names such a file.
+    """Artifact, verified or not -> the row of the table that names such a file.
 
     Raises:
         ExportError: The file does not exist, or no format has such a name.
     """
     if not path.exists():
         raise ExportError(f"{path}: no such file or folder")
+    name = path.name.removesuffix(UNVERIFIED)
     if path.is_dir():
         return FORMATS["saved_model"]
-    if path.suffix == ".tflite":
-        return FORMATS["tflite-int8" if path.stem.endswith("-int8") else "tflite"]
-    if path.suffix == ".onnx":
+    if name.endswith(".tflite"):
+        return FORMATS["tflite-int8" if name.endswith("-int8.tflite") else "tflite"]
+    if name.endswith(".onnx"):
         return FORMATS["onnx"]
     raise ExportError(f"{path}: an artifact is a SavedModel folder, a .tflite or an .onnx file")

@@ -38,15 +38,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_manifest(folder: Path, artifacts: dict[str, Any]) -> Path:
-    """Adds or replaces the entries `artifacts` in the folder's manifest; the file is replaced as a whole."""
+def write_manifest(folder: Path, format_name: str, entry: dict[str, Any]) -> None:
+    """Adds or replaces one artifact's entry in the folder's manifest; the file is replaced as a whole."""
     manifest = read_manifest(folder)
-    manifest["artifacts"].update(artifacts)
+    manifest["artifacts"][format_name] = entry
     path = folder / FILE_NAME
     partial = path.with_name(f".{FILE_NAME}.partial")
     partial.write_text(json.dumps(manifest, indent=2) + "\n")
     os.replace(partial, path)
-    return path
 
 
 def provenance(model: keras.Model) -> dict[str, Any]:

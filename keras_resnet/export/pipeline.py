@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import ExportError, KerasResnetError, VerificationError
-from keras_resnet.export.formats import Format, format_named, format_of
-from keras_resnet.export.manifest import file_sha256, provenance, size_bytes, write_manifest
+from keras_resnet.export.formats import UNVERIFIED, Format, format_named, format_of
+from keras_resnet.export.manifest import FILE_NAME, file_sha256, provenance, read_manifest, size_bytes, write_manifest
 from keras_resnet.export.prepare import check_prepared, prepare
 from keras_resnet.export.verify import Report, examine, synthetic_images, verify
 from keras_resnet.labels import imagenet_labels
@@ -22,7 +22,6 @@ from keras_resnet.quiet import quiet_stderr
 from keras_resnet.variants import InputContract
 
 MINIMUM_CALIBRATION_IMAGES = 32
-UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def export(
         },
         "calibration_images": None if calibration_images is None else len(calibration_images),
     }
-    paths, reports, entries, failures = {}, {}, {}, []
+    paths, reports, failures = {}, {}, []
     for row in rows:
         path, unverified = folder / row.file_name, folder / (row.file_name + UNVERIFIED)
         try:
@@ -110,7 +109,7 @@ def export(
             continue
         _replace(unverified, path)
         paths[row.name] = path
-        entries[row.name] = {
+        entry = {
             "file": row.file_name,
             "runtime": row.runtime,
             "size_bytes": size_bytes(path),
@@ -118,11 +117,11 @@ def export(
             "verification": reports[row.name].as_dict(),
             **origin,
         }
-    manifest = write_manifest(folder, entries)
+        write_manifest(folder, row.name, entry)
     if failures:
         kind = VerificationError if all(isinstance(error, VerificationError) for error in failures) else ExportError
         raise kind("\n".join(str(error) for error in failures))
-    return ExportReport(folder, paths, reports, manifest)
+    return ExportReport(folder, paths, reports, folder / FILE_NAME)
 
 
 def _rows(formats: Sequence[str], folder: Path, calibration: Any, overwrite: bool) -> list[Format]:
@@ -133,6 +132,7 @@ def _rows(formats: Sequence[str], folder: Path, calibration: Any, overwrite: boo
     uncalibrated = [row.name for row in rows if row.quantized and calibration is None]
     if uncalibrated:
         raise ExportError(f"`calibration` must give images for {', '.join(uncalibrated)}. Received: calibration=None")
+    read_manifest(folder)  # one that can't be added to is an error now, not after the work
     existing = [str(folder / row.file_name) for row in rows if (folder / row.file_name).exists()]
     if existing and not overwrite:
         raise ExportError(f"{', '.join(existing)} exists already: give another folder or overwrite=True (--overwrite)")
@@ -196,6 +196,8 @@ def examine_artifact(
 ) -> Report:
     """Artifact, its source model, image files -> report, in which checks may have failed."""
     row = format_of(path)
+    if row.quantized and images is None:
+        raise ExportError(f"{path}: an integer artifact is verified on real images only: give --images FOLDER")
     prepared = prepare(_with_fixed_size(model, contract))
     pixels = (
         synthetic_images(prepared.inputs[0].shape[1:])

@@ -1,0 +1,146 @@
+"""The console command as a user types it: start-up, errors, exit statuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from small_classifier import small_classifier
+
+from keras_resnet import __version__
+from keras_resnet.cli.main import app
+from keras_resnet.export.verify import synthetic_images
+
+ROOT = Path(__file__).parents[1]
+
+
+def keras_resnet(*arguments, **environment):
+    """Runs `keras-resnet` in a process of its own -> completed process."""
+    return subprocess.run(
+        [sys.executable, "-m", "keras_resnet.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def model_file(randomise, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    randomise(small_classifier(), seed=4).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for index, pixels in enumerate(synthetic_images((40, 48, 3), count=40, seed=8)):
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def test_help_names_every_command_and_imports_no_framework():
+    script = (
+        "import sys; sys.argv = ['keras-resnet', '--help']\n"
+        "from keras_resnet.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: print(sorted({'keras', 'tensorflow', 'jax', 'torch', 'numpy'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    for command in app.registered_commands:
+        assert f" {command.name} " in result.stdout
+    assert result.stdout.rstrip().endswith("['numpy']")
+    assert result.stderr == ""
+
+
+def test_version():
+    assert keras_resnet("--version").stdout.strip() == __version__
+
+
+def test_export_verify_and_predict(model_file, image_folder, tmp_path):
+    """Files in, verified artifacts out; nothing of the frameworks' chatter on either stream."""
+    out = tmp_path / "out"
+    result = keras_resnet(
+        *("export", "--model", model_file, "--out", out),
+        *("--formats", "tflite,tflite-int8", "--calibration", image_folder),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert f"recorded in {out / 'manifest.json'}" in result.stdout
+    assert set(json.loads((out / "manifest.json").read_text())["artifacts"]) == {"tflite", "tflite-int8"}
+
+    result = keras_resnet("verify", out / "model-int8.tflite", "--model", model_file, "--images", image_folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "unexplained" in result.stdout
+
+    model = keras.models.load_model(model_file)
+    model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel[:, ::-1])
+    model.save(tmp_path / "other.keras")
+    result = keras_resnet("verify", out / "model.tflite", "--model", tmp_path / "other.keras")
+    assert result.returncode == 1
+    assert "FAILED" in result.stdout
+
+    result = keras_resnet("predict", image_folder / "07.png", "--model", model_file, "--top", "3")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("%") == 3
+
+
+@pytest.mark.parametrize("script", ["to_savedmodel", "to_tflite", "to_onnx"])
+def test_runnables(script, model_file, tmp_path):
+    command = [sys.executable, ROOT / "export" / f"{script}.py", "--model", model_file, "--out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    [artifact] = json.loads((tmp_path / "manifest.json").read_text())["artifacts"].values()
+    assert (tmp_path / artifact["file"]).exists()
+    assert artifact["verification"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("export", "--model", "resnet51", "--out", "out"), "did you mean resnet50?"),
+        (("export", "--model", "missing.keras", "--out", "out"), "names a .keras file that does not exist"),
+        (("verify", "missing.onnx", "--model", "{model}"), "missing.onnx: no such file or folder"),
+        (("export", "--model", "{model}", "--out", "out", "--formats", "tfite"), "Did you mean 'tflite'?"),
+        (
+            ("export", "--model", "{model}", "--out", "out", "--formats", "tflite-int8"),
+            "`calibration` must give images",
+        ),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(arguments, message, model_file, tmp_path):
+    result = keras_resnet(*(argument.format(model=model_file) for argument in arguments))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_another_backend_is_named(model_file, tmp_path):
+    pytest.importorskip("torch")
+    result = keras_resnet("export", "--model", model_file, "--out", tmp_path, KERAS_BACKEND="torch")
+    assert result.returncode == 1
+    assert "export needs the TensorFlow backend. Received: KERAS_BACKEND=torch" in result.stderr
+
+
+def test_demo(tmp_path):
+    """The main job, through its real entry point."""
+    pytest.importorskip("sklearn")
+    result = keras_resnet("demo", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = {row["artifact"]: row for row in json.loads((tmp_path / "results.json").read_text())}
+    assert set(rows) == {"Keras model", "saved_model", "tflite", "tflite-int8", "onnx"}
+    assert rows["Keras model"]["top1_percent"] >= 98.5
+    assert abs(rows["tflite-int8"]["top1_percent"] - rows["Keras model"]["top1_percent"]) <= 0.5
+    for name in ("saved_model", "tflite", "onnx"):
+        assert rows[name]["top1_percent"] == rows["Keras model"]["top1_percent"]
+        assert rows[name]["max_difference"] < 1e-5
+    assert np.all([row["latency"]["median_ms"] > 0 for row in rows.values()])
+    for name in rows:
+        assert name in result.stdout

@@ -1,0 +1,260 @@
+"""Documentation: what it shows runs, what it names exists, and both READMEs say the same."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import typer
+from small_classifier import small_classifier
+from test_imports import ORDER
+
+import keras_resnet
+from keras_resnet.cli.main import app
+from keras_resnet.export import export
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.optional import require
+
+ROOT = Path(__file__).parents[1]
+READMES = ("README.md", "README.ko.md")
+PAGES = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")))
+FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Page, language of the fence -> its code blocks; those marked `python run` are `python` as well."""
+    return [
+        match["code"]
+        for match in FENCE.finditer(read(page))
+        if match["language"] == language or match["language"].split()[:1] == [language]
+    ]
+
+
+def shell_lines(page: str) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line and not line.startswith("#")]
+
+
+def tables(page: str) -> Iterator[list[list[str]]]:
+    """Page -> its tables, each a list of rows of cells, the heading first."""
+    for lines in re.findall(r"(?:^\|.*\|\n)+", read(page), re.MULTILINE):
+        rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines.splitlines()]
+        yield [row for index, row in enumerate(rows) if index != 1]
+
+
+def table(page: str, first_cell: str) -> list[list[str]]:
+    """Page, first cell of the heading -> the rows below it of all such tables."""
+    return [row for rows in tables(page) if rows[0][0] == first_cell for row in rows[1:]]
+
+
+# --- Python -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_marked_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(page, "python run"):
+        names: dict[str, Any] = {}
+        exec(compile(code, page, "exec"), names)  # noqa: S102  our own page
+        assert names["probabilities"].shape == (2, 1000)
+        np.testing.assert_allclose(names["probabilities"].sum(axis=1), 1, rtol=1e-5)
+        assert set(names["maps"].output) == {"C2", "C3", "C4", "C5"}
+    keras.backend.clear_session()
+
+
+def test_both_readmes_have_a_block_that_runs():
+    for page in READMES:
+        assert len(blocks(page, "python run")) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [pytest.param(page, code, id=f"{page}-{i}") for page in PAGES for i, code in enumerate(blocks(page, "python"))],
+)
+def test_names_and_arguments_of_this_package_exist(page, code):
+    """What a block imports exists, and the arguments of its calls fit the signatures."""
+    names: dict[str, Any] = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.split(".")[0]] = installed(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                names[alias.asname or alias.name] = getattr(installed(node.module), alias.name)
+    calls = 0
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call):
+            function = resolve(node.func, names)
+            if function is not None and function.__module__.startswith("keras_resnet"):
+                keywords = {keyword.arg: None for keyword in node.keywords}
+                inspect.signature(function).bind(*node.args, **keywords)
+                calls += 1
+    assert calls or "keras_resnet" not in names
+
+
+def installed(module: str) -> Any:
+    """Module; the test skips if it belongs to an extra that is not installed."""
+    extra = {"onnxruntime": "onnx", "ai_edge_litert": "tflite"}.get(module.split(".")[0])
+    if extra is None:
+        return importlib.import_module(module)
+    try:
+        return require(module, extra)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def resolve(node: ast.expr, names: dict[str, Any]) -> Any:
+    """Dotted expression -> what it names, or None if it starts from a variable of the block."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute):
+        parent = resolve(node.value, names)
+        return None if parent is None else getattr(parent, node.attr)
+    return None
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+COMMANDS = sorted({(page, line) for page in PAGES for line in shell_lines(page)})
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line}" for page, line in COMMANDS])
+def test_commands_and_their_options_exist(page, line):
+    program, *arguments = shlex.split(line)
+    program = program.removeprefix(".venv/bin/")
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE)
+        assert set(argument for argument in arguments if "=" not in argument) <= set(targets)
+    elif program == "keras-resnet":
+        commands = typer.main.get_command(app).commands
+        options = {option for parameter in commands[arguments[0]].params for option in parameter.opts}
+        assert {argument for argument in arguments if argument.startswith("-")} <= options
+        assert_formats_exist(arguments)
+    elif program in ("python", "python3"):
+        assert arguments[0] == "-m" or (ROOT / arguments[0]).is_file()
+    else:
+        assert program == "pip"
+        extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+        assert set(re.findall(r"\[(\w+)\]", line)) <= set(extras)
+
+
+def assert_formats_exist(arguments: list[str]) -> None:
+    if "--formats" in arguments:
+        assert set(arguments[arguments.index("--formats") + 1].split(",")) <= set(FORMATS)
+
+
+def test_both_readmes_have_the_same_commands_code_and_figures():
+    english, korean = READMES
+    assert shell_lines(english) == shell_lines(korean)
+    programs = [[ast.dump(ast.parse(code)) for code in blocks(page, "python")] for page in READMES]
+    assert programs[0] == programs[1]
+    shapes = [[(len(rows), len(rows[0])) for rows in tables(page)] for page in READMES]
+    assert shapes[0] == shapes[1]
+    figures = [
+        sorted(re.findall(r"\d+(?:[.,]\d+)*(?:e[-+]\d+)?", " ".join(map(str, tables(page))))) for page in READMES
+    ]
+    assert figures[0] == figures[1]
+
+
+def test_the_readme_lists_every_command_and_every_extra():
+    commands = {shlex.split(line)[1] for line in shell_lines("README.md") if line.startswith("keras-resnet ")}
+    assert commands == set(typer.main.get_command(app).commands)
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    assert [row[0] for row in table("README.md", "extra")] == [f"`{extra}`" for extra in extras]
+
+
+# --- links and tables ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_somewhere(page):
+    for match in LINK.finditer(FENCE.sub("", read(page))):
+        target, _, anchor = match["target"].partition("#")
+        if target.startswith(("https:", "mailto:")):
+            continue
+        destination = (ROOT / page).parent / target if target else ROOT / page
+        assert destination.exists(), f"{page} links to {target}"
+        if anchor:
+            text = FENCE.sub("", destination.read_text(encoding="utf-8"))
+            anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text)]
+            assert anchor in anchors, f"{page} links to {match['target']}"
+
+
+def test_the_architecture_names_every_part_in_the_order_of_import():
+    package = Path(keras_resnet.__file__).parent
+    there = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    rows = [row[0].strip("`").removesuffix("/") for row in table("docs/architecture.md", "part")]
+    assert rows == [part for part in ORDER if part in there]
+
+
+def test_the_architecture_names_every_module_of_the_export():
+    there = {path.stem for path in (Path(keras_resnet.__file__).parent / "export").glob("*.py")} - {"__init__"}
+    assert {name for row in table("docs/architecture.md", "module") for name in re.findall(r"`(\w+)`", row[0])} == there
+
+
+def test_the_export_page_has_every_format_with_its_facts():
+    rows = table("docs/export.md", "format")
+    assert [row[0] for row in rows] == [f"`{name}`" for name in FORMATS]
+    for row, format in zip(rows, FORMATS.values(), strict=True):
+        _, file, runtime, batch, image, probabilities, bounds = row
+        assert file.strip("`/") == format.file_name
+        assert runtime == format.runtime
+        assert batch == ("any" if format.any_batch else "1")
+        assert image == probabilities == ("uint8" if format.quantized else "float32")
+        tolerance = format.tolerance
+        expected = [f"agreement {tolerance.top1_agreement_percent:g} %"]
+        if tolerance.relative_error is not None:
+            expected.append(f"relative error {tolerance.relative_error:.0e}".replace("e-0", "e-"))
+        if tolerance.unexplained_variance is not None:
+            expected.append(f"unexplained variance {tolerance.unexplained_variance:g}")
+        if tolerance.mean_error is not None:
+            expected.append(f"mean error {tolerance.mean_error * 256:g}/256")
+        assert set(bounds.split(", ")) == set(expected)
+
+
+def test_the_export_page_describes_every_field_of_a_manifest(randomise, tmp_path):
+    import json
+
+    report = export(randomise(small_classifier()), tmp_path, ["saved_model"])
+    manifest = json.loads(report.manifest.read_text())
+    entry = manifest["artifacts"]["saved_model"]
+    written = [*manifest, *entry, *entry["verification"]]
+    assert [row[0].strip("`") for row in table("docs/export.md", "field")] == written
+    page = read("docs/export.md")
+    for field in (*entry["input"], *entry["verification"]["checks"][0]):
+        assert f"`{field}`" in page, field
+    names = " ".join(row[0] for row in table("docs/export.md", "check"))
+    for check in entry["verification"]["checks"]:
+        assert check["name"] in names
+
+
+def test_the_pages_on_weights_have_every_tag_and_suffix():
+    from keras_resnet.variants import VARIANTS
+    from keras_resnet.weight_files import SUFFIXES
+
+    page = read("docs/weights-and-pixels.md")
+    contracts = {
+        tag: [str(weights.contract.resize), str(weights.contract.size), weights.contract.interpolation]
+        for variant in VARIANTS.values()
+        for tag, weights in variant.weights.items()
+    }
+    rows = {
+        tag: row[1:] for row in table("docs/weights-and-pixels.md", "weights") for tag in re.findall(r"`(\w+)`", row[0])
+    }
+    assert rows == contracts
+    assert f" {sum(len(variant.weights) for variant in VARIANTS.values())} published sets" in read("README.md")
+    for suffix in SUFFIXES:
+        assert f"`{suffix}`" in page
