@@ -24,7 +24,7 @@ COMMANDS = {
 }
 
 
-def main(out: Path, repeats: Annotated[int, typer.Option(min=1)] = 11) -> None:
+def main(out: Annotated[Path, typer.Option()], repeats: Annotated[int, typer.Option(min=1)] = 11) -> None:
     """Measures each command `repeats` times in turn, after one uncounted round that fills the caches."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for round_index in range(repeats + 1):

@@ -19,6 +19,7 @@ ORDER = (
     "errors",
     "optional",
     "quiet",
+    "versions",
     "variants",
     "labels",
     "preprocessing",

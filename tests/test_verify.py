@@ -11,7 +11,7 @@ from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.export import export, to_onnx, to_savedmodel, to_tflite
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Tolerance
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.verify import examine, synthetic_images, verify
+from keras_resnet.export.verify import examine, reference, synthetic_images, verify
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
@@ -185,7 +185,7 @@ def test_wrong_names_are_refused(export_with):
 def test_wrong_shapes_are_refused(model, tmp_path):
     to_savedmodel.to_savedmodel(prepare(small_classifier(size=48)), tmp_path / "larger")
     with pytest.raises(VerificationError, match=r"input shape: \(None, 48, 48, 3\); required: \(None, 32, 32, 3\)"):
-        verify(tmp_path / "larger", FORMATS["saved_model"], prepare(model), IMAGES)
+        verify(tmp_path / "larger", FORMATS["saved_model"], reference(prepare(model), IMAGES))
 
 
 def onnx_with_the_converters_own_name(model, path):
@@ -202,7 +202,7 @@ def onnx_with_the_converters_own_name(model, path):
 def test_all_failures_are_listed_and_numbers_are_those_of_numpy(model, tmp_path):
     prepared = prepare(model)
     to_savedmodel.to_savedmodel(bgr(prepared), tmp_path / "artifact")
-    report = examine(tmp_path / "artifact", FORMATS["saved_model"], prepared, IMAGES)
+    report = examine(tmp_path / "artifact", FORMATS["saved_model"], reference(prepared, IMAGES))
     expected = prepared.predict(IMAGES, verbose=0)
     answers = prepared.predict(IMAGES[..., ::-1], verbose=0)
     assert [check.name for check in report.failures] == ["relative error", "top-1 agreement"]

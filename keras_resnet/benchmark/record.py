@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.export.manifest import package_versions
+from keras_resnet.versions import package_versions
 
 # The instruction sets on which float and integer kernels of the runtimes depend.
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")

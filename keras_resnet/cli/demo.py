@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from keras_resnet.quiet import import_keras
 
@@ -19,6 +16,10 @@ def demo(
     ),
 ) -> None:
     """Train a ResNet-18 on real handwritten digits, export it four ways, prove the artifacts equal, compare them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
     columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         stages: dict[str, TaskID] = {}

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from keras_resnet.cli.network import ModelOption, WeightsOption, open_network
 
@@ -26,6 +24,9 @@ def export(
 
     An artifact that is not equal keeps the suffix .unverified, and the exit status is 1.
     """
+    from rich.console import Console
+    from rich.table import Table
+
     network, contract = open_network(model, weights)
     from keras_resnet.export import export as export_model
 

@@ -1,9 +1,5 @@
 """`keras-resnet list`: the table of variants, one row a set of published weights."""
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from keras_resnet.variants import DEFAULT_TAG, VARIANTS
 
 WIDTH = 80  # characters
@@ -11,6 +7,10 @@ WIDTH = 80  # characters
 
 def list_networks() -> None:
     """List the networks and the weights published for each."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network\n", no_wrap=True)
     table.add_column("params\nM", no_wrap=True, justify="right")

@@ -1,4 +1,7 @@
-"""The console command `keras-resnet`. Nothing here may import Keras: `--help` answers at once."""
+"""The console command `keras-resnet`.
+
+`--help` answers at once: this module and those of the commands import no Keras, NumPy or Pillow at their top.
+"""
 
 import io
 import os

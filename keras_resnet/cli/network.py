@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.errors import WeightsError
-from keras_resnet.preprocessing import IMAGENET_CONTRACT
 from keras_resnet.quiet import import_keras
 from keras_resnet.variants import DEFAULT_TAG, VARIANTS, InputContract
 
@@ -64,7 +63,7 @@ def _build(name: str, weights: str) -> tuple[Any, InputContract]:
     from keras_resnet.models import BUILDERS
 
     published = VARIANTS[name].weights.get(DEFAULT_TAG if weights == "imagenet" else weights)
-    contract = published.contract if published else IMAGENET_CONTRACT
+    contract = published.contract if published else InputContract()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="the head stays fresh")
         try:
@@ -87,4 +86,4 @@ def _load_file(path: str) -> tuple[Any, InputContract]:
         raise ValueError(f"{path}: must take square RGB images [N, size, size, 3]. Its input is {shape}")
     if not isinstance(output_shape, tuple) or len(output_shape) != 2:
         raise ValueError(f"{path}: must yield class probabilities [N, classes]. Its output is {output_shape}")
-    return network, IMAGENET_CONTRACT if shape[1] is None else InputContract.for_size(shape[1])
+    return network, InputContract() if shape[1] is None else InputContract.for_size(shape[1])

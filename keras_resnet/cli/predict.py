@@ -9,8 +9,6 @@ import typer
 
 from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, open_network
 from keras_resnet.errors import ImageError
-from keras_resnet.labels import decode_predictions
-from keras_resnet.preprocessing import list_images, load_image
 from keras_resnet.variants import InputContract
 
 
@@ -36,6 +34,8 @@ def predict(
 
 def _list(patterns: list[str]) -> tuple[list[Path], int]:
     """Patterns -> the images they name, and how many patterns name none (each is reported on stderr)."""
+    from keras_resnet.preprocessing import list_images
+
     paths, failures = [], 0
     for pattern in patterns:
         try:
@@ -49,6 +49,9 @@ def _list(patterns: list[str]) -> tuple[list[Path], int]:
 def _predict_all(paths: list[Path], network: Any, contract: InputContract, top: int, batch_size: int) -> int:
     """Prints the top classes of each image, a batch at a time -> how many images can't be read."""
     import numpy as np
+
+    from keras_resnet.labels import decode_predictions
+    from keras_resnet.preprocessing import load_image
 
     classes = network.output_shape[-1]
     names = None if classes == 1000 else [f"class {index}" for index in range(classes)]

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from keras_resnet.cli.network import ModelOption, WeightsOption, open_network
 
@@ -19,6 +17,9 @@ def verify(
     ] = None,
 ) -> None:
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
+    from rich.console import Console
+    from rich.table import Table
+
     network, contract = open_network(model, weights)
     from keras_resnet.export.pipeline import examine_artifact
 

@@ -1,23 +1,19 @@
 """The record beside the artifacts: what each is, what it was made from, and how it was verified."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_resnet import __version__
 from keras_resnet.errors import ExportError
+from keras_resnet.versions import package_versions
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
-
-_PACKAGES = ("numpy", "pillow", "keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -83,14 +79,3 @@ def file_sha256(path: Path) -> str:
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def package_versions() -> dict[str, str]:
-    """-> versions of this package, of Python and of what converts and runs artifacts, as far as it is installed."""
-    found = {"keras-resnet-kit": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

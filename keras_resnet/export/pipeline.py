@@ -15,7 +15,7 @@ from keras_resnet.errors import ExportError, KerasResnetError, VerificationError
 from keras_resnet.export.formats import UNVERIFIED, Format, format_named, format_of
 from keras_resnet.export.manifest import FILE_NAME, file_sha256, provenance, read_manifest, size_bytes, write_manifest
 from keras_resnet.export.prepare import check_prepared, prepare
-from keras_resnet.export.verify import Report, examine, synthetic_images, verify
+from keras_resnet.export.verify import Report, examine, reference, synthetic_images, verify
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.quiet import quiet_stderr
@@ -80,6 +80,7 @@ def export(
     class_labels = _labels(labels, prepared)
     images = synthetic_images((height, width, channels)) if calibration_images is None else calibration_images
     check_prepared(model, prepared, images[:4])
+    expected = reference(prepared, images)
 
     folder.mkdir(parents=True, exist_ok=True)
     origin = {
@@ -103,7 +104,7 @@ def export(
             progress(f"write {row.name}")
             _write(row, prepared, unverified, calibration_images)
             progress(f"verify {row.name}")
-            reports[row.name] = verify(unverified, row, prepared, images)
+            reports[row.name] = verify(unverified, row, expected)
         except ExportError as error:
             failures.append(error)
             continue
@@ -204,7 +205,7 @@ def examine_artifact(
         if images is None
         else load_images(list_images([images]), contract)
     )
-    return examine(path, row, prepared, pixels)
+    return examine(path, row, reference(prepared, pixels))
 
 
 def _replace(unverified: Path, path: Path) -> None:

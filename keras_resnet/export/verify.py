@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -49,23 +50,36 @@ class Report:
         return {**numbers, "passed": self.passed}
 
 
-def verify(path: Path, format: Format, model: keras.Model, images: np.ndarray) -> Report:
-    """Artifact, its format, the prepared model, pixels `[N, H, W, C]` -> report in which every check passed.
+class Reference(NamedTuple):
+    """What an artifact is compared with."""
+
+    model: keras.Model  # prepared
+    images: np.ndarray  # pixels `[N, H, W, C]`
+    probabilities: np.ndarray  # of the model on the images, `[N, classes]`
+
+
+def reference(model: keras.Model, images: np.ndarray) -> Reference:
+    """Prepared model, pixels `[N, H, W, C]` -> its answers, to compare any number of artifacts with."""
+    return Reference(model, images, model.predict(images, verbose=0))
+
+
+def verify(path: Path, format: Format, reference: Reference) -> Report:
+    """Artifact, its format, what it should answer -> report in which every check passed.
 
     Raises:
         VerificationError: A check failed, or the artifact can't be run; the message lists every failure.
     """
-    report = examine(path, format, model, images)
+    report = examine(path, format, reference)
     if not report.passed:
         lines = [f"  {check.name}: {check.measured}; required: {check.required}" for check in report.failures]
         raise VerificationError(f"{path} is not equal to its model as {format.name}:\n" + "\n".join(lines))
     return report
 
 
-def examine(path: Path, format: Format, model: keras.Model, images: np.ndarray) -> Report:
+def examine(path: Path, format: Format, reference: Reference) -> Report:
     """As `verify`, but the report may hold failed checks."""
+    model, images, expected = reference
     checks = [_size_check(path, format, model)]
-    expected = model.predict(images, verbose=0)
     try:
         runtime = open_runtime(path, format)
         checks += _signature_checks(runtime, format, model)

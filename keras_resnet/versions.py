@@ -1,0 +1,19 @@
+"""What software made a file or a measurement."""
+
+import importlib.metadata
+import platform
+
+from keras_resnet import __version__
+
+_PACKAGES = ("numpy", "pillow", "keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime")
+
+
+def package_versions() -> dict[str, str]:
+    """-> versions of this package, of Python and of what computes and converts, as far as it is installed."""
+    found = {"keras-resnet-kit": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
