@@ -26,7 +26,7 @@ from keras_resnet.optional import require
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.variants import InputContract
 
-CONTRACT = InputContract(size=32, resize=32)
+CONTRACT = InputContract.for_size(32)  # as `keras-resnet predict` will read images for this model
 HELD_OUT = 360  # images, a fifth
 CALIBRATION = 200  # images, of the training split
 EPOCHS = 8

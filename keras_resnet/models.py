@@ -58,7 +58,7 @@ def _input(input_tensor: Any, input_shape: Sequence[int | None] | None, include_
     """The two input arguments -> one symbolic tensor `[N, H, W, C]` of pixels."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            "Only the 'channels_last' image data format is supported (an exported ONNX file can be 'nchw' instead): "
+            "Only the 'channels_last' image data format is supported: "
             "call keras.config.set_image_data_format('channels_last'). "
             f"Received: image_data_format={keras.config.image_data_format()!r}"
         )

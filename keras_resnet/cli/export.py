@@ -47,11 +47,11 @@ def export(
     for name, path in report.paths.items():
         verification = report.reports[name]
         table.add_row(
-            str(path),
+            path.name,
             f"{size_bytes(path) / 1e6:.1f}",
             str(verification.images),
             f"{verification.max_difference:.2g}",
             f"{verification.top1_agreement_percent:.2f}",
         )
     Console().print(table)
-    print(f"verified; recorded in {report.manifest}")
+    print(f"verified in {out}; recorded in {report.manifest}")

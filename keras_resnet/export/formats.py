@@ -33,8 +33,9 @@ class Format:
 
 
 # Float: ImageNet's ResNet-18 and ResNet-50 with real weights were measured at up to 9e-6 on 500 images. Integer: an
-# output step is 1/256, so that rounding moves the mean by at most half a step; the other two bounds lie between a good
-# calibration (variance 0.004 and 0.009, agreement 96 %) and a wrong mean or channel order (variance from 0.04 up).
+# output step is 1/256, so that rounding moves the mean by at most half a step; the other two bounds lie between what
+# these networks gave (variance 0.004 and 0.009, agreement 94 % and up) and what a wrong mean, standard deviation or
+# channel order gave (variance from 0.04 up).
 _FLOAT = Tolerance(relative_error=5e-5)
 _INT8 = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agreement_percent=90.0)
 

@@ -1,6 +1,5 @@
 """Trained model -> the model that is exported: float32, inference, pixels in, probabilities out."""
 
-import os
 from typing import Any
 
 import keras
@@ -28,18 +27,6 @@ def prepare(model: keras.Model) -> keras.Model:
     if _gives_logits(model):
         probabilities = keras.layers.Softmax(name=OUTPUT_NAME)(probabilities)
     return keras.Model(float32.input, probabilities, name=model.name)
-
-
-def open_model(path: str | os.PathLike[str]) -> keras.Model:
-    """`.keras` file -> model. Nothing in the file can run code: lambda layers are refused.
-
-    Raises:
-        ExportError: The file can't be read.
-    """
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ExportError(f"{os.fspath(path)}: not a readable .keras model: {error}") from error
 
 
 def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray) -> None:
