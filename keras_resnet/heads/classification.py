@@ -21,3 +21,9 @@ def classification_head(x: Any, classes: int, activation: str | None) -> Any:
     if activation is None:
         return x
     return layers.Activation(activation, name="probabilities", dtype="float32")(x)
+
+
+def ends_in_logits(model: keras.Model) -> bool:
+    """Functional classifier -> whether what makes its output is a layer without a nonlinearity (dense, say)."""
+    last = model.outputs[0]._keras_history.operation
+    return getattr(last, "activation", None) is keras.activations.linear
