@@ -60,7 +60,7 @@ def main(
             list(FORMATS),
             calibration=pixels[calibrates],
             contract=contract,
-            progress=lambda step: started.update({step: time.perf_counter()}),
+            progress=lambda step, done, total: started.update({step: time.perf_counter()}),
         )
         for name, path in report.paths.items():
             runtime = open_runtime(path, FORMATS[name])

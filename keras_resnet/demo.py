@@ -3,7 +3,6 @@
 The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), 8x8 greys.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,10 +15,13 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.benchmark.latency import Latency, measure_latency
+from keras_resnet.benchmark.record import write_record
+from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
+from keras_resnet.export.pipeline import require_converters
 from keras_resnet.export.runtimes import open_runtime, predict
 from keras_resnet.models import ResNet18
 from keras_resnet.optional import require
@@ -32,6 +34,8 @@ CALIBRATION = 200  # images, of the training split
 EPOCHS = 8
 BATCH_SIZE = 64
 PEAK_LEARNING_RATE = 0.1
+
+MARKER = ".keras-resnet-demo"  # says that a folder is a demo's to replace
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 
@@ -50,7 +54,8 @@ class Row:
 def run(folder: Path, progress: Progress) -> list[Row]:
     """Run directory -> images, `model.keras`, the four verified artifacts and `results.json` in it, and their rows."""
     keras.utils.set_random_seed(0)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_converters(FORMATS.values())  # now, and not after the training
+    claim(folder)
     write_digits(folder / "images", progress)
     images, labels = read_split(folder / "images" / "train")
     held_out, held_out_labels = read_split(folder / "images" / "held_out")
@@ -60,8 +65,6 @@ def run(folder: Path, progress: Progress) -> list[Row]:
     model.save(partial)
     os.replace(partial, folder / "model.keras")
 
-    steps = 2 * len(FORMATS) + 1  # one to prepare, then write and verify each
-    done = iter(range(steps))
     calibration = images[np.random.default_rng(0).permutation(len(images))[:CALIBRATION]]
     report = export(
         model,
@@ -71,13 +74,26 @@ def run(folder: Path, progress: Progress) -> list[Row]:
         labels=[str(digit) for digit in range(10)],
         contract=CONTRACT,
         overwrite=True,
-        progress=lambda step: progress(f"export: {step}", next(done), steps),
+        progress=lambda step, done, total: progress(f"export: {step}", done, total),
     )
-    progress("export", steps, steps)
+    progress("export", 1, 1)
 
     rows = compare(model, folder / "model.keras", report, held_out, held_out_labels, progress)
-    (folder / "results.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    settings = {"network": model.name, "epochs": EPOCHS, "batch_size": BATCH_SIZE, "held_out": HELD_OUT}
+    write_record(folder / "results.json", "demo", settings, [asdict(row) for row in rows])
     return rows
+
+
+def claim(folder: Path) -> None:
+    """Creates the run directory; what is in it is replaced only if an earlier demo left it.
+
+    Raises:
+        ArgumentError: The folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise ArgumentError(f"--out must be a new or empty folder, or that of an earlier demo. Received: {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
 
 
 def write_digits(folder: Path, progress: Progress) -> None:
@@ -88,7 +104,8 @@ def write_digits(folder: Path, progress: Progress) -> None:
     train, held_out = model_selection.train_test_split(
         np.arange(len(digits.target)), test_size=HELD_OUT, stratify=digits.target, random_state=0
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     for split, indices in (("train", train), ("held_out", held_out)):
         for digit in range(10):
             (folder / split / str(digit)).mkdir(parents=True)
@@ -135,11 +152,11 @@ def train(images: np.ndarray, labels: np.ndarray, progress: Progress) -> keras.M
         .prefetch(2)
     )
 
-    class Report(keras.callbacks.Callback):
+    class ShowProgress(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             progress("train", int(self.model.optimizer.iterations), steps)
 
-    model.fit(pipeline, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[Report()])
+    model.fit(pipeline, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[ShowProgress()])
     trained = ResNet18(input_shape=(32, 32, 3), classes=10)  # without the optimizer, which would double the file
     trained.set_weights(model.get_weights())
     return trained

@@ -5,21 +5,30 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import TextIO
+
+from keras_resnet.errors import KerasResnetError
 
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, and replays it if the block raises.
+    """Holds back what is written to file descriptor 2, and replays it if the block fails unexpectedly.
 
     TensorFlow's and LiteRT's C++ code write their start-up lines before any log level is read, so that only the
-    descriptor itself can be turned aside.
+    descriptor itself can be turned aside. An error of this package says by itself what is wrong, without a replay.
     """
     sys.stderr.flush()
-    stderr = os.dup(2)
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed: there is nothing to keep quiet
+        yield
+        return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except KerasResnetError:
+            raise
         except Exception:
             sys.stderr.flush()
             held.seek(0)
@@ -29,6 +38,14 @@ def quiet_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def terminal_stderr() -> TextIO:
+    """-> stderr on a descriptor of its own, which `quiet_stderr` does not hold back: for progress displays."""
+    try:
+        return os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    except OSError:
+        return open(os.devnull, "w")
 
 
 def import_keras() -> None:

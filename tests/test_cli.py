@@ -14,7 +14,7 @@ from small_classifier import small_classifier
 
 from keras_resnet import __version__
 from keras_resnet.cli.main import app
-from keras_resnet.export.verify import synthetic_images
+from keras_resnet.export.images import synthetic_images
 
 ROOT = Path(__file__).parents[1]
 
@@ -129,12 +129,21 @@ def test_another_backend_is_named(model_file, tmp_path):
     assert "export needs the TensorFlow backend. Received: KERAS_BACKEND=torch" in result.stderr
 
 
+def test_demo_replaces_nothing_but_a_demo(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.jpg").touch()
+    result = keras_resnet("demo", "--out", tmp_path)
+    assert result.returncode == 1
+    assert "error: --out must be a new or empty folder, or that of an earlier demo" in result.stderr
+    assert (tmp_path / "images" / "mine.jpg").exists()
+
+
 def test_demo(tmp_path):
     """The main job, through its real entry point."""
     pytest.importorskip("sklearn")
     result = keras_resnet("demo", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
-    rows = {row["artifact"]: row for row in json.loads((tmp_path / "results.json").read_text())}
+    rows = {row["artifact"]: row for row in json.loads((tmp_path / "results.json").read_text())["results"]}
     assert set(rows) == {"Keras model", "saved_model", "tflite", "tflite-int8", "onnx"}
     assert rows["Keras model"]["top1_percent"] >= 98.5
     assert abs(rows["tflite-int8"]["top1_percent"] - rows["Keras model"]["top1_percent"]) <= 0.5

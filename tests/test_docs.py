@@ -217,6 +217,8 @@ def test_the_export_page_has_every_format_with_its_facts():
         expected = [f"agreement {tolerance.top1_agreement_percent:g} %"]
         if tolerance.relative_error is not None:
             expected.append(f"relative error {tolerance.relative_error:.0e}".replace("e-0", "e-"))
+        if tolerance.class_error is not None:
+            expected.append(f"class error {tolerance.class_error:.0e}".replace("e-0", "e-"))
         if tolerance.unexplained_variance is not None:
             expected.append(f"unexplained variance {tolerance.unexplained_variance:g}")
         if tolerance.mean_error is not None:

@@ -1,6 +1,7 @@
 """Export: what is written, under which name, and what each converter is known to do wrong in silence."""
 
 import json
+import sys
 from collections import Counter
 
 import keras
@@ -9,12 +10,12 @@ import pytest
 from small_classifier import small_classifier
 
 import keras_resnet
-from keras_resnet.errors import ExportError, VerificationError
+from keras_resnet.errors import ExportError, MissingDependencyError, VerificationError
 from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
+from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.runtimes import open_runtime, predict
-from keras_resnet.export.verify import synthetic_images
+from keras_resnet.export.runtimes import Tensor, format_of, open_runtime, predict
 from keras_resnet.variants import InputContract
 
 pytest.importorskip("ai_edge_litert")
@@ -202,7 +203,9 @@ def test_a_model_of_free_size_is_exported_at_the_contracts(randomise, tmp_path):
     model = randomise(small_classifier(size=None))
     contract = InputContract(size=48, resize=50)
     report = export(model, tmp_path, ["tflite"], contract=contract)
-    assert open_runtime(report.paths["tflite"], FORMATS["tflite"]).inputs == {"image": (1, 48, 48, 3)}
+    assert open_runtime(report.paths["tflite"], FORMATS["tflite"]).inputs == {
+        "image": Tensor((1, 48, 48, 3), "float32")
+    }
 
 
 @pytest.mark.parametrize(
@@ -230,6 +233,102 @@ def test_models_that_are_no_pixel_classifier_are_refused(tmp_path):
         export(keras_resnet.ResNet18(input_shape=(32, 32, 3), include_preprocessing=False), tmp_path)
     with pytest.raises(ExportError, match="include_top=True"):
         export(keras_resnet.ResNet18(input_shape=(32, 32, 3), include_top=False), tmp_path)
+
+
+def test_int8_takes_the_bytes_of_a_picture_whatever_the_calibration(randomise, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    dark = (CALIBRATION[:, :32, :32] * 0.6).astype("uint8")
+    report = export(randomise(small_classifier(), seed=4), tmp_path, ["tflite-int8"], calibration=dark)
+    [details] = Interpreter(str(report.paths["tflite-int8"])).get_input_details()
+    assert details["quantization"] == (1.0, 0)
+
+
+def test_format_is_told_by_content(exported, tmp_path):
+    for name, path in exported.paths.items():
+        assert format_of(path).name == name
+    renamed = tmp_path / "digits.tflite.unverified"
+    renamed.write_bytes(exported.paths["tflite-int8"].read_bytes())
+    assert format_of(renamed).name == "tflite-int8"
+    with pytest.raises(ExportError, match="an artifact is a SavedModel folder"):
+        format_of(tmp_path)
+    with pytest.raises(ExportError, match="no such file or folder"):
+        format_of(tmp_path / "missing.onnx")
+
+
+# Models of a user's own making.
+
+
+def test_a_backbone_inside_a_model_is_exported_in_float32(tmp_path, randomise):
+    def build():
+        image = keras.Input((32, 32, 3), name="pixels")
+        backbone = keras_resnet.ResNet18(include_top=False, pooling="avg", input_shape=(32, 32, 3))
+        x = keras.layers.Dropout(0.2)(backbone(image))
+        return keras.Model(image, keras.layers.Dense(5, dtype="float32")(x), name="transfer")
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    randomise(mixed.layers[1])
+    float32 = build()
+    float32.set_weights(mixed.get_weights())
+    path = export(mixed, tmp_path, ["tflite"]).paths["tflite"]
+    images = synthetic_images((32, 32, 3), count=3, seed=7)
+    logits = float32.predict(images, verbose=0).astype("float64")
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predict(open_runtime(path, FORMATS["tflite"]), images), expected, rtol=1e-4)
+
+
+def test_outputs_that_are_no_probabilities_are_refused(randomise, tmp_path):
+    base = randomise(small_classifier(None))
+    for output in (keras.layers.Rescaling(0.5)(base.output), base.output * 2.0, keras.ops.log_softmax(base.output)):
+        with pytest.raises(ExportError, match="outputs are no probabilities"):
+            export(keras.Model(base.input, output), tmp_path, ["saved_model"])
+    probabilities = keras.Model(base.input, keras.ops.softmax(base.output))
+    export(probabilities, tmp_path, ["saved_model"])
+    answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])
+    np.testing.assert_allclose(answers, probabilities.predict(CALIBRATION[:2, :32, :32], verbose=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "classes", "activation"), [(1, 2, "softmax"), (4, 1, "sigmoid")])
+def test_other_channels_and_few_classes(channels, classes, activation, randomise, tmp_path):
+    model = randomise(
+        keras_resnet.ResNet18(
+            input_shape=(32, 64, channels), classes=classes, classifier_activation=activation, name="small"
+        )
+    )
+    report = export(model, tmp_path, ["tflite"])
+    entry = json.loads(report.manifest.read_text())["artifacts"]["tflite"]["input"]
+    assert (entry["size"], entry["centre_crop"]) == ([32, 64, channels], None)
+
+
+def test_an_untrained_model_can_be_exported(tmp_path):
+    """All its answers are nearly the same; float artifacts are held to the little by which they differ."""
+    report = export(keras_resnet.ResNet18(input_shape=(64, 64, 3)), tmp_path, ["saved_model", "tflite"])
+    assert all(verification.passed for verification in report.reports.values())
+
+
+def test_a_contract_of_another_size_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="`contract` must crop to the model's input size, 32x32"):
+        export(small_classifier(), tmp_path / "out", ["saved_model"], contract=InputContract())
+
+
+def test_an_absent_converter_is_named_before_the_work_starts(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"'tf2onnx'.*keras-resnet-kit\[onnx\]"):
+        export(small_classifier(), tmp_path / "out", ["saved_model", "onnx"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_run_left_is_cleaned_up(randomise, tmp_path):
+    model = randomise(small_classifier())
+    for leftover in ("saved_model.unverified", "saved_model.replaced"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "part").touch()
+    export(model, tmp_path, ["saved_model"])
+    assert {path.name for path in tmp_path.iterdir()} == {"saved_model", "manifest.json"}
 
 
 def test_a_format_that_fails_does_not_stop_the_others(randomise, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from keras_resnet.errors import MissingDependencyError
 from keras_resnet.optional import require
-from keras_resnet.quiet import quiet_stderr
+from keras_resnet.quiet import quiet_stderr, terminal_stderr
 
 
 def test_require_returns_the_module():
@@ -52,3 +52,23 @@ def test_quiet_stderr_leaves_no_descriptor_open():
         with quiet_stderr():
             os.write(2, b"chatter\n")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_quiet_stderr_does_not_replay_chatter_before_our_own_errors(capfd):
+    def fail():
+        with quiet_stderr():
+            os.write(2, b"chatter\n")
+            raise MissingDependencyError("what is wrong")
+
+    with pytest.raises(MissingDependencyError):
+        fail()
+    assert capfd.readouterr().err == ""
+
+
+def test_progress_is_shown_while_stderr_is_held_back(capfd):
+    stream = terminal_stderr()
+    with quiet_stderr():
+        print("progress", file=stream)
+        os.write(2, b"chatter\n")
+    stream.close()
+    assert capfd.readouterr().err == "progress\n"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_resnet.quiet import import_keras
+from keras_resnet.quiet import import_keras, terminal_stderr
 
 
 def demo(
@@ -21,7 +21,7 @@ def demo(
     from rich.table import Table
 
     columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(file=terminal_stderr())) as bar:
         stages: dict[str, TaskID] = {}
 
         def progress(step: str, done: int, total: int) -> None:

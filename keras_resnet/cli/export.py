@@ -27,19 +27,28 @@ def export(
     from rich.console import Console
     from rich.table import Table
 
+    from keras_resnet.export.formats import format_named
+    from keras_resnet.preprocessing import list_images
+    from keras_resnet.quiet import terminal_stderr
+
+    names = [name.strip() for name in formats.split(",")]
+    for name in names:  # cheap mistakes first: opening the network takes seconds
+        format_named(name)
+    if calibration is not None:
+        list_images([calibration])
     network, contract = open_network(model, weights)
     from keras_resnet.export import export as export_model
 
-    console = Console(stderr=True)
+    console = Console(file=terminal_stderr())
     with console.status("start") as status:
         report = export_model(
             network,
             out,
-            [name.strip() for name in formats.split(",")],
+            names,
             calibration=calibration,
             contract=contract,
             overwrite=overwrite,
-            progress=lambda step: status.update(step),
+            progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
         )
     table = Table("artifact", "size MB", "images", "largest difference", "top-1 agreement %")
     from keras_resnet.export.manifest import size_bytes

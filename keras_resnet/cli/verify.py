@@ -20,11 +20,20 @@ def verify(
     from rich.console import Console
     from rich.table import Table
 
+    from keras_resnet.export.runtimes import format_of
+    from keras_resnet.preprocessing import list_images
+
+    format_of(artifact)  # cheap mistakes first: opening the network takes seconds
+    if images is not None:
+        list_images([images])
     network, contract = open_network(model, weights)
     from keras_resnet.export.pipeline import examine_artifact
 
     report = examine_artifact(artifact, network, images=images, contract=contract)
-    table = Table("check", "measured", "required", "", title=f"{artifact} as {report.format}, {report.images} images")
+    print(f"{artifact} as {report.format}, on {report.images} images")
+    table = Table("check", "measured", "required", "")
+    for column in table.columns:
+        column.overflow = "fold"
     for check in report.checks:
         table.add_row(check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
     Console().print(table)

@@ -1,9 +1,22 @@
 """Model -> artifacts that were proved equal to it before they got their names.
 
-from keras_resnet.export import export
-report = export(model, "out", formats=["saved_model", "tflite-int8", "onnx"], calibration="images/")
+    from keras_resnet.export import export
+    report = export(model, "out", formats=["saved_model", "tflite-int8", "onnx"], calibration="images/")
+
+Loaded on first use, so that the command line can check its options against the table of formats without Keras.
 """
 
-from keras_resnet.export.pipeline import ExportReport, export
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_resnet.export.pipeline import ExportReport, export
 
 __all__ = ["ExportReport", "export"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_resnet.export import pipeline
+
+    return getattr(pipeline, name)

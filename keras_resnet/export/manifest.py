@@ -34,10 +34,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_manifest(folder: Path, format_name: str, entry: dict[str, Any]) -> None:
-    """Adds or replaces one artifact's entry in the folder's manifest; the file is replaced as a whole."""
+def record(folder: Path, format_name: str, entry: dict[str, Any]) -> None:
+    """Adds or replaces one artifact's entry in the folder's manifest."""
     manifest = read_manifest(folder)
     manifest["artifacts"][format_name] = entry
+    _write(folder, manifest)
+
+
+def forget(folder: Path, format_name: str) -> None:
+    """Removes one artifact's entry, where there is one."""
+    manifest = read_manifest(folder)
+    if manifest["artifacts"].pop(format_name, None) is not None:
+        _write(folder, manifest)
+
+
+def _write(folder: Path, manifest: dict[str, Any]) -> None:
+    """Replaces the file as a whole."""
     path = folder / FILE_NAME
     partial = path.with_name(f".{FILE_NAME}.partial")
     partial.write_text(json.dumps(manifest, indent=2) + "\n")

@@ -3,7 +3,7 @@
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,25 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import ExportError, KerasResnetError, VerificationError
-from keras_resnet.export.formats import UNVERIFIED, Format, format_named, format_of
-from keras_resnet.export.manifest import FILE_NAME, file_sha256, provenance, read_manifest, size_bytes, write_manifest
+from keras_resnet.export.formats import UNVERIFIED, Format, format_named
+from keras_resnet.export.images import check_calibration, comparison_images, read_images, synthetic_images
+from keras_resnet.export.manifest import (
+    FILE_NAME,
+    file_sha256,
+    forget,
+    provenance,
+    read_manifest,
+    record,
+    size_bytes,
+)
 from keras_resnet.export.prepare import check_prepared, prepare
-from keras_resnet.export.verify import Report, examine, reference, synthetic_images, verify
+from keras_resnet.export.runtimes import format_of
+from keras_resnet.export.verify import Report, ask, examine, verify
 from keras_resnet.labels import imagenet_labels
-from keras_resnet.preprocessing import list_images, load_images
+from keras_resnet.optional import require
+from keras_resnet.preprocessing import contract_of
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.variants import InputContract
-
-MINIMUM_CALIBRATION_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ def export(
     labels: Sequence[str] | None = None,
     contract: InputContract | None = None,
     overwrite: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> ExportReport:
     """Classifier, folder -> verified artifacts in that folder, with `manifest.json`.
 
@@ -56,31 +65,43 @@ def export(
         folder: Created if need be.
         formats: Out of keras_resnet.export.formats.FORMATS.
         calibration: At least 32 representative images for the quantized formats: a folder (or glob), or pixels uint8
-            `[N, H, W, C]`. They also serve the verification, which else uses synthetic pictures.
+            `[N, H, W, C]`. Every artifact is also verified on them; those in float on synthetic pictures besides.
         labels: Names of the classes, in order. Default: ImageNet's for 1000 classes.
-        contract: How image files become pixels. Default: centre crop of the model's input size, or of 224.
+        contract: How image files become pixels. Default: that of the published weights that the model was built with,
+            else a centre crop of the model's input size, or of 224.
         overwrite: Whether artifacts of the same name in the folder are replaced.
-        progress: Called with a line of text at each step.
+        progress: Called at each step with what it is, the number of steps done, and of all.
 
     Raises:
         ExportError: The model or an argument does not allow the export, or a converter failed.
+        MissingDependencyError: A format needs packages that are not installed.
         VerificationError: An artifact is not equal to its model.
     """
     folder = Path(folder)
     rows = _rows(formats, folder, calibration, overwrite)
-    progress("prepare")
-    prepared = prepare(_with_fixed_size(model, contract))
-    height, width, channels = prepared.inputs[0].shape[1:]
-    contract = contract or InputContract.for_size(height)
-    if (height, width) != (contract.size, contract.size) and calibration is not None and not _is_array(calibration):
+    steps = iter(range(2 * len(rows) + 1))
+
+    def advance(step: str) -> None:
+        progress(step, next(steps), 2 * len(rows) + 1)
+
+    advance("prepare")
+    prepared = prepare(model, contract)
+    height, width, channels = shape = prepared.inputs[0].shape[1:]
+    contract = contract or contract_of(model)
+    if contract is not None and (height, width) != (contract.size, contract.size):
         raise ExportError(
-            f"`contract` must have the model's input size. Received: a crop of {contract.size} for {height}x{width}"
+            f"`contract` must crop to the model's input size, {height}x{width}. Received: contract={contract!r}"
         )
-    calibration_images = None if calibration is None else _calibration_images(calibration, contract, prepared)
     class_labels = _labels(labels, prepared)
-    images = synthetic_images((height, width, channels)) if calibration_images is None else calibration_images
-    check_prepared(model, prepared, images[:4])
-    expected = reference(prepared, images)
+    calibration_images = None
+    if calibration is not None:
+        calibration_images = read_images(calibration, contract, shape)
+        check_calibration(calibration_images)
+    check_prepared(model, prepared, synthetic_images(shape, count=4))
+    references = {
+        quantized: ask(prepared, comparison_images(shape, calibration_images, quantized))
+        for quantized in {row.quantized for row in rows}
+    }
 
     folder.mkdir(parents=True, exist_ok=True)
     origin = {
@@ -90,9 +111,9 @@ def export(
             "size": [height, width, channels],
             "range": [0, 255],
             "colour_order": "RGB" if channels == 3 else None,
-            "resize_short_side": contract.resize,
-            "centre_crop": contract.size,
-            "interpolation": contract.interpolation,
+            "resize_short_side": contract.resize if contract else None,
+            "centre_crop": contract.size if contract else None,
+            "interpolation": contract.interpolation if contract else None,
         },
         "calibration_images": None if calibration_images is None else len(calibration_images),
     }
@@ -101,73 +122,58 @@ def export(
         path, unverified = folder / row.file_name, folder / (row.file_name + UNVERIFIED)
         try:
             _remove(unverified)
-            progress(f"write {row.name}")
+            advance(f"write {row.name}")
             _write(row, prepared, unverified, calibration_images)
-            progress(f"verify {row.name}")
-            reports[row.name] = verify(unverified, row, expected)
-        except ExportError as error:
+            advance(f"verify {row.name}")
+            reports[row.name] = verify(unverified, row, references[row.quantized])
+            forget(folder, row.name)  # what an older manifest says is not true of the file that comes now
+            _replace(unverified, path)
+            paths[row.name] = path
+            entry = {
+                "file": row.file_name,
+                "runtime": row.runtime,
+                "size_bytes": size_bytes(path),
+                "sha256": file_sha256(path),
+                "verification": reports[row.name].as_dict(),
+                **origin,
+            }
+            record(folder, row.name, entry)
+        except (KerasResnetError, OSError) as error:
             failures.append(error)
-            continue
-        _replace(unverified, path)
-        paths[row.name] = path
-        entry = {
-            "file": row.file_name,
-            "runtime": row.runtime,
-            "size_bytes": size_bytes(path),
-            "sha256": file_sha256(path),
-            "verification": reports[row.name].as_dict(),
-            **origin,
-        }
-        write_manifest(folder, row.name, entry)
     if failures:
         kind = VerificationError if all(isinstance(error, VerificationError) for error in failures) else ExportError
         raise kind("\n".join(str(error) for error in failures))
     return ExportReport(folder, paths, reports, folder / FILE_NAME)
 
 
+def require_converters(rows: Iterable[Format]) -> None:
+    """Raises `MissingDependencyError` if a package that these formats need is not installed."""
+    for row in rows:
+        for module in row.modules:
+            require(module, str(row.extra))
+
+
 def _rows(formats: Sequence[str], folder: Path, calibration: Any, overwrite: bool) -> list[Format]:
     """Checks what can be checked before the work starts."""
     if isinstance(formats, str) or not formats:
         raise ExportError(f"`formats` must be a non-empty list of names. Received: formats={formats!r}")
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"export needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. Save the model "
+            "as a .keras file and export that with KERAS_BACKEND=tensorflow"
+        )
     rows = [format_named(name) for name in dict.fromkeys(formats)]
+    require_converters(rows)
     uncalibrated = [row.name for row in rows if row.quantized and calibration is None]
     if uncalibrated:
         raise ExportError(f"`calibration` must give images for {', '.join(uncalibrated)}. Received: calibration=None")
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"`folder` must be a folder, or not exist yet. Received: {folder}, which is a file")
     read_manifest(folder)  # one that can't be added to is an error now, not after the work
     existing = [str(folder / row.file_name) for row in rows if (folder / row.file_name).exists()]
     if existing and not overwrite:
         raise ExportError(f"{', '.join(existing)} exists already: give another folder or overwrite=True (--overwrite)")
     return rows
-
-
-def _with_fixed_size(model: keras.Model, contract: InputContract | None) -> keras.Model:
-    """Model whose height and width may be free -> the same with the contract's size."""
-    if not isinstance(model, keras.Model) or not model.inputs or None not in model.inputs[0].shape[1:]:
-        return model
-    size = (contract or InputContract()).size
-    image = keras.Input((size, size, model.inputs[0].shape[-1]), name="image")
-    fixed = keras.models.clone_model(model, input_tensors=image)
-    fixed.set_weights(model.get_weights())
-    return fixed
-
-
-def _is_array(calibration: Any) -> bool:
-    return isinstance(calibration, np.ndarray)
-
-
-def _calibration_images(calibration: Any, contract: InputContract, model: keras.Model) -> np.ndarray:
-    """Folder, glob or array -> pixels uint8 `[N, H, W, C]`."""
-    images = calibration if _is_array(calibration) else load_images(list_images([calibration]), contract)
-    if images.dtype != np.uint8 or images.shape[1:] != tuple(model.inputs[0].shape[1:]):
-        raise ExportError(
-            f"`calibration` must be uint8 pixels [N, {', '.join(map(str, model.inputs[0].shape[1:]))}]. "
-            f"Received: {images.dtype} {list(images.shape)}"
-        )
-    if len(images) < MINIMUM_CALIBRATION_IMAGES:
-        raise ExportError(
-            f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}"
-        )
-    return images
 
 
 def _labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | None:
@@ -199,25 +205,20 @@ def examine_artifact(
     row = format_of(path)
     if row.quantized and images is None:
         raise ExportError(f"{path}: an integer artifact is verified on real images only: give --images FOLDER")
-    prepared = prepare(_with_fixed_size(model, contract))
-    pixels = (
-        synthetic_images(prepared.inputs[0].shape[1:])
-        if images is None
-        else load_images(list_images([images]), contract)
-    )
-    return examine(path, row, reference(prepared, pixels))
+    prepared = prepare(model, contract)
+    shape = prepared.inputs[0].shape[1:]
+    real = None if images is None else read_images(images, contract, shape)
+    return examine(path, row, ask(prepared, comparison_images(shape, real, row.quantized)))
 
 
 def _replace(unverified: Path, path: Path) -> None:
     """Gives the artifact its name; a folder in the way is moved aside first, since only a file can be replaced."""
+    aside = path.with_name(path.name + ".replaced")
+    _remove(aside)  # of a run that was killed half-way
     if path.is_dir():
-        aside = path.with_name(path.name + ".replaced")
-        _remove(aside)
         os.replace(path, aside)
-        os.replace(unverified, path)
-        _remove(aside)
-    else:
-        os.replace(unverified, path)
+    os.replace(unverified, path)
+    _remove(aside)
 
 
 def _remove(path: Path) -> None:

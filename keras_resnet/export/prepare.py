@@ -1,56 +1,68 @@
 """Trained model -> the model that is exported: float32, inference, pixels in, probabilities out."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_resnet.errors import ExportError
-from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.formats import INPUT_NAME
+from keras_resnet.heads.classification import ends_in_logits
+from keras_resnet.preprocessing import contract_of
+from keras_resnet.variants import InputContract
 
 
-def prepare(model: keras.Model) -> keras.Model:
+def prepare(model: keras.Model, contract: InputContract | None = None) -> keras.Model:
     """Classifier of any dtype policy -> the same classifier in float32: `image` `[N, H, W, C]` -> `[N, classes]`.
 
     A mixed-precision model would export as 16-bit operations that TFLite and ONNX Runtime can't run; its variables are
-    float32 already. Logits get a softmax, so that every artifact gives probabilities.
+    float32 already. Logits get a softmax, so that every artifact gives probabilities. Where the model leaves height or
+    width free, they become those of the contract.
 
     Raises:
         ExportError: The model is not a classifier of this package's kind, or has no preprocessing layer.
     """
     _check(model)
-    [source_input] = model.inputs
-    image = keras.Input(source_input.shape[1:], dtype="float32", name=INPUT_NAME)
-    float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_float32_layer)
+    size = (contract or contract_of(model) or InputContract()).size
+    height, width, channels = model.inputs[0].shape[1:]
+    image = keras.Input((height or size, width or size, channels), dtype="float32", name=INPUT_NAME)
+    float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32, recursive=True)
     float32.set_weights(model.get_weights())
     probabilities = float32.outputs[0]
-    if _gives_logits(model):
-        probabilities = keras.layers.Softmax(name=OUTPUT_NAME)(probabilities)
-    return keras.Model(float32.input, probabilities, name=model.name)
+    if ends_in_logits(model):
+        probabilities = keras.layers.Softmax(dtype="float32")(probabilities)
+    return keras.Model(image, probabilities, name=model.name)
 
 
 def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray) -> None:
-    """Compares the prepared model with its source on pixels `[N, H, W, C]`.
+    """Compares the prepared model with its source on pixels `[N, H, W, C]`, and looks whether it gives probabilities.
 
     Raises:
-        ExportError: They differ by more than the source's own precision.
+        ExportError: They differ by more than the source's own precision, or a value lies outside 0..1.
     """
     source = np.asarray(model.predict(images, verbose=0), dtype="float32")
-    if _gives_logits(model):
-        source = np.asarray(keras.ops.convert_to_numpy(keras.ops.softmax(source)))
+    if ends_in_logits(model):
+        source = np.exp(source - source.max(axis=1, keepdims=True))
+        source /= source.sum(axis=1, keepdims=True)
     answers = prepared.predict(images, verbose=0)
-    error = float(np.max(np.abs(answers - source)) / np.max(np.abs(source)))
+    if not (np.isfinite(answers).all() and answers.min() >= -1e-6 and answers.max() <= 1 + 1e-6):
+        raise ExportError(
+            f"`model` must end in logits (a dense layer without activation), a softmax or a sigmoid. Received: "
+            f"{model.name!r}, whose outputs are no probabilities: {answers.min():.4g} to {answers.max():.4g}"
+        )
+    error = float(np.max(np.abs(answers - source)))
     # 16-bit activations keep 8 (bfloat16) or 11 (float16) bits of each value.
-    tolerance = 1e-5 if _is_float32(model) else 0.2
+    tolerance = 1e-5 if all(layer.compute_dtype == "float32" for layer in _layers(model)) else 0.2
     if not error <= tolerance:
         raise ExportError(
-            f"model {model.name!r} rebuilt in float32 differs from itself by a relative error of {error:.2g}, "
-            f"where at most {tolerance:g} is allowed: a layer of it does not keep its state in its weights"
+            f"model {model.name!r} rebuilt in float32 differs from itself by {error:.2g} of a probability, where at "
+            f"most {tolerance:g} is allowed: a layer of it does not keep its state in its weights"
         )
 
 
 def _check(model: Any) -> None:
-    if not isinstance(model, keras.Model) or not hasattr(model, "inputs") or not model.inputs:
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ExportError(f"`model` must be a built functional Keras model. Received: {model!r}")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ExportError(
@@ -62,7 +74,7 @@ def _check(model: Any) -> None:
             "`model` must map images [N, H, W, C] to classes [N, classes]: build it with include_top=True. "
             f"Received: {model.name!r}, {model.inputs[0].shape} -> {model.outputs[0].shape}"
         )
-    if "preprocessing" not in [layer.name for layer in model.layers]:
+    if "preprocessing" not in [layer.name for layer in _layers(model)]:
         raise ExportError(
             f"`model` must take raw pixels 0..255: {model.name!r} has no 'preprocessing' layer. Build it with "
             "include_preprocessing=True and load its weights by path"
@@ -76,15 +88,18 @@ def _check(model: Any) -> None:
         )
 
 
-def _gives_logits(model: keras.Model) -> bool:
-    """Whether the last layer ends without a nonlinearity."""
-    activation = getattr(model.layers[-1], "activation", None)
-    return activation is not None and activation.__name__ == "linear"
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Every layer of the model, and of the models inside it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
 
 
-def _is_float32(model: keras.Model) -> bool:
-    return all(layer.compute_dtype == "float32" for layer in model.layers)
-
-
-def _float32_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+def _in_float32(operation: Any) -> Any:
+    """Layer -> its copy in float32; an operation of `keras.ops` has no dtype of its own."""
+    config = operation.get_config()
+    if isinstance(operation, keras.layers.Layer):
+        config["dtype"] = "float32"
+    return operation.__class__.from_config(config)

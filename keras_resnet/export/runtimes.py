@@ -3,23 +3,31 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from keras_resnet.errors import ExportError, MissingDependencyError
-from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
+from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME, UNVERIFIED, Format
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
 
-Shape = tuple[int | None, ...]  # None: free
+
+class Tensor(NamedTuple):
+    """Shape, in which None is free, and type of an artifact's input or output."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
 
 
 class Runtime(Protocol):
     """An opened artifact."""
 
-    inputs: dict[str, Shape]
-    outputs: dict[str, Shape]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> probabilities `[N, classes]` float32, as one batch."""
@@ -48,8 +56,9 @@ class _SavedModel:
 
         self._module = tf.saved_model.load(str(path))  # keeps the variables alive
         self._serve = self._module.signatures["serving_default"]
-        self.inputs = {name: tuple(spec.shape) for name, spec in self._serve.structured_input_signature[1].items()}
-        self.outputs = {name: tuple(spec.shape) for name, spec in self._serve.structured_outputs.items()}
+        inputs, outputs = self._serve.structured_input_signature[1], self._serve.structured_outputs
+        self.inputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in inputs.items()}
+        self.outputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in outputs.items()}
         self._constant = tf.constant
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
@@ -65,12 +74,13 @@ class _LiteRT:
         interpreter.allocate_tensors()
         self._interpreter = interpreter
         self._input, self._output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        self.inputs = {name: self._shape(self._input) for name in signature["inputs"]}
-        self.outputs = {name: self._shape(self._output) for name in signature["outputs"]}
+        self.inputs = {name: self._tensor(self._input) for name in signature["inputs"]}
+        self.outputs = {name: self._tensor(self._output) for name in signature["outputs"]}
 
     @staticmethod
-    def _shape(details: dict[str, Any]) -> Shape:
-        return tuple(None if side == -1 else int(side) for side in details["shape_signature"])
+    def _tensor(details: dict[str, Any]) -> Tensor:
+        shape = tuple(None if side == -1 else int(side) for side in details["shape_signature"])
+        return Tensor(shape, np.dtype(details["dtype"]).name)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         if pixels.shape[0] != 1:
@@ -102,12 +112,13 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.inputs = {tensor.name: self._shape(tensor) for tensor in self._session.get_inputs()}
-        self.outputs = {tensor.name: self._shape(tensor) for tensor in self._session.get_outputs()}
+        self.inputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_inputs()}
+        self.outputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_outputs()}
 
     @staticmethod
-    def _shape(tensor: Any) -> Shape:
-        return tuple(side if isinstance(side, int) else None for side in tensor.shape)
+    def _tensor(tensor: Any) -> Tensor:
+        dtype = {"tensor(float)": "float32"}.get(tensor.type, tensor.type)
+        return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         return self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels.astype("float32")})[0]
@@ -118,6 +129,25 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "LiteRT": _LiteRT,
     "ONNX Runtime": _OnnxRuntime,
 }
+
+
+def format_of(path: Path) -> Format:
+    """Artifact, verified or not -> its row of the table, by what it holds.
+
+    Raises:
+        ExportError: The file does not exist, is of no known kind, or can't be opened.
+    """
+    if not path.exists():
+        raise ExportError(f"{path}: no such file or folder")
+    name = path.name.removesuffix(UNVERIFIED)
+    if path.is_dir() and (path / "saved_model.pb").exists():
+        return FORMATS["saved_model"]
+    if name.endswith(".onnx"):
+        return FORMATS["onnx"]
+    if name.endswith(".tflite"):
+        tensors = open_runtime(path, FORMATS["tflite"]).inputs.values()
+        return FORMATS["tflite-int8" if any(tensor.dtype == "uint8" for tensor in tensors) else "tflite"]
+    raise ExportError(f"{path}: an artifact is a SavedModel folder, a .tflite or an .onnx file")
 
 
 def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> np.ndarray:

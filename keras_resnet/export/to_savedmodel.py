@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
 
 
@@ -23,11 +22,6 @@ def write_savedmodel(model: keras.Model, folder: Path, batch_size: int | None) -
 
 def serving_function(model: keras.Model, batch_size: int | None) -> Any:
     """Prepared model -> `tf.function` with the names and shapes of the contract."""
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"export needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. Save the model "
-            "as a .keras file and export that with KERAS_BACKEND=tensorflow"
-        )
     shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(
         lambda image: {OUTPUT_NAME: model(image, training=False)},

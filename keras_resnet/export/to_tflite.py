@@ -20,7 +20,11 @@ def to_tflite_int8(model: keras.Model, path: Path, calibration: np.ndarray) -> N
     """Prepared model, pixels uint8 `[N, H, W, C]` -> integer TFLite file, batch 1: uint8 pixels -> uint8 probabilities.
 
     Weights per channel, activations per tensor with the ranges (minimum and maximum) seen on the calibration images.
+    The input's range is 0..255 whatever they hold, so that a byte of a picture is a byte of the input.
     """
+    whole_range = calibration[:1].copy()
+    whole_range[0, 0, 0], whole_range[0, 0, 1] = 0, 255
+    calibration = np.concatenate([calibration, whole_range])
     with tempfile.TemporaryDirectory() as folder:
         converter = _converter(model, folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
