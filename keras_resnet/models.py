@@ -4,11 +4,13 @@ They take keras.applications' keyword names in its order. Two differences are de
 so that building a model never reaches for the network; and `classes` may differ from 1000 with pretrained weights.
 """
 
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_resnet.backbone import OUTPUT_STRIDES, resnet_backbone
@@ -35,13 +37,16 @@ def build(
     output_stride: int,
 ) -> keras.Model:
     """Row of the table of variants -> functional model: input, normalisation, stem and stages, head."""
-    _check_arguments(include_top, pooling, classes, classifier_activation, output_stride)
+    _check_arguments(include_top, pooling, classifier_activation, output_stride)
+    number_of_classes = _integer(classes)
+    if number_of_classes is None or number_of_classes < 1:
+        raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
     image = _input(input_tensor, input_shape, include_top)
 
     x = normalisation_layer(image.shape[-1])(image) if include_preprocessing else image
     x = resnet_backbone(x, variant, output_stride)["C5"]
     if include_top:
-        x = classification_head(x, classes, classifier_activation)
+        x = classification_head(x, number_of_classes, classifier_activation)
     elif pooling == "avg":
         x = layers.GlobalAveragePooling2D(name="pool")(x)
     elif pooling == "max":
@@ -68,37 +73,36 @@ def _input(input_tensor: Any, input_shape: Sequence[int | None] | None, include_
                 "`input_tensor` must be a symbolic Keras tensor, as `keras.Input(...)` gives. "
                 f"Received: input_tensor={input_tensor!r}"
             )
-        _check_shape("input_tensor", input_tensor.shape[1:])
-        if input_shape is not None:
-            _check_shape("input_shape", input_shape)
-            if tuple(input_shape) != input_tensor.shape[1:]:
-                raise ValueError(
-                    "`input_shape` must equal the shape of `input_tensor`, or be left out. "
-                    f"Received: input_shape={tuple(input_shape)}, input_tensor of shape {input_tensor.shape}"
-                )
+        _checked_shape("input_tensor", input_tensor.shape[1:])
+        if input_shape is not None and _checked_shape("input_shape", input_shape) != input_tensor.shape[1:]:
+            raise ValueError(
+                "`input_shape` must equal the shape of `input_tensor`, or be left out. "
+                f"Received: input_shape={tuple(input_shape)}, input_tensor of shape {input_tensor.shape}"
+            )
         return input_tensor
     if input_shape is None:
         input_shape = (224, 224, 3) if include_top else (None, None, 3)
-    _check_shape("input_shape", input_shape)
-    return keras.Input(tuple(input_shape), name="image")
+    return keras.Input(_checked_shape("input_shape", input_shape), name="image")
 
 
-def _check_shape(argument: str, shape: Any) -> None:
+def _checked_shape(argument: str, shape: Any) -> tuple[int | None, int | None, int]:
+    """Shape as the caller gave it -> (height, width, channels) in Python's own integers."""
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
         raise ValueError(f"`{argument}` must be (height, width, channels). Received: {argument}={shape!r}")
-    *sides, channels = shape
-    for side in sides:
-        if side is not None and (not _is_integer(side) or side < MINIMUM_SIZE):
+    height, width, channels = (_integer(length) for length in shape)
+    for given, side in zip(shape[:2], (height, width), strict=True):
+        if given is not None and (side is None or side < MINIMUM_SIZE):
             raise ValueError(
                 f"`{argument}` must have a height and a width of at least {MINIMUM_SIZE} pixels, or None. "
                 f"Received: {argument}={tuple(shape)}"
             )
-    if not _is_integer(channels) or channels < 1:
+    if channels is None or channels < 1:
         raise ValueError(f"`{argument}` must end in the number of channels. Received: {argument}={tuple(shape)}")
+    return height, width, channels
 
 
 def _check_arguments(
-    include_top: bool, pooling: str | None, classes: int, classifier_activation: str | None, output_stride: int
+    include_top: bool, pooling: str | None, classifier_activation: str | None, output_stride: int
 ) -> None:
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}")
@@ -107,8 +111,6 @@ def _check_arguments(
             "`pooling` belongs to `include_top=False`; the classification head always averages. "
             f"Received: include_top={include_top}, pooling={pooling!r}"
         )
-    if not _is_integer(classes) or classes < 1:
-        raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
     if output_stride not in OUTPUT_STRIDES:
         raise ValueError(f"`output_stride` must be one of {OUTPUT_STRIDES}. Received: output_stride={output_stride!r}")
     if classifier_activation is not None:
@@ -121,8 +123,14 @@ def _check_arguments(
             ) from None
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _integer(value: Any) -> int | None:
+    """Integer of any make, as `labels.max() + 1` is NumPy's -> Python's, which Keras can save; None for all else."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 class ResNetBuilder(Protocol):

@@ -225,6 +225,20 @@ def test_outputs_are_float32_under_every_policy(randomise: Randomise, policy: st
     assert relative_error(result, forward(expected, images)) < tolerance
 
 
+def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
+    """The usual source of `classes` is `labels.max() + 1`. Keras must see Python's integers, or it can't save them."""
+    labels = np.array([0, 4, 2], np.int32)
+    model = ResNet18(classes=labels.max() + 1, input_shape=[np.int64(64), np.uint8(96), np.int16(3)])
+    assert (model.input_shape, model.output_shape) == ((None, 64, 96, 3), (None, 5))
+    assert all(type(length) is int for length in (*model.input_shape[1:], model.output_shape[1]))
+    assert type(model.get_layer("logits").units) is int
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").input_shape == (None, 64, 96, 3)
+
+    image = keras.Input((64, 96, 3))
+    assert ResNet18(input_tensor=image, input_shape=tuple(np.array([64, 96, 3]))).inputs[0] is image
+
+
 # --- wrong arguments ----------------------------------------------------------------------------------------------
 
 
@@ -236,6 +250,10 @@ def test_outputs_are_float32_under_every_policy(randomise: Randomise, policy: st
         ({"classes": 0}, ["`classes` must be a positive integer", "classes=0"]),
         ({"classes": 2.5}, ["`classes` must be a positive integer", "classes=2.5"]),
         ({"classes": True}, ["`classes` must be a positive integer", "classes=True"]),
+        ({"classes": np.True_}, ["`classes` must be a positive integer", "classes=np.True_"]),
+        ({"classes": np.int64(0)}, ["`classes` must be a positive integer", "classes=np.int64(0)"]),
+        ({"classes": np.float32(5)}, ["`classes` must be a positive integer", "classes=np.float32(5.0)"]),
+        ({"classes": "5"}, ["`classes` must be a positive integer", "classes='5'"]),
         ({"classifier_activation": "sofmax"}, ["`classifier_activation` must name", "classifier_activation='sofmax'"]),
         ({"classifier_activation": 3}, ["`classifier_activation` must name", "classifier_activation=3"]),
         ({"output_stride": 4}, ["`output_stride` must be one of (8, 16, 32)", "output_stride=4"]),
@@ -244,6 +262,8 @@ def test_outputs_are_float32_under_every_policy(randomise: Randomise, policy: st
         ({"input_shape": 224}, ["`input_shape` must be (height, width, channels)", "input_shape=224"]),
         ({"input_shape": (31, 64, 3)}, ["`input_shape` must have", "at least 32 pixels", "input_shape=(31, 64, 3)"]),
         ({"input_shape": (64.0, 64, 3)}, ["`input_shape` must have", "at least 32", "input_shape=(64.0, 64, 3)"]),
+        ({"input_shape": (np.int64(31), 64, 3)}, ["`input_shape` must have", "at least 32", "(np.int64(31), 64, 3)"]),
+        ({"input_shape": (64, 64, True)}, ["`input_shape` must end in the number of channels", "(64, 64, True)"]),
         ({"input_shape": (64, 64, None)}, ["`input_shape` must end in the number of channels", "(64, 64, None)"]),
         ({"input_shape": (64, 64, 0)}, ["`input_shape` must end in the number of channels", "(64, 64, 0)"]),
         ({"input_shape": (3, 224, 224)}, ["`input_shape` must have", "at least 32", "input_shape=(3, 224, 224)"]),
