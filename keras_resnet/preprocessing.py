@@ -19,7 +19,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Named one by one, since some of Pillow's other readers start a program (EPS) or depend on how it was built.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 IMAGENET_CONTRACT = InputContract()
@@ -39,6 +39,23 @@ _TRANSPOSE = {  # EXIF orientation -> what turns the stored picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def contract_of(model: Any) -> InputContract | None:
+    """Keras model -> how image files become its pixels, or None where it does not take one `[N, size, size, C]`.
+
+    The model's `input_contract`, which published weights bring along, counts where it fits the input size. Otherwise
+    a model of fixed size gets torchvision's proportion of crop to resize, one of free size the default.
+    """
+    inputs = getattr(model, "inputs", None) or []
+    shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
+    if len(shape) != 4 or shape[1] != shape[2]:
+        return None
+    size = shape[1]
+    published: InputContract | None = getattr(model, "input_contract", None)
+    if published is not None and size in (None, published.size):
+        return published
+    return IMAGENET_CONTRACT if size is None else InputContract.for_size(size)
 
 
 def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -119,12 +136,14 @@ def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     if not encoded:
         raise ImageError(f"{name}: the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS) as image:
             image.load()
             upright = _upright(image)
             return np.array(_opaque_rgb(upright))
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image, or not a whole one, of the formats {', '.join(FORMATS)}") from error
+        raise ImageError(
+            f"{name}: not an image, or not a whole one, of the formats {', '.join(IMAGE_FORMATS)}"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
     except ImageError as error:

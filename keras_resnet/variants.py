@@ -51,6 +51,20 @@ class Variant:
         """Output channels of a block per unit of its width."""
         return 4 if self.block == "bottleneck" else 1
 
+    def tag_of(self, weights: object) -> str | None:
+        """Source of weights, as `weights=` takes it -> the tag of this row that it means, if it means one.
+
+        "imagenet", the tag itself, and the tag's repository ("hf://timm/resnet50.a1_in1k") mean a tag; a path object
+        never does.
+        """
+        if not isinstance(weights, str):
+            return None
+        repository = f"hf://timm/{self.name}."
+        tag = DEFAULT_TAG if weights == "imagenet" else weights
+        if weights.startswith(repository):
+            tag = weights.removeprefix(repository).rstrip("/")
+        return tag if tag in self.weights else None
+
 
 def _tv(top1_percent: float) -> PublishedWeights:
     """torchvision IMAGENET1K_V1; top-1 from torchvision's metadata."""

@@ -6,6 +6,7 @@ place where they meet ours. Nothing is assigned before every tensor has passed e
 
 import difflib
 import json
+import math
 import os
 import re
 import warnings
@@ -17,7 +18,7 @@ import numpy as np
 
 from keras_resnet.errors import WeightsError
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from keras_resnet.variants import DEFAULT_TAG, VARIANTS, Variant
+from keras_resnet.variants import DEFAULT_TAG, VARIANTS, InputContract, Variant
 from keras_resnet.weight_files import SUFFIXES, WeightFile, read_weight_file
 
 Target = tuple[str, str]  # our layer, its variable
@@ -31,6 +32,8 @@ LISTED = 10  # tensors of one kind of problem that an error names
 def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLike[str]) -> None:
     """Network of this package, its row of the table, source of weights -> the same network with those weights.
 
+    What pixels the source states for them becomes the model's `input_contract`; None where it states nothing.
+
     Args:
         model: With or without its head; without, the file's head is left aside.
         variant: The row that the model was built from.
@@ -40,38 +43,42 @@ def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLik
         WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
     """
     has_preprocessing = any(layer.name == "preprocessing" for layer in model.layers)
-    path = resolve_weights(variant, weights, has_preprocessing)
+    path, contract = resolve_weights(variant, weights, has_preprocessing)
     values = match_weights(model, variant, read_weight_file(path), str(path))
     for variable, value in values:
         variable.assign(value)
+    model.input_contract = contract
 
 
 # --- source -> path -----------------------------------------------------------------------------------------------
 
 
-def resolve_weights(variant: Variant, weights: str | os.PathLike[str], imagenet_normalisation: bool = True) -> Path:
-    """Row of the table, source of weights -> path of a local file, downloaded to the Hub's cache if need be.
+def resolve_weights(
+    variant: Variant, weights: str | os.PathLike[str], imagenet_normalisation: bool = True
+) -> tuple[Path, InputContract | None]:
+    """Row of the table, source of weights -> path of a local file, and the input contract that the source states.
+
+    The file is downloaded to the Hub's cache if need be.
 
     Args:
         variant: The network that the weights are for.
         weights: As `load_weights` takes it.
-        imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics; then a repository
-            whose `config.json` states others is refused.
+        imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics; then the
+            `config.json` of a repository outside the table is read, and one that states others is refused.
 
     Raises:
         WeightsError: An unknown word, or a file that can't be fetched.
     """
     if not isinstance(weights, (str, os.PathLike)):
         raise WeightsError(f"`weights` must be None, {_choices(variant)}. Received: weights={weights!r}")
-    if isinstance(weights, str):
-        tag = DEFAULT_TAG if weights == "imagenet" else weights
-        if tag in variant.weights:
-            return _download(f"timm/{variant.name}.{tag}", HUB_FILE)
-        if weights.startswith("hf://"):
-            return _from_repository(weights, imagenet_normalisation)
+    tag = variant.tag_of(weights)
+    if tag is not None:
+        return _download(f"timm/{variant.name}.{tag}", HUB_FILE), variant.weights[tag].contract
+    if isinstance(weights, str) and weights.startswith("hf://"):
+        return _from_repository(weights, imagenet_normalisation)
     path = Path(weights).expanduser()
     if path.exists():
-        return path
+        return path, None
     if path.name.lower().endswith(SUFFIXES) or len(path.parts) > 1:
         raise WeightsError(f"`weights` names a file that does not exist. Received: weights={str(weights)!r}")
     raise WeightsError(_unknown_word(variant, str(weights)))
@@ -93,17 +100,20 @@ def _unknown_word(variant: Variant, word: str) -> str:
     return f"{message}; did you mean {nearest[0]!r}?" if nearest else message
 
 
-def _from_repository(weights: str, imagenet_normalisation: bool) -> Path:
+def _from_repository(weights: str, imagenet_normalisation: bool) -> tuple[Path, InputContract | None]:
     repository = weights.removeprefix("hf://").rstrip("/")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise WeightsError(f"`weights` on the Hub must read 'hf://owner/repository'. Received: weights={weights!r}")
+    contract = None
     if imagenet_normalisation:
-        _check_normalisation(repository)
-    return _download(repository, HUB_FILE)
+        config = _pretrained_config(repository)
+        _check_normalisation(repository, config)
+        contract = _stated_contract(config)
+    return _download(repository, HUB_FILE), contract
 
 
-def _check_normalisation(repository: str) -> None:
-    """Refuses weights trained on other pixel statistics: they would load, and be wrong in silence."""
+def _pretrained_config(repository: str) -> dict[str, Any]:
+    """Repository -> what its `config.json` says under `pretrained_cfg`, timm's key; nothing where it has neither."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
@@ -111,14 +121,21 @@ def _check_normalisation(repository: str) -> None:
     except WeightsError as error:
         cause = error.__cause__
         if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
-            return  # the repository is there and has no such file: nothing to compare
+            return {}  # the repository is there and has no such file
         raise
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))["pretrained_cfg"]
-        stated = {key: np.asarray(config[key], dtype=float) for key in ("mean", "std") if key in config}
-    except (KeyError, TypeError):
-        return  # states no statistics
+        config = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as error:
+        raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
+    stated = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    return stated if isinstance(stated, dict) else {}
+
+
+def _check_normalisation(repository: str, config: dict[str, Any]) -> None:
+    """Refuses weights trained on other pixel statistics: they would load, and be wrong in silence."""
+    try:
+        stated = {key: np.asarray(config[key], dtype=float) for key in ("mean", "std") if key in config}
+    except (TypeError, ValueError) as error:
         raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
     for key, imagenet in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
         if key in stated and (stated[key].shape != (3,) or not np.allclose(stated[key], imagenet, rtol=0, atol=1e-3)):
@@ -127,6 +144,16 @@ def _check_normalisation(repository: str) -> None:
                 f"network's normalisation uses ImageNet's {list(imagenet)}: build it with "
                 "include_preprocessing=False and normalise the pixels yourself"
             )
+
+
+def _stated_contract(config: dict[str, Any]) -> InputContract | None:
+    """timm's `pretrained_cfg` -> input contract, where it states a centre crop of 224 pixels in full."""
+    interpolation, crop = config.get("interpolation"), config.get("crop_pct")
+    if config.get("input_size") != [3, 224, 224] or config.get("crop_mode", "center") != "center":
+        return None
+    if interpolation not in ("bilinear", "bicubic") or not isinstance(crop, (int, float)) or not 0 < crop <= 1:
+        return None
+    return InputContract(224, math.floor(224 / crop), interpolation)  # rounded down, as timm does
 
 
 def _download(repository: str, filename: str) -> Path:

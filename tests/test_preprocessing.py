@@ -7,12 +7,13 @@ import warnings
 import zlib
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import decode_image, list_images, load_image, load_images, resize_and_crop
+from keras_resnet.preprocessing import contract_of, decode_image, list_images, load_image, load_images, resize_and_crop
 from keras_resnet.variants import InputContract
 
 SMALL = InputContract(size=24, resize=28)
@@ -381,6 +382,35 @@ def test_load_images_lists_every_bad_file(tmp_path):
         load_images(paths)
     with pytest.raises(ValueError, match="`paths` must name at least one"):
         load_images([])
+
+
+@pytest.mark.parametrize(
+    ("shape", "stated", "contract"),
+    [
+        ((224, 224, 3), None, InputContract(224, 256, "bilinear")),
+        ((224, 224, 3), InputContract(224, 235, "bicubic"), InputContract(224, 235, "bicubic")),
+        ((None, None, 3), None, InputContract(224, 256, "bilinear")),
+        ((None, None, 3), InputContract(224, 235, "bicubic"), InputContract(224, 235, "bicubic")),
+        ((64, 64, 1), None, InputContract(64, 73, "bilinear")),
+        ((64, 64, 3), InputContract(224, 235, "bicubic"), InputContract(64, 73, "bilinear")),
+        ((64, 96, 3), InputContract(64, 73), None),
+        ((64, None, 3), None, None),
+        ((64,), None, None),
+    ],
+)
+def test_contract_of_a_model(shape, stated, contract):
+    image = keras.Input(shape)
+    model = keras.Model(image, keras.layers.Flatten()(image) if None not in shape else image)
+    if stated is not None:
+        model.input_contract = stated
+    assert contract_of(model) == contract
+
+
+def test_no_contract_of_a_model_without_one_image():
+    a, b = keras.Input((64, 64, 3)), keras.Input((64, 64, 3))
+    assert contract_of(keras.Model([a, b], keras.layers.Add()([a, b]))) is None
+    assert contract_of(keras.Model([a], keras.layers.Flatten()(a))) == InputContract(64, 73)
+    assert contract_of(keras.Sequential()) is None
 
 
 def test_list_images(tmp_path):

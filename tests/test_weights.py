@@ -1,5 +1,6 @@
 """Weight files into networks. The state dicts here are written out by hand from torchvision's ResNet-18."""
 
+import copy
 import json
 import pickle
 import re
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 
 from keras_resnet.errors import MissingDependencyError, WeightsError
 from keras_resnet.models import BUILDERS, ResNet18
-from keras_resnet.variants import VARIANTS
+from keras_resnet.variants import VARIANTS, InputContract
 from keras_resnet.weights import load_weights, resolve_weights, torchvision_names
 
 RESNET18 = VARIANTS["resnet18"]
@@ -609,7 +610,7 @@ def hub(monkeypatch, tmp_path):
 def test_every_tag_names_its_repository(hub, name):
     for tag in VARIANTS[name].weights:
         hub.files[f"timm/{name}.{tag}", "model.safetensors"] = f"/cache/{tag}"
-        assert resolve_weights(VARIANTS[name], tag) == Path(f"/cache/{tag}")
+        assert resolve_weights(VARIANTS[name], tag) == (Path(f"/cache/{tag}"), VARIANTS[name].weights[tag].contract)
     hub.requests.clear()
     resolve_weights(VARIANTS[name], "imagenet")
     assert hub.requests == [(f"timm/{name}.tv_in1k", "model.safetensors")]
@@ -624,8 +625,8 @@ def test_a_tag_wins_over_a_file_of_its_name_and_a_path_object_never_means_a_tag(
     monkeypatch.chdir(tmp_path)
     Path("imagenet").write_bytes(b"x")
     hub.files["timm/resnet18.tv_in1k", "model.safetensors"] = "/cache/x"
-    assert resolve_weights(RESNET18, "imagenet") == Path("/cache/x")
-    assert resolve_weights(RESNET18, Path("imagenet")) == Path("imagenet")
+    assert resolve_weights(RESNET18, "imagenet") == (Path("/cache/x"), InputContract(224, 256, "bilinear"))
+    assert resolve_weights(RESNET18, Path("imagenet")) == (Path("imagenet"), None)
     assert len(hub.requests) == 1
 
 
@@ -697,6 +698,73 @@ def test_really_offline(monkeypatch, tmp_path):
         ResNet18(weights="imagenet", input_shape=SHAPE)
     with pytest.raises(WeightsError, match=r"huggingface\.co/me/r/resolve/main/model\.safetensors"):
         ResNet18(weights="hf://me/r", input_shape=SHAPE)
+
+
+TIMM_CONFIG = {"input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "contract"),
+    [
+        ("imagenet", None, InputContract(224, 256, "bilinear")),
+        ("a1_in1k", None, InputContract(224, 235, "bicubic")),
+        ("hf://timm/resnet18.a1_in1k", None, InputContract(224, 235, "bicubic")),
+        ("hf://timm/resnet18.a1_in1k/", None, InputContract(224, 235, "bicubic")),
+        ("hf://me/r", None, None),
+        ("hf://me/r", {}, None),
+        ("hf://me/r", TIMM_CONFIG, InputContract(224, 235, "bicubic")),
+        ("hf://me/r", TIMM_CONFIG | {"crop_pct": 0.875, "interpolation": "bilinear"}, InputContract(224, 256)),
+        ("hf://me/r", TIMM_CONFIG | {"input_size": [3, 288, 288]}, None),
+        ("hf://me/r", TIMM_CONFIG | {"interpolation": "random"}, None),
+        ("hf://me/r", TIMM_CONFIG | {"crop_pct": 0}, None),
+        ("hf://me/r", TIMM_CONFIG | {"crop_pct": "95"}, None),
+        ("hf://me/r", TIMM_CONFIG | {"crop_mode": "squash"}, None),
+    ],
+)
+def test_the_input_contract_travels_with_the_weights(hub, file, tmp_path, weights, config, contract):
+    repository = weights.removeprefix("hf://").rstrip("/") if "/" in weights else f"timm/resnet18.{weights}"
+    hub.files[repository.replace("imagenet", "tv_in1k"), "model.safetensors"] = file
+    if config is not None:
+        hub.files["me/r", "config.json"] = tmp_path / "config.json"
+        (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": config}))
+    model = load(weights)
+    assert model.input_contract == contract
+    load_weights(model, RESNET18, file)  # a file states none, and the former one no longer holds
+    assert model.input_contract is None
+
+
+def test_a_model_with_a_contract_is_copied_and_saved_like_any_other(hub, file, loaded, tmp_path):
+    hub.files["timm/resnet18.a1_in1k", "model.safetensors"] = file
+    model = load("a1_in1k")
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    for other in (
+        keras.models.load_model(tmp_path / "model.keras"),
+        load(tmp_path / "model.weights.h5"),
+        copy.deepcopy(model),
+    ):
+        assert_same_weights(other, loaded)
+    assert keras.models.clone_model(model).get_config() == model.get_config()
+
+
+@pytest.mark.parametrize(
+    ("weights", "tag"),
+    [
+        ("imagenet", "tv_in1k"),
+        ("tv_in1k", "tv_in1k"),
+        ("hf://timm/resnet18.a3_in1k", "a3_in1k"),
+        ("hf://timm/resnet50.a3_in1k", None),
+        ("hf://me/resnet18.a3_in1k", None),
+        ("hf://timm/resnet18.fb_ssl", None),
+        ("hf://timm/resnet18.imagenet", None),
+        ("a1_in1k/", None),
+        ("tv2_in1k", None),
+        (Path("imagenet"), None),
+        (None, None),
+    ],
+)
+def test_what_means_a_tag(weights, tag):
+    assert RESNET18.tag_of(weights) == tag
 
 
 @pytest.mark.parametrize(
