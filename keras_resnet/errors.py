@@ -5,6 +5,10 @@ class KerasResnetError(Exception):
     """Base of this package's own errors; the command line prints it as one line and exits with status 1."""
 
 
+class ArgumentError(KerasResnetError, ValueError):
+    """An option of the command line that is out of its range."""
+
+
 class WeightsError(KerasResnetError, ValueError):
     """Weights that can't be found, read or matched to the network."""
 

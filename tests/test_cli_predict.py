@@ -1,6 +1,7 @@
 """The command `predict`, run in this process on a small model of 1000 or 3 classes."""
 
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,8 +10,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from keras_resnet.cli.main import main
 from keras_resnet.cli.predict import predict
-from keras_resnet.errors import WeightsError
+from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.models import ResNet18
 from keras_resnet.preprocessing import load_image
@@ -41,7 +43,7 @@ def sharpen(model):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folder with one network of 3 classes twice, with and without softmax."""
+    """Folder with one network of 3 classes three times: with softmax, without, and with it below another layer."""
     folder = tmp_path_factory.mktemp("models")
     keras.utils.set_random_seed(0)
     model = sharpen(ResNet18(classes=3, input_shape=(64, 64, 3)))
@@ -49,11 +51,14 @@ def models(tmp_path_factory):
     logits = ResNet18(classes=3, input_shape=(64, 64, 3), classifier_activation=None)
     logits.set_weights(model.get_weights())
     logits.save(folder / "logits.keras")
+    # Keras lists layers by depth, so that the layer after the softmax is the last, and none has an `activation`.
+    image = keras.Input((64, 64, 3))
+    keras.Model(image, keras.layers.Identity(name="logits")(model(image))).save(folder / "wrapped.keras")
     return folder
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-@pytest.mark.parametrize("name", ["probabilities", "logits"])
+@pytest.mark.parametrize("name", ["probabilities", "logits", "wrapped"])
 def test_printed_rows_equal_the_model(models, tmp_path, batch_size, name):
     paths = [save_image(tmp_path / f"{i}.png", i) for i in range(3)]
     status, lines, errors, _ = run(*paths, "--model", models / f"{name}.keras", "--batch-size", batch_size, "--top", 3)
@@ -91,20 +96,25 @@ def test_network_by_name_and_weights_by_path(tmp_path):
         ("imagenet", "256 -> 224 bilinear"),
         ("tv2_in1k", "232 -> 224 bilinear"),
         ("a1_in1k", "235 -> 224 bicubic"),
+        ("hf://timm/resnet50.a1_in1k", "235 -> 224 bicubic"),
         ("own.safetensors", "256 -> 224 bilinear"),
     ],
 )
 def test_published_weights_bring_their_contract(monkeypatch, tmp_path, weights, contract):
+    """The network is real; of its weights, only the file is missing."""
     import keras_resnet.cli.predict as module
-    from keras_resnet.models import BUILDERS
 
+    monkeypatch.chdir(tmp_path)
+    Path("own.safetensors").touch()
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo_id, filename: "/cache/model.safetensors")
+    monkeypatch.setattr("keras_resnet.weights.read_weight_file", lambda path: None)
+    monkeypatch.setattr("keras_resnet.weights.match_weights", lambda *_: [])
     seen = []
-    monkeypatch.setitem(BUILDERS, "resnet50", lambda weights: seen.append(weights))
     monkeypatch.setattr(module, "_predict_all", lambda paths, network, contract, *_: seen.append(str(contract)) or 0)
     options = [] if weights is None else ["--weights", weights]
     status, *_ = run(save_image(tmp_path / "a.png", 0), *options)
     assert status == 0
-    assert seen == [weights or "imagenet", contract]
+    assert seen == [contract]
 
 
 def test_unreadable_images_are_reported_and_the_rest_go_on(models, tmp_path):
@@ -138,8 +148,30 @@ def test_nothing_to_predict_is_a_failure_before_any_model_is_built(tmp_path):
 )
 def test_wrong_options_are_refused(tmp_path, options, message):
     *_, raised = run(save_image(tmp_path / "a.png", 0), *options)
-    assert isinstance(raised, ValueError)
+    assert isinstance(raised, ArgumentError)
     assert re.search(message, str(raised))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ArgumentError("--model must be another"), "error: --model must be another\n"),
+        (WeightsError("x.pth: can't be read"), "error: x.pth: can't be read\n"),
+        (PermissionError(13, "Permission denied", "out"), "error: [Errno 13] Permission denied: 'out'\n"),
+        (ValueError("operands could not be broadcast together"), None),
+    ],
+)
+def test_own_errors_are_one_line_and_a_defect_keeps_its_traceback(monkeypatch, capsys, error, line):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr("keras_resnet.cli.main.app", fail)
+    monkeypatch.setattr("sys.argv", ["keras-resnet"])
+    with pytest.raises(SystemExit if line else type(error)) as raised:
+        main()
+    if line:
+        assert raised.value.code == 1
+        assert capsys.readouterr().err == line
 
 
 def test_model_files_that_cannot_predict_are_refused(tmp_path):

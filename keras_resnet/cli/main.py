@@ -42,7 +42,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 def main(prepended: Sequence[str] = ()) -> None:
     """Runs the command line, with `prepended` before the user's own arguments.
 
-    An error of this package is printed on stderr without a traceback, with exit status 1.
+    An error of this package or of the system is printed on stderr without a traceback, with exit status 1.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -52,6 +52,6 @@ def main(prepended: Sequence[str] = ()) -> None:
     except BrokenPipeError:  # the reader of the output, `head` say, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (KerasResnetError, ValueError, OSError) as error:
+    except (KerasResnetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

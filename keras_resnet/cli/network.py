@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.errors import WeightsError
+from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.quiet import import_keras
-from keras_resnet.variants import DEFAULT_TAG, VARIANTS, InputContract
+from keras_resnet.variants import VARIANTS, InputContract
 
 ModelOption = Annotated[
     str, typer.Option(help=f"{', '.join(VARIANTS)}, or a .keras file that takes RGB pixels 0..255.")
@@ -28,16 +28,18 @@ def check_model(model: str, weights: str | None) -> None:
     """Refuses a wrong pair of options before Keras is imported.
 
     Raises:
-        ValueError: No such network or file, or weights for a file that brings its own.
+        ArgumentError: No such network or file, or weights for a file that brings its own.
     """
     if _is_file(model):
         if weights is not None:
-            raise ValueError(f"--weights can't be given with a .keras file, which brings its own. Received: {weights}")
+            raise ArgumentError(
+                f"--weights can't be given with a .keras file, which brings its own. Received: {weights}"
+            )
         if not Path(model).is_file():
-            raise ValueError(f"--model names a .keras file that does not exist. Received: {model}")
+            raise ArgumentError(f"--model names a .keras file that does not exist. Received: {model}")
     elif model not in VARIANTS:
         nearest = difflib.get_close_matches(model.lower(), VARIANTS, n=1, cutoff=0.5)
-        raise ValueError(
+        raise ArgumentError(
             f"--model must be one of {', '.join(VARIANTS)}, or a .keras file. Received: {model}"
             + (f" (did you mean {nearest[0]}?)" if nearest else "")
         )
@@ -48,42 +50,45 @@ def open_network(model: str, weights: str | None) -> tuple[Any, InputContract]:
 
     Raises:
         WeightsError: The file or the weights can't be found, read or matched.
-        ValueError: A model of another kind.
+        ArgumentError: A model of another kind.
     """
     check_model(model, weights)
     import_keras()
-    return _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
+    from keras_resnet.preprocessing import contract_of
+
+    network = _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
+    contract = contract_of(network)
+    if contract is None or network.inputs[0].shape[3] != 3:
+        shape = getattr(network, "input_shape", None)
+        raise ArgumentError(f"{model}: must take square RGB images [N, size, size, 3]. Its input is {shape}")
+    if not isinstance(network.output_shape, tuple) or len(network.output_shape) != 2:
+        raise ArgumentError(
+            f"{model}: must yield class probabilities [N, classes]. Its output is {network.output_shape}"
+        )
+    return network, contract
 
 
 def _is_file(model: str) -> bool:
     return model.endswith(".keras")
 
 
-def _build(name: str, weights: str) -> tuple[Any, InputContract]:
+def _build(name: str, weights: str) -> Any:
     from keras_resnet.models import BUILDERS
 
-    published = VARIANTS[name].weights.get(DEFAULT_TAG if weights == "imagenet" else weights)
-    contract = published.contract if published else InputContract()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="the head stays fresh")
         try:
-            return BUILDERS[name](weights=weights), contract
+            return BUILDERS[name](weights=weights)
         except UserWarning as error:
             raise WeightsError(
                 f"{error}. A random head predicts nothing: give a model of other classes as a whole, --model FILE.keras"
             ) from error
 
 
-def _load_file(path: str) -> tuple[Any, InputContract]:
+def _load_file(path: str) -> Any:
     import keras
 
     try:
-        network = keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise WeightsError(f"{path}: can't be loaded as a Keras model: {error}") from error
-    shape, output_shape = network.input_shape, network.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
-        raise ValueError(f"{path}: must take square RGB images [N, size, size, 3]. Its input is {shape}")
-    if not isinstance(output_shape, tuple) or len(output_shape) != 2:
-        raise ValueError(f"{path}: must yield class probabilities [N, classes]. Its output is {output_shape}")
-    return network, InputContract() if shape[1] is None else InputContract.for_size(shape[1])

@@ -50,12 +50,13 @@ def _predict_all(paths: list[Path], network: Any, contract: InputContract, top: 
     """Prints the top classes of each image, a batch at a time -> how many images can't be read."""
     import numpy as np
 
+    from keras_resnet.heads.classification import ends_in_logits
     from keras_resnet.labels import decode_predictions
     from keras_resnet.preprocessing import load_image
 
     classes = network.output_shape[-1]
     names = None if classes == 1000 else [f"class {index}" for index in range(classes)]
-    yields_logits = _yields_logits(network)
+    yields_logits = ends_in_logits(network)
     failures = 0
     for batch in _batches(paths, batch_size):
         readable, pixels = [], []
@@ -90,13 +91,6 @@ def _batches(paths: list[Path], batch_size: int) -> Iterator[list[Path]]:
             batch = paths[start : start + batch_size]
             yield batch
             progress.advance(task, len(batch))
-
-
-def _yields_logits(network: Any) -> bool:
-    import keras
-
-    last = network.layers[-1]
-    return last.name == "logits" or getattr(last, "activation", None) is keras.activations.linear
 
 
 def _softmax(logits: Any) -> Any:
