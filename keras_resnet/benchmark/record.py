@@ -16,15 +16,17 @@ _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16"
 
 def environment() -> dict[str, Any]:
     """-> device, software and code that a measurement was made with."""
+    modified = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_info("model name") or platform.processor(),
         "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_info("flags").split()],
         "cpu_count": os.cpu_count(),
+        "threads": os.cpu_count(),  # what the runtimes are given or take by themselves
         "platform": platform.platform(),
         "versions": package_versions(),
         "code_revision": _git("rev-parse", "--short", "HEAD"),
-        "code_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "code_modified": None if modified is None else bool(modified),
     }
 
 
@@ -47,10 +49,17 @@ def _cpu_info(key: str) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in this checkout, or None where the package was installed from elsewhere."""
+    """Output of a git command in this project's checkout, or None where the package runs from elsewhere."""
+    project = Path(__file__).resolve().parents[2]
+
+    def output(*command: str) -> str:
+        run = subprocess.run(["git", "-C", str(project), *command], capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
     try:
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        # An environment may lie inside the checkout of someone else's project, whose revision says nothing here.
+        if Path(output("rev-parse", "--show-toplevel")).resolve() != project:
+            return None
+        return output(*arguments)
     except (OSError, subprocess.CalledProcessError):
         return None
