@@ -4,7 +4,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# By environment, for pip builds this package in an environment of its own, which --constraint does not reach. From
+# 25.3 on, pip takes the second name for it; earlier ones leave it unread.
+export PIP_CONSTRAINT = constraints.txt
+export PIP_BUILD_CONSTRAINT = constraints.txt
 
 .PHONY: demo test test-slow check lint lock clean
 
@@ -25,18 +29,21 @@ lint: $(VENV)/.dev
 check: test lint
 
 # Each stamp says that the environment holds one set of extras, at the versions of constraints.txt.
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
-$(BIN)/python:
+# A stamp, since Python is there before pip is: where there is no ensurepip, venv fails between the two.
+$(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null
+	@touch $@
 
 # Resolves constraints.txt anew, for all supported Pythons at once.
 lock: $(VENV)/.dev
