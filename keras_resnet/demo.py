@@ -111,6 +111,7 @@ def write_digits(folder: Path, progress: Progress) -> None:
             (folder / split / str(digit)).mkdir(parents=True)
         for index in indices:
             grey = np.round(digits.images[index] * (255 / 16)).astype("uint8")  # 0..16 -> 0..255
+            grey = np.pad(grey, 1)  # the strokes reach the edge, which a centre crop would cut off
             Image.fromarray(grey).save(folder / split / str(digits.target[index]) / f"{index:04d}.png")
     progress("write images", 1, 1)
 
