@@ -18,28 +18,6 @@ class Tolerance:
     top1_agreement_percent: float = 100.0
 
 
-@dataclass(frozen=True)
-class Format:
-    """One kind of artifact."""
-
-    name: str
-    file_name: str
-    runtime: str
-    writer: str  # module:function in keras_resnet.export, (prepared model, path[, calibration images]) -> None
-    modules: tuple[str, ...]  # what converter and runtime import beyond TensorFlow
-    extra: str | None  # of this package, that brings them
-    any_batch: bool  # whether the batch size is free; otherwise it is 1
-    quantized: bool  # whether it needs calibration images
-    dtype: str  # of input and output
-    bytes_per_parameter: int
-    tolerance: Tolerance
-
-    @property
-    def output_step(self) -> float:
-        """Smallest difference between two probabilities that the format can express."""
-        return 1 / 256 if self.dtype == "uint8" else 0.0
-
-
 # Float: ImageNet's ResNet-18 and ResNet-50 with real weights were measured at up to 9e-6, and 5e-5 of a class's own
 # range, on 500 images; the second bound sees a fault in a model that is sure of every image. Integer: an output step is
 # 1/256, so that rounding moves the mean by at most half a step; the other two bounds lie between what these networks
@@ -48,60 +26,44 @@ class Format:
 _FLOAT = Tolerance(relative_error=5e-5, class_error=1e-3)
 _INT8 = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agreement_percent=90.0)
 
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of artifact; the defaults are those of a float file of batch size 1."""
+
+    name: str
+    file_name: str
+    runtime: str
+    writer: str  # module:function in keras_resnet.export, (prepared model, path[, calibration images]) -> None
+    modules: tuple[str, ...] = ()  # what converter and runtime import beyond TensorFlow
+    extra: str | None = None  # of this package, that brings them
+    any_batch: bool = False  # whether the batch size is free; otherwise it is 1
+    quantized: bool = False  # whether it needs calibration images
+    dtype: str = "float32"  # of input and output
+    bytes_per_parameter: int = 4
+    tolerance: Tolerance = _FLOAT
+
+    @property
+    def output_step(self) -> float:
+        """Smallest difference between two probabilities that the format can express."""
+        return 1 / 256 if self.dtype == "uint8" else 0.0
+
+
 FORMATS: Mapping[str, Format] = {
     row.name: row
     for row in (
+        Format("saved_model", "saved_model", "TensorFlow", "to_savedmodel:to_savedmodel", any_batch=True),
+        Format("tflite", "model.tflite", "LiteRT", "to_tflite:to_tflite", ("ai_edge_litert",), "tflite"),
         Format(
-            "saved_model",
-            "saved_model",
-            "TensorFlow",
-            "to_savedmodel:to_savedmodel",
-            modules=(),
-            extra=None,
-            any_batch=True,
-            quantized=False,
-            dtype="float32",
-            bytes_per_parameter=4,
-            tolerance=_FLOAT,
-        ),
-        Format(
-            "tflite",
-            "model.tflite",
-            "LiteRT",
-            "to_tflite:to_tflite",
-            modules=("ai_edge_litert",),
-            extra="tflite",
-            any_batch=False,
-            quantized=False,
-            dtype="float32",
-            bytes_per_parameter=4,
-            tolerance=_FLOAT,
-        ),
-        Format(
-            "tflite-int8",
-            "model-int8.tflite",
-            "LiteRT",
-            "to_tflite:to_tflite_int8",
-            modules=("ai_edge_litert",),
-            extra="tflite",
-            any_batch=False,
+            *("tflite-int8", "model-int8.tflite", "LiteRT", "to_tflite:to_tflite_int8", ("ai_edge_litert",), "tflite"),
             quantized=True,
             dtype="uint8",
             bytes_per_parameter=1,
             tolerance=_INT8,
         ),
         Format(
-            "onnx",
-            "model.onnx",
-            "ONNX Runtime",
-            "to_onnx:to_onnx",
-            modules=("onnx", "tf2onnx", "onnxruntime"),
-            extra="onnx",
+            *("onnx", "model.onnx", "ONNX Runtime", "to_onnx:to_onnx", ("onnx", "tf2onnx", "onnxruntime"), "onnx"),
             any_batch=True,
-            quantized=False,
-            dtype="float32",
-            bytes_per_parameter=4,
-            tolerance=_FLOAT,
         ),
     )
 }

@@ -14,6 +14,7 @@ from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
 
+SMALLEST_SPREAD = 1e-30  # of a probability; near float32's smallest numbers, runtimes round to zero at will
 SECOND_BATCH_SIZE = 4
 SECOND_BATCH_TOLERANCE = 1e-5  # of a probability
 
@@ -150,10 +151,11 @@ def _error_checks(answers: np.ndarray, expected: np.ndarray, format: Format) -> 
     difference = answers.astype("float64") - expected
     deviation = expected - expected.mean(axis=0, dtype="float64")  # of each image from the mean answer
     spread = np.abs(deviation).max(axis=0)  # of each class
-    if not spread.max() > format.output_step:
-        required = f"more than {format.output_step:.3g}, or the images prove nothing: give others, more diverse"
+    least = max(format.output_step, SMALLEST_SPREAD)
+    if not spread.max() > least:
+        required = f"more than {least:.3g}, or the images prove nothing: give others, more diverse"
         return [Check("model's answers differ", f"by {spread.max():.3g}", required, False)]
-    varied = spread > 0
+    varied = spread > SMALLEST_SPREAD
     measured = {
         "relative error": float(np.abs(difference).max() / np.abs(expected).max()),
         "class error": float((np.abs(difference).max(axis=0)[varied] / spread[varied]).max()),
