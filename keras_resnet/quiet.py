@@ -27,12 +27,11 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except KerasResnetError:
-            raise
-        except Exception:
-            sys.stderr.flush()
-            held.seek(0)
-            os.write(stderr, held.read())
+        except Exception as error:
+            if not isinstance(error, KerasResnetError):
+                sys.stderr.flush()
+                held.seek(0)
+                os.write(stderr, held.read())
             raise
         finally:
             sys.stderr.flush()
