@@ -1,0 +1,106 @@
+"""Functional model -> the same with some of its layers exchanged, its graph and its layer names kept."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
+
+# What makes values of a new range; padding and pooling by maximum only choose among those that were there.
+_PRODUCERS = (layers.Conv2D, layers.Dense, layers.BatchNormalization, layers.Add, layers.ReLU, layers.Rescaling)
+_PRODUCERS += (layers.GlobalAveragePooling2D,)
+_ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels do these within the operation before them
+
+
+def consumers(model: keras.Model) -> dict[str, list[Any]]:
+    """Functional model -> by the name of each operation, the operations that read its output.
+
+    Raises:
+        ValueError: An operation occurs more than once in the graph.
+    """
+    producers = {id(tensor): op.name for op in model.operations for tensor in keras.tree.flatten(op.output)}
+    readers: dict[str, list[Any]] = {op.name: [] for op in model.operations}
+    for op in model.operations:
+        if isinstance(op, layers.InputLayer):
+            continue
+        for tensor in keras.tree.flatten(op.input):
+            if id(tensor) in producers:
+                readers[producers[id(tensor)]].append(op)
+    return readers
+
+
+def quantization_points(model: keras.Model) -> list[str]:
+    """Functional model -> names of the layers whose output an integer artifact holds in 8 bits, in graph order."""
+    readers = consumers(model)
+    return [
+        op.name
+        for op in model.operations
+        if isinstance(op, _PRODUCERS)
+        and not (readers[op.name] and all(isinstance(reader, _ABSORBED) for reader in readers[op.name]))
+    ]
+
+
+def with_fake_quantization(
+    model: keras.Model,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    input_scale: Mapping[str, Sequence[float]] = {},
+    keep_float: Sequence[str] = (),
+) -> keras.Model:
+    """Flat functional model -> the same, weights copied, with 8-bit rounding of kernels and activations.
+
+    Args:
+        model: A network of this package, with or without its BatchNorm.
+        ranges: (minimum, maximum) of each of `quantization_points`; without, training tracks them.
+        input_scale: Of a convolution, by name: factors of its input channels that the export folds into its kernel.
+        keep_float: Names of layers whose kernel and output are left as they are.
+    """
+    points = set(quantization_points(model)) - set(keep_float)
+
+    def exchange(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name not in keep_float:
+            if type(layer) is layers.Conv2D:
+                return FakeQuantizedConv2D.from_config({**config, "input_scale": input_scale.get(layer.name)})
+            if type(layer) is layers.Dense:
+                return FakeQuantizedDense.from_config(config)
+        return copy(layer)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        x = layer(*args, **kwargs)
+        if layer.name not in points:
+            return x
+        minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
+        return FakeQuantize(minimum, maximum, dtype="float32", name=f"{layer.name}_fake_quant")(x)
+
+    return rebuild(model, exchange, call)
+
+
+def copy(layer: Any) -> Any:
+    """Layer -> one of the same configuration, with no weights yet."""
+    return layer.__class__.from_config(layer.get_config())
+
+
+def call_as_before(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Layer, what its original was called with -> its output."""
+    return layer(*args, **kwargs)
+
+
+def rebuild(
+    model: keras.Model,
+    exchange: Callable[[Any], Any] = copy,
+    call: Callable[..., Any] = call_as_before,
+    weights: Mapping[str, Sequence[Any]] = {},
+) -> keras.Model:
+    """Functional model -> its graph with `exchange(layer)` for each layer and `call(layer, ...)` for each call.
+
+    Each layer that keeps its name keeps its weights, unless `weights` has others for it.
+    """
+    changed = keras.models.clone_model(model, clone_function=exchange, call_function=call)
+    originals = {layer.name: layer for layer in model.layers}
+    for layer in changed.layers:
+        if layer.name in originals and layer.weights:
+            layer.set_weights(weights.get(layer.name, originals[layer.name].get_weights()))
+    return changed

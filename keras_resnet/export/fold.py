@@ -1,0 +1,161 @@
+"""Prepared model -> the same function in fewer operations: normalisation and BatchNorm move into the convolutions."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_resnet.compress.fake_quant import FakeQuantizedConv2D
+from keras_resnet.compress.rewrite import consumers, rebuild
+
+
+class ConstantPadding2D(layers.Layer):
+    """`[N, H, W, C]` -> `[N, H + 2p, W + 2p, C]`: a border that holds `values`, one for each channel.
+
+    Zeros and one addition of a constant as large as the image: runtimes add tensors of one shape ten times as fast as
+    a tensor and one value for each channel.
+    """
+
+    def __init__(self, padding: int, values: list[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.padding, self.values = padding, values
+
+    def build(self, input_shape: Any) -> None:
+        p, (_, height, width, channels) = self.padding, input_shape
+        self.border = np.broadcast_to(self.values, (1, height + 2 * p, width + 2 * p, channels)).astype("float32")
+        self.border[:, p : p + height, p : p + width] = 0
+
+    def call(self, inputs: Any) -> Any:
+        p = self.padding
+        return ops.pad(inputs, ((0, 0), (p, p), (p, p), (0, 0))) + self.border
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, height, width, channels = input_shape
+        return batch, height + 2 * self.padding, width + 2 * self.padding, channels
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": self.padding, "values": self.values}
+
+
+class Shift(layers.Layer):
+    """`[N, H, W, C]` -> the same plus `offset`, one for each channel."""
+
+    def __init__(self, offset: list[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.offset = offset
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + ops.convert_to_tensor(self.offset, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "offset": self.offset}
+
+
+def fold(model: keras.Model) -> keras.Model:
+    """Prepared model -> equal model without BatchNorm and, as far as its stem allows, without normalisation.
+
+    `(pixels - mean) / std` before a convolution is the convolution with its kernel divided by `std` and another bias,
+    if the padding holds `mean` in place of zero. Where height and width are free, the mean is subtracted before.
+    Kernels of quantization-aware training are rounded first: each channel then keeps its 255 steps.
+    """
+    try:
+        readers = consumers(model)
+    except ValueError:  # a layer that occurs twice
+        return model
+    weights: dict[str, list[np.ndarray]] = {}
+    replaced: dict[str, Any] = {}  # name -> layer, or None for one that is left out
+    convolutions = [op for op in model.operations if isinstance(op, layers.Conv2D)]
+    for convolution in convolutions:
+        weights[convolution.name] = _kernel_and_bias(convolution)
+        following = readers[convolution.name]
+        linear = convolution.activation is keras.activations.linear
+        if linear and len(following) == 1 and isinstance(following[0], layers.BatchNormalization):
+            weights[convolution.name] = _with_batch_norm(*weights[convolution.name], following[0])
+            replaced[following[0].name] = None
+    padding_before = _fold_normalisation(model, readers, weights, replaced)
+
+    def exchange(layer: Any) -> Any:
+        if replaced.get(layer.name) is not None:
+            return replaced[layer.name]
+        config = layer.get_config()
+        if layer.name in weights:
+            config = {**config, "use_bias": True}
+            if isinstance(layer, FakeQuantizedConv2D):
+                config["input_scale"] = None
+            if layer.name in padding_before:
+                config["padding"] = "valid"
+        return layer.__class__.from_config(config)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer.name in replaced and replaced[layer.name] is None:
+            return args[0]
+        if layer.name in padding_before:
+            args = (padding_before[layer.name](args[0]), *args[1:])
+        return layer(*args, **kwargs)
+
+    return rebuild(model, exchange, call, weights)
+
+
+def _kernel_and_bias(convolution: layers.Conv2D) -> list[np.ndarray]:
+    """-> kernel `[h, w, in, out]` as it acts, and bias `[out]`, in float64."""
+    kernel = convolution.rounded_kernel() if isinstance(convolution, FakeQuantizedConv2D) else convolution.kernel
+    bias = np.zeros(convolution.filters) if convolution.bias is None else ops.convert_to_numpy(convolution.bias)
+    return [ops.convert_to_numpy(kernel).astype("float64"), bias.astype("float64")]
+
+
+def _with_batch_norm(kernel: np.ndarray, bias: np.ndarray, norm: layers.BatchNormalization) -> list[np.ndarray]:
+    mean, variance = (ops.convert_to_numpy(v).astype("float64") for v in (norm.moving_mean, norm.moving_variance))
+    factor = 1 / np.sqrt(variance + norm.epsilon)
+    factor = factor if norm.gamma is None else factor * ops.convert_to_numpy(norm.gamma)
+    shift = 0 if norm.beta is None else ops.convert_to_numpy(norm.beta)
+    return [kernel * factor, (bias - mean) * factor + shift]
+
+
+def _fold_normalisation(
+    model: keras.Model,
+    readers: dict[str, list[Any]],
+    weights: dict[str, list[np.ndarray]],
+    replaced: dict[str, Any],
+) -> dict[str, Any]:
+    """Changes the stem's entries in `weights` and `replaced`, if the stem is one that allows it.
+
+    -> by name of a convolution that pads by itself, the layer that pads in its place.
+    """
+    normalisation = next((op for op in model.operations if op.name == "preprocessing"), None)
+    following = readers.get("preprocessing", [])
+    pad = following[0] if len(following) == 1 and isinstance(following[0], layers.ZeroPadding2D) else None
+    if pad is not None:
+        following = readers[pad.name]
+    if len(following) != 1 or following[0].name not in weights or not isinstance(normalisation, layers.Rescaling):
+        return {}
+    stem = following[0]
+    amount = _padding(stem, pad)
+    if amount is None or stem.groups != 1:
+        return {}
+    channels = normalisation.output.shape[-1]
+    scale, offset = (np.broadcast_to(np.asarray(v, "float64"), channels) for v in (normalisation.scale, normalisation.offset))
+    kernel, bias = weights[stem.name]
+    if None in normalisation.output.shape[1:3]:
+        weights[stem.name] = [kernel * scale[:, None], bias]
+        replaced[normalisation.name] = Shift((offset / scale).tolist(), name=normalisation.name)
+        return {}
+    weights[stem.name] = [kernel * scale[:, None], bias + np.einsum("hwio,i->o", kernel, offset)]
+    replaced[normalisation.name] = None
+    mean = (-offset / scale).tolist()
+    if pad is not None:
+        replaced[pad.name] = ConstantPadding2D(amount, mean, name=pad.name)
+        return {}
+    return {stem.name: ConstantPadding2D(amount, mean, name=f"{stem.name}_pad")} if amount else {}
+
+
+def _padding(stem: layers.Conv2D, pad: layers.ZeroPadding2D | None) -> int | None:
+    """Zeros around the image before the stem reads it, or None where they are not the same on all sides."""
+    if pad is not None:
+        amounts = {side for sides in pad.padding for side in sides}
+        return amounts.pop() if stem.padding == "valid" and len(amounts) == 1 else None
+    if stem.padding == "valid":
+        return 0
+    sizes = {(size - 1) * dilation for size, dilation in zip(stem.kernel_size, stem.dilation_rate, strict=True)}
+    size = sizes.pop()
+    return size // 2 if not sizes and size % 2 == 0 and set(stem.strides) == {1} else None
