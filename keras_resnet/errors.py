@@ -25,5 +25,9 @@ class VerificationError(ExportError):
     """An artifact that is not equal to its model; it does not get its final name."""
 
 
+class AccuracyError(VerificationError):
+    """An artifact whose accuracy falls too far below its model's; it does not get its final name."""
+
+
 class MissingDependencyError(KerasResnetError, ImportError):
     """An optional package that is not installed; the message names the extra that brings it."""

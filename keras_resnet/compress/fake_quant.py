@@ -102,8 +102,11 @@ class FakeQuantizedDense(keras.layers.Dense):
         return x if self.activation is None else self.activation(x)
 
 
-def rounded(kernel: np.ndarray) -> np.ndarray:
-    """Kernel `[..., out]` -> the same on the grid of 8-bit integers, one scale for each output channel (NumPy)."""
-    limit = np.maximum(np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0), SMALLEST_RANGE**2)
-    step = limit / WEIGHT_STEPS
+def rounded(kernel: np.ndarray, steps: int = WEIGHT_STEPS) -> np.ndarray:
+    """Kernel `[..., out]` -> the same on a grid of `steps` on either side of zero (NumPy).
+
+    A convolution has one scale for each output channel, a dense kernel `[in, out]` one for all.
+    """
+    axes = tuple(range(kernel.ndim - 1)) if kernel.ndim > 2 else None
+    step = np.maximum(np.abs(kernel).max(axis=axes, keepdims=True), SMALLEST_RANGE**2) / steps
     return (np.round(kernel / step) * step).astype("float32")

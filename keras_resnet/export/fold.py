@@ -134,7 +134,9 @@ def _fold_normalisation(
     if amount is None or stem.groups != 1:
         return {}
     channels = normalisation.output.shape[-1]
-    scale, offset = (np.broadcast_to(np.asarray(v, "float64"), channels) for v in (normalisation.scale, normalisation.offset))
+    scale, offset = (
+        np.broadcast_to(np.asarray(v, "float64"), channels) for v in (normalisation.scale, normalisation.offset)
+    )
     kernel, bias = weights[stem.name]
     if None in normalisation.output.shape[1:3]:
         weights[stem.name] = [kernel * scale[:, None], bias]

@@ -1,8 +1,9 @@
-"""The formats as one table: file, runtime, what each promises and how near to its model it must be."""
+"""The formats as one table: file, runtime, what each promises, what can be chosen, how near to its model it must be."""
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from keras_resnet.errors import ExportError
 
@@ -19,12 +20,42 @@ class Tolerance:
 
 
 # Float: ImageNet's ResNet-18 and ResNet-50 with real weights were measured at up to 9e-6, and 5e-5 of a class's own
-# range, on 500 images; the second bound sees a fault in a model that is sure of every image. Integer: an output step is
-# 1/256, so that rounding moves the mean by at most half a step; the other two bounds lie between what these networks
-# gave (variance 0.004 and 0.009, agreement 94 % and up) and what a wrong mean, standard deviation or channel order gave
-# (variance from 0.04 up).
+# range, on 500 images; the second bound sees a fault in a model that is sure of every image. 16-bit weights keep 11
+# bits. Integer: an output step is 1/256, so that rounding moves the mean by at most half a step; the other two bounds
+# lie between what these networks gave (variance at most 0.009, agreement 94 % and up) and what a wrong mean, standard
+# deviation or channel order gave (variance from 0.04 up).
 _FLOAT = Tolerance(relative_error=5e-5, class_error=1e-3)
-_INT8 = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agreement_percent=90.0)
+_FLOAT16 = Tolerance(relative_error=2e-2, unexplained_variance=1e-4, mean_error=1e-4, top1_agreement_percent=99.0)
+_INTEGER = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agreement_percent=90.0)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may choose; each is taken by the formats whose row names it, and None is that format's default."""
+
+    opset: int | None = None  # 11 to 18; 17
+    layout: Literal["NHWC", "NCHW"] | None = None  # of the input; NHWC
+    any_size: bool | None = None  # whether height and width are free
+    input_dtype: Literal["uint8", "float32"] | None = None  # uint8
+    output_dtype: Literal["uint8", "int8", "float32"] | None = None  # uint8
+    ranges: Literal["minmax", "mse"] | None = None  # of activations, from the calibration images; minmax
+    weights: Literal["int8", "int7", "uint8"] | None = None  # int8 where this CPU has VNNI, else uint8
+    keep_float: tuple[str, ...] | None = None  # names of layers that stay float; none
+
+    def given(self) -> dict[str, Any]:
+        """-> those that the caller chose."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "opset": tuple(range(11, 19)),
+    "layout": ("NHWC", "NCHW"),
+    "any_size": (True, False),
+    "input_dtype": ("uint8", "float32"),
+    "output_dtype": ("uint8", "int8", "float32"),
+    "ranges": ("minmax", "mse"),
+    "weights": ("int8", "int7", "uint8"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,36 +65,131 @@ class Format:
     name: str
     file_name: str
     runtime: str
-    writer: str  # module:function in keras_resnet.export, (prepared model, path[, calibration images]) -> None
+    promise: str
+    writer: str  # module:function in keras_resnet.export: (job of that format, path) -> None
     modules: tuple[str, ...] = ()  # what converter and runtime import beyond TensorFlow
     extra: str | None = None  # of this package, that brings them
+    options: tuple[str, ...] = ()  # of `Options`, that it takes
     any_batch: bool = False  # whether the batch size is free; otherwise it is 1
-    quantized: bool = False  # whether it needs calibration images
-    dtype: str = "float32"  # of input and output
+    calibrated: bool = False  # whether it needs calibration images
+    integer: bool = False  # whether it is bound to the range of real images
+    learned: bool = False  # whether it can be written with the ranges of quantization-aware training
+    verified_images: int | None = None  # at most, where the runtime is slow
     bytes_per_parameter: int = 4
     tolerance: Tolerance = _FLOAT
+    input_dtype: str = "float32"
+    output_dtype: str = "float32"
+    layout: str = "NHWC"
+    any_size: bool = False
+    keep_float: tuple[str, ...] = ()
 
     @property
     def output_step(self) -> float:
         """Smallest difference between two probabilities that the format can express."""
-        return 1 / 256 if self.dtype == "uint8" else 0.0
+        return 0.0 if self.output_dtype == "float32" and not self.name.startswith("tflite-int8") else 1 / 256
 
+    def chosen(self, options: Options) -> "Format":
+        """-> the row as these options make it."""
+        names = {field.name for field in fields(self)}
+        return replace(self, **{k: v for k, v in options.given().items() if k in self.options and k in names})
+
+
+_TFLITE: dict[str, Any] = {"runtime": "LiteRT", "modules": ("ai_edge_litert",), "extra": "tflite"}
+_ONNX: dict[str, Any] = {
+    "runtime": "ONNX Runtime",
+    "modules": ("onnx", "tf2onnx", "onnxruntime"),
+    "extra": "onnx",
+    "any_batch": True,
+}
+_INT8: dict[str, Any] = {
+    "calibrated": True,
+    "integer": True,
+    "learned": True,
+    "bytes_per_parameter": 1,
+    "tolerance": _INTEGER,
+}
 
 FORMATS: Mapping[str, Format] = {
     row.name: row
     for row in (
-        Format("saved_model", "saved_model", "TensorFlow", "to_savedmodel:to_savedmodel", any_batch=True),
-        Format("tflite", "model.tflite", "LiteRT", "to_tflite:to_tflite", ("ai_edge_litert",), "tflite"),
         Format(
-            *("tflite-int8", "model-int8.tflite", "LiteRT", "to_tflite:to_tflite_int8", ("ai_edge_litert",), "tflite"),
-            quantized=True,
-            dtype="uint8",
-            bytes_per_parameter=1,
-            tolerance=_INT8,
+            "saved_model",
+            "saved_model",
+            "TensorFlow",
+            "servers: pixels, encoded images or features; any batch",
+            "to_savedmodel:to_savedmodel",
+            options=("any_size",),
+            any_batch=True,
+        ),
+        Format("tflite", "model.tflite", promise="phones: exact", writer="to_tflite:to_tflite", **_TFLITE),
+        Format(
+            "tflite-float16",
+            "model-float16.tflite",
+            promise="phones' GPUs: half the size, nearly exact",
+            writer="to_tflite:to_tflite_float16",
+            bytes_per_parameter=2,
+            tolerance=_FLOAT16,
+            **_TFLITE,
         ),
         Format(
-            *("onnx", "model.onnx", "ONNX Runtime", "to_onnx:to_onnx", ("onnx", "tf2onnx", "onnxruntime"), "onnx"),
-            any_batch=True,
+            "tflite-dynamic",
+            "model-dynamic.tflite",
+            promise="CPUs: a quarter of the size, no calibration images",
+            writer="to_tflite:to_tflite_dynamic",
+            integer=True,
+            bytes_per_parameter=1,
+            tolerance=_INTEGER,
+            **_TFLITE,
+        ),
+        Format(
+            "tflite-int8",
+            "model-int8.tflite",
+            promise="phones, NPUs, microcontrollers: integers alone",
+            writer="to_tflite:to_tflite_int8",
+            options=("input_dtype", "output_dtype", "ranges", "keep_float"),
+            input_dtype="uint8",
+            output_dtype="uint8",
+            **_TFLITE,
+            **_INT8,
+        ),
+        Format(
+            "tflite-int16x8",
+            "model-int16x8.tflite",
+            promise="accelerators with 16-bit activations: nearly exact; slow on CPUs",
+            writer="to_tflite:to_tflite_int16x8",
+            calibrated=True,
+            integer=True,
+            verified_images=32,
+            bytes_per_parameter=1,
+            tolerance=_INTEGER,
+            **_TFLITE,
+        ),
+        Format(
+            "onnx",
+            "model.onnx",
+            promise="servers and browsers: exact; any batch",
+            writer="to_onnx:to_onnx",
+            options=("opset", "layout", "any_size"),
+            **_ONNX,
+        ),
+        Format(
+            "onnx-float16",
+            "model-float16.onnx",
+            promise="GPUs: half the size, nearly exact; any batch",
+            writer="to_onnx:to_onnx_float16",
+            options=("opset", "layout", "any_size"),
+            bytes_per_parameter=2,
+            tolerance=_FLOAT16,
+            **_ONNX,
+        ),
+        Format(
+            "onnx-int8",
+            "model-int8.onnx",
+            promise="servers' CPUs: a quarter of the size, float answers; any batch",
+            writer="to_onnx:to_onnx_int8",
+            options=("opset", "layout", "ranges", "weights", "keep_float"),
+            **_ONNX,
+            **_INT8,
         ),
     )
 }
@@ -84,4 +210,18 @@ def format_named(name: str) -> Format:
         return FORMATS[name]
     nearest = difflib.get_close_matches(name, FORMATS, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ExportError(f"`formats` must be out of {', '.join(FORMATS)}. Received: {name!r}.{hint}")
+    raise ExportError(f"`formats` must be out of {', '.join(FORMATS)}, or all. Received: {name!r}.{hint}")
+
+
+def check_options(options: Options, rows: list[Format]) -> None:
+    """Raises `ExportError` if an option has no such value, or if none of the formats takes it."""
+    for name, value in options.given().items():
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ExportError(
+                f"`{name}` must be one of {', '.join(map(str, CHOICES[name]))}. Received: {name}={value!r}"
+            )
+        if not any(name in row.options for row in rows):
+            takers = ", ".join(row.name for row in FORMATS.values() if name in row.options)
+            raise ExportError(
+                f"`{name}` belongs to {takers}. Received: {name}={value!r} for {', '.join(row.name for row in rows)}"
+            )

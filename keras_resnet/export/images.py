@@ -1,6 +1,10 @@
 """The images that calibrate, and those on which an artifact is compared with its model."""
 
+import hashlib
 import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,47 +14,123 @@ from keras_resnet.variants import InputContract
 
 MINIMUM_CALIBRATION_IMAGES = 32
 
-Shape = tuple[int, int, int]  # height, width, channels
+# Neighbouring pixels of photographs differ by a small part of what any two pixels differ by: 0.1 to 0.4 here, 1 in noise.
+NOISE_RATIO = 0.9
+
+Shape = tuple[int | None, int | None, int]  # height, width, channels
+Source = str | os.PathLike[str] | np.ndarray | Any  # folder, glob, pixels, or tf.data.Dataset
 
 
-def read_images(
-    source: str | os.PathLike[str] | np.ndarray, contract: InputContract | None, shape: Shape
-) -> np.ndarray:
-    """Folder, glob or array -> pixels uint8 `[N, H, W, C]` of that shape.
+@dataclass(frozen=True)
+class Calibration:
+    """The images that the ranges of an integer artifact come from, and what the manifest says of them."""
+
+    images: np.ndarray  # uint8 `[N, H, W, C]`
+    source: str
+    sha256: str  # of the list of files, or of the pixels where there are no files
+    seed: int | None  # of the choice among more files; None: all were taken
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"images": len(self.images), "source": self.source, "sha256": self.sha256, "seed": self.seed}
+
+
+def calibration_images(
+    source: Source,
+    contract: InputContract | None,
+    shape: Shape,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> Calibration:
+    """Folder, glob, array or dataset -> at most `count` images of it, drawn by `seed`.
+
+    Raises:
+        ImageError: A file can't be read.
+        ExportError: Too few images, or noise in place of images, unless forced; or pixels of another shape or type.
+    """
+    drawn = None
+    if isinstance(source, (str, os.PathLike)):
+        files = list_images([source])
+        if count is not None and count < len(files):
+            chosen = np.random.default_rng(seed).choice(len(files), count, replace=False)
+            files, drawn = [files[index] for index in sorted(chosen)], seed
+        images = _load(files, contract, shape)
+        root = Path(source)
+        names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in files]
+        name, digest = "files", hashlib.sha256("\n".join(names).encode())
+    else:
+        images = _pixels(source, shape)
+        if count is not None and count < len(images):
+            images = images[np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))]
+            drawn = seed
+        name, digest = "pixels", hashlib.sha256(np.ascontiguousarray(images).tobytes())
+    if not force:
+        _check(images)
+    return Calibration(images, name, digest.hexdigest(), drawn)
+
+
+def read_images(source: Source, contract: InputContract | None, shape: Shape) -> np.ndarray:
+    """Folder, glob, array or dataset -> pixels uint8 `[N, H, W, C]` of that shape.
 
     Raises:
         ImageError: A file can't be read.
         ExportError: The pixels are of another shape or type, or files can't be brought to it.
     """
-    if isinstance(source, np.ndarray):
-        images = source
-    elif contract is None or shape[2] != 3:
+    if isinstance(source, (str, os.PathLike)):
+        return _load(list_images([source]), contract, shape)
+    return _pixels(source, shape)
+
+
+def _load(files: list[Path], contract: InputContract | None, shape: Shape) -> np.ndarray:
+    if contract is None or shape[2] != 3:
         raise ExportError(f"image files become square RGB pixels, and the model takes {shape}: give an array instead")
-    else:
-        images = load_images(list_images([source]), contract)
-    if images.dtype != np.uint8 or images.shape[1:] != shape:
+    return load_images(files, contract)
+
+
+def _pixels(source: Any, shape: Shape) -> np.ndarray:
+    """Array or dataset, of images or of (images, labels), in batches or one by one -> uint8 `[N, H, W, C]`."""
+    if not isinstance(source, np.ndarray):
+        if not hasattr(source, "as_numpy_iterator"):
+            raise ExportError(f"images must be a folder, a glob, an array or a tf.data.Dataset. Received: {source!r}")
+        parts = [item[0] if isinstance(item, tuple) else item for item in source.as_numpy_iterator()]
+        parts = [part if np.ndim(part) == 4 else part[None] for part in parts]
+        if not parts:
+            raise ExportError("the dataset of images is empty")
+        source = np.concatenate(parts)
+    if source.dtype != np.uint8 or source.ndim != 4 or source.shape[1:] != tuple(shape):
         raise ExportError(
             f"images must be uint8 pixels [N, {', '.join(map(str, shape))}]. "
-            f"Received: {images.dtype} {list(images.shape)}"
+            f"Received: {source.dtype} {list(source.shape)}"
         )
-    return images
+    return source
 
 
-def check_calibration(images: np.ndarray) -> None:
-    """Raises `ExportError` if the images are too few to tell the range of every activation."""
+def _check(images: np.ndarray) -> None:
+    """Refuses what can't tell the range of every activation."""
     if len(images) < MINIMUM_CALIBRATION_IMAGES:
         raise ExportError(
-            f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}"
+            f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}. "
+            "To calibrate on them all the same: force_calibration=True (--force-calibration)"
+        )
+    values = images.astype("float64")
+    neighbours = np.square(np.diff(values, axis=2)).mean() / 2
+    if values.var() == 0 or neighbours / values.var() > NOISE_RATIO:
+        raise ExportError(
+            "`calibration` must hold real images. Received: "
+            + ("pixels that are all equal" if values.var() == 0 else "noise, whose neighbouring pixels are unrelated")
+            + ". To calibrate on them all the same: force_calibration=True (--force-calibration)"
         )
 
 
-def comparison_images(shape: Shape, real: np.ndarray | None, quantized: bool) -> np.ndarray:
+def comparison_images(shape: tuple[int, int, int], real: np.ndarray | None, integer: bool) -> np.ndarray:
     """Shape, real images if there are any -> uint8 `[N, H, W, C]` on which a fault would show.
 
     A float artifact must agree on any picture: synthetic ones, and the real ones too. An integer artifact is bound to
-    the range of the real ones. Grey pictures can't show swapped channels, so that tinted copies join them.
+    the range of the real ones, where there are any. Grey pictures can't show swapped channels, so that tinted copies
+    join them.
     """
-    images = [] if quantized else [synthetic_images(shape)]
+    images = [] if integer and real is not None else [synthetic_images(shape)]
     if real is not None:
         images.append(real)
         if shape[2] > 1 and (real == real[..., :1]).all():
@@ -64,7 +144,7 @@ def _tinted(images: np.ndarray, seed: int = 0) -> np.ndarray:
     return (images * factors).astype("uint8")
 
 
-def synthetic_images(shape: Shape, count: int = 16, seed: int = 0) -> np.ndarray:
+def synthetic_images(shape: tuple[int, int, int], count: int = 16, seed: int = 0) -> np.ndarray:
     """Shape -> uint8 `[count, H, W, C]`: seeded pictures to compare float artifacts on.
 
     Smooth random colour fields under noise: colour, position and contrast differ from image to image and from channel

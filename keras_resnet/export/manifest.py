@@ -13,7 +13,7 @@ from keras_resnet.errors import ExportError
 from keras_resnet.versions import package_versions
 
 FILE_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,46 +1,63 @@
-"""The way of one export: prepare, write under a temporary name, verify, rename, record."""
+"""The way of one export: prepare, fold, write under a temporary name, verify, measure, rename, record."""
 
 import importlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from keras_resnet.compress.quantize_aware import is_quantization_aware
 from keras_resnet.errors import ExportError, KerasResnetError, VerificationError
-from keras_resnet.export.formats import UNVERIFIED, Format, format_named
-from keras_resnet.export.images import check_calibration, comparison_images, read_images, synthetic_images
-from keras_resnet.export.manifest import (
-    FILE_NAME,
-    file_sha256,
-    forget,
-    provenance,
-    read_manifest,
-    record,
-    size_bytes,
+from keras_resnet.export.accuracy import MAX_DROP_POINTS, Accuracy, Examination, check_drop, labelled
+from keras_resnet.export.debug import worst_layers, write_layer_errors
+from keras_resnet.export.description import describe, embed
+from keras_resnet.export.files import clean, recover, remove, replace
+from keras_resnet.export.fold import fold
+from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
+from keras_resnet.export.images import (
+    Calibration,
+    Source,
+    calibration_images,
+    comparison_images,
+    read_images,
+    synthetic_images,
 )
+from keras_resnet.export.job import Job
+from keras_resnet.export.manifest import FILE_NAME, file_sha256, forget, read_manifest, record, size_bytes
 from keras_resnet.export.prepare import check_prepared, prepare
-from keras_resnet.export.runtimes import format_of
-from keras_resnet.export.verify import Report, ask, examine, verify
+from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
+from keras_resnet.export.runtimes import format_of, open_runtime, predict
+from keras_resnet.export.verify import Reference, Report, ask, examine, verify
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import contract_of
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.variants import InputContract
 
+DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
 
-@dataclass(frozen=True)
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
 class ExportReport:
     """What an export made: the artifacts by format, and how each compared with its model."""
 
     folder: Path
-    paths: dict[str, Path]
-    reports: dict[str, Report]
-    manifest: Path
+    paths: dict[str, Path] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
+    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # where labelled images were given
+    answers: dict[str, np.ndarray] = field(default_factory=dict)  # `[N, classes]` on these; "model" is the model's
+    examination: Examination | None = None
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / FILE_NAME
 
 
 def export(
@@ -48,11 +65,25 @@ def export(
     folder: str | os.PathLike[str],
     formats: Sequence[str] = ("saved_model", "tflite", "onnx"),
     *,
-    calibration: str | os.PathLike[str] | np.ndarray | None = None,
+    calibration: Source | None = None,
+    calibration_count: int | None = None,
+    seed: int = 0,
+    force_calibration: bool = False,
+    data: Any = None,
+    max_drop: float | None = None,
     labels: Sequence[str] | None = None,
     contract: InputContract | None = None,
+    opset: int | None = None,
+    layout: Literal["NHWC", "NCHW"] | None = None,
+    any_size: bool | None = None,
+    input_dtype: Literal["uint8", "float32"] | None = None,
+    output_dtype: Literal["uint8", "int8", "float32"] | None = None,
+    ranges: Literal["minmax", "mse"] | None = None,
+    weights: Literal["int8", "int7", "uint8"] | None = None,
+    keep_float: Sequence[str] | None = None,
     overwrite: bool = False,
-    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    debug: bool = False,
+    progress: Progress = lambda step, done, total: None,
 ) -> ExportReport:
     """Classifier, folder -> verified artifacts in that folder, with `manifest.json`.
 
@@ -63,87 +94,195 @@ def export(
     Args:
         model: A network of this package with its head and preprocessing layer, under any dtype policy.
         folder: Created if need be.
-        formats: Out of keras_resnet.export.formats.FORMATS.
-        calibration: At least 32 representative images for the quantized formats: a folder (or glob), or pixels uint8
-            `[N, H, W, C]`. Every artifact is also verified on them; those in float on synthetic pictures besides.
+        formats: Out of keras_resnet.export.formats.FORMATS, or ("all",).
+        calibration: At least 32 representative images for the formats that need them: a folder (or glob), pixels uint8
+            `[N, H, W, C]`, or a tf.data.Dataset. Every artifact is also verified on them; float ones on synthetic
+            pictures besides.
+        calibration_count: How many of them to draw, by `seed`. Default: all.
+        force_calibration: Whether to calibrate on fewer images, or on noise, all the same.
+        data: Labelled images on which the accuracy of model and artifacts is measured: a folder of class folders, a
+            CSV file, or (pixels uint8 `[N, H, W, C]`, classes `[N]`).
+        max_drop: Points of top-1 by which an artifact may fall below the model on `data`. Default: 0.5.
         labels: Names of the classes, in order. Default: ImageNet's for 1000 classes.
         contract: How image files become pixels. Default: that of the published weights that the model was built with,
             else a centre crop of the model's input size, or of 224.
+        opset: Of ONNX, 11 to 18. Default: 17.
+        layout: Of the input of ONNX files. Default: "NHWC".
+        any_size: Whether height and width are free (SavedModel, ONNX in float).
+        input_dtype: Of tflite-int8. Default: "uint8".
+        output_dtype: Of tflite-int8. Default: "uint8".
+        ranges: How calibration images give the ranges of activations: "minmax" (default), or "mse", which clips.
+        weights: Of onnx-int8: "int8" (default where this CPU has VNNI), "uint8" (default elsewhere), "int7".
+        keep_float: Names of layers that int8 formats leave in float.
         overwrite: Whether artifacts of the same name in the folder are replaced.
+        debug: Whether the quantization error of each layer is written to the folder, for the int8 formats.
         progress: Called at each step with what it is, the number of steps done, and of all.
 
     Raises:
         ExportError: The model or an argument does not allow the export, or a converter failed.
         MissingDependencyError: A format needs packages that are not installed.
         VerificationError: An artifact is not equal to its model.
+        AccuracyError: The accuracy of an artifact falls too far below its model's.
     """
-    folder = Path(folder)
-    rows = _rows(formats, folder, calibration, overwrite)
-    steps = iter(range(2 * len(rows) + 1))
-
-    def advance(step: str) -> None:
-        progress(step, next(steps), 2 * len(rows) + 1)
+    keep = None if keep_float is None else tuple(keep_float)
+    options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, weights, keep)
+    learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
+    rows = _rows(formats, options, learns, calibration)
+    if max_drop is not None and data is None:
+        raise ExportError(
+            f"`max_drop` needs labelled images, `data` (--data). Received: max_drop={max_drop}, data=None"
+        )
+    report = ExportReport(Path(folder))
+    _check_folder(report.folder, rows, overwrite)
+    if debug:
+        require("matplotlib", "plots")
+    total = 2 * len(rows) + 1
+    steps = iter(range(total))
+    advance = lambda step: progress(step, next(steps), total)  # noqa: E731
 
     advance("prepare")
     prepared = prepare(model, contract)
-    height, width, channels = shape = prepared.inputs[0].shape[1:]
+    shape = prepared.inputs[0].shape[1:]
     contract = contract or contract_of(model)
-    if contract is not None and (height, width) != (contract.size, contract.size):
+    if contract is not None and shape[:2] != (contract.size, contract.size):
         raise ExportError(
-            f"`contract` must crop to the model's input size, {height}x{width}. Received: contract={contract!r}"
+            f"`contract` must crop to the model's input size, {shape[0]}x{shape[1]}. Received: contract={contract!r}"
         )
-    class_labels = _labels(labels, prepared)
-    calibration_images = None
+    names = class_labels(labels, prepared)
+    images = None
     if calibration is not None:
-        calibration_images = read_images(calibration, contract, shape)
-        check_calibration(calibration_images)
+        images = calibration_images(
+            calibration, contract, shape, count=calibration_count, seed=seed, force=force_calibration
+        )
     check_prepared(model, prepared, synthetic_images(shape, count=4))
-    references = {
-        quantized: ask(prepared, comparison_images(shape, calibration_images, quantized))
-        for quantized in {row.quantized for row in rows}
-    }
+    folded = fold(prepared)
+    kept = float_layers(folded, keep or ())
+    references = _references(model, prepared, contract, rows, images)
+    if data is not None:
+        pixels, classes = labelled(data, contract, shape, names)
+        report.examination = Examination(pixels, classes, prepared.predict(pixels, verbose=0))
+        report.answers["model"] = report.examination.answers
 
-    folder.mkdir(parents=True, exist_ok=True)
-    origin = {
-        **provenance(model),
-        "labels": class_labels,
-        "input": {
-            "size": [height, width, channels],
-            "range": [0, 255],
-            "colour_order": "RGB" if channels == 3 else None,
-            "resize_short_side": contract.resize if contract else None,
-            "centre_crop": contract.size if contract else None,
-            "interpolation": contract.interpolation if contract else None,
-        },
-        "calibration_images": None if calibration_images is None else len(calibration_images),
-    }
-    paths, reports, failures = {}, {}, []
+    @cache
+    def quantized(weight_steps: int) -> Quantized:
+        if learns:
+            return learned(folded)
+        return quantize(folded, images.images, ranges=ranges or "minmax", keep_float=kept, weight_steps=weight_steps)  # type: ignore[union-attr]  # _rows asks for calibration images
+
+    maker = _Maker(model, folded, contract, names, options, images, quantized, debug, max_drop, report)
+    failures: list[Exception] = []
     for row in rows:
-        path, unverified = folder / row.file_name, folder / (row.file_name + UNVERIFIED)
         try:
-            _remove(unverified)
-            advance(f"write {row.name}")
-            _write(row, prepared, unverified, calibration_images)
-            advance(f"verify {row.name}")
-            reports[row.name] = verify(unverified, row, references[row.quantized])
-            forget(folder, row.name)  # what an older manifest says is not true of the file that comes now
-            _replace(unverified, path)
-            paths[row.name] = path
-            entry = {
-                "file": row.file_name,
-                "runtime": row.runtime,
-                "size_bytes": size_bytes(path),
-                "sha256": file_sha256(path),
-                "verification": reports[row.name].as_dict(),
-                **origin,
-            }
-            record(folder, row.name, entry)
+            maker.make(row, references[row.name], advance)
         except (KerasResnetError, OSError) as error:
             failures.append(error)
+        finally:
+            remove(maker.scratch(row))
     if failures:
-        kind = VerificationError if all(isinstance(error, VerificationError) for error in failures) else ExportError
-        raise kind("\n".join(str(error) for error in failures))
-    return ExportReport(folder, paths, reports, folder / FILE_NAME)
+        kinds = {type(error) for error in failures}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        common = next(
+            (c for c in (kind, VerificationError) if c and all(isinstance(e, c) for e in failures)), ExportError
+        )
+        raise (common if issubclass(common, ExportError) else ExportError)("\n".join(str(error) for error in failures))
+    return report
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """What all artifacts of one export share."""
+
+    source: keras.Model
+    model: keras.Model  # folded, of fixed size
+    contract: InputContract | None
+    labels: Sequence[str] | None
+    options: Options
+    calibration: Calibration | None
+    quantized: Callable[[int], Quantized]
+    debug: bool
+    max_drop: float | None
+    report: ExportReport
+
+    def scratch(self, row: Format) -> Path:
+        return self.report.folder / f".{row.file_name}.scratch"
+
+    def make(self, row: Format, reference: Reference, advance: Callable[[str], None]) -> None:
+        """Row of the table, as it was chosen -> the artifact under its final name, and its entry in the manifest."""
+        folder = self.report.folder
+        path, unverified = folder / row.file_name, folder / (row.file_name + UNVERIFIED)
+        self.scratch(row).mkdir(parents=True)
+        advance(f"write {row.name}")
+        job = self._job(row)
+        _write(job, unverified)
+        advance(f"verify {row.name}")
+        errors = self._layer_errors(job) if self.debug and row.learned else None
+        try:
+            report = verify(unverified, row, reference)
+            accuracy = self._accuracy(unverified, row)
+        except VerificationError as error:
+            raise type(error)(f"{error}\n{worst_layers(errors)}" if errors else str(error)) from error
+        forget(folder, row.name)  # what an older manifest says is not true of the file that comes now
+        replace(unverified, path)
+        self.report.paths[row.name], self.report.reports[row.name] = path, report
+        entry = {
+            "file": row.file_name,
+            "runtime": row.runtime,
+            "size_bytes": size_bytes(path),
+            "sha256": file_sha256(path),
+            "description": job.description,
+            "verification": report.as_dict(),
+            "accuracy": accuracy.as_dict() if accuracy else None,
+        }
+        record(folder, row.name, entry)
+
+    def _job(self, row: Format) -> Job:
+        model = fold(prepare(self.source, self.contract, any_size=True)) if row.any_size else self.model
+        quantization = None
+        if row.integer:
+            quantization = {
+                "ranges": "learned in training"
+                if is_quantization_aware(self.model)
+                else self.options.ranges or "minmax",
+                "calibration": self.calibration.as_dict() if self.calibration and row.calibrated else None,
+                "keep_float": list(row.keep_float),
+            }
+        description = describe(
+            self.source,
+            format_name=row.name,
+            size=tuple(model.inputs[0].shape[1:]),
+            layout=row.layout,
+            input_dtype=row.input_dtype,
+            output_dtype=row.output_dtype,
+            labels=self.labels,
+            contract=self.contract,
+            quantization=quantization,
+        )
+        images = None if self.calibration is None else self.calibration.images
+        scratch = self.scratch(row)
+        return Job(row, self.options, model, self.contract, self.labels, description, scratch, images, self.quantized)
+
+    def _accuracy(self, path: Path, row: Format) -> Accuracy | None:
+        """Measures the artifact on the labelled images, if there are any, and lets it pass the gate or not."""
+        if self.report.examination is None:
+            return None
+        answers = predict(open_runtime(path, row), self.report.examination.images)
+        accuracy = self.report.examination.of(answers)
+        self.report.answers[row.name], self.report.accuracy[row.name] = answers, accuracy
+        check_drop(str(path), accuracy, MAX_DROP_POINTS if self.max_drop is None else self.max_drop)
+        return accuracy
+
+    def _layer_errors(self, job: Job) -> dict[str, float]:
+        quantized = job.quantized()
+        images = (
+            self.calibration.images[:DEBUG_IMAGES]
+            if self.calibration
+            else synthetic_images(job.model.inputs[0].shape[1:])
+        )
+        points = [name for name in quantized.ranges if name not in quantized.keep_float]
+        exact = quantized.model if is_quantization_aware(self.model) else self.model
+        errors = signal_to_noise_db(exact, quantized.simulate(), points, images)
+        write_layer_errors(self.report.folder, job.row.name, errors)
+        return errors
 
 
 def require_converters(rows: Iterable[Format]) -> None:
@@ -153,8 +292,8 @@ def require_converters(rows: Iterable[Format]) -> None:
             require(module, str(row.extra))
 
 
-def _rows(formats: Sequence[str], folder: Path, calibration: Any, overwrite: bool) -> list[Format]:
-    """Checks what can be checked before the work starts."""
+def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: Any) -> list[Format]:
+    """Checks what can be checked before the work starts -> rows of the table, as the options make them."""
     if isinstance(formats, str) or not formats:
         raise ExportError(f"`formats` must be a non-empty list of names. Received: formats={formats!r}")
     if keras.backend.backend() != "tensorflow":
@@ -162,21 +301,63 @@ def _rows(formats: Sequence[str], folder: Path, calibration: Any, overwrite: boo
             f"export needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. Save the model "
             "as a .keras file and export that with KERAS_BACKEND=tensorflow"
         )
-    rows = [format_named(name) for name in dict.fromkeys(formats)]
+    every = [name for name, row in FORMATS.items() if row.learned or not learns]
+    rows = [format_named(name) for name in (every if list(formats) == ["all"] else dict.fromkeys(formats))]
+    check_options(options, rows)
     require_converters(rows)
-    uncalibrated = [row.name for row in rows if row.quantized and calibration is None]
+    if learns:
+        wrong = [row.name for row in rows if not row.learned]
+        if wrong:
+            raise ExportError(
+                f"a model of quantization-aware training is written as {', '.join(every)}, in which its rounding is "
+                f"exact. Received: {', '.join(wrong)}. For other formats, export the model that it was made from"
+            )
+    uncalibrated = [row.name for row in rows if row.calibrated and calibration is None and not learns]
     if uncalibrated:
         raise ExportError(f"`calibration` must give images for {', '.join(uncalibrated)}. Received: calibration=None")
+    return [row.chosen(options) for row in rows]
+
+
+def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None:
+    """Makes the folder, clears what a killed run left, and refuses to replace what is there unless asked."""
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"`folder` must be a folder, or not exist yet. Received: {folder}, which is a file")
-    read_manifest(folder)  # one that can't be added to is an error now, not after the work
-    existing = [str(folder / row.file_name) for row in rows if (folder / row.file_name).exists()]
-    if existing and not overwrite:
-        raise ExportError(f"{', '.join(existing)} exists already: give another folder or overwrite=True (--overwrite)")
-    return rows
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            recover(folder / row.file_name)
+        existing = [str(folder / row.file_name) for row in rows if (folder / row.file_name).exists()]
+        if existing and not overwrite:
+            raise ExportError(
+                f"{', '.join(existing)} exists already: give another folder or overwrite=True (--overwrite)"
+            )
+        read_manifest(folder)  # one that can't be added to is an error now, not after the work
+        clean(folder, [row.file_name for row in rows])
+    except OSError as error:
+        raise ExportError(f"`folder` can't be written: {folder}: {error.strerror or error}") from error
 
 
-def _labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | None:
+def _references(
+    model: keras.Model,
+    prepared: keras.Model,
+    contract: InputContract | None,
+    rows: Sequence[Format],
+    calibration: Calibration | None,
+) -> dict[str, Reference]:
+    """By format, the images that its artifact is compared on and the model's answers."""
+    shape = prepared.inputs[0].shape[1:]
+    real = None if calibration is None else calibration.images
+    shared = {integer: partial(comparison_images, shape, real, integer) for integer in (False, True)}
+    asked = {integer: ask(prepared, shared[integer]()) for integer in {row.integer for row in rows}}
+    free = prepare(model, contract, any_size=True) if any(row.any_size for row in rows) else None
+    references = {row.name: asked[row.integer].limited(row.verified_images) for row in rows}
+    return {
+        row.name: references[row.name].with_other_size(free) if row.any_size else references[row.name] for row in rows
+    }
+
+
+def class_labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | None:
+    """Names that the caller gave, if any -> a name for each class of the model; ImageNet's for 1000."""
     classes = model.outputs[0].shape[-1]
     if labels is None:
         return [name for _, name in imagenet_labels()] if classes == 1000 else None
@@ -185,17 +366,19 @@ def _labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | Non
     return list(labels)
 
 
-def _write(row: Format, model: keras.Model, path: Path, calibration: np.ndarray | None) -> None:
+def _write(job: Job, path: Path) -> None:
     """Imports the one converter that is asked for: each brings packages that the others do without."""
-    module, _, function = row.writer.partition(":")
+    module, _, function = job.row.writer.partition(":")
     write = getattr(importlib.import_module(f"keras_resnet.export.{module}"), function)
     try:
         with quiet_stderr():
-            write(model, path, *([calibration] if row.quantized else []))
-    except KerasResnetError:
+            write(job, path)
+        if path.is_file():
+            embed(path, job.description)
+    except (KerasResnetError, OSError):
         raise
     except Exception as error:  # each converter has exceptions of its own, some derived from Exception alone
-        raise ExportError(f"{row.name} can't be written: {type(error).__name__}: {error}") from error
+        raise ExportError(f"{job.row.name} can't be written: {type(error).__name__}: {error}") from error
 
 
 def examine_artifact(
@@ -203,26 +386,9 @@ def examine_artifact(
 ) -> Report:
     """Artifact, its source model, image files -> report, in which checks may have failed."""
     row = format_of(path)
-    if row.quantized and images is None:
+    if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact is verified on real images only: give --images FOLDER")
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
     real = None if images is None else read_images(images, contract, shape)
-    return examine(path, row, ask(prepared, comparison_images(shape, real, row.quantized)))
-
-
-def _replace(unverified: Path, path: Path) -> None:
-    """Gives the artifact its name; a folder in the way is moved aside first, since only a file can be replaced."""
-    aside = path.with_name(path.name + ".replaced")
-    _remove(aside)  # of a run that was killed half-way
-    if path.is_dir():
-        os.replace(path, aside)
-    os.replace(unverified, path)
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    return examine(path, row, ask(prepared, comparison_images(shape, real, row.integer)))

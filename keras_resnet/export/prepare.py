@@ -13,12 +13,12 @@ from keras_resnet.preprocessing import contract_of
 from keras_resnet.variants import InputContract
 
 
-def prepare(model: keras.Model, contract: InputContract | None = None) -> keras.Model:
+def prepare(model: keras.Model, contract: InputContract | None = None, any_size: bool = False) -> keras.Model:
     """Classifier of any dtype policy -> the same classifier in float32: `image` `[N, H, W, C]` -> `[N, classes]`.
 
     A mixed-precision model would export as 16-bit operations that TFLite and ONNX Runtime can't run; its variables are
     float32 already. Logits get a softmax, so that every artifact gives probabilities. Where the model leaves height or
-    width free, they become those of the contract.
+    width free, they become those of the contract; with `any_size`, both are free.
 
     Raises:
         ExportError: The model is not a classifier of this package's kind, or has no preprocessing layer.
@@ -26,7 +26,8 @@ def prepare(model: keras.Model, contract: InputContract | None = None) -> keras.
     _check(model)
     size = (contract or contract_of(model) or InputContract()).size
     height, width, channels = model.inputs[0].shape[1:]
-    image = keras.Input((height or size, width or size, channels), dtype="float32", name=INPUT_NAME)
+    sides = (None, None) if any_size else (height or size, width or size)
+    image = keras.Input((*sides, channels), dtype="float32", name=INPUT_NAME)
     float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32, recursive=True)
     float32.set_weights(model.get_weights())
     probabilities = float32.outputs[0]

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from keras_resnet.errors import ExportError, MissingDependencyError
-from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME, UNVERIFIED, Format
+from keras_resnet.export.description import read_description
+from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME, UNVERIFIED, Format, format_named
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
 
@@ -74,6 +76,7 @@ class _LiteRT:
         interpreter.allocate_tensors()
         self._interpreter = interpreter
         self._input, self._output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        self._shape = tuple(int(side) for side in self._input["shape"])
         self.inputs = {name: self._tensor(self._input) for name in signature["inputs"]}
         self.outputs = {name: self._tensor(self._output) for name in signature["outputs"]}
 
@@ -83,8 +86,10 @@ class _LiteRT:
         return Tensor(shape, np.dtype(details["dtype"]).name)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        if pixels.shape[0] != 1:
-            raise ExportError(f"a TFLite artifact takes batch size 1. Received: a batch of {pixels.shape[0]}")
+        if pixels.shape != tuple(self._shape):  # the file states batch size 1; a ResNet's can be another
+            self._interpreter.resize_tensor_input(self._input["index"], pixels.shape, strict=False)
+            self._interpreter.allocate_tensors()
+            self._shape = pixels.shape
         self._interpreter.set_tensor(self._input["index"], _quantize(pixels, self._input))
         self._interpreter.invoke()
         return _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
@@ -114,6 +119,7 @@ class _OnnxRuntime:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_outputs()}
+        self._nchw = any(is_nchw(tensor.shape) for tensor in self.inputs.values())
 
     @staticmethod
     def _tensor(tensor: Any) -> Tensor:
@@ -121,7 +127,15 @@ class _OnnxRuntime:
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        return self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels.astype("float32")})[0]
+        pixels = pixels.astype("float32")
+        if self._nchw:
+            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        return self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels})[0]
+
+
+def is_nchw(shape: tuple[int | None, ...]) -> bool:
+    """Shape of an image tensor -> whether its channels stand before height and width: few of them, where many end it."""
+    return len(shape) == 4 and (shape[3] is None or (shape[1] is not None and shape[1] < shape[3]))
 
 
 _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
@@ -132,7 +146,7 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
 
 
 def format_of(path: Path) -> Format:
-    """Artifact, verified or not -> its row of the table, by what it holds.
+    """Artifact, verified or not -> its row of the table, by what it says about itself, or else by what it holds.
 
     Raises:
         ExportError: The file does not exist, is of no known kind, or can't be opened.
@@ -140,14 +154,30 @@ def format_of(path: Path) -> Format:
     if not path.exists():
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
-    if path.is_dir() and (path / "saved_model.pb").exists():
+    if not (name.endswith((".onnx", ".tflite")) or (path / "saved_model.pb").exists()):
+        raise ExportError(f"{path}: an artifact is a SavedModel folder, a .tflite or an .onnx file")
+    description = read_description(path)
+    if description is not None:
+        return _as_described(format_named(description["format"]), description)
+    if path.is_dir():
         return FORMATS["saved_model"]
     if name.endswith(".onnx"):
         return FORMATS["onnx"]
-    if name.endswith(".tflite"):
-        tensors = open_runtime(path, FORMATS["tflite"]).inputs.values()
-        return FORMATS["tflite-int8" if any(tensor.dtype == "uint8" for tensor in tensors) else "tflite"]
-    raise ExportError(f"{path}: an artifact is a SavedModel folder, a .tflite or an .onnx file")
+    tensors = open_runtime(path, FORMATS["tflite"]).inputs.values()
+    return FORMATS["tflite-int8" if any(tensor.dtype in ("uint8", "int8") for tensor in tensors) else "tflite"]
+
+
+def _as_described(row: Format, description: dict[str, Any]) -> Format:
+    """-> the row with what was chosen for this file."""
+    given, answer = description["input"], description["output"]
+    return replace(
+        row,
+        input_dtype=given["dtype"],
+        output_dtype=answer["dtype"],
+        layout=given["layout"],
+        any_size=given["size"][0] is None,
+        keep_float=tuple((description["quantization"] or {}).get("keep_float", ())),
+    )
 
 
 def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> np.ndarray:

@@ -1,23 +1,153 @@
-"""Prepared model -> ONNX."""
+"""Folded model -> ONNX, any batch: float32, float16 weights, or 8-bit integers (QDQ)."""
 
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
+from keras_resnet.export.fold import ConstantPadding2D
+from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.job import Job
+from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
 
 # 18 and later turn the global average pool into ReduceMean with a second Transpose (tf2onnx 1.17).
 OPSET = 17
+INT8_OPSET = 13  # the first with a scale for each channel
+
+VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # and Arm's equal
 
 
-def to_onnx(model: keras.Model, path: Path) -> None:
-    """Prepared model -> ONNX file, any batch, NHWC: image float32 -> probabilities float32."""
-    onnx = require("onnx", "onnx")
+def to_onnx(job: Job, path: Path) -> None:
+    """Folded model -> file in float32."""
+    _save(_proto(job.model, job), path)
+
+
+def to_onnx_float16(job: Job, path: Path) -> None:
+    """Folded model -> file with float16 weights and arithmetic, float32 at both ends."""
+    float16 = require("onnxruntime.transformers.float16", "onnx")
+    models = require("onnxruntime.transformers.onnx_model", "onnx")
+    proto = float16.convert_float_to_float16(_proto(job.model, job), keep_io_types=True)
+    models.OnnxModel(proto).topological_sort()  # the casts are appended at the end
+    _save(proto, path)
+
+
+def to_onnx_int8(job: Job, path: Path) -> None:
+    """Quantized model -> QDQ file: weights per channel, activations uint8, float32 pixels and probabilities.
+
+    The logits and the softmax stay float. On x86 without VNNI, the product of a uint8 and an int8 saturates: uint8
+    weights are exact there, and int7 weights ("reduce_range") fast and rough.
+    """
+    kind = job.options.weights or ("int8" if has_vnni() else "uint8")
+    quantized = job.quantized(63 if kind == "int7" else 127)
+    quantization = require("onnxruntime.quantization", "onnx")
+    with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
+        source = Path(folder, "float.onnx")
+        proto = _proto(quantized.model, job)
+        _save(proto, source)
+        level = logging.getLogger().level
+        logging.getLogger().setLevel(logging.ERROR)  # it advises a pre-processing that was done here
+        try:
+            quantization.quantize_static(
+                str(source),
+                str(path),
+                _NoImages(quantized.model.inputs[0].shape[1:], job.row.layout),
+                per_channel=True,
+                reduce_range=kind == "int7",
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QUInt8 if kind == "uint8" else quantization.QuantType.QInt8,
+                nodes_to_exclude=list(_float_nodes(proto, quantized)),
+                extra_options={
+                    "TensorQuantOverrides": dict(_ranges_by_tensor(proto, quantized)),
+                    "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                },
+            )
+        finally:
+            logging.getLogger().setLevel(level)
+
+
+def has_vnni() -> bool:
+    """-> whether this CPU multiplies 8-bit integers without saturation. Where that can't be read, no."""
+    try:
+        return bool(VNNI_FLAGS & set(Path("/proc/cpuinfo").read_text().split()))
+    except OSError:
+        return False
+
+
+def _proto(model: keras.Model, job: Job) -> Any:
     tf2onnx = require("tf2onnx", "onnx")
     function = serving_function(model, batch_size=None)
-    proto, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
+    nchw = [INPUT_NAME] if job.row.layout == "NCHW" else None
+    proto, _ = tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=job.options.opset or OPSET, inputs_as_nchw=nchw
+    )
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return proto
+
+
+def _save(proto: Any, path: Path) -> None:
+    onnx = require("onnx", "onnx")
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
+
+
+class _NoImages:
+    """The reader of calibration images, which the quantizer asks for though every range is given: one black image."""
+
+    def __init__(self, shape: tuple[int, int, int], layout: str):
+        height, width, channels = shape
+        size = (height, width, channels) if layout == "NHWC" else (channels, height, width)
+        self._feeds: Iterator[dict[str, np.ndarray]] = iter([{INPUT_NAME: np.zeros((1, *size), "float32")}])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._feeds, None)
+
+
+def _layer_of(tensor: str, names: set[str]) -> str | None:
+    """Name of an ONNX tensor, as tf2onnx makes it from Keras' scopes -> name of the layer that it belongs to.
+
+    TensorFlow adds a number to a scope that is there already.
+    """
+    for scope in tensor.split("/"):
+        for name in (scope, re.sub(r"_\d+$", "", scope)):
+            if name in names:
+                return name
+    return None
+
+
+def _ranges_by_tensor(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
+    names = {layer.name for layer in quantized.model.layers}
+    yield INPUT_NAME, _bounds((0.0, 255.0))
+    for node in proto.graph.node:
+        if node.op_type in ("MatMul", "Gemm"):
+            continue  # its output stays float
+        for tensor in node.output:
+            layer = _layer_of(tensor, names)
+            if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
+                yield tensor, _bounds((0.0, 255.0))
+            elif layer in quantized.ranges:
+                yield tensor, _bounds(quantized.ranges[layer])
+
+
+def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
+    return [{"rmin": np.float32(limits[0]), "rmax": np.float32(limits[1])}]
+
+
+def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
+    """Names of the nodes that stay float: what the caller asked for, and all that comes after the product of the head."""
+    names = {layer.name for layer in quantized.model.layers}
+    products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
+    after = set(products[-1].output) if products else {OUTPUT_NAME}
+    for node in proto.graph.node:
+        if after & set(node.input) or OUTPUT_NAME in node.output:
+            after |= set(node.output)
+            yield node.name
+        elif _layer_of(node.output[0], names) in quantized.keep_float:
+            yield node.name

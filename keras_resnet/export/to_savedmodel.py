@@ -1,27 +1,55 @@
-"""Prepared model -> SavedModel with one copy of the weights."""
+"""Folded model -> SavedModel with one copy of the weights and three signatures."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_resnet.backbone import LEVELS
+from keras_resnet.export.description import asset_files
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.job import Job
+from keras_resnet.variants import InputContract
+
+TOP = 5
 
 
-def to_savedmodel(model: keras.Model, folder: Path) -> None:
-    """Prepared model -> SavedModel `folder` with the signature `serving_default`: image -> probabilities, any batch."""
-    write_savedmodel(model, folder, batch_size=None)
+def to_savedmodel(job: Job, folder: Path) -> None:
+    """Folded model -> SavedModel `folder`, any batch.
+
+    Signatures: `serving_default` (pixels float32 -> probabilities), `features` (pixels -> C2 to C5 and the pooled
+    `embedding`) and, where image files can become the model's pixels, `serve_jpeg` (encoded JPEG or PNG `[N]` ->
+    probabilities, the five most probable classes and their labels). The function `serve` takes uint8 pixels too.
+    """
+    with TemporaryDirectory(dir=job.scratch) as assets:
+        module = _Serving(job.model, batch_size=None)
+        module.assets = [tf.saved_model.Asset(str(path)) for path in asset_files(Path(assets), job.description)]
+        for dtype in (tf.float32, tf.uint8):
+            module.serve.get_concrete_function(
+                tf.TensorSpec((None, *job.model.inputs[0].shape[1:]), dtype, name=INPUT_NAME)
+            )
+        signatures = {
+            "serving_default": serving_function(job.model, None),
+            "features": _features_function(job.model),
+        }
+        if job.contract is not None and job.model.inputs[0].shape[-1] == 3:
+            classes = job.model.outputs[0].shape[-1]
+            labels = job.labels or [f"class {index}" for index in range(classes)]
+            signatures["serve_jpeg"] = _encoded_function(job.model, job.contract, labels)
+        tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def write_savedmodel(model: keras.Model, folder: Path, batch_size: int | None) -> None:
-    """Prepared model -> SavedModel `folder`; the TFLite converter reads one of batch size 1."""
-    serving = _Serving(model, batch_size)
-    tf.saved_model.save(serving, str(folder), signatures={"serving_default": serving.serve})
+    """Model -> SavedModel `folder` with `serving_default` alone; the TFLite converter reads one of batch size 1."""
+    module = _Serving(model, batch_size)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serving_function(model, batch_size)})
 
 
 def serving_function(model: keras.Model, batch_size: int | None) -> Any:
-    """Prepared model -> `tf.function` with the names and shapes of the contract."""
+    """Model -> `tf.function` with the names and shapes of the contract."""
     shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(
         lambda image: {OUTPUT_NAME: model(image, training=False)},
@@ -35,7 +63,68 @@ class _Serving(tf.Module):
     A tracked Keras model writes every weight twice, and the TFLite converter then loses them all without a warning.
     """
 
+    assets: list[Any]
+
     def __init__(self, model: keras.Model, batch_size: int | None):
         super().__init__()
         self.weights = [variable.value for variable in model.variables]
-        self.serve = serving_function(model, batch_size)
+        self.serve = tf.function(lambda image: {OUTPUT_NAME: model(tf.cast(image, tf.float32), training=False)})
+
+
+def _features_function(model: keras.Model) -> Any:
+    """-> `tf.function`: pixels `[N, H, W, C]` -> the last output of each stage, and `embedding` `[N, channels]`."""
+    outputs = {}
+    for level in LEVELS:
+        ends = [
+            op.output for op in model.layers if op.name.startswith(f"stage{level[1]}_") and op.name.endswith("_out")
+        ]
+        if ends:
+            outputs[level] = ends[-1]
+    pooled = [layer.output for layer in model.layers if layer.name == "pool"]
+    features = keras.Model(model.input, {**outputs, **({"embedding": pooled[0]} if pooled else {})})
+    return tf.function(
+        lambda image: features(image, training=False),
+        input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=INPUT_NAME)],
+    )
+
+
+def _encoded_function(model: keras.Model, contract: InputContract, labels: Sequence[str]) -> Any:
+    """-> `tf.function`: encoded images, strings `[N]` -> probabilities, top indices and labels."""
+    names = tf.constant(list(labels))
+    top = min(TOP, len(labels))
+
+    def serve(image_bytes: Any) -> dict[str, Any]:
+        spec = tf.TensorSpec((contract.size, contract.size, 3), tf.float32)
+        pixels = tf.map_fn(lambda encoded: _decode(encoded, contract), image_bytes, fn_output_signature=spec)
+        probabilities = model(pixels, training=False)
+        indices = tf.math.top_k(probabilities, top).indices
+        return {OUTPUT_NAME: probabilities, "indices": indices, "labels": tf.gather(names, indices)}
+
+    return tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+
+
+def _decode(encoded: Any, contract: InputContract) -> Any:
+    """Encoded image -> pixels float32 `[size, size, 3]`, as `preprocessing.load_image` makes them.
+
+    TensorFlow has no reader of EXIF orientation, and its resize differs from Pillow's by at most a few grey levels.
+    """
+    is_jpeg, is_png = tf.io.is_jpeg(encoded), tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
+    message = "image_bytes must hold whole JPEG or PNG files. Received bytes that start like neither"
+    with tf.control_dependencies([tf.debugging.Assert(is_jpeg | is_png, [message])]):
+        image = tf.cond(
+            is_jpeg,
+            lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+            lambda: _over_white(tf.io.decode_png(encoded, channels=4)),
+        )
+    size = tf.cast(tf.shape(image)[:2], tf.float64)
+    resized = tf.cast(contract.resize * size / tf.reduce_min(size), tf.int32)  # truncates, as torchvision does
+    image = tf.image.resize(image, resized, contract.interpolation, antialias=True)
+    corner = tf.cast(tf.round((resized - contract.size) / 2), tf.int32)  # half to even
+    image = tf.image.crop_to_bounding_box(image, corner[0], corner[1], contract.size, contract.size)
+    return tf.clip_by_value(tf.round(image), 0, 255)
+
+
+def _over_white(image: Any) -> Any:
+    """uint8 RGBA `[H, W, 4]` -> uint8 RGB `[H, W, 3]`."""
+    colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255
+    return tf.cast(tf.round(colour * alpha + 255 * (1 - alpha)), tf.uint8)

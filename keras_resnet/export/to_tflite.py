@@ -1,43 +1,75 @@
-"""Prepared model -> TFLite, in float32 or in integers alone."""
+"""Folded model -> TFLite, batch 1: float32, 16-bit or 8-bit weights, or integers alone."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.export.job import Job
 from keras_resnet.export.to_savedmodel import write_savedmodel
 
 
-def to_tflite(model: keras.Model, path: Path) -> None:
-    """Prepared model -> float32 TFLite file, batch 1: image float32 -> probabilities float32."""
-    with tempfile.TemporaryDirectory() as folder:
-        path.write_bytes(_converter(model, folder).convert())
+def to_tflite(job: Job, path: Path) -> None:
+    """Folded model -> file in float32."""
+    _write(job, job.model, path, lambda converter: None)
 
 
-def to_tflite_int8(model: keras.Model, path: Path, calibration: np.ndarray) -> None:
-    """Prepared model, pixels uint8 `[N, H, W, C]` -> integer TFLite file, batch 1: uint8 pixels -> uint8 probabilities.
+def to_tflite_float16(job: Job, path: Path) -> None:
+    """Folded model -> file with float16 weights; a CPU computes in float32, a GPU in float16."""
 
-    Weights per channel, activations per tensor with the ranges (minimum and maximum) seen on the calibration images.
-    The input's range is 0..255 whatever they hold, so that a byte of a picture is a byte of the input.
-    """
-    whole_range = calibration[:1].copy()
-    whole_range[0, 0, 0], whole_range[0, 0, 1] = 0, 255
-    calibration = np.concatenate([calibration, whole_range])
-    with tempfile.TemporaryDirectory() as folder:
-        converter = _converter(model, folder)
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None].astype("float32")] for image in calibration)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.uint8
-        path.write_bytes(converter.convert())
+        converter.target_spec.supported_types = [tf.float16]
+
+    _write(job, job.model, path, set_up)
 
 
-def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
+def to_tflite_dynamic(job: Job, path: Path) -> None:
+    """Folded model -> file with int8 weights, whose activations are rounded as they come (dynamic range)."""
+
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+    _write(job, job.model, path, set_up)
+
+
+def to_tflite_int8(job: Job, path: Path) -> None:
+    """Quantized model -> file of integers alone: pixels uint8 -> probabilities uint8, unless options say otherwise.
+
+    Weights per channel, activations per tensor. The input's scale is 1 and its zero point 0: a byte of a picture is a
+    byte of the input.
+    """
+
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]  # the converter takes the ranges of the fake quantization
+        converter.inference_input_type = tf.dtypes.as_dtype(job.row.input_dtype)
+        converter.inference_output_type = tf.dtypes.as_dtype(job.row.output_dtype)
+
+    _write(job, job.quantized().simulate(), path, set_up)
+
+
+def to_tflite_int16x8(job: Job, path: Path) -> None:
+    """Folded model, calibration images -> file with int8 weights and int16 activations, float32 at both ends."""
+    images: np.ndarray = job.calibration  # type: ignore[assignment]  # the pipeline asks for them
+
+    def set_up(converter: tf.lite.TFLiteConverter) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[None].astype("float32")] for image in images)
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+
+    _write(job, job.model, path, set_up)
+
+
+def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
     """The route through a SavedModel of raw variables: it keeps the weights and gives the file a signature."""
-    write_savedmodel(model, Path(folder), batch_size=1)
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
-    return converter
+    with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
+        write_savedmodel(model, Path(folder), batch_size=1)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
+        set_up(converter)
+        path.write_bytes(converter.convert())

@@ -11,6 +11,7 @@ import numpy as np
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
+from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
 
@@ -59,6 +60,20 @@ class Reference(NamedTuple):
     model: keras.Model  # prepared
     images: np.ndarray  # pixels `[N, H, W, C]`
     probabilities: np.ndarray  # of the model on the images, `[N, classes]`
+    other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another height and width, and the answers
+
+    def limited(self, count: int | None) -> "Reference":
+        """-> the same with at most that many images, evenly out of all."""
+        if count is None or count >= len(self.images):
+            return self
+        chosen = np.linspace(0, len(self.images) - 1, count).astype(int)
+        return self._replace(images=self.images[chosen], probabilities=self.probabilities[chosen])
+
+    def with_other_size(self, free: keras.Model) -> "Reference":
+        """Prepared model of free height and width -> the same, with images 32 pixels higher and 64 wider."""
+        height, width, channels = self.images.shape[1:]
+        images = synthetic_images((height + 32, width + 64, channels), count=2)
+        return self._replace(other_size=(images, free.predict(images, verbose=0)))
 
 
 def ask(model: keras.Model, images: np.ndarray) -> Reference:
@@ -81,7 +96,7 @@ def verify(path: Path, format: Format, reference: Reference) -> Report:
 
 def examine(path: Path, format: Format, reference: Reference) -> Report:
     """As `verify`, but the report may hold failed checks."""
-    model, images, expected = reference
+    model, images, expected, _ = reference
     checks = [_size_check(path, format, model)]
     try:
         runtime = open_runtime(path, format)
@@ -100,8 +115,9 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
     checks += _error_checks(answers, expected, format)
     agreement = _agreement_check(answers, expected, format)
     checks.append(agreement)
-    if format.any_batch:
-        checks.append(_batch_check(runtime, answers, images))
+    checks.append(_batch_check(runtime, answers, images))
+    if reference.other_size is not None:
+        checks.append(_other_size_check(runtime, format, *reference.other_size))
     max_difference = float(np.max(np.abs(answers - expected)))
     return Report(
         format.name,
@@ -124,19 +140,22 @@ def _run(runtime: Runtime, images: np.ndarray, batch_size: int) -> np.ndarray:
 def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
     """Weights left out or written twice change the size and nothing else that a converter reports."""
     measured, expected = size_bytes(path), model.count_params() * format.bytes_per_parameter
-    low, high = int(0.9 * expected), int(1.2 * expected) + 2_000_000  # the graph itself
+    largest = 4 * model.count_params() if format.keep_float else expected
+    low, high = int(0.9 * expected), int(1.2 * largest) + 2_000_000  # the graph itself
     return Check("size", f"{measured:,} bytes", f"{low:,} to {high:,} bytes", low <= measured <= high)
 
 
 def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> list[Check]:
     batch = None if format.any_batch else 1
+    height, width, channels = model.inputs[0].shape[1:]
+    sides = (None, None) if format.any_size else (height, width)
+    image = (batch, *sides, channels) if format.layout == "NHWC" else (batch, channels, *sides)
     checks = []
-    for kind, received, name, shape in (
-        ("input", runtime.inputs, INPUT_NAME, (batch, *model.inputs[0].shape[1:])),
-        ("output", runtime.outputs, OUTPUT_NAME, (batch, *model.outputs[0].shape[1:])),
+    for kind, received, name, wanted in (
+        ("input", runtime.inputs, INPUT_NAME, Tensor(image, format.input_dtype)),
+        ("output", runtime.outputs, OUTPUT_NAME, Tensor((batch, model.outputs[0].shape[1]), format.output_dtype)),
     ):
         tensors = list(received.values())
-        wanted = Tensor(shape, format.dtype)
         checks.append(Check(f"{kind} name", ", ".join(received) or "none", name, list(received) == [name]))
         checks.append(Check(f"{kind} tensor", ", ".join(map(str, tensors)) or "none", str(wanted), tensors == [wanted]))
     return checks
@@ -189,15 +208,28 @@ def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) 
 
 
 def _batch_check(runtime: Runtime, answers: np.ndarray, images: np.ndarray) -> Check:
-    """The same images in a batch of another size give the same answers."""
+    """The same images in a batch of another size give the same answers; a file of batch size 1 is resized for it."""
     required = f"as batch size 1 within {SECOND_BATCH_TOLERANCE:g}"
     batch, alone = images[:SECOND_BATCH_SIZE], answers[:SECOND_BATCH_SIZE]
+    return _same_check("second batch size", runtime, batch, alone, SECOND_BATCH_TOLERANCE, required)
+
+
+def _other_size_check(runtime: Runtime, format: Format, images: np.ndarray, expected: np.ndarray) -> Check:
+    """Images of another height and width, against the model's answers on them."""
+    tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(expected).max())
+    required = f"{images.shape[1]}x{images.shape[2]} pixels as the model within {tolerance:.3g}"
+    return _same_check("other image size", runtime, images, expected, tolerance, required)
+
+
+def _same_check(
+    name: str, runtime: Runtime, batch: np.ndarray, expected: np.ndarray, tolerance: float, required: str
+) -> Check:
     try:
-        together = _run(runtime, batch, len(batch))
+        received = _run(runtime, batch, len(batch))
     except ExportError as error:
-        return Check("second batch size", str(error), required, False)
-    if together.shape != alone.shape:
-        return Check("second batch size", f"{len(together)} rows for {len(alone)} images", required, False)
-    difference = float(np.abs(together - alone).max())
-    measured = f"{len(together)} rows, largest difference {difference:.3g}"
-    return Check("second batch size", measured, required, difference <= SECOND_BATCH_TOLERANCE)
+        return Check(name, str(error), required, False)
+    if received.shape != expected.shape:
+        return Check(name, f"{len(received)} rows for {len(expected)} images", required, False)
+    difference = float(np.abs(received - expected).max())
+    measured = f"{len(received)} rows, largest difference {difference:.3g}"
+    return Check(name, measured, required, difference <= tolerance)

@@ -1,0 +1,34 @@
+"""Which layers an integer artifact rounds most: a table and a plot."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from keras_resnet.optional import require
+
+SHOWN = 10  # layers in an error message
+
+
+def worst_layers(errors: Mapping[str, float]) -> str:
+    """Signal to noise by layer, in dB -> the lines of the worst, for a message."""
+    lines = [f"  {decibels:6.1f} dB  {name}" for name, decibels in sorted(errors.items(), key=lambda pair: pair[1])]
+    return "\n".join(["layers with the largest quantization error (signal to noise):", *lines[:SHOWN]])
+
+
+def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, float]) -> list[Path]:
+    """Signal to noise by layer, in graph order -> `quantization-error-<format>.csv` and `.png` in that folder."""
+    table = folder / f"quantization-error-{format_name}.csv"
+    with table.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["layer", "signal_to_noise_db"])
+        writer.writerows((name, f"{decibels:.2f}") for name, decibels in errors.items())
+    figure = require("matplotlib.figure", "plots").Figure(figsize=(8, 1 + 0.16 * len(errors)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(errors), list(errors.values()), color="tab:blue")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=6)
+    axes.set_xlabel("signal to quantization noise in dB (low is bad)")
+    axes.set_title(format_name)
+    plot = table.with_suffix(".png")
+    figure.savefig(plot, dpi=120)
+    return [table, plot]

@@ -1,0 +1,160 @@
+"""What an artifact says about itself: a JSON object inside each file, in the place that its format has for it."""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_resnet import __version__
+from keras_resnet.errors import ExportError
+from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.manifest import weights_sha256
+from keras_resnet.export.tflite_metadata import (
+    DESCRIPTION_FILE,
+    LABELS_FILE,
+    labels_text,
+    write_tflite_metadata,
+)
+from keras_resnet.optional import require
+from keras_resnet.variants import InputContract
+from keras_resnet.versions import package_versions
+
+SCHEMA_VERSION = 2
+ONNX_KEY = "keras_resnet.description"
+LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
+
+
+def describe(
+    model: keras.Model,
+    *,
+    format_name: str,
+    size: tuple[int | None, int | None, int],
+    layout: str,
+    input_dtype: str,
+    output_dtype: str,
+    labels: Sequence[str] | None,
+    contract: InputContract | None,
+    quantization: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Source model, and how its file takes pixels -> description; `size` is (height, width, channels), None if free."""
+    origin = getattr(model, "weights_origin", None)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "format": format_name,
+        "network": model.name,
+        "parameters": model.count_params(),
+        "weights": {
+            "source": origin.source if origin else None,
+            "repository": origin.repository if origin else None,
+            "licence": origin.licence if origin else None,
+            "file_sha256": origin.file_sha256 if origin else None,
+            "sha256": weights_sha256(model),
+        },
+        "input": {
+            "name": INPUT_NAME,
+            "dtype": input_dtype,
+            "layout": layout,
+            "size": list(size),
+            "range": [0, 255],
+            "colour_order": "RGB" if size[2] == 3 else None,
+            "resize_short_side": contract.resize if contract else None,
+            "centre_crop": contract.size if contract else None,
+            "interpolation": contract.interpolation if contract else None,
+            "antialias": True if contract else None,
+        },
+        "output": {
+            "name": OUTPUT_NAME,
+            "dtype": output_dtype,
+            "kind": "probabilities",
+            "classes": model.outputs[0].shape[-1],
+        },
+        "labels": None if labels is None else list(labels),
+        "quantization": quantization,
+        "package": {"name": "keras-resnet-kit", "version": __version__},
+        "versions": package_versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
+    """Writes the description, and the labels if there are any, as files in that folder -> their paths."""
+    paths = [folder / DESCRIPTION_FILE]
+    paths[0].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    if description["labels"]:
+        paths.append(folder / LABELS_FILE)
+        paths[1].write_text(labels_text(description["labels"]), encoding="utf-8")
+    return paths
+
+
+def embed(path: Path, description: dict[str, Any]) -> None:
+    """Puts the description into a finished .tflite or .onnx file."""
+    if path.read_bytes()[4:8] == b"TFL3":
+        write_tflite_metadata(path, description)
+        return
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(path))
+    given, weights = description["input"], description["weights"]
+    flat = {
+        ONNX_KEY: json.dumps(description),
+        "network": description["network"],
+        "labels": json.dumps(description["labels"]),
+        "input": f"{given['colour_order']} pixels 0..255, {given['layout']} {given['size']}",
+        "weights": str(weights["source"]),
+        "licence": str(weights["licence"]),
+        "created": description["created"],
+    }
+    onnx.helper.set_model_props(proto, flat)
+    proto.producer_name, proto.producer_version = description["package"]["name"], description["package"]["version"]
+    onnx.save(proto, str(path))
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Artifact -> its description, or None if it has none; nothing of the file is run.
+
+    Raises:
+        ExportError: There is one, and it can't be read.
+    """
+    try:
+        text = _stored(path)
+        if text is None:
+            return None
+        description = json.loads(text)
+        if description["schema_version"] != SCHEMA_VERSION or not isinstance(description["input"]["size"], list):
+            raise ValueError(f"schema version {description['schema_version']}, where {SCHEMA_VERSION} is known")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ExportError(f"{path}: its description can't be read: {error}") from error
+    return description
+
+
+def _stored(path: Path) -> str | bytes | None:
+    if path.is_dir():
+        file = path / "assets" / DESCRIPTION_FILE
+        return _limited(file.stat().st_size, file.read_bytes) if file.is_file() else None
+    with path.open("rb") as stream:
+        is_tflite = stream.read(8)[4:] == b"TFL3"
+        stream.seek(0, os.SEEK_SET)
+        if is_tflite:
+            if not zipfile.is_zipfile(stream):
+                return None
+            with zipfile.ZipFile(stream) as archive:
+                if DESCRIPTION_FILE not in archive.namelist():
+                    return None
+                return _limited(archive.getinfo(DESCRIPTION_FILE).file_size, lambda: archive.read(DESCRIPTION_FILE))
+    onnx = require("onnx", "onnx")
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError derives from Exception alone
+        raise ValueError(f"not an ONNX file: {error}") from error
+    texts = [prop.value for prop in proto.metadata_props if prop.key == ONNX_KEY]
+    return texts[0] if texts else None
+
+
+def _limited(size_bytes: int, read: Any) -> bytes:
+    if size_bytes > LARGEST_BYTES:
+        raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_BYTES:,} are read")
+    return read()

@@ -1,0 +1,136 @@
+"""Description of an artifact -> TFLite Metadata: the flatbuffer that standard tools read, and the files packed with it.
+
+The tables and their fields are those of TensorFlow Lite's public metadata_schema.fbs, of which no light package brings
+the generated code.
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+IDENTIFIER = b"M001"
+BUFFER_NAME = "TFLITE_METADATA"
+MINIMUM_PARSER_VERSION = "1.0.0"
+
+LABELS_FILE = "labels.txt"
+DESCRIPTION_FILE = "description.json"
+
+_IMAGE_PROPERTIES, _NORMALIZATION = 2, 1  # of the unions ContentProperties and ProcessUnitOptions
+_COLOUR_SPACES = {"RGB": 1}
+_GREY = 2
+_TENSOR_AXIS_LABELS = 2  # of the enumeration AssociatedFileType
+
+
+def write_tflite_metadata(path: Path, description: dict[str, Any]) -> None:
+    """Adds the metadata buffer to a TFLite file, and packs the labels and the description behind it as a zip."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = list(metadata_buffer(description))
+    entry.name, entry.buffer = BUFFER_NAME, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    with zipfile.ZipFile(path, "a") as archive:  # zip files are read from their end, TFLite files from their start
+        if description["labels"]:
+            archive.writestr(LABELS_FILE, labels_text(description["labels"]))
+        archive.writestr(DESCRIPTION_FILE, json.dumps(description, indent=2))
+
+
+def labels_text(labels: Sequence[str]) -> str:
+    """Labels -> one line each; a line break within a label becomes a space."""
+    return "\n".join(" ".join(label.splitlines()) for label in labels) + "\n"
+
+
+def metadata_buffer(description: dict[str, Any]) -> bytes:
+    """Description -> flatbuffer ModelMetadata."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    given, answer = description["input"], description["output"]
+    height, width, channels = given["size"]
+    size = _table(builder, {0: ("uint32", width or 0), 1: ("uint32", height or 0)})
+    colour = _COLOUR_SPACES.get(given["colour_order"], _GREY if channels == 1 else 0)
+    properties = _table(builder, {0: ("int8", colour), 1: ("offset", size)})
+    content = _table(builder, {0: ("uint8", _IMAGE_PROPERTIES), 1: ("offset", properties)})
+    nothing = _table(builder, {0: ("offset", _floats(builder, [0.0])), 1: ("offset", _floats(builder, [1.0]))})
+    unit = _table(builder, {0: ("uint8", _NORMALIZATION), 1: ("offset", nothing)})
+    limits = _table(builder, {0: ("offset", _floats(builder, [255.0])), 1: ("offset", _floats(builder, [0.0]))})
+    image = _table(
+        builder,
+        {
+            0: ("offset", builder.CreateString(given["name"])),
+            1: ("offset", builder.CreateString("pixels 0..255, resized and cropped as description.json says")),
+            3: ("offset", content),
+            4: ("offset", _offsets(builder, [unit])),
+            5: ("offset", limits),
+        },
+    )
+    fields = {
+        0: ("offset", builder.CreateString(answer["name"])),
+        1: ("offset", builder.CreateString("one probability for each class")),
+    }
+    if description["labels"]:
+        label_file = _table(
+            builder,
+            {
+                0: ("offset", builder.CreateString(LABELS_FILE)),
+                1: ("offset", builder.CreateString("names of the classes, in order")),
+                2: ("int8", _TENSOR_AXIS_LABELS),
+            },
+        )
+        fields[6] = ("offset", _offsets(builder, [label_file]))
+    graph = _table(
+        builder,
+        {
+            0: ("offset", builder.CreateString(description["network"])),
+            2: ("offset", _offsets(builder, [image])),
+            3: ("offset", _offsets(builder, [_table(builder, fields)])),
+        },
+    )
+    licence = (description["weights"] or {}).get("licence") or "not known"
+    root = _table(
+        builder,
+        {
+            0: ("offset", builder.CreateString(description["network"])),
+            1: ("offset", builder.CreateString(f"image classification, {answer['classes']} classes")),
+            2: ("offset", builder.CreateString(description["package"]["version"])),
+            3: ("offset", _offsets(builder, [graph])),
+            4: ("offset", builder.CreateString(description["package"]["name"])),
+            5: ("offset", builder.CreateString(f"weights: {licence}")),
+            7: ("offset", builder.CreateString(MINIMUM_PARSER_VERSION)),
+        },
+    )
+    builder.Finish(root, file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _table(builder: Any, fields: dict[int, tuple[str, int]]) -> int:
+    """Number of field -> (type, value); what an offset points to is in the builder already."""
+    builder.StartObject(max(fields) + 1)
+    for slot, (kind, value) in fields.items():
+        if kind == "offset":
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        else:
+            {"int8": builder.PrependInt8Slot, "uint8": builder.PrependUint8Slot, "uint32": builder.PrependUint32Slot}[
+                kind
+            ](slot, value, 0)
+    return builder.EndObject()
+
+
+def _offsets(builder: Any, tables: Sequence[int]) -> int:
+    builder.StartVector(4, len(tables), 4)
+    for table in reversed(tables):
+        builder.PrependUOffsetTRelative(table)
+    return builder.EndVector()
+
+
+def _floats(builder: Any, values: Sequence[float]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependFloat32(value)
+    return builder.EndVector()
