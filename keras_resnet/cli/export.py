@@ -1,7 +1,7 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,54 +13,158 @@ def export(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     formats: Annotated[
-        str, typer.Option(help="Comma-separated: saved_model, tflite, tflite-int8, onnx.")
+        str,
+        typer.Option(
+            help="Comma-separated, or all: saved_model, tflite, tflite-float16, tflite-dynamic, tflite-int8, "
+            "tflite-int16x8, onnx, onnx-float16, onnx-int8."
+        ),
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
-        str | None, typer.Option(help="Folder or quoted glob of at least 32 representative images, for tflite-int8.")
+        str | None,
+        typer.Option(
+            help="Folder or quoted glob of at least 32 representative images, for tflite-int8, tflite-int16x8, onnx-int8."
+        ),
+    ] = None,
+    calibration_count: Annotated[
+        int | None, typer.Option(min=1, help="How many of them to draw.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    force_calibration: Annotated[
+        bool, typer.Option("--force-calibration", help="Calibrate on fewer images, or on noise, all the same.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled images, a folder of class folders or a CSV file: measure the accuracy on them."),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="With --data: points of top-1 that an artifact may lose.", show_default="0.5"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Text file with the name of each class on a line of its own.", show_default="ImageNet's"),
+    ] = None,
+    ranges: Annotated[
+        str | None, typer.Option(help="Of activations in int8: minmax, or mse, which clips.", show_default="minmax")
+    ] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given again.")
+    ] = None,
+    input_type: Annotated[
+        str | None, typer.Option(help="Of tflite-int8: uint8 or float32.", show_default="uint8")
+    ] = None,
+    output_type: Annotated[
+        str | None, typer.Option(help="Of tflite-int8: uint8, int8 or float32.", show_default="uint8")
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="Of ONNX, 11 to 18.", show_default="17")] = None,
+    layout: Annotated[str | None, typer.Option(help="Of ONNX input: nhwc or nchw.", show_default="nhwc")] = None,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Leave height and width free (saved_model, onnx, onnx-float16).")
+    ] = False,
+    int_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Of onnx-int8: int8, uint8 or int7.", show_default="int8 where this CPU has VNNI, else uint8"
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html and REPORT.md too.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Write the quantization error of each layer of the int8 formats.")
+    ] = False,
 ) -> None:
     """Write deployment artifacts that were proved equal to the model, each in its own runtime.
 
-    An artifact that is not equal keeps the suffix .unverified, and the exit status is 1.
+    An artifact that is not equal, or less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
+    status is 1.
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from keras_resnet.export.formats import format_named
+    from keras_resnet.optional import require
     from keras_resnet.preprocessing import list_images
     from keras_resnet.quiet import terminal_stderr
 
+    chosen: dict[str, Any] = {
+        "opset": opset,
+        "layout": layout.upper() if layout else None,
+        "any_size": any_size or None,
+        "input_dtype": input_type,
+        "output_dtype": output_type,
+        "ranges": ranges,
+        "weights": int_weights,
+        "keep_float": keep_float or None,
+    }
     names = [name.strip() for name in formats.split(",")]
-    for name in names:  # cheap mistakes first: opening the network takes seconds
-        format_named(name)
+    _check(names, chosen)  # cheap mistakes first: opening the network takes seconds
     if calibration is not None:
         list_images([calibration])
+    if report:
+        require("matplotlib", "plots")
+    class_names = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
     network, contract = open_network(model, weights)
     from keras_resnet.export import export as export_model
 
     console = Console(file=terminal_stderr())
     with console.status("start") as status:
-        report = export_model(
+        made = export_model(
             network,
             out,
             names,
             calibration=calibration,
+            calibration_count=calibration_count,
+            seed=seed,
+            force_calibration=force_calibration,
+            data=data,
+            max_drop=max_drop,
+            labels=class_names,
             contract=contract,
             overwrite=overwrite,
+            debug=debug,
             progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
+            **chosen,
         )
-    table = Table("artifact", "size MB", "images", "largest difference", "top-1 agreement %")
+    _print(made)
+    if report:
+        from keras_resnet.report import write_report
+
+        with console.status("report"):
+            page = write_report(made, class_names)
+        print(f"report: {page}")
+    first = next(iter(made.paths.values()))
+    print(f"verified in {out}; recorded in {made.manifest}. Next:")
+    print(f"keras-resnet predict IMAGE --model {first}")
+
+
+def _check(names: list[str], chosen: dict[str, Any]) -> None:
+    from keras_resnet.export.formats import FORMATS, Options, check_options, format_named
+
+    rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
+    check_options(Options(**chosen), rows)
+
+
+def _print(made: Any) -> None:
+    """The artifacts as a table; their accuracy, where labelled images were given."""
+    from rich.console import Console
+    from rich.table import Table
+
     from keras_resnet.export.manifest import size_bytes
 
-    for name, path in report.paths.items():
-        verification = report.reports[name]
-        table.add_row(
+    table = Table("artifact", "size MB", "images", "largest difference", "top-1 agreement %")
+    if made.accuracy:
+        for column in ("top-1 %", "top-5 %", "drop"):
+            table.add_column(column)
+    for name, path in made.paths.items():
+        verification = made.reports[name]
+        cells = [
             path.name,
             f"{size_bytes(path) / 1e6:.1f}",
             str(verification.images),
             f"{verification.max_difference:.2g}",
             f"{verification.top1_agreement_percent:.2f}",
-        )
+        ]
+        if name in made.accuracy:
+            accuracy = made.accuracy[name]
+            top5 = "-" if accuracy.top5_percent is None else f"{accuracy.top5_percent:.2f}"
+            cells += [f"{accuracy.top1_percent:.2f}", top5, f"{accuracy.drop_points:+.2f}"]
+        table.add_row(*cells)
     Console().print(table)
-    print(f"verified in {out}; recorded in {report.manifest}")
