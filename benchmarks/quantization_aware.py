@@ -1,0 +1,334 @@
+"""ResNet-20 on CIFAR-10 in float, in int8 after training, and in int8 after quantization-aware training, ours and tfmot's.
+
+The float network of each seed is the published one, trained on with that seed. From there, four ways go on, with the
+same images in the same order: int8 at once; float for the same number of epochs, and int8 from that; our quantization-
+aware training; tensorflow-model-optimization's. All int8 figures are of the TFLite file in LiteRT.
+
+The case `uneven` is the same float network, written so that 8 bits fit it badly: channels between the two convolutions
+of each block are scaled by 1/8 to 8, and the second convolution scales them back.
+
+    python benchmarks/quantization_aware.py --train train.npz --test test.zip --weights resnet20.th --work runs/qat \
+        --out benchmarks/results/quantization_aware.json
+"""
+
+import io
+import json
+import os
+import statistics
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import typer
+from PIL import Image
+
+from keras_resnet.benchmark.record import write_record
+from keras_resnet.blocks import BATCH_NORM_EPSILON, basic_block, conv_bn
+from keras_resnet.compress.legacy import legacy_packages, legacy_twin
+from keras_resnet.compress.quantize_aware import quantize_aware
+from keras_resnet.errors import VerificationError
+from keras_resnet.export import export
+from keras_resnet.export.formats import FORMATS, UNVERIFIED
+from keras_resnet.heads.classification import classification_head
+from keras_resnet.preprocessing import normalisation_layer
+from keras_resnet.weight_files import read_weight_file
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCH_SIZE = 64
+FLOAT_LEARNING_RATE = 1e-3
+TUNING_LEARNING_RATE = 3e-4  # of Adam, falling to zero along a cosine
+CALIBRATION_IMAGES = 200
+UNEVEN_OCTAVES = 3.0
+TFMOT_MOMENTUM = 0.999
+
+Images = tuple[np.ndarray, np.ndarray]  # pixels uint8 [N, 32, 32, 3], class indices [N]
+
+
+def main(
+    train: Annotated[Path, typer.Option(help="NumPy archive with x, uint8 [N, 32, 32, 3], and y.")],
+    test: Annotated[Path, typer.Option(help="Zip archive of images, each in the folder of its class.")],
+    weights: Annotated[Path, typer.Option(help="ResNet-20 for CIFAR-10 as a PyTorch state dict, option A.")],
+    work: Annotated[Path, typer.Option(help="Folder of intermediate results: what is there is not done again.")],
+    out: Annotated[Path, typer.Option()],
+    seeds: Annotated[int, typer.Option()] = 3,
+    epochs: Annotated[int, typer.Option(help="Of each stage of training.")] = 2,
+) -> None:
+    """Trains, exports and measures; the record holds every figure by seed."""
+    archive = np.load(train)
+    pool, held_out = (archive["x"], archive["y"].astype("int64")), read_archive(test)
+    work.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, dict[str, list[float]]] = {}
+    for seed in range(seeds):
+        path = work / f"float-{seed}.keras"
+        if not path.exists():
+            keras.utils.set_random_seed(seed)
+            model = published(weights, pool[0])
+            fit(keras, model, augmented(pool, epochs, seed), FLOAT_LEARNING_RATE)
+            model.save(path)
+        for case, rewrite in (("resnet20", None), ("uneven", uneven)):
+            model = keras.saving.load_model(path)
+            if rewrite is not None:
+                rewrite(model, seed)
+            runs = measure(model, pool, held_out, epochs, seed, work / f"{case}-{seed}")
+            for name, top1_percent in runs.items():
+                figures.setdefault(case, {}).setdefault(name, []).append(top1_percent)
+    settings = {
+        "train_images": len(pool[0]),
+        "test_images": len(held_out[0]),
+        "calibration_images": CALIBRATION_IMAGES,
+        "seeds": seeds,
+        "epochs": epochs,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": TUNING_LEARNING_RATE,
+        "weights": weights.name,
+    }
+    write_record(out, "quantization_aware", settings, {case: summary(runs) for case, runs in figures.items()})
+    print(json.dumps({case: summary(runs) for case, runs in figures.items()}, indent=1))
+
+
+def measure(model: keras.Model, pool: Images, test: Images, epochs: int, seed: int, folder: Path) -> dict[str, float]:
+    """Float network -> top-1 in percent on the test images, by the way that was gone."""
+    folder.mkdir(exist_ok=True)
+    tuning = augmented(pool, epochs, seed + 1000)
+    calibration = np.random.default_rng(seed).permutation(pool[0])[:CALIBRATION_IMAGES]
+
+    def tuned(start: keras.Model) -> keras.Model:
+        fit(keras, start, tuning, TUNING_LEARNING_RATE)
+        return start
+
+    def int8(network: keras.Model, name: str) -> float:
+        return litert_top1_percent(int8_file(network, calibration, folder / name), *test)
+
+    def float_longer() -> dict[str, float]:
+        longer = tuned(copy_of(model))
+        return {
+            "float_longer": keras_top1_percent(longer, test),
+            "int8_after_float_longer": int8(longer, "float-longer"),
+        }
+
+    def ours() -> dict[str, float]:
+        network = tuned(quantize_aware(copy_of(model)))
+        return {
+            "quantize_aware_in_keras": keras_top1_percent(network, test),
+            "quantize_aware": int8(network, "quantize-aware"),
+        }
+
+    ways: dict[str, Callable[[], dict[str, float]]] = {
+        "float": lambda: {"float": keras_top1_percent(model, test)},
+        "int8": lambda: {"int8": int8(model, "int8")},
+        "float-longer": float_longer,
+        "quantize-aware": ours,
+        "tfmot": lambda: {"tfmot": tfmot_top1_percent(model, tuning, test)},
+    }
+    runs: dict[str, float] = {}
+    for name, way in ways.items():
+        path = folder / f"{name}.json"
+        if not path.exists():
+            path.write_text(json.dumps(way()))
+            print(folder.name, path.read_text(), flush=True)
+        runs |= json.loads(path.read_text())
+    return runs
+
+
+def summary(runs: dict[str, list[float]]) -> dict[str, Any]:
+    """Top-1 in percent by way and seed -> the same with mean and standard deviation, and differences by seed."""
+
+    def figures(values: list[float]) -> dict[str, Any]:
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return {"by_seed": values, "mean": statistics.mean(values), "standard_deviation": spread}
+
+    pairs = (("int8", "float"), ("quantize_aware", "int8"), ("quantize_aware", "float"), ("quantize_aware", "tfmot"))
+    differences = {f"{a} - {b}": figures([x - y for x, y in zip(runs[a], runs[b], strict=True)]) for a, b in pairs}
+    return {
+        "top1_percent": {name: figures(values) for name, values in runs.items()},
+        "difference_points": differences,
+    }
+
+
+# The network.
+
+
+def resnet20() -> keras.Model:
+    """-> ResNet-20 of He et al. 2015, section 4.2, with projections: pixels `[N, 32, 32, 3]` -> logits `[N, 10]`."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = conv_bn(normalisation_layer(3)(image), 16, 3, name="stem")
+    for stage, filters in ((2, 16), (3, 32), (4, 64)):
+        for block in (1, 2, 3):
+            stride = 2 if stage > 2 and block == 1 else 1
+            x = basic_block(x, filters, stride=stride, name=f"stage{stage}_block{block}")
+    return keras.Model(image, classification_head(x, len(CLASSES), None), name="resnet20")
+
+
+def published(path: Path, images: np.ndarray) -> keras.Model:
+    """State dict of a ResNet-20 whose shortcuts skip pixels and pad channels (option A) -> the same function.
+
+    The BatchNorm of each projection gets the statistics of `images`, so that it is the identity in training as well.
+    """
+    tensors = {name.removeprefix("module."): tensor for name, tensor in read_weight_file(path).tensors.items()}
+
+    def unit(layer: str, convolution: str, norm: str) -> None:
+        model.get_layer(f"{layer}_conv").set_weights([tensors[f"{convolution}.weight"].transpose(2, 3, 1, 0)])
+        kinds = ("weight", "bias", "running_mean", "running_var")
+        model.get_layer(f"{layer}_bn").set_weights([tensors[f"{norm}.{kind}"] for kind in kinds])
+
+    model = resnet20()
+    unit("stem", "conv1", "bn1")
+    for stage in (2, 3, 4):
+        for block in (1, 2, 3):
+            for index in (1, 2):
+                source = f"layer{stage - 1}.{block - 1}"
+                unit(f"stage{stage}_block{block}_{index}", f"{source}.conv{index}", f"{source}.bn{index}")
+    model.get_layer("logits").set_weights([tensors["linear.weight"].T, tensors["linear.bias"]])
+    for stage in (3, 4):
+        projection = model.get_layer(f"stage{stage}_block1_shortcut_conv")
+        channels = projection.kernel.shape[2]
+        kernel = np.eye(channels, 2 * channels, k=channels // 2, dtype="float32")  # a quarter of zeros on either side
+        projection.set_weights([kernel[None, None]])
+        values = keras.Model(model.input, projection.output).predict(images[:500], verbose=0)
+        mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
+        norm = model.get_layer(f"stage{stage}_block1_shortcut_bn")
+        norm.set_weights([np.sqrt(variance + BATCH_NORM_EPSILON), mean, mean, variance])
+    return model
+
+
+def uneven(model: keras.Model, seed: int) -> None:
+    """Scales the channels between the two convolutions of each block, without changing what the network computes."""
+    generator = np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.name.startswith("stage") and layer.name.endswith("_1_bn"):
+            following = model.get_layer(layer.name.replace("_1_bn", "_2_conv"))
+            scale = 2.0 ** generator.uniform(-UNEVEN_OCTAVES, UNEVEN_OCTAVES, layer.gamma.shape)
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([gamma * scale, beta * scale, mean, variance])
+            following.set_weights([following.get_weights()[0] / scale[:, None]])
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+# Training, the same for both Keras.
+
+
+def augmented(images: Images, epochs: int, seed: int) -> Images:
+    """`[N, 32, 32, 3]` -> `[epochs * N, 32, 32, 3]`: each epoch shuffled, mirrored at random and shifted by up to 4."""
+    generator = np.random.default_rng(seed)
+    pixels, classes = [], []
+    for _ in range(epochs):
+        order = generator.permutation(len(images[0]))
+        padded = np.pad(images[0][order], ((0, 0), (4, 4), (4, 4), (0, 0)))
+        for image, mirrored, (top, left) in zip(
+            padded, generator.random(len(order)) < 0.5, generator.integers(0, 9, (len(order), 2)), strict=True
+        ):
+            crop = image[top : top + 32, left : left + 32]
+            pixels.append(crop[:, ::-1] if mirrored else crop)
+        classes.append(images[1][order])
+    return np.stack(pixels), np.concatenate(classes)
+
+
+def fit(package: Any, model: Any, images: Images, learning_rate: float) -> None:
+    """Trains a model of either Keras on the images in their order; Adam, its rate falling along a cosine."""
+    steps = -(-len(images[0]) // BATCH_SIZE)
+    schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(package.optimizers.Adam(schedule), loss, metrics=["accuracy"])
+    model.fit(*images, batch_size=BATCH_SIZE, shuffle=False, verbose=2)
+
+
+def normalised(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(normalisation_layer(3)(pixels.astype("float32")))
+
+
+def tfmot_top1_percent(model: keras.Model, tuning: Images, test: Images) -> float:
+    """Float network, images to tune on -> top-1 of tensorflow-model-optimization's integer file.
+
+    It knows no normalisation layer, so that it gets normalised pixels.
+    """
+    import tensorflow as tf
+
+    legacy, tfmot = legacy_packages()
+    body = keras.Model(model.get_layer("preprocessing").output, model.output)
+    network = tfmot.quantization.keras.quantize_model(legacy_twin(body))
+    pixels = normalised(tuning[0])
+    start_ranges(network, pixels[:BATCH_SIZE])
+    fit(legacy, network, (pixels, tuning[1]), TUNING_LEARNING_RATE)
+    specification = tf.TensorSpec((1, 32, 32, 3), tf.float32)
+    function = tf.function(lambda image: network(image, training=False)).get_concrete_function(specification)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return litert_top1_percent(converter.convert(), normalised(test[0]), test[1])
+
+
+def start_ranges(network: Any, images: np.ndarray) -> None:
+    """Sets tfmot's ranges of activations to those of a batch.
+
+    They start at -6..6 and move by a thousandth of the way in each step, which takes more steps than these runs have.
+    From one such move follows where it was heading; the next layer's range depends on it, hence the repetition.
+    """
+    weights = [(weight, weight.numpy()) for weight in network.weights]
+    ranges = [w for w, _ in weights if w.name.endswith(("min:0", "max:0")) and "kernel" not in w.name]
+    for _ in range(4):
+        before = [weight.numpy() for weight in ranges]
+        network(images, training=True)
+        for weight, old in zip(ranges, before, strict=True):
+            weight.assign(old + (weight.numpy() - old) / (1 - TFMOT_MOMENTUM))
+    chosen = {id(weight) for weight in ranges}
+    for weight, value in weights:
+        if id(weight) not in chosen:
+            weight.assign(value)
+
+
+# Measuring.
+
+
+def read_archive(path: Path) -> Images:
+    """Zip archive of `.../<class>/<name>` -> pixels and class indices."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names])
+    return pixels, np.array([CLASSES.index(name.split("/")[-2]) for name in names])
+
+
+def keras_top1_percent(model: keras.Model, test: Images) -> float:
+    return float(100 * np.mean(model.predict(test[0], batch_size=100, verbose=0).argmax(axis=1) == test[1]))
+
+
+def int8_file(model: keras.Model, calibration: np.ndarray, folder: Path) -> bytes:
+    """Network -> its `tflite-int8`, also where it differs too much from the network to get its name."""
+    path = folder / FORMATS["tflite-int8"].file_name
+    try:
+        export(model, folder, ["tflite-int8"], calibration=calibration, labels=CLASSES, overwrite=True)
+    except VerificationError as error:
+        print(error)
+        path = path.with_name(path.name + UNVERIFIED)
+    return path.read_bytes()
+
+
+def litert_top1_percent(file: bytes, images: np.ndarray, classes: np.ndarray) -> float:
+    """Integer file, what its input stands for, class indices -> top-1 in LiteRT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=file, num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    [given], [answer] = interpreter.get_input_details(), interpreter.get_output_details()
+    scale, zero_point = given["quantization"]
+    limits = np.iinfo(given["dtype"])
+    integers = np.clip(np.round(images / scale) + zero_point, limits.min, limits.max).astype(given["dtype"])
+    right = 0
+    for image, expected in zip(integers, classes, strict=True):
+        interpreter.set_tensor(given["index"], image[None])
+        interpreter.invoke()
+        right += interpreter.get_tensor(answer["index"])[0].argmax() == expected
+    return float(100 * right / len(classes))
+
+
+if __name__ == "__main__":
+    typer.run(main)

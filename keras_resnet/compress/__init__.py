@@ -1,0 +1,26 @@
+"""Trained model -> one that is smaller or computes in fewer bits, as a plain Keras model again.
+
+    from keras_resnet.compress import prune, quantize_aware
+    pruned = prune(model, (images, labels), sparsity=0.8)
+
+Loaded on first use: `prune` and `cluster` need packages that `quantize_aware` does without.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_resnet.compress.clustering import cluster
+    from keras_resnet.compress.pruning import prune
+    from keras_resnet.compress.quantize_aware import quantize_aware
+
+# Where each lives. A module of the name of its function would take that name in this package when it is imported.
+_MODULES = {"cluster": "clustering", "prune": "pruning", "quantize_aware": "quantize_aware"}
+
+__all__ = ["cluster", "prune", "quantize_aware"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

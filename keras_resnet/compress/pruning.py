@@ -1,0 +1,67 @@
+"""Trained model -> the same with most of its weights zero (Zhu & Gupta 2017, arXiv 1710.01878)."""
+
+from typing import Any
+
+import keras
+
+from keras_resnet.compress.legacy import batches, carry_back, legacy_packages, train_wrapped
+
+DEFAULT_SPARSITY = 0.8
+PRUNED_AFTER = 0.75  # of the steps; the others heal
+UPDATES = 100  # of the mask, over the run
+
+
+def prune(
+    model: keras.Model,
+    data: Any,
+    *,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    epochs: int = 10,
+    learning_rate: float = 1e-4,
+) -> keras.Model:
+    """Classifier `[N, H, W, C]` -> `[N, classes]`, labelled images -> a copy, trained on, with sparse kernels.
+
+    Of each convolution and dense kernel, the smallest weights become zero: more and more of them over three quarters
+    of the run. With pattern "2:4", two of each four neighbours along the input channels do, from the first step on,
+    as sparse matrix units demand. A file gets smaller only when it is compressed.
+
+    Args:
+        model: A trained network of this package.
+        data: (pixels `[N, H, W, C]`, integer labels `[N]`), or a tf.data.Dataset of batches of both.
+        sparsity: Share of zeros in each kernel. Default 0.8; "2:4" has its own, 0.5.
+        pattern: None or "2:4".
+        epochs: Passes over the data.
+        learning_rate: Of Adam.
+
+    Raises:
+        ValueError: The model has a layer that can't be pruned, or an argument is out of its range.
+        MissingDependencyError: The packages of the extra `qat` are not installed.
+    """
+    if pattern not in (None, "2:4"):
+        raise ValueError(f"`pattern` must be None or '2:4'. Received: pattern={pattern!r}")
+    if pattern is not None and sparsity is not None:
+        raise ValueError(f"`sparsity` does not go with pattern '2:4', which is 0.5. Received: sparsity={sparsity!r}")
+    sparsity = DEFAULT_SPARSITY if sparsity is None else sparsity
+    if not 0 < sparsity < 1:
+        raise ValueError(f"`sparsity` must be between 0 and 1. Received: sparsity={sparsity!r}")
+    tfmot = legacy_packages().tfmot.sparsity.keras
+    data = batches(data)
+    steps = epochs * int(data.cardinality())
+    frequency = max(1, steps // UPDATES)
+    end = max(1, int(PRUNED_AFTER * steps) // frequency) * frequency  # the last update comes at the end
+    if pattern is None:
+        schedule = tfmot.PolynomialDecay(0.0, sparsity, begin_step=0, end_step=end, frequency=frequency)
+    else:
+        schedule = tfmot.ConstantSparsity(0.5, begin_step=0, end_step=end, frequency=frequency)
+    twin = train_wrapped(
+        model,
+        lambda layer: tfmot.prune_low_magnitude(
+            layer, pruning_schedule=schedule, sparsity_m_by_n=None if pattern is None else (2, 4)
+        ),
+        data,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        callbacks=[tfmot.UpdatePruningStep()],
+    )
+    return carry_back(tfmot.strip_pruning(twin), model)
