@@ -22,7 +22,7 @@ def export(
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="Folder or quoted glob of at least 32 representative images, for tflite-int8, tflite-int16x8, onnx-int8."
+            help="Folder or quoted glob of at least 32 representative images: tflite-int8, tflite-int16x8, onnx-int8."
         ),
     ] = None,
     calibration_count: Annotated[

@@ -130,7 +130,7 @@ def learned(model: keras.Model) -> Quantized:
 def signal_to_noise_db(
     model: keras.Model, quantized: keras.Model, points: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
-    """Folded model, its simulation, names of layers, images -> by layer, 10 log10(signal / squared error), worst first."""
+    """Folded model, its simulation, layers, images -> by layer, 10 log10(signal / squared error), worst first."""
     pairs = [(model.get_layer(name).output, quantized.get_layer(f"{name}_fake_quant").output) for name in points]
     true, rough = (keras.Model(m.input, [pair[i] for pair in pairs]) for i, m in enumerate((model, quantized)))
     signal, noise = np.zeros(len(points)), np.zeros(len(points))

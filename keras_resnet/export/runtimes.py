@@ -134,7 +134,7 @@ class _OnnxRuntime:
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
-    """Shape of an image tensor -> whether its channels stand before height and width: few of them, where many end it."""
+    """Shape of an image tensor -> whether its channels, which are few, stand before height and width."""
     return len(shape) == 4 and (shape[3] is None or (shape[1] is not None and shape[1] < shape[3]))
 
 

@@ -141,7 +141,7 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
 
 
 def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
-    """Names of the nodes that stay float: what the caller asked for, and all that comes after the product of the head."""
+    """Names of the nodes that stay float: what the caller asked for, and all after the product of the head."""
     names = {layer.name for layer in quantized.model.layers}
     products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
     after = set(products[-1].output) if products else {OUTPUT_NAME}
