@@ -1,4 +1,4 @@
-"""Float model and its artifacts on labelled images: size, error, top-1, top-5, agreement, latency.
+"""Float model and its artifacts on labelled images: size, error, top-1, top-5, agreement.
 
 The CSV has the columns `index` (class) and `file`. Of the images, some calibrate, evenly out of all; the accuracy is
 that on the others. The int8 formats are written with each method of ranges.
@@ -8,21 +8,16 @@ that on the others. The int8 formats are written with each method of ranges.
 """
 
 import csv
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from keras_resnet.benchmark.latency import measure_latency
 from keras_resnet.benchmark.record import write_record
 from keras_resnet.cli.network import WeightsOption, open_network
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.preprocessing import load_images
-
-SLOW_MS = 500  # an artifact slower than that is timed 5 times and not 50
 
 
 def main(
@@ -32,6 +27,9 @@ def main(
     out: Annotated[Path, typer.Option()],
     weights: WeightsOption = None,
     formats: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
+    keep: Annotated[Path, typer.Option(help="Folder for the artifacts, to be timed by artifact_latency.py.")] = Path(
+        "runs/export_accuracy"
+    ),
     calibration: Annotated[int, typer.Option(help="Number of images that calibrate.")] = 100,
 ) -> None:
     """Exports every format, with proof, and compares each with the float model."""
@@ -39,7 +37,6 @@ def main(
     from keras_resnet.export import export
     from keras_resnet.export.formats import FORMATS
     from keras_resnet.export.manifest import size_bytes
-    from keras_resnet.export.runtimes import open_runtime
 
     with labels.open() as file:
         entries = list(csv.DictReader(file))
@@ -55,37 +52,32 @@ def main(
         method: Any = ranges if any("ranges" in FORMATS[name].options for name in chosen) else None
         if not chosen:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            report = export(
-                network,
-                folder,
-                chosen,
-                calibration=pixels[calibrates],
-                data=held_out,
-                max_drop=100.0,
-                contract=contract,
-                ranges=method,
-            )
-            expected = report.answers["model"]
-            results["model"] = {
-                "top1_percent": topk_accuracy_percent(expected, held_out[1], 1),
-                "top5_percent": topk_accuracy_percent(expected, held_out[1], 5),
+        report = export(
+            network,
+            keep / ranges,
+            chosen,
+            calibration=pixels[calibrates],
+            data=held_out,
+            max_drop=100.0,
+            contract=contract,
+            ranges=method,
+            overwrite=True,
+        )
+        expected = report.answers["model"]
+        results["model"] = {
+            "top1_percent": topk_accuracy_percent(expected, held_out[1], 1),
+            "top5_percent": topk_accuracy_percent(expected, held_out[1], 5),
+        }
+        for name, path in report.paths.items():
+            answers = report.answers[name]
+            key = f"{name} {ranges}" if "ranges" in FORMATS[name].options else name
+            results[key] = {
+                "size_bytes": size_bytes(path),
+                "relative_error": float(np.max(np.abs(answers - expected)) / np.max(np.abs(expected))),
+                **report.accuracy[name].as_dict(),
+                "agreement_percent_calibration": report.reports[name].top1_agreement_percent,
             }
-            for name, path in report.paths.items():
-                runtime = open_runtime(path, FORMATS[name])
-                answers = report.answers[name]
-                once = measure_latency(lambda runtime=runtime: runtime.run(pixels[:1]), 1, 1)  # type: ignore[misc]
-                repeats = 5 if once.median_ms > SLOW_MS else 50
-                latency = measure_latency(lambda runtime=runtime: runtime.run(pixels[:1]), repeats)  # type: ignore[misc]
-                key = f"{name} {ranges}" if "ranges" in FORMATS[name].options else name
-                results[key] = {
-                    "size_bytes": size_bytes(path),
-                    "relative_error": float(np.max(np.abs(answers - expected)) / np.max(np.abs(expected))),
-                    **report.accuracy[name].as_dict(),
-                    "agreement_percent_calibration": report.reports[name].top1_agreement_percent,
-                    "latency": asdict(latency),
-                }
-                print(key, results[key], flush=True)
+            print(key, results[key], flush=True)
     settings = {"model": model, "images": len(pixels), "calibration": int(calibrates.sum()), "batch_size": 1}
     write_record(out, f"export_accuracy_{model}", settings, results)
 
