@@ -1,10 +1,11 @@
 """Artifacts of one folder, by turns: latency at batch 1, and peak memory.
 
-    python benchmarks/artifact_latency.py runs/export_accuracy/minmax --out artifact_latency_resnet50.json
+python benchmarks/artifact_latency.py runs/export_accuracy/minmax --out artifact_latency_resnet50.json
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -30,11 +31,12 @@ def main(
     artifacts = read_manifest(folder)["artifacts"]
     size = next(iter(artifacts.values()))["description"]["input"]["size"]
     pixels = synthetic_images(tuple(size), count=1)
-    calls, times_ms = {}, {}
+    calls: dict[str, Callable[[], Any]] = {}
+    times_ms: dict[str, list[float]] = {}
     for name, entry in artifacts.items():
         path = folder / entry["file"]
         runtime = open_runtime(path, format_of(path), THREADS)
-        calls[name], times_ms[name] = (lambda runtime=runtime: runtime.run(pixels)), []
+        calls[name], times_ms[name] = (lambda runtime=runtime: runtime.run(pixels)), []  # type: ignore[misc]
     once = {name: measure_latency(call, 1, 1).median_ms for name, call in calls.items()}
     for _ in range(rounds):
         for name, call in calls.items():

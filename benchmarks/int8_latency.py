@@ -54,7 +54,9 @@ def main(
         if openvino_python is not None:
             np.save(folder / "calibration.npy", pixels)
             script = Path(__file__).with_name("openvino_int8.py")
-            command = [openvino_python, script, paths["onnx"], folder / "calibration.npy", "--threads", str(THREADS)]
+            command = list(
+                map(str, (openvino_python, script, paths["onnx"], folder / "calibration.npy", "--threads", THREADS))
+            )
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             versions = _answer(process)
             contenders[OPENVINO] = lambda runs: _ask(process, runs)

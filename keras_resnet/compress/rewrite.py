@@ -9,8 +9,15 @@ from keras import layers
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 
 # What makes values of a new range; padding and pooling by maximum only choose among those that were there.
-_PRODUCERS = (layers.Conv2D, layers.Dense, layers.BatchNormalization, layers.Add, layers.ReLU, layers.Rescaling)
-_PRODUCERS += (layers.GlobalAveragePooling2D,)
+_PRODUCERS: tuple[type, ...] = (
+    layers.Conv2D,
+    layers.Dense,
+    layers.BatchNormalization,
+    layers.Add,
+    layers.ReLU,
+    layers.Rescaling,
+    layers.GlobalAveragePooling2D,
+)
 _ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels do these within the operation before them
 
 

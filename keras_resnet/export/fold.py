@@ -71,7 +71,7 @@ def fold(model: keras.Model) -> keras.Model:
         following = readers[convolution.name]
         linear = convolution.activation is keras.activations.linear
         if linear and len(following) == 1 and isinstance(following[0], layers.BatchNormalization):
-            weights[convolution.name] = _with_batch_norm(*weights[convolution.name], following[0])
+            weights[convolution.name] = _with_batch_norm(weights[convolution.name], following[0])
             replaced[following[0].name] = None
     padding_before = _fold_normalisation(model, readers, weights, replaced)
 
@@ -104,7 +104,8 @@ def _kernel_and_bias(convolution: layers.Conv2D) -> list[np.ndarray]:
     return [ops.convert_to_numpy(kernel).astype("float64"), bias.astype("float64")]
 
 
-def _with_batch_norm(kernel: np.ndarray, bias: np.ndarray, norm: layers.BatchNormalization) -> list[np.ndarray]:
+def _with_batch_norm(weights: list[np.ndarray], norm: layers.BatchNormalization) -> list[np.ndarray]:
+    kernel, bias = weights
     mean, variance = (ops.convert_to_numpy(v).astype("float64") for v in (norm.moving_mean, norm.moving_variance))
     factor = 1 / np.sqrt(variance + norm.epsilon)
     factor = factor if norm.gamma is None else factor * ops.convert_to_numpy(norm.gamma)

@@ -132,7 +132,7 @@ def _ranges_by_tensor(proto: Any, quantized: Quantized) -> Iterator[tuple[str, l
             layer = _layer_of(tensor, names)
             if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
                 yield tensor, _bounds((0.0, 255.0))
-            elif layer in quantized.ranges:
+            elif layer is not None and layer in quantized.ranges:
                 yield tensor, _bounds(quantized.ranges[layer])
 
 
