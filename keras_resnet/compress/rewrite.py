@@ -9,7 +9,7 @@ from keras import layers
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 
 # What makes values of a new range; padding and pooling by maximum only choose among those that were there.
-_PRODUCERS: tuple[type, ...] = (
+_PRODUCERS: Any = (
     layers.Conv2D,
     layers.Dense,
     layers.BatchNormalization,
