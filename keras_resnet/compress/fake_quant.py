@@ -19,11 +19,12 @@ WEIGHT_STEPS = 127  # on either side of zero
 class FakeQuantize(keras.layers.Layer):
     """Activations `[N, ...]` -> the same, rounded to 256 steps from `minimum` to `maximum`.
 
-    Without a given range, training tracks one: the first batch sets it, each later one moves it by `1 - momentum`.
+    Without a given range, training tracks one: the first batch sets it, each later one moves it by `1 - momentum`, or
+    only widens it where momentum is None.
     """
 
     def __init__(
-        self, minimum: float | None = None, maximum: float | None = None, momentum: float = 0.99, **kwargs: Any
+        self, minimum: float | None = None, maximum: float | None = None, momentum: float | None = 0.99, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.given = None if minimum is None or maximum is None else (float(minimum), float(maximum))
@@ -41,11 +42,13 @@ class FakeQuantize(keras.layers.Layer):
         minimum, maximum = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
         if training and self.given is None:
             values = ops.cast(ops.stop_gradient(inputs), "float32")
-            first = ops.equal(minimum, maximum)
-            step = ops.where(first, 1.0, 1.0 - self.momentum)
             # The range holds zero, so that padding and the output of ReLU are exact.
-            minimum = minimum + step * (ops.minimum(ops.min(values), 0.0) - minimum)
-            maximum = maximum + step * (ops.maximum(ops.max(values), SMALLEST_RANGE) - maximum)
+            low, high = ops.minimum(ops.min(values), 0.0), ops.maximum(ops.max(values), SMALLEST_RANGE)
+            if self.momentum is None:
+                minimum, maximum = ops.minimum(minimum, low), ops.maximum(maximum, high)
+            else:
+                step = ops.where(ops.equal(minimum, maximum), 1.0, 1.0 - self.momentum)
+                minimum, maximum = minimum + step * (low - minimum), maximum + step * (high - maximum)
             self.minimum.assign(minimum)
             self.maximum.assign(maximum)
         return ops.cast(fake_quant_with_min_max_vars(inputs, minimum, maximum), inputs.dtype)

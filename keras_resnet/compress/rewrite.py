@@ -49,6 +49,11 @@ def quantization_points(model: keras.Model) -> list[str]:
     ]
 
 
+def is_softmax(layer: Any) -> bool:
+    """Layer -> whether it makes probabilities of logits."""
+    return isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
+
+
 def with_fake_quantization(
     model: keras.Model,
     ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -65,6 +70,7 @@ def with_fake_quantization(
         keep_float: Names of layers whose kernel and output are left as they are.
     """
     points = set(quantization_points(model)) - set(keep_float)
+    readers = consumers(model)
 
     def exchange(layer: Any) -> Any:
         config = layer.get_config()
@@ -80,7 +86,8 @@ def with_fake_quantization(
         if layer.name not in points:
             return x
         minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
-        return FakeQuantize(minimum, maximum, dtype="float32", name=f"{layer.name}_fake_quant")(x)
+        momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would lose the answer
+        return FakeQuantize(minimum, maximum, momentum, dtype="float32", name=f"{layer.name}_fake_quant")(x)
 
     return rebuild(model, exchange, call)
 

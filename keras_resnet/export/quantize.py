@@ -13,7 +13,14 @@ import numpy as np
 from keras import layers, ops
 
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense, rounded
-from keras_resnet.compress.rewrite import consumers, copy, quantization_points, rebuild, with_fake_quantization
+from keras_resnet.compress.rewrite import (
+    consumers,
+    copy,
+    is_softmax,
+    quantization_points,
+    rebuild,
+    with_fake_quantization,
+)
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
 
@@ -151,15 +158,11 @@ def activation_ranges(model: keras.Model, images: np.ndarray, method: str) -> Ra
     points = quantization_points(model)
     ranges = _ranges(model, points, images, method)
     last = points[-1]
-    if [_is_softmax(reader) for reader in consumers(model)[last]] == [True]:
+    if [is_softmax(reader) for reader in consumers(model)[last]] == [True]:
         logits = keras.Model(model.input, model.get_layer(last).output)
         values = np.concatenate([np.asarray(logits(batch), "float64") for batch in _batches(images)])
         ranges[last] = _logits_range(values, *ranges[last])
     return ranges
-
-
-def _is_softmax(layer: Any) -> bool:
-    return isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
 
 
 def _logits_range(logits: np.ndarray, low: float, high: float) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from keras_resnet.optional import require
 OPSET = 17
 INT8_OPSET = 13  # the first with a scale for each channel
 
+WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # on either side of zero
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # and Arm's equal
 
 
@@ -45,7 +46,8 @@ def to_onnx_int8(job: Job, path: Path) -> None:
     weights are exact there, and int7 weights ("reduce_range") fast and rough.
     """
     kind = job.options.weights or ("int8" if has_vnni() else "uint8")
-    quantized = job.quantized(63 if kind == "int7" else 127)
+    steps = WEIGHT_STEPS[kind]
+    quantized = job.quantized(steps)
     quantization = require("onnxruntime.quantization", "onnx")
     with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
         source = Path(folder, "float.onnx")
@@ -59,12 +61,11 @@ def to_onnx_int8(job: Job, path: Path) -> None:
                 str(path),
                 _NoImages(quantized.model.inputs[0].shape[1:], job.row.layout),
                 per_channel=True,
-                reduce_range=kind == "int7",
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QUInt8 if kind == "uint8" else quantization.QuantType.QInt8,
                 nodes_to_exclude=list(_float_nodes(proto, quantized)),
                 extra_options={
-                    "TensorQuantOverrides": dict(_ranges_by_tensor(proto, quantized)),
+                    "TensorQuantOverrides": dict([*_ranges(proto, quantized), *_grids(proto, steps, kind)]),
                     "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
                 },
             )
@@ -110,30 +111,48 @@ class _NoImages:
         return next(self._feeds, None)
 
 
-def _layer_of(tensor: str, names: set[str]) -> str | None:
-    """Name of an ONNX tensor, as tf2onnx makes it from Keras' scopes -> name of the layer that it belongs to.
+def _layer_of(node: Any, names: set[str]) -> str | None:
+    """ONNX node -> name of the layer that it belongs to, by the tensors that tf2onnx names after Keras' scopes.
 
-    TensorFlow adds a number to a scope that is there already.
+    TensorFlow adds a number to a scope that is there already. A convolution that took in a padding has a new name; its
+    kernel keeps the layer's.
     """
-    for scope in tensor.split("/"):
-        for name in (scope, re.sub(r"_\d+$", "", scope)):
-            if name in names:
-                return name
+    for tensor in (*node.output, *node.input[1:]):
+        for scope in tensor.split("/"):
+            for name in (scope, re.sub(r"_\d+$", "", scope)):
+                if name in names:
+                    return name
     return None
 
 
-def _ranges_by_tensor(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
+def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
     names = {layer.name for layer in quantized.model.layers}
     yield INPUT_NAME, _bounds((0.0, 255.0))
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
             continue  # its output stays float
+        layer = _layer_of(node, names)
         for tensor in node.output:
-            layer = _layer_of(tensor, names)
             if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
                 yield tensor, _bounds((0.0, 255.0))
             elif layer is not None and layer in quantized.ranges:
                 yield tensor, _bounds(quantized.ranges[layer])
+
+
+def _grids(proto: Any, steps: int, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The grid on which each kernel was rounded, by name of its tensor: for each output channel, or one for all."""
+    onnx = require("onnx", "onnx")
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    zero_point = np.uint8(128) if kind == "uint8" else np.int8(0)
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in tensors:
+            kernel = onnx.numpy_helper.to_array(
+                tensors[node.input[1]]
+            )  # [out, in, h, w], or [in, out] of a dense layer
+            limits = np.abs(kernel).reshape(len(kernel), -1).max(axis=1) if kernel.ndim == 4 else np.abs(kernel).max()
+            scales = np.broadcast_to(np.maximum(limits, 1e-12) / steps, kernel.shape[0 if kernel.ndim == 4 else 1])
+            rows = [{"scale": np.float32(scale), "zero_point": zero_point} for scale in scales]
+            yield node.input[1], [{"axis": 0 if kernel.ndim == 4 else 1, **rows[0]}, *rows[1:]]
 
 
 def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
@@ -149,5 +168,5 @@ def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
         if after & set(node.input) or OUTPUT_NAME in node.output:
             after |= set(node.output)
             yield node.name
-        elif _layer_of(node.output[0], names) in quantized.keep_float:
+        elif _layer_of(node, names) in quantized.keep_float:
             yield node.name
