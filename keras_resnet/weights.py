@@ -5,11 +5,13 @@ place where they meet ours. Nothing is assigned before every tensor has passed e
 """
 
 import difflib
+import hashlib
 import json
 import math
 import os
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +50,29 @@ def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLik
     for variable, value in values:
         variable.assign(value)
     model.input_contract = contract
+    tag = variant.tag_of(weights)
+    model.weights_origin = WeightsOrigin(
+        source=tag or (str(weights) if str(weights).startswith("hf://") else path.name),
+        repository=f"timm/{variant.name}.{tag}" if tag else None,
+        licence=variant.weights[tag].licence if tag else None,
+        file_sha256=file_sha256(path),
+    )
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where the weights of a model come from; an artifact of it carries this inside."""
+
+    source: str  # tag, hf://owner/repository, or name of a file
+    repository: str | None  # on the Hugging Face Hub
+    licence: str | None  # where it is known
+    file_sha256: str
+
+
+def file_sha256(path: Path) -> str:
+    """File -> its SHA-256."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # --- source -> path -----------------------------------------------------------------------------------------------

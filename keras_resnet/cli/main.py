@@ -12,7 +12,9 @@ import typer
 
 from keras_resnet import __version__
 from keras_resnet.cli.demo import demo
+from keras_resnet.cli.evaluate import evaluate
 from keras_resnet.cli.export import export
+from keras_resnet.cli.info import info
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
 from keras_resnet.cli.verify import verify
@@ -27,7 +29,9 @@ app = typer.Typer(
 )
 app.command("list")(list_networks)
 app.command("predict")(predict)
+app.command("evaluate")(evaluate)
 app.command("export")(export)
+app.command("info")(info)
 app.command("verify")(verify)
 app.command("demo")(demo)
 

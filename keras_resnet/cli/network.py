@@ -2,6 +2,8 @@
 
 import difflib
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,52 @@ WeightsOption = Annotated[
         show_default="imagenet",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model or an artifact, ready for image files."""
+
+    predict: Callable[[Any], Any]  # pixels uint8 [N, size, size, 3] -> probabilities [N, classes]
+    contract: InputContract
+    labels: list[str] | None
+
+
+def is_artifact(model: str) -> bool:
+    """Value of `--model` -> whether it names an artifact's file or folder."""
+    return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
+
+
+def open_predictor(model: str, weights: str | None) -> Predictor:
+    """Artifact, .keras file or name of a network -> predictor.
+
+    Raises:
+        ExportError: An artifact can't be opened.
+        WeightsError: The file or the weights can't be found, read or matched.
+        ArgumentError: A model of another kind, or weights for one that brings its own.
+    """
+    if is_artifact(model):
+        if weights is not None:
+            raise ArgumentError(f"--weights can't be given with an artifact, which brings its own. Received: {weights}")
+        from keras_resnet.export.artifact import open_artifact
+
+        artifact = open_artifact(model)
+        return Predictor(artifact.predict, artifact.contract, artifact.labels)
+    network, contract = open_network(model, weights)
+    from keras_resnet.heads.classification import ends_in_logits
+    from keras_resnet.labels import imagenet_labels
+
+    finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
+    labels = [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
+    return Predictor(lambda pixels: finish(network.predict_on_batch(pixels)), contract, labels)
+
+
+def _softmax(logits: Any) -> Any:
+    """`[N, classes]` -> probabilities `[N, classes]`."""
+    import numpy as np
+
+    exponentials = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def check_model(model: str, weights: str | None) -> None:
@@ -88,7 +136,11 @@ def _build(name: str, weights: str) -> Any:
 def _load_file(path: str) -> Any:
     import keras
 
+    from keras_resnet.weights import WeightsOrigin, file_sha256
+
     try:
-        return keras.models.load_model(path, compile=False)
+        network = keras.models.load_model(path, compile=False)
+        network.weights_origin = WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path)))
+        return network
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise WeightsError(f"{path}: can't be loaded as a Keras model: {error}") from error

@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, open_network
+from keras_resnet.cli.network import ModelOption, Predictor, WeightsOption, check_model, is_artifact, open_predictor
 from keras_resnet.errors import ImageError
-from keras_resnet.variants import InputContract
 
 
 def predict(
@@ -23,11 +22,11 @@ def predict(
 
     An image that can't be read is named on stderr while the others go on; the exit status is then 1.
     """
-    check_model(model, weights)
+    if not is_artifact(model):
+        check_model(model, weights)
     paths, failures = _list(images)
     if paths:
-        network, contract = open_network(model, weights)
-        failures += _predict_all(paths, network, contract, top, batch_size)
+        failures += _predict_all(paths, open_predictor(model, weights), top, batch_size)
     if failures:
         raise typer.Exit(1)
 
@@ -46,31 +45,32 @@ def _list(patterns: list[str]) -> tuple[list[Path], int]:
     return paths, failures
 
 
-def _predict_all(paths: list[Path], network: Any, contract: InputContract, top: int, batch_size: int) -> int:
+def _predict_all(paths: list[Path], predictor: Predictor, top: int, batch_size: int) -> int:
     """Prints the top classes of each image, a batch at a time -> how many images can't be read."""
     import numpy as np
 
-    from keras_resnet.heads.classification import ends_in_logits
-    from keras_resnet.labels import decode_predictions
+    from keras_resnet.labels import decode_predictions, imagenet_labels
     from keras_resnet.preprocessing import load_image
 
-    classes = network.output_shape[-1]
-    names = None if classes == 1000 else [f"class {index}" for index in range(classes)]
-    yields_logits = ends_in_logits(network)
+    names = predictor.labels
+    if names == [name for _, name in imagenet_labels()]:
+        names = None  # decode_predictions knows them, with their wnids
     failures = 0
     for batch in _batches(paths, batch_size):
         readable, pixels = [], []
         for path in batch:
             try:
-                pixels.append(load_image(path, contract))
+                pixels.append(load_image(path, predictor.contract))
                 readable.append(path)
             except ImageError as error:
                 failures += 1
                 print(error, file=sys.stderr)
         if not readable:
             continue
-        outputs = network.predict_on_batch(np.stack(pixels))
-        probabilities = _softmax(outputs) if yields_logits else outputs
+        probabilities = predictor.predict(np.stack(pixels))
+        classes = probabilities.shape[1]
+        if names is None and classes != 1000:
+            names = [f"class {index}" for index in range(classes)]
         for path, best in zip(readable, decode_predictions(probabilities, min(top, classes), names), strict=True):
             print(path)
             for wnid, name, probability in best:
@@ -91,11 +91,3 @@ def _batches(paths: list[Path], batch_size: int) -> Iterator[list[Path]]:
             batch = paths[start : start + batch_size]
             yield batch
             progress.advance(task, len(batch))
-
-
-def _softmax(logits: Any) -> Any:
-    """`[N, classes]` -> probabilities `[N, classes]`."""
-    import numpy as np
-
-    exponentials = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from keras_resnet import __version__
 from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
@@ -30,7 +28,7 @@ LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
 
 
 def describe(
-    model: keras.Model,
+    model: Any,
     *,
     format_name: str,
     size: tuple[int | None, int | None, int],

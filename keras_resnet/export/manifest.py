@@ -3,14 +3,10 @@
 import hashlib
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from keras_resnet.errors import ExportError
-from keras_resnet.versions import package_versions
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -56,22 +52,13 @@ def _write(folder: Path, manifest: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def provenance(model: keras.Model) -> dict[str, Any]:
-    """Source model -> what an artifact of it should be able to say about its origin."""
-    return {
-        "model": model.name,
-        "parameters": model.count_params(),
-        "weights_sha256": weights_sha256(model),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": package_versions(),
-    }
+def weights_sha256(model: Any) -> str:
+    """Keras model -> hash over every variable's path, shape and values, in the model's order."""
+    from keras import ops
 
-
-def weights_sha256(model: keras.Model) -> str:
-    """Hash over every variable's path, shape and values, in the model's order."""
     digest = hashlib.sha256()
     for variable in model.variables:
-        values = keras.ops.convert_to_numpy(variable)
+        values = ops.convert_to_numpy(variable)
         digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()

@@ -1,0 +1,88 @@
+"""Folder of class folders, or CSV file -> image files and their classes."""
+
+import csv
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.labels import imagenet_labels
+from keras_resnet.preprocessing import list_images
+
+FILE_COLUMNS = ("file", "path")
+CLASS_COLUMNS = ("index", "wnid", "label", "name", "class")
+LISTED = 10  # names in an error message
+
+
+def labelled_images(
+    source: str | os.PathLike[str], labels: Sequence[str] | None = None
+) -> tuple[list[Path], np.ndarray]:
+    """Folder of class folders, or CSV file -> paths, classes int `[N]`.
+
+    A class is named by one of `labels`, by its index, or, with ImageNet's 1000 labels, by its wnid. Without labels, the
+    sorted folder names are the classes. The CSV has a column `file` or `path`, relative to the CSV's own folder, and
+    one of `index`, `wnid`, `label`, `name` and `class`.
+
+    Raises:
+        ArgumentError: There is no such folder or file, or a class is not known.
+        ImageError: A file of the CSV does not exist, or a folder has no images.
+    """
+    path = Path(source)
+    if path.is_dir():
+        names, paths = _folder(path)
+    elif path.is_file():
+        names, paths = _csv(path)
+    else:
+        raise ArgumentError(f"labelled images are a folder of class folders or a CSV file. Received: {source}")
+    known = _known(labels, names)
+    unknown = sorted({name for name in names if name not in known})
+    if unknown:
+        lines = []
+        for name in unknown[:LISTED]:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
+        raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are not the model's:", *lines]))
+    return paths, np.array([known[name] for name in names], dtype="int64")
+
+
+def _known(labels: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
+    """Every name of a class -> its index."""
+    if labels is None:
+        if all(name.isdigit() for name in names):
+            return {name: int(name) for name in names}
+        return {name: index for index, name in enumerate(sorted(set(names)))}
+    known = {str(index): index for index in range(len(labels))}
+    pairs = imagenet_labels()
+    if list(labels) == [name for _, name in pairs]:
+        known |= {wnid: index for index, (wnid, _) in enumerate(pairs)}
+    return known | {label: index for index, label in enumerate(labels)}
+
+
+def _folder(folder: Path) -> tuple[list[str], list[Path]]:
+    paths = [path for path in list_images([folder]) if path.parent != folder]
+    if not paths:
+        raise ImageError(f"{folder}: its images must lie in a folder for each class")
+    return [path.relative_to(folder).parts[0] for path in paths], paths
+
+
+def _csv(file: Path) -> tuple[list[str], list[Path]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = list(rows[0]) if rows else []
+    file_column = next((name for name in FILE_COLUMNS if name in columns), None)
+    class_column = next((name for name in CLASS_COLUMNS if name in columns), None)
+    if file_column is None or class_column is None:
+        raise ArgumentError(
+            f"{file}: a CSV file of labelled images must have rows, a column out of {', '.join(FILE_COLUMNS)} and "
+            f"one out of {', '.join(CLASS_COLUMNS)}. Received: {', '.join(columns) or 'no rows'}"
+        )
+    paths = [file.parent / row[file_column] for row in rows]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise ImageError(
+            "\n  ".join([f"{file}: {len(missing)} of {len(paths)} files do not exist:", *missing[:LISTED]])
+        )
+    return [row[class_column] for row in rows], paths

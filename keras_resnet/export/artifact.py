@@ -1,0 +1,70 @@
+"""Path of an artifact -> all that it takes to run it on image files."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.errors import ExportError
+from keras_resnet.export.description import read_description
+from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
+from keras_resnet.export.runtimes import Runtime, format_of, is_nchw, open_runtime, predict
+from keras_resnet.labels import imagenet_labels
+from keras_resnet.variants import InputContract
+
+BATCH_SIZE = 16  # where the format leaves it free
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact, and what it says about itself."""
+
+    path: Path
+    format: Format
+    description: dict[str, Any] | None
+    contract: InputContract  # how image files become its pixels
+    labels: list[str] | None
+    runtime: Runtime
+
+    @property
+    def classes(self) -> int:
+        return int(self.runtime.outputs[OUTPUT_NAME].shape[1] or 0)
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`."""
+        return predict(self.runtime, pixels, BATCH_SIZE if self.format.any_batch else 1)
+
+
+def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> Artifact:
+    """SavedModel folder, .tflite or .onnx file -> opened artifact.
+
+    A file that says nothing about itself gets a centre crop of its input size, and ImageNet's labels for 1000 classes.
+
+    Raises:
+        ExportError: It is no artifact, can't be opened, or does not take RGB images.
+    """
+    path = Path(path)
+    row = format_of(path)
+    runtime = open_runtime(path, row, threads)
+    if list(runtime.inputs) != [INPUT_NAME] or list(runtime.outputs) != [OUTPUT_NAME]:
+        raise ExportError(
+            f"{path}: must take {INPUT_NAME!r} and give {OUTPUT_NAME!r}. It takes {', '.join(runtime.inputs)} and "
+            f"gives {', '.join(runtime.outputs)}"
+        )
+    shape = runtime.inputs[INPUT_NAME].shape
+    height, width, channels = (shape[2], shape[3], shape[1]) if is_nchw(shape) else shape[1:]
+    if channels != 3 or height != width:
+        raise ExportError(f"{path}: must take square RGB images. Its input is {shape}")
+    description = read_description(path)
+    given = description["input"] if description else {}
+    if given.get("centre_crop"):
+        contract = InputContract(given["centre_crop"], given["resize_short_side"], given["interpolation"])
+    else:
+        contract = InputContract() if height is None else InputContract.for_size(height)
+    labels = description["labels"] if description else None
+    classes = runtime.outputs[OUTPUT_NAME].shape[1]
+    if description is None and classes == 1000:
+        labels = [name for _, name in imagenet_labels()]
+    return Artifact(path, row, description, contract, labels, runtime)
