@@ -1,11 +1,11 @@
-"""ResNet-20 on CIFAR-10 in float, in int8 after training, and in int8 after quantization-aware training, ours and tfmot's.
+"""ResNet-20 on CIFAR-10: float, int8 after training, int8 after quantization-aware training (ours, tfmot's).
 
 The float network of each seed is the published one, trained on with that seed. From there, four ways go on, with the
 same images in the same order: int8 at once; float for the same number of epochs, and int8 from that; our quantization-
 aware training; tensorflow-model-optimization's. All int8 figures are of the TFLite file in LiteRT.
 
 The case `uneven` is the same float network, written so that 8 bits fit it badly: channels between the two convolutions
-of each block are scaled by 1/8 to 8, and the second convolution scales them back.
+of each block are scaled by 1/16 to 16, and the second convolution scales them back.
 
     python benchmarks/quantization_aware.py --train train.npz --test test.zip --weights resnet20.th --work runs/qat \
         --out benchmarks/results/quantization_aware.json
@@ -43,7 +43,7 @@ BATCH_SIZE = 64
 FLOAT_LEARNING_RATE = 1e-3
 TUNING_LEARNING_RATE = 3e-4  # of Adam, falling to zero along a cosine
 CALIBRATION_IMAGES = 200
-UNEVEN_OCTAVES = 3.0
+UNEVEN_OCTAVES = 4.0
 TFMOT_MOMENTUM = 0.999
 
 Images = tuple[np.ndarray, np.ndarray]  # pixels uint8 [N, 32, 32, 3], class indices [N]
@@ -257,7 +257,7 @@ def tfmot_top1_percent(model: keras.Model, tuning: Images, test: Images) -> floa
     body = keras.Model(model.get_layer("preprocessing").output, model.output)
     network = tfmot.quantization.keras.quantize_model(legacy_twin(body))
     pixels = normalised(tuning[0])
-    start_ranges(network, pixels[:BATCH_SIZE])
+    start_ranges(network, pixels[: 4 * BATCH_SIZE])
     fit(legacy, network, (pixels, tuning[1]), TUNING_LEARNING_RATE)
     specification = tf.TensorSpec((1, 32, 32, 3), tf.float32)
     function = tf.function(lambda image: network(image, training=False)).get_concrete_function(specification)
@@ -268,17 +268,22 @@ def tfmot_top1_percent(model: keras.Model, tuning: Images, test: Images) -> floa
 
 
 def start_ranges(network: Any, images: np.ndarray) -> None:
-    """Sets tfmot's ranges of activations to those of a batch.
+    """Sets tfmot's ranges of activations to those of a batch, and that of the input to the images' own.
 
-    They start at -6..6 and move by a thousandth of the way in each step, which takes more steps than these runs have.
-    From one such move follows where it was heading; the next layer's range depends on it, hence the repetition.
+    They start at -6..6 and move by a thousandth of the way in each step, which takes more steps than these runs have;
+    that of the input only grows. From one such move follows where it was heading; the next layer's range depends on
+    it, hence the repetition.
     """
     weights = [(weight, weight.numpy()) for weight in network.weights]
     ranges = [w for w, _ in weights if w.name.endswith(("min:0", "max:0")) and "kernel" not in w.name]
+    moving = [weight for weight in ranges if not weight.name.startswith("quantize_layer/")]
+    for weight in ranges:
+        if weight.name.startswith("quantize_layer/"):
+            weight.assign(images.min() if weight.name.endswith("min:0") else images.max())
     for _ in range(4):
-        before = [weight.numpy() for weight in ranges]
+        before = [weight.numpy() for weight in moving]
         network(images, training=True)
-        for weight, old in zip(ranges, before, strict=True):
+        for weight, old in zip(moving, before, strict=True):
             weight.assign(old + (weight.numpy() - old) / (1 - TFMOT_MOMENTUM))
     chosen = {id(weight) for weight in ranges}
     for weight, value in weights:

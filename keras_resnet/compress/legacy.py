@@ -65,7 +65,8 @@ def legacy_twin(model: keras.Model) -> Any:
         raise ValueError(f"`model` must be a built functional Keras model. Received: {model!r}")
     legacy = legacy_packages().keras
     tensors: dict[int, Any] = {}
-    for operation in model.operations:
+    graph = keras.models.clone_model(model)  # whose layers occur in no other model
+    for operation in graph.operations:
         if isinstance(operation, keras.layers.InputLayer):
             _, *shape = operation.output.shape
             tensors[id(operation.output)] = legacy.Input(shape, dtype=operation.output.dtype, name=operation.name)
@@ -74,7 +75,7 @@ def legacy_twin(model: keras.Model) -> Any:
         inputs = keras.tree.map_structure(lambda tensor: tensors[id(tensor)], operation.input)
         tensors[id(operation.output)] = layer(inputs)
     twin = legacy.Model(
-        [tensors[id(tensor)] for tensor in model.inputs], tensors[id(model.outputs[0])], name=model.name
+        [tensors[id(tensor)] for tensor in graph.inputs], tensors[id(graph.outputs[0])], name=model.name
     )
     layers = {layer.name: layer for layer in model.layers}
     for layer in twin.layers:
@@ -108,7 +109,8 @@ def weights_by_name(layer: Any) -> dict[str, np.ndarray]:
 
     tf_keras writes "stem_conv/kernel:0" where Keras 3 writes "kernel".
     """
-    return {weight.name.split("/")[-1].split(":")[0]: np.asarray(weight) for weight in layer.weights}
+    names = [weight.name.split("/")[-1].split(":")[0] for weight in layer.weights]
+    return dict(zip(names, layer.get_weights(), strict=True))
 
 
 def batches(data: Any) -> Any:
