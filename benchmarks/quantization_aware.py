@@ -309,8 +309,9 @@ def keras_top1_percent(model: keras.Model, test: Images) -> float:
 def int8_file(model: keras.Model, calibration: np.ndarray, folder: Path) -> bytes:
     """Network -> its `tflite-int8`, also where it differs too much from the network to get its name."""
     path = folder / FORMATS["tflite-int8"].file_name
+    classifier = keras.Model(model.input, keras.layers.Softmax(name="probabilities")(model.output), name=model.name)
     try:
-        export(model, folder, ["tflite-int8"], calibration=calibration, labels=CLASSES, overwrite=True)
+        export(classifier, folder, ["tflite-int8"], calibration=calibration, labels=CLASSES, overwrite=True)
     except VerificationError as error:
         print(error)
         path = path.with_name(path.name + UNVERIFIED)
