@@ -1,4 +1,4 @@
-"""Artifacts of one folder, by turns: latency at batch 1, and peak memory.
+"""Artifacts of one folder, by turns: latency at batch 1.
 
 python benchmarks/artifact_latency.py runs/export_accuracy/minmax --out artifact_latency_resnet50.json
 """
@@ -11,7 +11,6 @@ import numpy as np
 import typer
 
 from keras_resnet.benchmark.latency import measure_latency
-from keras_resnet.benchmark.memory import peak_memory_mb
 from keras_resnet.benchmark.record import write_record
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.manifest import read_manifest
@@ -48,7 +47,6 @@ def main(
         p10, median, p90 = np.percentile(values, [10, 50, 90])
         results[name] = {
             "latency": {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "repeats": len(values)},
-            "peak_memory_mb": peak_memory_mb(folder / artifacts[name]["file"]),
         }
         print(name, results[name], flush=True)
     write_record(out, out.stem, {"threads": THREADS, "batch_size": 1, "size": size}, results)

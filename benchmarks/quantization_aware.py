@@ -30,7 +30,7 @@ from PIL import Image
 from keras_resnet.benchmark.record import write_record
 from keras_resnet.blocks import BATCH_NORM_EPSILON, basic_block, conv_bn
 from keras_resnet.compress.legacy import legacy_packages, legacy_twin
-from keras_resnet.compress.quantize_aware import quantize_aware
+from keras_resnet.compress.quantization import quantize_aware
 from keras_resnet.errors import VerificationError
 from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS, UNVERIFIED

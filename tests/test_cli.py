@@ -144,7 +144,7 @@ def test_demo(tmp_path):
     result = keras_resnet("demo", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     rows = {row["artifact"]: row for row in json.loads((tmp_path / "results.json").read_text())["results"]}
-    assert set(rows) == {"Keras model", "saved_model", "tflite", "tflite-int8", "onnx"}
+    assert set(rows) == {"Keras model", "saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8"}
     assert rows["Keras model"]["top1_percent"] >= 98.5
     assert abs(rows["tflite-int8"]["top1_percent"] - rows["Keras model"]["top1_percent"]) <= 0.5
     for name in ("saved_model", "tflite", "onnx"):

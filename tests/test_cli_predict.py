@@ -110,7 +110,8 @@ def test_published_weights_bring_their_contract(monkeypatch, tmp_path, weights, 
     monkeypatch.setattr("keras_resnet.weights.read_weight_file", lambda path: None)
     monkeypatch.setattr("keras_resnet.weights.match_weights", lambda *_: [])
     seen = []
-    monkeypatch.setattr(module, "_predict_all", lambda paths, network, contract, *_: seen.append(str(contract)) or 0)
+    monkeypatch.setattr("keras_resnet.weights.file_sha256", lambda path: 64 * "0")
+    monkeypatch.setattr(module, "_predict_all", lambda paths, predictor, *_: seen.append(str(predictor.contract)) or 0)
     options = [] if weights is None else ["--weights", weights]
     status, *_ = run(save_image(tmp_path / "a.png", 0), *options)
     assert status == 0

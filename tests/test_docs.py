@@ -212,7 +212,8 @@ def test_the_export_page_has_every_format_with_its_facts():
         assert file.strip("`/") == format.file_name
         assert runtime == format.runtime
         assert batch == ("any" if format.any_batch else "1")
-        assert image == probabilities == ("uint8" if format.quantized else "float32")
+        assert image == format.input_dtype
+        assert probabilities == format.output_dtype
         tolerance = format.tolerance
         expected = [f"agreement {tolerance.top1_agreement_percent:g} %"]
         if tolerance.relative_error is not None:
@@ -223,7 +224,7 @@ def test_the_export_page_has_every_format_with_its_facts():
             expected.append(f"unexplained variance {tolerance.unexplained_variance:g}")
         if tolerance.mean_error is not None:
             expected.append(f"mean error {tolerance.mean_error * 256:g}/256")
-        assert set(bounds.split(", ")) == set(expected)
+        assert set(bounds.split(", ")) == set(expected), format.name
 
 
 def test_the_export_page_describes_every_field_of_a_manifest(randomise, tmp_path):
@@ -235,7 +236,10 @@ def test_the_export_page_describes_every_field_of_a_manifest(randomise, tmp_path
     written = [*manifest, *entry, *entry["verification"]]
     assert [row[0].strip("`") for row in table("docs/export.md", "field")] == written
     page = read("docs/export.md")
-    for field in (*entry["input"], *entry["verification"]["checks"][0]):
+    description = entry["description"]
+    for field in (*description, *description["input"], *description["output"], *description["weights"]):
+        assert f"`{field}`" in page, field
+    for field in entry["verification"]["checks"][0]:
         assert f"`{field}`" in page, field
     names = " ".join(row[0] for row in table("docs/export.md", "check"))
     for check in entry["verification"]["checks"]:

@@ -11,7 +11,8 @@ from small_classifier import small_classifier
 
 import keras_resnet
 from keras_resnet.errors import ExportError, MissingDependencyError, VerificationError
-from keras_resnet.export import export
+from keras_resnet.export import export, pipeline
+from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
@@ -41,13 +42,17 @@ def test_artifact_gives_the_models_answers(name, exported, resnet18):
     expected = resnet18.predict(images, verbose=0)
     runtime = open_runtime(exported.paths[name], FORMATS[name])
     answers = predict(runtime, images)
-    if FORMATS[name].quantized:
+    if FORMATS[name].integer:
         assert np.abs(answers - expected).max() < 0.1
         assert (answers.argmax(1) == expected.argmax(1)).mean() >= 6 / 7
     else:
-        assert np.abs(answers - expected).max() / expected.max() < 1e-5
+        bound = 2e-3 if "float16" in name else 1e-5
+        assert np.abs(answers - expected).max() / expected.max() < bound
     if FORMATS[name].any_batch:
         np.testing.assert_allclose(predict(runtime, images, batch_size=3), answers, rtol=0, atol=1e-5)
+    else:  # the file states batch size 1, and can be resized
+        np.testing.assert_allclose(predict(runtime, images[:4], batch_size=4), answers[:4], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(predict(runtime, images[:2]), answers[:2], rtol=0, atol=1e-5)
 
 
 def test_manifest_records_each_artifact(exported, resnet18):
@@ -55,12 +60,16 @@ def test_manifest_records_each_artifact(exported, resnet18):
     assert set(manifest["artifacts"]) == set(FORMATS)
     for name, entry in manifest["artifacts"].items():
         assert entry["file"] == FORMATS[name].file_name
-        assert entry["parameters"] == resnet18.count_params()
-        assert entry["input"]["size"] == [64, 64, 3]
-        assert entry["input"]["centre_crop"] == 64
-        assert entry["calibration_images"] == 40
+        description = entry["description"]
+        assert description == read_description(exported.paths[name])
+        assert description["format"] == name
+        assert description["parameters"] == resnet18.count_params()
+        assert description["input"]["size"] == [64, 64, 3]
+        assert description["input"]["centre_crop"] == 64
+        if FORMATS[name].calibrated:
+            assert description["quantization"]["calibration"]["images"] == 40
         assert entry["verification"]["passed"]
-        assert len(entry["sha256"]) == len(entry["weights_sha256"]) == 64
+        assert len(entry["sha256"]) == len(description["weights"]["sha256"]) == 64
     size_bytes = manifest["artifacts"]["tflite"]["size_bytes"]
     assert size_bytes == exported.paths["tflite"].stat().st_size
 
@@ -100,11 +109,10 @@ def tflite_operators(path):
 
 def test_tflite_folds_batch_norm_and_fuses_relu(exported):
     operators = tflite_operators(exported.paths["tflite"])
-    # 20 convolutions, 8 joins; the scale and the offset of the normalisation; five explicit paddings.
+    # 20 convolutions; 8 joins, and the mean on the border of the image; five explicit paddings.
     assert operators == {
         "CONV_2D": 20,
         "ADD": 8 + 1,
-        "MUL": 1,
         "PAD": 5,
         "MAX_POOL_2D": 1,
         "MEAN": 1,
@@ -138,7 +146,7 @@ def test_onnx_folds_batch_norm_and_names_its_tensors(exported):
 
 def test_saved_model_holds_each_weight_once(exported, resnet18):
     data = sum(file.stat().st_size for file in (exported.paths["saved_model"] / "variables").iterdir())
-    assert resnet18.count_params() * 4 <= data < resnet18.count_params() * 4 * 1.02
+    assert resnet18.count_params() * 4 * 0.99 <= data < resnet18.count_params() * 4 * 1.02  # BatchNorm is folded
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -164,11 +172,12 @@ def test_a_tracked_keras_model_loses_its_weights_in_tflite_and_is_refused(resnet
     from keras_resnet.export import to_tflite
     from keras_resnet.export.to_savedmodel import serving_function
 
-    def tracked(model, path):
-        function = serving_function(model, 1).get_concrete_function()
-        path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert())
+    def tracked(job, path):
+        function = serving_function(job.model, 1).get_concrete_function()
+        path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], job.model).convert())
 
     monkeypatch.setattr(to_tflite, "to_tflite", tracked)
+    monkeypatch.setattr(pipeline, "embed", lambda path, description: None)
     with pytest.raises(VerificationError, match=r"size: .* bytes; required"):
         export(resnet18, tmp_path, ["tflite"])
     assert (tmp_path / ("model.tflite" + UNVERIFIED)).stat().st_size < 1_000_000
@@ -178,7 +187,7 @@ def test_a_tracked_keras_model_loses_its_weights_in_tflite_and_is_refused(resnet
 def test_a_tracked_keras_model_is_written_twice_in_a_saved_model_and_is_refused(resnet18, tmp_path, monkeypatch):
     from keras_resnet.export import to_savedmodel
 
-    monkeypatch.setattr(to_savedmodel, "to_savedmodel", lambda model, path: model.export(str(path), verbose=False))
+    monkeypatch.setattr(to_savedmodel, "to_savedmodel", lambda job, path: job.model.export(str(path), verbose=False))
     with pytest.raises(VerificationError) as raised:
         export(resnet18, tmp_path, ["saved_model"])
     assert "size: " in str(raised.value)
@@ -300,7 +309,7 @@ def test_other_channels_and_few_classes(channels, classes, activation, randomise
         )
     )
     report = export(model, tmp_path, ["tflite"])
-    entry = json.loads(report.manifest.read_text())["artifacts"]["tflite"]["input"]
+    entry = json.loads(report.manifest.read_text())["artifacts"]["tflite"]["description"]["input"]
     assert (entry["size"], entry["centre_crop"]) == ([32, 64, channels], None)
 
 
@@ -324,20 +333,31 @@ def test_an_absent_converter_is_named_before_the_work_starts(tmp_path, monkeypat
 
 def test_what_a_killed_run_left_is_cleaned_up(randomise, tmp_path):
     model = randomise(small_classifier())
-    for leftover in ("saved_model.unverified", "saved_model.replaced"):
+    (tmp_path / "saved_model").mkdir()
+    for leftover in ("saved_model.unverified", "saved_model.replaced", ".saved_model.scratch"):
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "part").touch()
-    export(model, tmp_path, ["saved_model"])
+    export(model, tmp_path, ["saved_model"], overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"saved_model", "manifest.json"}
+
+
+def test_a_folder_that_was_moved_aside_comes_back(randomise, tmp_path):
+    """Killed between the two renames, a run leaves the older artifact under another name."""
+    model = randomise(small_classifier())
+    export(model, tmp_path, ["saved_model"])
+    (tmp_path / "saved_model").rename(tmp_path / "saved_model.replaced")
+    with pytest.raises(ExportError, match="saved_model exists already"):
+        export(model, tmp_path, ["saved_model"])
+    assert format_of(tmp_path / "saved_model").name == "saved_model"
 
 
 def test_a_format_that_fails_does_not_stop_the_others(randomise, tmp_path, monkeypatch):
     from keras_resnet.export import to_tflite
 
-    def broken(model, path):
+    def broken(job, path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(to_tflite, "to_tflite", broken)
-    with pytest.raises(ExportError, match=r"tflite can't be written: OSError: .*No space left on device"):
+    with pytest.raises(ExportError, match=r"No space left on device"):
         export(randomise(small_classifier()), tmp_path, ["tflite", "saved_model"])
     assert set(json.loads((tmp_path / "manifest.json").read_text())["artifacts"]) == {"saved_model"}

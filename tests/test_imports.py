@@ -29,6 +29,7 @@ ORDER = (
     "weight_files",
     "weights",
     "models",
+    "compress",
     "data",
     "training",
     "evaluation",

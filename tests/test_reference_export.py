@@ -24,7 +24,7 @@ def test_artifacts_keep_the_models_answers(name, shared_data, unpacked_weights, 
     results = json.loads((tmp_path / "record.json").read_text())["results"]
     for row in FORMATS.values():
         result = results[row.name]
-        if row.quantized:
+        if row.integer:
             assert abs(result["top1_percent"] - results["model"]["top1_percent"]) <= 1
             assert result["top1_agreement_percent"] >= 94
         else:

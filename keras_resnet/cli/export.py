@@ -68,7 +68,6 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Write report.html and REPORT.md too.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Write the quantization error of each layer of the int8 formats.")
     ] = False,
@@ -80,7 +79,6 @@ def export(
     """
     from rich.console import Console
 
-    from keras_resnet.optional import require
     from keras_resnet.preprocessing import list_images
     from keras_resnet.quiet import terminal_stderr
 
@@ -98,8 +96,6 @@ def export(
     _check(names, chosen)  # cheap mistakes first: opening the network takes seconds
     if calibration is not None:
         list_images([calibration])
-    if report:
-        require("matplotlib", "plots")
     class_names = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
     network, contract = open_network(model, weights)
     from keras_resnet.export import export as export_model
@@ -124,12 +120,6 @@ def export(
             **chosen,
         )
     _print(made)
-    if report:
-        from keras_resnet.report import write_report
-
-        with console.status("report"):
-            page = write_report(made, class_names)
-        print(f"report: {page}")
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
     print(f"keras-resnet predict IMAGE --model {first}")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_resnet.compress.clustering import cluster
     from keras_resnet.compress.pruning import prune
-    from keras_resnet.compress.quantize_aware import quantize_aware
+    from keras_resnet.compress.quantization import quantize_aware
 
 # Where each lives. A module of the name of its function would take that name in this package when it is imported.
-_MODULES = {"cluster": "clustering", "prune": "pruning", "quantize_aware": "quantize_aware"}
+_MODULES = {"cluster": "clustering", "prune": "pruning", "quantize_aware": "quantization"}
 
 __all__ = ["cluster", "prune", "quantize_aware"]
 

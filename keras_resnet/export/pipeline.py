@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_resnet.compress.quantize_aware import is_quantization_aware
+from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import ExportError, KerasResnetError, VerificationError
 from keras_resnet.export.accuracy import MAX_DROP_POINTS, Accuracy, Examination, check_drop, labelled
 from keras_resnet.export.debug import worst_layers, write_layer_errors
@@ -170,6 +170,10 @@ def export(
         return quantize(folded, images.images, ranges=ranges or "minmax", keep_float=kept, weight_steps=weight_steps)  # type: ignore[union-attr]  # _rows asks for calibration images
 
     maker = _Maker(model, folded, contract, names, options, images, quantized, debug, max_drop, report)
+    try:
+        report.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"`folder` can't be made: {report.folder}: {error.strerror or error}") from error
     failures: list[Exception] = []
     for row in rows:
         try:
@@ -319,11 +323,10 @@ def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: A
 
 
 def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None:
-    """Makes the folder, clears what a killed run left, and refuses to replace what is there unless asked."""
+    """Clears what a killed run left, and refuses to replace what is there unless asked."""
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"`folder` must be a folder, or not exist yet. Received: {folder}, which is a file")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for row in rows:
             recover(folder / row.file_name)
         existing = [str(folder / row.file_name) for row in rows if (folder / row.file_name).exists()]
