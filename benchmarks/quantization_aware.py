@@ -276,9 +276,9 @@ def start_ranges(network: Any, images: np.ndarray) -> None:
     """
     weights = [(weight, weight.numpy()) for weight in network.weights]
     ranges = [w for w, _ in weights if w.name.endswith(("min:0", "max:0")) and "kernel" not in w.name]
-    moving = [weight for weight in ranges if not weight.name.startswith("quantize_layer/")]
+    moving = [weight for weight in ranges if not weight.name.startswith("quantize_layer")]
     for weight in ranges:
-        if weight.name.startswith("quantize_layer/"):
+        if weight.name.startswith("quantize_layer"):
             weight.assign(images.min() if weight.name.endswith("min:0") else images.max())
     for _ in range(4):
         before = [weight.numpy() for weight in moving]
