@@ -71,6 +71,10 @@ def export(
     debug: Annotated[
         bool, typer.Option("--debug", help="Write the quantization error of each layer of the int8 formats.")
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Write report.html and REPORT.md: accuracy, latency, memory, disagreements."),
+    ] = False,
 ) -> None:
     """Write deployment artifacts that were proved equal to the model, each in its own runtime.
 
@@ -116,10 +120,13 @@ def export(
             contract=contract,
             overwrite=overwrite,
             debug=debug,
+            report=report,
             progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
             **chosen,
         )
     _print(made)
+    if report:
+        print(f"report: {out / 'report.html'}")
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
     print(f"keras-resnet predict IMAGE --model {first}")

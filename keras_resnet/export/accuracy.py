@@ -34,6 +34,7 @@ class Examination:
 
     images: np.ndarray  # uint8 `[N, H, W, C]`
     classes: np.ndarray  # `[N]`
+    names: list[str]  # of the files, or their positions
     answers: np.ndarray  # of the model, `[N, classes]`
 
     def of(self, answers: np.ndarray) -> Accuracy:
@@ -50,8 +51,8 @@ class Examination:
 
 def labelled(
     data: Any, contract: InputContract | None, shape: tuple[int, int, int], labels: Sequence[Any] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Folder of class folders, CSV file, or (pixels, classes) -> pixels uint8 `[N, H, W, C]`, classes `[N]`.
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Folder of class folders, CSV file, or (pixels, classes) -> pixels uint8 `[N, H, W, C]`, classes `[N]`, names.
 
     Raises:
         ImageError: A file can't be read.
@@ -60,12 +61,13 @@ def labelled(
     if isinstance(data, tuple):
         images: Source
         images, classes = data
-        return read_images(images, contract, shape), np.asarray(classes)
+        pixels = read_images(images, contract, shape)
+        return pixels, np.asarray(classes), [f"image {index}" for index in range(len(pixels))]
     from keras_resnet.data.labelled import labelled_images
     from keras_resnet.preprocessing import IMAGENET_CONTRACT, load_images
 
     paths, classes = labelled_images(data, labels)
-    return load_images(paths, contract or IMAGENET_CONTRACT), classes
+    return load_images(paths, contract or IMAGENET_CONTRACT), classes, [f"{p.parent.name}/{p.name}" for p in paths]
 
 
 def check_drop(name: str, accuracy: Accuracy, max_drop_points: float) -> None:

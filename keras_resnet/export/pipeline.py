@@ -3,16 +3,15 @@
 import importlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from keras_resnet.compress.quantization import is_quantization_aware
-from keras_resnet.errors import ExportError, KerasResnetError, VerificationError
+from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError
 from keras_resnet.export.accuracy import MAX_DROP_POINTS, Accuracy, Examination, check_drop, labelled
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe, embed
@@ -28,9 +27,10 @@ from keras_resnet.export.images import (
     synthetic_images,
 )
 from keras_resnet.export.job import Job
-from keras_resnet.export.manifest import FILE_NAME, file_sha256, forget, read_manifest, record, size_bytes
+from keras_resnet.export.manifest import file_sha256, forget, read_manifest, record, size_bytes
 from keras_resnet.export.prepare import check_prepared, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
+from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, open_runtime, predict
 from keras_resnet.export.verify import Reference, Report, ask, examine, verify
 from keras_resnet.labels import imagenet_labels
@@ -42,22 +42,6 @@ from keras_resnet.variants import InputContract
 DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass
-class ExportReport:
-    """What an export made: the artifacts by format, and how each compared with its model."""
-
-    folder: Path
-    paths: dict[str, Path] = field(default_factory=dict)
-    reports: dict[str, Report] = field(default_factory=dict)
-    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # where labelled images were given
-    answers: dict[str, np.ndarray] = field(default_factory=dict)  # `[N, classes]` on these; "model" is the model's
-    examination: Examination | None = None
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder / FILE_NAME
 
 
 def export(
@@ -83,6 +67,7 @@ def export(
     keep_float: Sequence[str] | None = None,
     overwrite: bool = False,
     debug: bool = False,
+    report: bool = False,
     progress: Progress = lambda step, done, total: None,
 ) -> ExportReport:
     """Classifier, folder -> verified artifacts in that folder, with `manifest.json`.
@@ -116,6 +101,8 @@ def export(
         keep_float: Names of layers that int8 formats leave in float.
         overwrite: Whether artifacts of the same name in the folder are replaced.
         debug: Whether the quantization error of each layer is written to the folder, for the int8 formats.
+        report: Whether `report.html` and `REPORT.md` are written to the folder, with each artifact's latency and peak
+            memory, and the images of `data` on which it disagrees with the model.
         progress: Called at each step with what it is, the number of steps done, and of all.
 
     Raises:
@@ -132,11 +119,11 @@ def export(
         raise ExportError(
             f"`max_drop` needs labelled images, `data` (--data). Received: max_drop={max_drop}, data=None"
         )
-    report = ExportReport(Path(folder))
-    _check_folder(report.folder, rows, overwrite)
-    if debug:
+    made = ExportReport(Path(folder))
+    _check_folder(made.folder, rows, overwrite)
+    if debug or report:
         require("matplotlib", "plots")
-    total = 2 * len(rows) + 1
+    total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
     advance = lambda step: progress(step, next(steps), total)  # noqa: E731
 
@@ -159,9 +146,9 @@ def export(
     kept = float_layers(folded, keep or ())
     references = _references(model, prepared, contract, rows, images)
     if data is not None:
-        pixels, classes = labelled(data, contract, shape, names)
-        report.examination = Examination(pixels, classes, prepared.predict(pixels, verbose=0))
-        report.answers["model"] = report.examination.answers
+        pixels, classes, files = labelled(data, contract, shape, names)
+        made.examination = Examination(pixels, classes, files, prepared.predict(pixels, verbose=0))
+        made.answers["model"] = made.examination.answers
 
     @cache
     def quantized(weight_steps: int) -> Quantized:
@@ -169,27 +156,33 @@ def export(
             return learned(folded)
         return quantize(folded, images.images, ranges=ranges or "minmax", keep_float=kept, weight_steps=weight_steps)  # type: ignore[union-attr]  # _rows asks for calibration images
 
-    maker = _Maker(model, folded, contract, names, options, images, quantized, debug, max_drop, report)
+    maker = _Maker(model, folded, contract, names, options, images, quantized, debug, max_drop, made)
     try:
-        report.folder.mkdir(parents=True, exist_ok=True)
+        made.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"`folder` can't be made: {report.folder}: {error.strerror or error}") from error
-    failures: list[Exception] = []
+        raise ExportError(f"`folder` can't be made: {made.folder}: {error.strerror or error}") from error
     for row in rows:
         try:
             maker.make(row, references[row.name], advance)
         except (KerasResnetError, OSError) as error:
-            failures.append(error)
+            made.failures[row.name] = error
         finally:
             remove(maker.scratch(row))
-    if failures:
-        kinds = {type(error) for error in failures}
-        kind = kinds.pop() if len(kinds) == 1 else None
-        common = next(
-            (c for c in (kind, VerificationError) if c and all(isinstance(e, c) for e in failures)), ExportError
-        )
-        raise (common if issubclass(common, ExportError) else ExportError)("\n".join(str(error) for error in failures))
-    return report
+    if report:
+        advance("report")
+        from keras_resnet.export.report import write_report
+
+        write_report(made, f"{model.name}: {len(made.paths)} artifacts", names)
+    if made.failures:
+        raise _common_error(list(made.failures.values()))
+    return made
+
+
+def _common_error(failures: Sequence[Exception]) -> ExportError:
+    """-> one error for all, of the narrowest kind that holds for each."""
+    kinds = (AccuracyError, VerificationError, ExportError)
+    kind = next(kind for kind in kinds if kind is ExportError or all(isinstance(error, kind) for error in failures))
+    return kind("\n".join(str(error) for error in failures))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,310 @@
+"""An export as a page to read: table, plots, and the images on which an artifact and its model disagree.
+
+`report.html` is one file without references; `REPORT.md` says the same, with its plots in `report.png`.
+"""
+
+import base64
+import html
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.benchmark.artifact import ArtifactCost, measure_artifact
+from keras_resnet.benchmark.record import environment
+from keras_resnet.evaluation import topk_accuracy_percent
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.manifest import read_manifest, size_bytes
+from keras_resnet.export.result import ExportReport
+from keras_resnet.labels import top_indices
+from keras_resnet.optional import require
+
+FILES = ("report.html", "REPORT.md", "report.png")
+SHOWN = 48  # disagreements; the model's surest come first
+COLUMNS = (
+    "artifact",
+    "size MB",
+    "top-1 %",
+    "top-5 %",
+    "agreement %",
+    "drop, points",
+    "latency ms",
+    "load ms",
+    "peak memory MB",
+)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one network says of one image."""
+
+    network: str
+    label: str
+    percent: float
+
+    def __str__(self) -> str:
+        return f"{self.network}: {self.label} {self.percent:.0f} %"
+
+
+@dataclass(frozen=True)
+class _Disagreement:
+    """An image of which an artifact names another class than the model."""
+
+    name: str
+    pixels: np.ndarray  # uint8 `[H, W, C]`
+    label: str
+    answers: list[_Answer]  # the model's first
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What both files say."""
+
+    title: str
+    facts: list[str]
+    rows: list[list[str]]
+    refused: list[str]
+    disagreements: list[_Disagreement]
+    disagreements_in_all: int
+    images: int | None  # labelled ones
+
+
+def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -> Path:
+    """What an export made -> `report.html`, `REPORT.md` and `report.png` in its folder; the first one's path.
+
+    Every artifact is timed in a process of its own, one after the other.
+
+    Raises:
+        ExportError: An artifact can't be measured.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    costs = {name: measure_artifact(path) for name, path in made.paths.items()}
+    page = _page(made, title, labels, costs)
+    figure = _plots(made, costs)
+    drawn = io.BytesIO(), io.BytesIO()
+    for stream, kind in zip(drawn, ("png", "svg"), strict=True):
+        figure.savefig(stream, format=kind, dpi=110)
+    svg = drawn[1].getvalue().decode()
+    contents = _html(page, svg[svg.index("<svg") :]).encode(), _markdown(page).encode(), drawn[0].getvalue()
+    for name, content in zip(FILES, contents, strict=True):
+        partial = made.folder / f".{name}.partial"
+        partial.write_bytes(content)
+        os.replace(partial, made.folder / name)
+    return made.folder / FILES[0]
+
+
+def _page(made: ExportReport, title: str, labels: Sequence[str] | None, costs: dict[str, ArtifactCost]) -> _Page:
+    disagreements = _disagreements(made, labels)
+    machine = environment()
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    calibration = _calibration(made)
+    images = None if made.examination is None else len(made.examination.images)
+    facts = [
+        f"Accuracy: on {images} labelled images; agreement and drop against the model on the same ones."
+        if images
+        else "No labelled images were given (--data): agreement is that on the images of the verification.",
+        *calibration,
+        "Latency: batch 1, median of up to 50 runs, 10th to 90th percentile in brackets. Load: from the path to the "
+        "first answer. Memory: peak beyond what the process held before the file was opened. Each in a process of its "
+        "own, after the import of its runtime.",
+        f"Machine: {machine['cpu']} ({', '.join(machine['cpu_flags'])}), {machine['threads']} threads; {versions}.",
+        f"Made {machine['created']}.",
+    ]
+    refused = [f"{name}: {error}" for name, error in made.failures.items()]
+    rows = [*_model_row(made), *(_row(made, name, costs[name]) for name in made.paths)]
+    return _Page(title, facts, rows, refused, disagreements[:SHOWN], len(disagreements), images)
+
+
+def _calibration(made: ExportReport) -> list[str]:
+    entries = read_manifest(made.folder)["artifacts"]
+    used = [(entries[name]["description"]["quantization"] or {}).get("calibration") for name in made.paths]
+    return [f"Calibration: {first['images']} images." for first in filter(None, used)][:1]
+
+
+def _model_row(made: ExportReport) -> list[list[str]]:
+    if made.examination is None:
+        return []
+    answers, classes = made.examination.answers, made.examination.classes
+    top5 = f"{topk_accuracy_percent(answers, classes, 5):.2f}" if answers.shape[1] > 5 else "-"
+    return [["model", "-", f"{topk_accuracy_percent(answers, classes):.2f}", top5, "-", "-", "-", "-", "-"]]
+
+
+def _row(made: ExportReport, name: str, cost: ArtifactCost) -> list[str]:
+    accuracy, latency = made.accuracy.get(name), cost.latency
+    if accuracy is None:
+        measured = ["-", "-", f"{made.reports[name].top1_agreement_percent:.2f}", "-"]
+    else:
+        measured = [
+            f"{accuracy.top1_percent:.2f}",
+            "-" if accuracy.top5_percent is None else f"{accuracy.top5_percent:.2f}",
+            f"{accuracy.agreement_percent:.2f}",
+            f"{accuracy.drop_points:.2f}",
+        ]
+    return [
+        made.paths[name].name,
+        f"{size_bytes(made.paths[name]) / 1e6:.1f}",
+        *measured,
+        f"{latency.median_ms:.1f} ({latency.p10_ms:.1f} to {latency.p90_ms:.1f})",
+        f"{cost.load_ms:.0f}",
+        f"{cost.peak_memory_mb:.0f}",
+    ]
+
+
+def _disagreements(made: ExportReport, labels: Sequence[str] | None) -> list[_Disagreement]:
+    """-> images of which an artifact names another class than the model; the model's surest first."""
+    if made.examination is None:
+        return []
+
+    def named(index: int) -> str:
+        return str(index) if labels is None else labels[index]
+
+    examination = made.examination
+    best = {name: top_indices(answers, 1)[:, 0] for name, answers in made.answers.items()}
+    different = np.any([best[name] != best["model"] for name in best], axis=0)
+    chosen = sorted(np.flatnonzero(different), key=lambda index: -examination.answers[index].max())
+    return [
+        _Disagreement(
+            examination.names[index],
+            examination.images[index],
+            named(examination.classes[index]),
+            [
+                _Answer(name, named(best[name][index]), 100 * float(made.answers[name][index].max()))
+                for name in best
+                if name == "model" or best[name][index] != best["model"][index]
+            ],
+        )
+        for index in chosen
+    ]
+
+
+def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
+    """-> figure: accuracy against latency, and against size; agreement where there are no labelled images."""
+    figure = require("matplotlib.figure", "plots").Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    markers = dict(zip(FORMATS, "osDv^<>PX", strict=True))
+    accuracy = {
+        name: made.accuracy[name].top1_percent if made.accuracy else made.reports[name].top1_agreement_percent
+        for name in made.paths
+    }
+    sizes_mb = {name: size_bytes(path) / 1e6 for name, path in made.paths.items()}
+    latencies_ms = {name: cost.latency.median_ms for name, cost in costs.items()}
+    for axes, values, title in ((panels[0], latencies_ms, "latency, ms"), (panels[1], sizes_mb, "size, MB")):
+        for name, value in values.items():
+            axes.plot(value, accuracy[name], markers[name], markersize=8, alpha=0.8, label=name, linestyle="none")
+        if made.examination is not None:
+            top1 = topk_accuracy_percent(made.examination.answers, made.examination.classes)
+            axes.axhline(top1, color="0.5", linewidth=1, linestyle="--", label="model")
+        axes.set_xscale("log")
+        axes.set_xlabel(title)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("top-1, %" if made.accuracy else "agreement, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def _heading(page: _Page) -> str:
+    shown = len(page.disagreements)
+    of = "" if shown == page.disagreements_in_all else f", of which the {shown} that the model is surest of"
+    return f"{page.disagreements_in_all} of {page.images} images on which an artifact and its model disagree{of}"
+
+
+def _markdown(page: _Page) -> str:
+    def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+        lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (list(header), *rows)]
+        ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+        return [f"| {' | '.join(cells)} |" for cells in ruled] + [""]
+
+    lines = [f"# {page.title}", "", *table(COLUMNS, page.rows)]
+    lines += [f"- {fact}" for fact in page.facts]
+    lines += ["", "![Accuracy against latency and size](report.png)", ""]
+    if page.refused:
+        lines += ["## Refused", "", *(f"- {' '.join(text.split())}" for text in page.refused), ""]
+    if page.images is not None:
+        lines += [f"## {_heading(page)}", ""]
+        rows = [[case.name, case.label, "; ".join(map(str, case.answers))] for case in page.disagreements]
+        lines += table(("image", "label", "answers"), rows) if rows else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _html(page: _Page, plots: str) -> str:
+    escape = html.escape
+
+    def cells(tag: str, row: Iterable[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+
+    parts = [
+        f"<h1>{escape(page.title)}</h1>",
+        '<div class="wide"><table>',
+        f"<thead>{cells('th', COLUMNS)}</thead><tbody>",
+        *(cells("td", row) for row in page.rows),
+        "</tbody></table></div>",
+        f"<figure>{plots}</figure>",
+        "<ul>",
+        *(f"<li>{escape(fact)}</li>" for fact in page.facts),
+        "</ul>",
+    ]
+    if page.refused:
+        parts += ["<h2>Refused</h2>", *(f"<pre>{escape(text)}</pre>" for text in page.refused)]
+    if page.images is not None:
+        parts += [f"<h2>{escape(_heading(page))}</h2>", '<div class="cases">']
+        parts += [_card(case) for case in page.disagreements]
+        parts.append("</div>")
+    return _HTML.format(title=escape(page.title), style=_STYLE, body="\n".join(parts))
+
+
+def _card(case: _Disagreement) -> str:
+    answers = "".join(
+        f"<li><b>{html.escape(answer.network)}</b> {html.escape(answer.label)} {answer.percent:.0f} %</li>"
+        for answer in case.answers
+    )
+    picture = _picture(case.pixels)
+    image = f'<img alt="" src="data:image/jpeg;base64,{picture}">' if picture else ""
+    return (
+        f"<article>{image}<p>{html.escape(case.name)}<br>label: {html.escape(case.label)}</p><ul>{answers}</ul>"
+        "</article>"
+    )
+
+
+def _picture(pixels: np.ndarray) -> str | None:
+    """Pixels uint8 `[H, W, C]` -> JPEG in base64, for 1 and 3 channels."""
+    from PIL import Image
+
+    if pixels.shape[2] not in (1, 3):
+        return None
+    stream = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, "JPEG", quality=85)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #d8dee4; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
+pre { white-space: pre-wrap; background: #fff4f0; padding: .6rem; }
+.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
+article { border: 1px solid #d8dee4; border-radius: 6px; padding: .6rem; overflow-wrap: anywhere; }
+article img { width: 100%; image-rendering: auto; border-radius: 3px; }
+article p { margin: .3rem 0; } article ul { margin: 0; padding-left: 1.1rem; }
+"""
+
+_HTML = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
