@@ -194,6 +194,8 @@ FORMATS: Mapping[str, Format] = {
     )
 }
 
+INT8_OPSET = 13  # of onnx-int8, at least: the first with a scale for each channel
+
 UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
 
 INPUT_NAME = "image"
@@ -214,7 +216,7 @@ def format_named(name: str) -> Format:
 
 
 def check_options(options: Options, rows: list[Format]) -> None:
-    """Raises `ExportError` if an option has no such value, or if none of the formats takes it."""
+    """Raises `ExportError` if an option has no such value, if none of the formats takes it, or if two don't fit."""
     for name, value in options.given().items():
         if name in CHOICES and value not in CHOICES[name]:
             raise ExportError(
@@ -225,3 +227,8 @@ def check_options(options: Options, rows: list[Format]) -> None:
             raise ExportError(
                 f"`{name}` belongs to {takers}. Received: {name}={value!r} for {', '.join(row.name for row in rows)}"
             )
+    if (options.opset or INT8_OPSET) < INT8_OPSET and any(row.name == "onnx-int8" for row in rows):
+        raise ExportError(
+            f"`opset` of onnx-int8 must be {INT8_OPSET} or later, the first with a scale for each channel. "
+            f"Received: opset={options.opset}"
+        )

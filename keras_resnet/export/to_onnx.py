@@ -19,7 +19,6 @@ from keras_resnet.optional import require
 
 # 18 and later turn the global average pool into ReduceMean with a second Transpose (tf2onnx 1.17).
 OPSET = 17
-INT8_OPSET = 13  # the first with a scale for each channel
 
 WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # on either side of zero
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # and Arm's equal
