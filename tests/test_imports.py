@@ -33,9 +33,8 @@ ORDER = (
     "data",
     "training",
     "evaluation",
-    "export",
     "benchmark",
-    "report",
+    "export",
     "demo",
     "cli",
 )

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.benchmark.artifact import ArtifactCost, measure_artifact
 from keras_resnet.benchmark.record import environment
 from keras_resnet.evaluation import topk_accuracy_percent
+from keras_resnet.export.cost import ArtifactCost, measure_artifact
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import read_manifest, size_bytes
 from keras_resnet.export.result import ExportReport

@@ -1,6 +1,6 @@
 """Artifact -> load time, peak memory and latency, in a process of its own.
 
-python -m keras_resnet.benchmark.artifact model-int8.tflite
+python -m keras_resnet.export.cost model-int8.tflite
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def measure_artifact(path: Path) -> ArtifactCost:
     Raises:
         ExportError: The process failed, or gave no answer in ten minutes.
     """
-    command = [sys.executable, "-m", "keras_resnet.benchmark.artifact", str(path)]
+    command = [sys.executable, "-m", "keras_resnet.export.cost", str(path)]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
