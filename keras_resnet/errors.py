@@ -31,3 +31,8 @@ class AccuracyError(VerificationError):
 
 class MissingDependencyError(KerasResnetError, ImportError):
     """An optional package that is not installed; the message names the extra that brings it."""
+
+
+def reason(error: BaseException) -> str:
+    """Another library's exception -> the first line of its message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

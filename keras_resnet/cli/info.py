@@ -22,11 +22,13 @@ def info(
 
     from keras_resnet.errors import ExportError
     from keras_resnet.export.description import read_description
+    from keras_resnet.export.integrity import check_whole
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
 
     if (artifact / FILE_NAME).is_file():
         content: Any = read_manifest(artifact)
-    elif artifact.exists():
+    elif artifact.is_file() or artifact.is_dir():
+        check_whole(artifact)
         content = read_description(artifact)
     else:
         raise ExportError(f"{artifact}: no such file or folder")

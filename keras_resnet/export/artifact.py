@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import ExportError
-from keras_resnet.export.description import read_description
+from keras_resnet.errors import ExportError, reason
+from keras_resnet.export.description import LARGEST_SIDE, read_description
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
 from keras_resnet.export.runtimes import Runtime, format_of, is_nchw, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
@@ -33,8 +33,15 @@ class Artifact:
         return int(self.runtime.outputs[OUTPUT_NAME].shape[1] or 0)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`."""
-        return predict(self.runtime, pixels, BATCH_SIZE if self.format.any_batch else 1)
+        """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`.
+
+        Raises:
+            ExportError: The runtime fails on them.
+        """
+        try:
+            return predict(self.runtime, pixels, BATCH_SIZE if self.format.any_batch else 1)
+        except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
+            raise ExportError(f"{self.path}: {self.format.runtime} can't run it: {reason(error)}") from error
 
 
 def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> Artifact:
@@ -53,10 +60,14 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
             f"{path}: must take {INPUT_NAME!r} and give {OUTPUT_NAME!r}. It takes {', '.join(runtime.inputs)} and "
             f"gives {', '.join(runtime.outputs)}"
         )
-    shape = runtime.inputs[INPUT_NAME].shape
+    shape, answer = runtime.inputs[INPUT_NAME].shape, runtime.outputs[OUTPUT_NAME].shape
+    if len(shape) != 4 or len(answer) != 2:
+        raise ExportError(
+            f"{path}: must take images [N, H, W, 3] and give [N, classes]. It takes {shape} and gives {answer}"
+        )
     height, width, channels = (shape[2], shape[3], shape[1]) if is_nchw(shape) else shape[1:]
-    if channels != 3 or height != width:
-        raise ExportError(f"{path}: must take square RGB images. Its input is {shape}")
+    if channels != 3 or height != width or (height or 0) > LARGEST_SIDE:
+        raise ExportError(f"{path}: must take square RGB images of up to {LARGEST_SIDE} pixels. Its input is {shape}")
     description = read_description(path)
     given = description["input"] if description else {}
     if given.get("centre_crop"):
@@ -64,7 +75,6 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     else:
         contract = InputContract() if height is None else InputContract.for_size(height)
     labels = description["labels"] if description else None
-    classes = runtime.outputs[OUTPUT_NAME].shape[1]
-    if description is None and classes == 1000:
+    if description is None and answer[1] == 1000:
         labels = [name for _, name in imagenet_labels()]
     return Artifact(path, row, description, contract, labels, runtime)

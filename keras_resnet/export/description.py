@@ -11,6 +11,7 @@ from typing import Any
 from keras_resnet import __version__
 from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.tflite_metadata import (
     DESCRIPTION_FILE,
@@ -24,6 +25,7 @@ from keras_resnet.versions import package_versions
 
 SCHEMA_VERSION = 2
 ONNX_KEY = "keras_resnet.description"
+LARGEST_SIDE = 10_000  # of an image, in pixels
 LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
 
 
@@ -90,10 +92,15 @@ def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
 
 
 def embed(path: Path, description: dict[str, Any]) -> None:
-    """Puts the description into a finished .tflite or .onnx file."""
+    """Puts the description into a written .tflite or .onnx file, and the hash of the whole."""
     if path.read_bytes()[4:8] == b"TFL3":
         write_tflite_metadata(path, description)
-        return
+    else:
+        _write_onnx_properties(path, description)
+    seal(path)
+
+
+def _write_onnx_properties(path: Path, description: dict[str, Any]) -> None:
     onnx = require("onnx", "onnx")
     proto = onnx.load(str(path))
     given, weights = description["input"], description["weights"]
@@ -108,7 +115,7 @@ def embed(path: Path, description: dict[str, Any]) -> None:
     }
     onnx.helper.set_model_props(proto, flat)
     proto.producer_name, proto.producer_version = description["package"]["name"], description["package"]["version"]
-    onnx.save(proto, str(path))
+    path.write_bytes(onnx_with_room(proto.SerializeToString()))
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -122,11 +129,28 @@ def read_description(path: Path) -> dict[str, Any] | None:
         if text is None:
             return None
         description = json.loads(text)
-        if description["schema_version"] != SCHEMA_VERSION or not isinstance(description["input"]["size"], list):
+        if description["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {description['schema_version']}, where {SCHEMA_VERSION} is known")
+        _check_fields(description)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ExportError(f"{path}: its description can't be read: {error}") from error
     return description
+
+
+def _check_fields(description: dict[str, Any]) -> None:
+    """Raises what `read_description` expects if a field that this package works with is absent or of another type."""
+    given, labels, quantization = description["input"], description["labels"], description["quantization"]
+    sides = [given["centre_crop"], given["resize_short_side"]]
+    texts = [description["format"], given["dtype"], given["layout"], description["output"]["dtype"]]
+    if not (
+        len(given["size"]) == 3
+        and all(side is None or (type(side) is int and 0 < side <= LARGEST_SIDE) for side in [*given["size"], *sides])
+        and all(isinstance(text, str) for text in texts)
+        and (sides == [None, None] or given["interpolation"] in ("bilinear", "bicubic"))
+        and (labels is None or (isinstance(labels, list) and all(isinstance(label, str) for label in labels)))
+        and (quantization is None or isinstance(quantization["keep_float"], list))
+    ):
+        raise ValueError(f"not of schema version {SCHEMA_VERSION}")
 
 
 def _stored(path: Path) -> str | bytes | None:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterable
@@ -8,16 +9,44 @@ from pathlib import Path
 from keras_resnet.export.formats import UNVERIFIED
 
 REPLACED = ".replaced"  # suffix of a folder on its way out
+PARTIAL = ".partial"  # suffix of a file that is being written
+WRITTEN = ("manifest.json", "report.html", "REPORT.md", "report.png")  # files that are replaced with each run
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 def replace(new: Path, path: Path) -> None:
-    """Gives `new` the name `path`; a folder in the way is moved aside first, since only a file can be replaced."""
+    """Gives `new` the name `path`, in one step where the system can; what had that name is removed.
+
+    A system that can't swap two names, as Linux does on its own file systems, has no such step for a folder: the older
+    one is moved aside first, and `recover` takes it back from there.
+    """
     aside = path.with_name(path.name + REPLACED)
     remove(aside)
-    if path.is_dir():
+    if os.path.lexists(path) and (path.is_dir() or new.is_dir()):
+        if _exchange(new, path):
+            remove(new)
+            return
         os.replace(path, aside)
     os.replace(new, path)
     remove(aside)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swaps two names -> whether this system, and the file system that they are on, can do that."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # no such function, no such library, Windows
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces a file; a run that is killed meanwhile leaves the older one, and `.<name>.partial`."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def recover(path: Path) -> None:
@@ -28,10 +57,12 @@ def recover(path: Path) -> None:
 
 
 def clean(folder: Path, names: Iterable[str]) -> None:
-    """Removes what a killed run left of the artifacts of these names."""
+    """Removes what a killed run left of the artifacts of these names, and of the files beside them."""
     for name in names:
         for left in (name + UNVERIFIED, name + REPLACED, f".{name}.scratch"):
             remove(folder / left)
+    for name in WRITTEN:
+        remove(folder / f".{name}{PARTIAL}")
 
 
 def remove(path: Path) -> None:

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ExportError
+from keras_resnet.export.files import write_whole
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -25,7 +25,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
             raise ValueError(f"schema version {manifest['schema_version']}, where {SCHEMA_VERSION} is known")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for name, entry in manifest["artifacts"].items():
+            if not isinstance(entry["file"], str) or not isinstance(entry["description"], dict):
+                raise ValueError(f"entry {name!r}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ExportError(f"{path}: not a manifest that this version can read: {error}. Move it away") from error
     return manifest
 
@@ -45,11 +48,7 @@ def forget(folder: Path, format_name: str) -> None:
 
 
 def _write(folder: Path, manifest: dict[str, Any]) -> None:
-    """Replaces the file as a whole."""
-    path = folder / FILE_NAME
-    partial = path.with_name(f".{FILE_NAME}.partial")
-    partial.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(partial, path)
+    write_whole(folder / FILE_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def weights_sha256(model: Any) -> str:

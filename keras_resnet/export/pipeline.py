@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 
 from keras_resnet.compress.quantization import is_quantization_aware
-from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError
+from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import MAX_DROP_POINTS, Accuracy, Examination, check_drop, labelled
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe, embed
@@ -26,6 +26,7 @@ from keras_resnet.export.images import (
     read_images,
     synthetic_images,
 )
+from keras_resnet.export.integrity import seal
 from keras_resnet.export.job import Job
 from keras_resnet.export.manifest import file_sha256, forget, read_manifest, record, size_bytes
 from keras_resnet.export.prepare import check_prepared, prepare
@@ -164,8 +165,12 @@ def export(
     for row in rows:
         try:
             maker.make(row, references[row.name], advance)
-        except (KerasResnetError, OSError) as error:
+        except KerasResnetError as error:
             made.failures[row.name] = error
+        except OSError as error:
+            made.failures[row.name] = ExportError(
+                f"{row.name} can't be written in {made.folder}: {error.strerror or error}"
+            )
         finally:
             remove(maker.scratch(row))
     if report:
@@ -371,10 +376,16 @@ def _write(job: Job, path: Path) -> None:
             write(job, path)
         if path.is_file():
             embed(path, job.description)
+        else:
+            seal(path)
     except (KerasResnetError, OSError):
+        remove(path)
         raise
     except Exception as error:  # each converter has exceptions of its own, some derived from Exception alone
-        raise ExportError(f"{job.row.name} can't be written: {type(error).__name__}: {error}") from error
+        remove(path)
+        raise ExportError(
+            f"{job.row.name} can't be written in {path.parent}: {type(error).__name__}: {reason(error)}"
+        ) from error
 
 
 def examine_artifact(

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from keras_resnet.errors import ExportError, MissingDependencyError
+from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME, UNVERIFIED, Format, format_named
+from keras_resnet.export.integrity import check_whole
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
 
@@ -39,6 +40,8 @@ class Runtime(Protocol):
 def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runtime:
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
 
+    The runtimes trust what they open: a file from elsewhere passes `format_of` first, which finds damage.
+
     Raises:
         ExportError: The runtime can't read the file.
     """
@@ -49,7 +52,7 @@ def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runt
     except MissingDependencyError:
         raise
     except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
-        raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {error}") from error
+        raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
 
 
 class _SavedModel:
@@ -149,13 +152,14 @@ def format_of(path: Path) -> Format:
     """Artifact, verified or not -> its row of the table, by what it says about itself, or else by what it holds.
 
     Raises:
-        ExportError: The file does not exist, is of no known kind, or can't be opened.
+        ExportError: The file does not exist, is of no known kind, is damaged, or can't be opened.
     """
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
     if not (name.endswith((".onnx", ".tflite")) or (path / "saved_model.pb").exists()):
         raise ExportError(f"{path}: an artifact is a SavedModel folder, a .tflite or an .onnx file")
+    check_whole(path)
     description = read_description(path)
     if description is not None:
         return _as_described(format_named(description["format"]), description)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.export.integrity import tflite_with_room
+
 IDENTIFIER = b"M001"
 BUFFER_NAME = "TFLITE_METADATA"
 MINIMUM_PARSER_VERSION = "1.0.0"
@@ -24,7 +26,7 @@ _TENSOR_AXIS_LABELS = 2  # of the enumeration AssociatedFileType
 
 
 def write_tflite_metadata(path: Path, description: dict[str, Any]) -> None:
-    """Adds the metadata buffer to a TFLite file, and packs the labels and the description behind it as a zip."""
+    """Adds to a TFLite file the metadata buffer and room for a hash, and behind it labels and description as a zip."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -34,7 +36,7 @@ def write_tflite_metadata(path: Path, description: dict[str, Any]) -> None:
     entry.name, entry.buffer = BUFFER_NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    path.write_bytes(tflite_with_room(bytes(flatbuffer_utils.convert_object_to_bytearray(model))))
     with zipfile.ZipFile(path, "a") as archive:  # zip files are read from their end, TFLite files from their start
         if description["labels"]:
             archive.writestr(LABELS_FILE, labels_text(description["labels"]))

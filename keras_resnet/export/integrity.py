@@ -1,0 +1,122 @@
+"""Whether an artifact is still what was exported: a SHA-256 inside it, checked before a runtime opens it.
+
+The runtimes trust their files. A flipped bit gives other answers in silence, and a file cut short can end the process.
+
+| format | the hash stands in | and is that of |
+| --- | --- | --- |
+| TFLite | 128 bytes behind the identifier, which no offset of the flatbuffer points to | the file |
+| ONNX | the first field of the file, an entry of `metadata_props` | the file |
+| SavedModel | `assets.extra/keras_resnet.sha256`, which `sha256sum -c` reads | each other file |
+
+A file's hash is taken with zeros in its place. It stands at the front, where a file that was cut short still has it.
+This finds damage, and no forgery: who changes a file on purpose can write its hash too. A file of other make has no
+hash and is opened unchecked.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_resnet.errors import ExportError
+
+KEY = b"keras_resnet.sha256"
+FOLDER_FILE = "assets.extra/keras_resnet.sha256"  # TensorFlow's place for files that it leaves alone
+OWN_NAME = b"keras-resnet-kit"  # stands in each description: a file with this name and without a hash is damaged
+
+_BLANK = b"0" * 64
+_ROOM_BYTES = 128  # a multiple of 16, the alignment of TFLite's buffers
+_HEAD_BYTES = 256
+_LARGEST_LISTING_BYTES = 1_000_000
+
+
+def tflite_with_room(model: bytes) -> bytes:
+    """Flatbuffer -> the same with room for its hash; all its offsets are relative, but for the root's."""
+    root = int.from_bytes(model[:4], "little") + _ROOM_BYTES
+    room = (KEY + b": " + _BLANK).ljust(_ROOM_BYTES, b"\0")
+    return root.to_bytes(4, "little") + model[4:8] + room + model[8:]
+
+
+def onnx_with_room(proto: bytes) -> bytes:
+    """Serialized `ModelProto` -> the same with room for its hash; the fields of a message may stand in any order."""
+    entry = b"\x0a" + bytes([len(KEY)]) + KEY + b"\x12" + bytes([len(_BLANK)]) + _BLANK  # StringStringEntryProto
+    return b"\x72" + bytes([len(entry)]) + entry + proto  # field 14 of ModelProto
+
+
+def seal(path: Path) -> None:
+    """Writes the hash into a finished file that has room for it, or the hashes of its files into a SavedModel."""
+    if path.is_dir():
+        listing = path / FOLDER_FILE
+        listing.parent.mkdir(exist_ok=True)
+        listing.write_text("".join(f"{line}\n" for line in _listed(path)), encoding="utf-8")
+        return
+    with path.open("r+b") as stream:
+        place = _place(stream.read(_HEAD_BYTES))
+        if place is None:
+            raise ExportError(f"{path}: can't be sealed: it has no room for a hash")
+        digest = _file_digest(path, place)
+        stream.seek(place)
+        stream.write(digest)
+
+
+def check_whole(path: Path) -> None:
+    """Raises `ExportError` if the artifact carries a hash, or was exported with one, and is not what was exported."""
+    problem = _folder_problem(path) if path.is_dir() else _file_problem(path)
+    if problem:
+        raise ExportError(
+            f"{path}: damaged: its contents are not those that were exported ({problem}). Export or fetch it again; "
+            "if another program changed it on purpose, open it with its own runtime"
+        )
+
+
+def _file_problem(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+        place = _place(head)
+        if place is not None:
+            digest = _file_digest(path, place)
+            stored = head[place : place + len(_BLANK)]
+            return None if digest == stored else f"SHA-256 {digest.decode()[:16]}..., not {_shown(stored[:16])}..."
+        if not head:
+            return None
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+            return "its hash is gone" if contents.find(OWN_NAME) >= 0 else None
+
+
+def _folder_problem(path: Path) -> str | None:
+    listing, description = path / FOLDER_FILE, path / "assets" / "description.json"
+    if not listing.is_file():
+        return "its hashes are gone" if description.is_file() and OWN_NAME in description.read_bytes() else None
+    if listing.stat().st_size > _LARGEST_LISTING_BYTES:
+        return f"{FOLDER_FILE} is too large"
+    stored = listing.read_bytes().decode("utf-8", "backslashreplace").splitlines()
+    different = sorted({line[66:] for line in set(stored) ^ set(_listed(path))})
+    return f"{_shown(', '.join(different[:3]).encode())}: changed, missing or new" if different else None
+
+
+def _listed(folder: Path) -> Iterator[str]:
+    """SavedModel -> a line `<hash>  <name>` for each file, but for those that TensorFlow does not read."""
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder)
+        if file.is_file() and name.parts[0] != "assets.extra" and not file.name.startswith("."):
+            with file.open("rb") as stream:
+                yield f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name.as_posix()}"
+
+
+def _place(head: bytes) -> int | None:
+    """First bytes of a file -> where the hash's digits begin."""
+    found = head.find(KEY)
+    return None if found < 0 else found + len(KEY) + 2
+
+
+def _file_digest(path: Path, place: int) -> bytes:
+    """-> hexadecimal digits of the hash of a file that has zeros at `place`."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256(stream.read(place) + _BLANK)
+        stream.seek(place + len(_BLANK))
+        return hashlib.file_digest(stream, lambda: digest).hexdigest().encode()
+
+
+def _shown(text: bytes) -> str:
+    """Bytes of a damaged file -> printable text of one line."""
+    return "".join(c if c.isprintable() else "?" for c in text.decode("utf-8", "replace"))
