@@ -11,12 +11,13 @@
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from keras_resnet.errors import KerasResnetError, WeightsError
+from keras_resnet.errors import KerasResnetError, WeightsError, reason
 from keras_resnet.optional import require
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
@@ -60,8 +61,7 @@ def read_weight_file(path: Path) -> WeightFile:
     except KerasResnetError:
         raise
     except Exception as error:  # a damaged file can raise anything out of its parser
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} can't be read; is it whole, and what its suffix says? ({reason})") from error
+        raise WeightsError(f"{path} can't be read; is it whole, and what its suffix says? ({reason(error)})") from error
 
 
 # --- PyTorch's side -----------------------------------------------------------------------------------------------
@@ -130,11 +130,51 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 # --- Keras' side --------------------------------------------------------------------------------------------------
 
 
+WEIGHTS_MEMBER = "model.weights.h5"
+
+
 def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
-        if "model.weights.h5" not in archive.namelist():
-            raise WeightsError(f"{path} has no member 'model.weights.h5'; save it with model.save(path)")
-        return _read_h5(io.BytesIO(archive.read("model.weights.h5")), f"{path} (model.weights.h5)")
+        _refuse_other_members(archive, path)
+        return _read_h5(io.BytesIO(archive.read(WEIGHTS_MEMBER)), f"{path} ({WEIGHTS_MEMBER})")
+
+
+def check_keras_archive(path: Path) -> int:
+    """.keras file that Keras is to load as a whole -> bytes of the arrays that it stores.
+
+    Keras itself reads weights whose checksum is wrong, and takes what a file declares for what it holds.
+
+    Raises:
+        WeightsError: A member is damaged or compressed, or an array lies elsewhere; other exceptions: no archive.
+    """
+    import h5py
+
+    stored_bytes = 0
+
+    def add(_: str, dataset: Any) -> None:
+        nonlocal stored_bytes
+        stored_bytes += dataset.nbytes
+
+    with zipfile.ZipFile(path) as archive:
+        _refuse_other_members(archive, path)
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise WeightsError(f"{path}: its member {damaged!r} is damaged: the checksum is another")
+        with h5py.File(io.BytesIO(archive.read(WEIGHTS_MEMBER)), "r") as h5:
+            _visit_datasets(h5, f"{path} ({WEIGHTS_MEMBER})", add)
+    return stored_bytes
+
+
+def _refuse_other_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises where a member is compressed, as Keras' are not: a small file could fill the memory."""
+    if WEIGHTS_MEMBER not in archive.namelist():
+        raise WeightsError(f"{path} has no member {WEIGHTS_MEMBER!r}; save it with model.save(path)")
+    declared_bytes, size_bytes = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+    if declared_bytes > size_bytes:
+        raise WeightsError(
+            f"{path} has {size_bytes:,} bytes and declares {declared_bytes:,}: damaged, or compressed, which Keras "
+            "does not do; save it with model.save(path)"
+        )
 
 
 def _read_h5(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
@@ -146,12 +186,9 @@ def _read_h5(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
 
     tensors: dict[str, np.ndarray] = {}
 
-    def visit(path: str, node: Any) -> None:  # sees each object once, whatever the cycles
-        if isinstance(node, h5py.Group):
-            _refuse_links(node, where)
-        if not isinstance(node, h5py.Dataset) or not path.startswith("layers/") or "/optimizer/" in path:
+    def take(path: str, node: Any) -> None:
+        if not path.startswith("layers/") or "/optimizer/" in path:
             return  # an optimizer's state is not the network's
-        _refuse_indirect_data(node, where)
         layer = node.parent.attrs.get("name")
         if not path.rpartition("/")[0].endswith("/vars") or layer is None:
             raise WeightsError(
@@ -165,11 +202,25 @@ def _read_h5(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
         tensors[key] = _widen_bfloat16(node[()].view("<u2")) if is_bfloat16 else node[()]
 
     with h5py.File(file, "r") as h5:
-        _refuse_links(h5, where)
-        h5.visititems(visit)
+        _visit_datasets(h5, where, take)
         if not tensors:
             raise WeightsError(f"{where} holds no layer's weights; save it with model.save_weights(path)")
     return tensors
+
+
+def _visit_datasets(h5: Any, where: str, take: Callable[[str, Any], None]) -> None:
+    """Calls `take(path, dataset)` for each array of an open HDF5 file; one that is not in the file is refused."""
+    import h5py
+
+    def visit(path: str, node: Any) -> None:  # sees each object once, whatever the cycles
+        if isinstance(node, h5py.Group):
+            _refuse_links(node, where)
+        elif isinstance(node, h5py.Dataset):
+            _refuse_indirect_data(node, where)
+            take(path, node)
+
+    _refuse_links(h5, where)
+    h5.visititems(visit)
 
 
 def _refuse_links(group: Any, where: str) -> None:

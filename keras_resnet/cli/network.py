@@ -1,7 +1,10 @@
 """The options `--model` and `--weights`, which several commands share -> a network and its input contract."""
 
 import difflib
+import json
+import math
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.errors import ArgumentError, WeightsError
+from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
 from keras_resnet.quiet import import_keras
 from keras_resnet.variants import VARIANTS, InputContract
+
+MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # weights of 16 bits count as 32; some layers' state is not stored
 
 ModelOption = Annotated[
     str, typer.Option(help=f"{', '.join(VARIANTS)}, or a .keras file that takes RGB pixels 0..255.")
@@ -136,11 +141,33 @@ def _build(name: str, weights: str) -> Any:
 def _load_file(path: str) -> Any:
     import keras
 
+    from keras_resnet.weight_files import check_keras_archive
     from keras_resnet.weights import WeightsOrigin, file_sha256
 
     try:
+        _check_declared_size(path, check_keras_archive(Path(path)))
         network = keras.models.load_model(path, compile=False)
         network.weights_origin = WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path)))
         return network
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise WeightsError(f"{path}: can't be loaded as a Keras model: {error}") from error
+    except KerasResnetError:
+        raise
+    except Exception as error:  # a layer's constructor can raise anything on what a damaged file passes to it
+        raise WeightsError(f"{path}: can't be loaded as a Keras model: {reason(error)}") from error
+
+
+def _check_declared_size(path: str, stored_bytes: int) -> None:
+    """Raises `WeightsError` if the layers ask for more than the file stores; Keras would make room for all of it."""
+    import keras
+
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    config["compile_config"] = None
+    with keras.StatelessScope(initialize_variables=False):  # shapes alone, without values
+        network = keras.saving.deserialize_keras_object(config)
+        if not isinstance(network, keras.Model):
+            raise WeightsError(f"{path}: must hold a Keras model. It holds {type(network).__name__}")
+        asked_bytes = sum(4 * math.prod(variable.shape) for variable in network.variables)
+    if asked_bytes > MOST_EXPANDED * stored_bytes + FEW_BYTES:
+        raise WeightsError(
+            f"{path}: its layers ask for {asked_bytes:,} bytes of weights, of which it stores {stored_bytes:,}"
+        )
