@@ -1,0 +1,79 @@
+"""An export in a process of its own, which kills itself at a given step, or waits to be killed.
+
+python tests/killed_job.py MODEL.keras OUT FORMAT STEP
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+STEPS = (
+    "half written",
+    "written",
+    "verified",
+    "forgotten",
+    "exchanged",
+    "moved aside",
+    "replaced",
+    "manifest half written",
+)
+
+
+def kill(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def prepare(step: str) -> None:
+    """Puts the kill into the package: before the function that comes after that step."""
+    from keras_resnet.export import files, pipeline
+
+    write, exchange, write_bytes = pipeline._write, files._exchange, Path.write_bytes
+
+    def half(job: Any, path: Path) -> None:
+        write(job, path)
+        file = path if path.is_file() else next(path.glob("variables/*.data-*"))
+        write_bytes(file, file.read_bytes()[: file.stat().st_size // 2])
+        kill()
+
+    def half_a_manifest(path: Path, content: bytes) -> None:
+        write_bytes(path, content[: len(content) // 2])
+        kill()
+
+    if step == "half written":
+        pipeline._write = half
+    elif step == "written":
+        pipeline.verify = kill
+    elif step == "verified":
+        pipeline.forget = kill
+    elif step == "forgotten":
+        pipeline.replace = kill
+    elif step == "exchanged":
+        files._exchange = lambda new, path: exchange(new, path) and kill()
+    elif step == "moved aside":
+        files._exchange = lambda new, path: False
+        rename = os.replace
+        os.replace = lambda new, path: kill() if str(new).endswith(".unverified") else rename(new, path)
+    elif step == "replaced":
+        pipeline.record = kill
+    elif step == "manifest half written":
+        pipeline.forget = lambda folder, name: None
+        Path.write_bytes = half_a_manifest  # type: ignore[method-assign]
+
+
+def main(model: str, out: str, format_name: str, step: str) -> None:
+    from keras_resnet.cli.network import open_network
+    from keras_resnet.export import export
+
+    network, contract = open_network(model, None)
+    prepare(step)
+    print("ready", flush=True)
+    export(network, out, [format_name], contract=contract, overwrite=True)
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
