@@ -22,7 +22,7 @@ def quantize_aware(model: keras.Model) -> keras.Model:
         raise ValueError(f"`model` must be a functional Keras model without models inside. Received: {model!r}")
     if is_quantization_aware(model):
         raise ValueError(f"`model` must have no fake quantization yet. Received: {model.name!r}, which has")
-    return with_fake_quantization(model, input_scale=_stem_scale(model), keep_float=("preprocessing",))
+    return with_fake_quantization(model, input_scale=_stem_scale(model), unrounded=("preprocessing",))
 
 
 def is_quantization_aware(model: keras.Model) -> bool:

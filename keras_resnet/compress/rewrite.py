@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 
@@ -60,6 +60,7 @@ def with_fake_quantization(
     *,
     input_scale: Mapping[str, Sequence[float]] = {},
     keep_float: Sequence[str] = (),
+    unrounded: Sequence[str] = (),
 ) -> keras.Model:
     """Flat functional model -> the same, weights copied, with 8-bit rounding of kernels and activations.
 
@@ -67,10 +68,17 @@ def with_fake_quantization(
         model: A network of this package, with or without its BatchNorm.
         ranges: (minimum, maximum) of each of `quantization_points`; without, training tracks them.
         input_scale: Of a convolution, by name: factors of its input channels that the export folds into its kernel.
-        keep_float: Names of layers whose kernel and output are left as they are.
+        keep_float: Names of layers whose kernel is left as it is, and the output too if only such layers read it.
+        unrounded: Names of layers whose output is left as it is.
     """
-    points = set(quantization_points(model)) - set(keep_float)
     readers = consumers(model)
+    points = {
+        name
+        for name in quantization_points(model)
+        if name not in unrounded
+        and (ranges is None or name in ranges)
+        and not (name in keep_float and all(reader.name in keep_float for reader in readers[name]))
+    }
 
     def exchange(layer: Any) -> Any:
         config = layer.get_config()
@@ -82,14 +90,24 @@ def with_fake_quantization(
         return copy(layer)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        apart = layer.name in keep_float and layer.name in points
+        if apart and isinstance(layer, layers.GlobalAveragePooling2D):  # a mean of integers has its input's scale
+            args = (_apart(args[0]), *args[1:])
         x = layer(*args, **kwargs)
         if layer.name not in points:
             return x
+        if apart:
+            x = _apart(x)
         minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
         momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would lose the answer
         return FakeQuantize(minimum, maximum, momentum, dtype="float32", name=f"{layer.name}_fake_quant")(x)
 
     return rebuild(model, exchange, call)
+
+
+def _apart(x: Any) -> Any:
+    """Tensor -> the same, flipped along no axis: the TFLite converter makes integers of what rounding encloses."""
+    return ops.flip(x, ())
 
 
 def copy(layer: Any) -> Any:

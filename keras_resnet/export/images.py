@@ -17,6 +17,8 @@ MINIMUM_CALIBRATION_IMAGES = 32
 # Half the squared difference of neighbouring pixels, by the variance of all: 1 in noise, far less in photographs.
 NOISE_RATIO = 0.9
 
+INFINITE = -1  # cardinality of a tf.data.Dataset
+
 Shape = tuple[int | None, int | None, int]  # height, width, channels
 Source = str | os.PathLike[str] | np.ndarray | Any  # folder, glob, pixels, or tf.data.Dataset
 
@@ -93,10 +95,16 @@ def _pixels(source: Any, shape: Shape) -> np.ndarray:
     if not isinstance(source, np.ndarray):
         if not hasattr(source, "as_numpy_iterator"):
             raise ExportError(f"images must be a folder, a glob, an array or a tf.data.Dataset. Received: {source!r}")
-        parts = [item[0] if isinstance(item, tuple) else item for item in source.as_numpy_iterator()]
-        parts = [part if np.ndim(part) == 4 else part[None] for part in parts]
-        if not parts:
-            raise ExportError("the dataset of images is empty")
+        if int(source.cardinality()) == INFINITE:
+            raise ExportError("the dataset of images has no end: give `dataset.take(count)`")
+        parts = [np.asarray(item[0] if isinstance(item, tuple) else item) for item in source.as_numpy_iterator()]
+        parts = [part[None] if part.ndim == 3 else part for part in parts]
+        shapes = sorted({str(part.shape[1:]) for part in parts})
+        if len(shapes) != 1 or parts[0].ndim != 4:
+            raise ExportError(
+                "the dataset must hold images of one shape, alone or first in a tuple. "
+                f"Received: {', '.join(shapes) or 'nothing'}"
+            )
         source = np.concatenate(parts)
     if source.dtype != np.uint8 or source.ndim != 4 or source.shape[1:] != tuple(shape):
         raise ExportError(

@@ -112,6 +112,8 @@ def export(
         VerificationError: An artifact is not equal to its model.
         AccuracyError: The accuracy of an artifact falls too far below its model's.
     """
+    if isinstance(keep_float, str):
+        raise ExportError(f"`keep_float` must be a list of names. Received: keep_float={keep_float!r}")
     keep = None if keep_float is None else tuple(keep_float)
     options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, weights, keep)
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False

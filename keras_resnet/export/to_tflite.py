@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.errors import ExportError
 from keras_resnet.export.job import Job
 from keras_resnet.export.to_savedmodel import write_savedmodel
 
@@ -72,4 +73,32 @@ def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.T
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
         set_up(converter)
-        path.write_bytes(converter.convert())
+        content = converter.convert()
+    path.write_bytes(_without_flips(content) if job.row.keep_float else content)
+
+
+def _without_flips(content: bytes) -> bytes:
+    """TFLite file -> the same without the flips along no axis that kept layers in float; LiteRT crashes on these."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    [graph] = model.subgraphs
+    before: dict[int, int] = {}  # tensor that a flip makes -> the one that it reads
+    left = []
+    for operator in graph.operators:
+        operator.inputs = np.array([before.get(tensor, tensor) for tensor in operator.inputs], "int32")
+        if kinds[operator.opcodeIndex] == schema.BuiltinOperator.REVERSE_V2:
+            if graph.tensors[operator.outputs[0]].type != schema.TensorType.FLOAT32:
+                raise ExportError("the TFLite converter made integers of a layer of `keep_float`: leave it out")
+            before[operator.outputs[0]] = operator.inputs[0]
+        else:
+            left.append(operator)
+    graph.operators = left
+    graph.outputs = np.array([before.get(tensor, tensor) for tensor in graph.outputs], "int32")
+    used = sorted({operator.opcodeIndex for operator in left})
+    for operator in left:
+        operator.opcodeIndex = used.index(operator.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
