@@ -1,5 +1,6 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,9 @@ def export(
     output_type: Annotated[
         str | None, typer.Option(help="Of tflite-int8: uint8, int8 or float32.", show_default="uint8")
     ] = None,
-    opset: Annotated[int | None, typer.Option(help="Of ONNX, 11 to 18 (onnx-int8: from 13).", show_default="17")] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="Of ONNX, 11 to 18 (onnx-int8: from 13).", show_default="17")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="Of ONNX input: nhwc or nchw.", show_default="nhwc")] = None,
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Leave height and width free (saved_model, onnx, onnx-float16).")
@@ -129,7 +132,7 @@ def export(
         print(f"report: {out / 'report.html'}")
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
-    print(f"keras-resnet predict IMAGE --model {first}")
+    print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
 
 
 def _check(names: list[str], chosen: dict[str, Any]) -> None:
