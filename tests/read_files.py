@@ -41,7 +41,7 @@ class Operator(NamedTuple):
 
 
 def tflite_operators(path):
-    """TFLite file -> its operators, in order; fails where there is more than one graph, or an operator of no fixed kind."""
+    """TFLite file -> its operators, in order; fails where there is more than one graph, or an operator not built in."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
