@@ -13,7 +13,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -56,8 +56,7 @@ def read_weight_file(path: Path) -> WeightFile:
             return WeightFile("torchvision", _read_torch(path))
         if name.endswith(".keras"):
             return WeightFile("keras", _read_keras_archive(path))
-        with path.open("rb") as file:
-            return WeightFile("keras", _read_h5(file, str(path)))
+        return WeightFile("keras", _read_h5(path.read_bytes(), str(path)))
     except KerasResnetError:
         raise
     except Exception as error:  # a damaged file can raise anything out of its parser
@@ -130,13 +129,14 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 # --- Keras' side --------------------------------------------------------------------------------------------------
 
 
+_HEAP_COLLECTION = b"GCOL\x01"  # signature and version
 WEIGHTS_MEMBER = "model.weights.h5"
 
 
 def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         _refuse_other_members(archive, path)
-        return _read_h5(io.BytesIO(archive.read(WEIGHTS_MEMBER)), f"{path} ({WEIGHTS_MEMBER})")
+        return _read_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})")
 
 
 def check_keras_archive(path: Path) -> int:
@@ -147,8 +147,6 @@ def check_keras_archive(path: Path) -> int:
     Raises:
         WeightsError: A member is damaged or compressed, or an array lies elsewhere; other exceptions: no archive.
     """
-    import h5py
-
     stored_bytes = 0
 
     def add(_: str, dataset: Any) -> None:
@@ -160,7 +158,7 @@ def check_keras_archive(path: Path) -> int:
         damaged = archive.testzip()
         if damaged is not None:
             raise WeightsError(f"{path}: its member {damaged!r} is damaged: the checksum is another")
-        with h5py.File(io.BytesIO(archive.read(WEIGHTS_MEMBER)), "r") as h5:
+        with _open_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})") as h5:
             _visit_datasets(h5, f"{path} ({WEIGHTS_MEMBER})", add)
     return stored_bytes
 
@@ -177,13 +175,11 @@ def _refuse_other_members(archive: zipfile.ZipFile, path: Path) -> None:
         )
 
 
-def _read_h5(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
-    """Open HDF5 file -> `{"<layer>/<index>": array}` out of every layer's group of variables.
+def _read_h5(content: bytes, where: str) -> dict[str, np.ndarray]:
+    """HDF5 file -> `{"<layer>/<index>": array}` out of every layer's group of variables.
 
     Keras names the groups by class ("conv2d_7"); the layer's own name is an attribute of its `vars` group.
     """
-    import h5py
-
     tensors: dict[str, np.ndarray] = {}
 
     def take(path: str, node: Any) -> None:
@@ -201,11 +197,31 @@ def _read_h5(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
         is_bfloat16 = node.attrs.get("dtype") == "bfloat16"
         tensors[key] = _widen_bfloat16(node[()].view("<u2")) if is_bfloat16 else node[()]
 
-    with h5py.File(file, "r") as h5:
+    with _open_h5(content, where) as h5:
         _visit_datasets(h5, where, take)
         if not tensors:
             raise WeightsError(f"{where} holds no layer's weights; save it with model.save_weights(path)")
     return tensors
+
+
+def _open_h5(content: bytes, where: str) -> Any:
+    """HDF5 file -> `h5py.File`, unless libhdf5 would read it for ever."""
+    import h5py
+
+    # A collection of the global heap, where texts stand: after 16 bytes, objects of index (2 bytes), 6 other bytes,
+    # size (8 bytes) and content. Index 0 is free space, and libhdf5 (1.14) never gets past one of size 0.
+    start = content.find(_HEAP_COLLECTION)
+    while start >= 0:
+        end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
+        place = start + 16
+        while place + 16 <= end:
+            index = int.from_bytes(content[place : place + 2], "little")
+            size = int.from_bytes(content[place + 8 : place + 16], "little")
+            if index == 0 and size == 0:
+                raise WeightsError(f"{where} is damaged: a heap of texts has no end")
+            place += size if index == 0 else 16 + (size + 7) // 8 * 8
+        start = content.find(_HEAP_COLLECTION, start + 1)
+    return h5py.File(io.BytesIO(content), "r")
 
 
 def _visit_datasets(h5: Any, where: str, take: Callable[[str, Any], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_resnet import __version__
 from keras_resnet.errors import ExportError
-from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME
 from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.tflite_metadata import (
@@ -141,9 +141,10 @@ def _check_fields(description: dict[str, Any]) -> None:
     """Raises what `read_description` expects if a field that this package works with is absent or of another type."""
     given, labels, quantization = description["input"], description["labels"], description["quantization"]
     sides = [given["centre_crop"], given["resize_short_side"]]
-    texts = [description["format"], given["dtype"], given["layout"], description["output"]["dtype"]]
+    texts = [given["dtype"], given["layout"], description["output"]["dtype"]]
     if not (
-        len(given["size"]) == 3
+        description["format"] in FORMATS
+        and len(given["size"]) == 3
         and all(side is None or (type(side) is int and 0 < side <= LARGEST_SIDE) for side in [*given["size"], *sides])
         and all(isinstance(text, str) for text in texts)
         and (sides == [None, None] or given["interpolation"] in ("bilinear", "bicubic"))

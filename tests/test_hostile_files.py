@@ -1,0 +1,45 @@
+"""A sample of benchmarks/hostile_files.py: mutated files are refused by name, or do what the whole file does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("onnxruntime")
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "hostile_files.py"
+COUNT = 30
+SEALED = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")
+CHECKED = ("keras, as a model", "keras, its weights")  # a zip's checksums
+UNCHECKED = ("weights.h5", "safetensors")  # formats without a checksum: some mutations are other weights
+
+
+def test_mutated_files_are_refused_or_unharmed(tmp_path):
+    out = tmp_path / "record.json"
+    command = [
+        sys.executable,
+        str(BENCHMARK),
+        "--out",
+        str(out),
+        "--count",
+        str(COUNT),
+        "--other-make",
+        "0",
+        "--seed",
+        "5",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout[-3000:]
+    kinds = json.loads(out.read_text())["results"]["kinds"]
+    assert set(kinds) == {*SEALED, *CHECKED, *UNCHECKED}
+    for kind, result in kinds.items():
+        outcomes = result["outcomes"]
+        assert sum(outcomes.values()) == COUNT
+        assert set(outcomes) <= {"clear error", "unharmed", *(["other answers"] if kind in UNCHECKED else [])}, kind
+        least = {**dict.fromkeys(SEALED, 28), **dict.fromkeys(CHECKED, 20)}.get(kind, 15)
+        assert outcomes["clear error"] >= least, kind
+        assert result["longest_s"] < 10
+        assert result["peak_memory_mb"] < 200
