@@ -143,16 +143,18 @@ def _check(names: list[str], chosen: dict[str, Any]) -> None:
 
 
 def _print(made: Any) -> None:
-    """The artifacts as a table; their accuracy, where labelled images were given."""
+    """The artifacts as a table of at most 80 characters; their accuracy, where labelled images were given."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from keras_resnet.export.manifest import size_bytes
 
-    table = Table("artifact", "size MB", "images", "largest difference", "top-1 agreement %")
-    if made.accuracy:
-        for column in ("top-1 %", "top-5 %", "drop"):
-            table.add_column(column)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    table.add_column("artifact\n", no_wrap=True)
+    accuracy_columns = ("top-1\n%", "top-5\n%", "drop\npoints") if made.accuracy else ()
+    for column in ("size\nMB", "images\n", "largest\ndifference", "agreement\n%", *accuracy_columns):
+        table.add_column(column, no_wrap=True, justify="right")
     for name, path in made.paths.items():
         verification = made.reports[name]
         cells = [
