@@ -45,8 +45,12 @@ def _exchange(first: Path, second: Path) -> bool:
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces a file; a run that is killed meanwhile leaves the older one, and `.<name>.partial`."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def recover(path: Path) -> None:

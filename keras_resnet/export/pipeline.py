@@ -1,7 +1,9 @@
 """The way of one export: prepare, fold, write under a temporary name, verify, measure, rename, record."""
 
+import errno
 import importlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -386,8 +388,17 @@ def _write(job: Job, path: Path) -> None:
     except Exception as error:  # each converter has exceptions of its own, some derived from Exception alone
         remove(path)
         raise ExportError(
-            f"{job.row.name} can't be written in {path.parent}: {type(error).__name__}: {reason(error)}"
+            f"{job.row.name} can't be written in {path.parent}: {_why(error, job, path.parent)}"
         ) from error
+
+
+def _why(error: Exception, job: Job, folder: Path) -> str:
+    """A converter's exception -> what to say of it: of a full disk they speak at length, or not at all."""
+    full, free_bytes = os.strerror(errno.ENOSPC), shutil.disk_usage(folder).free
+    if full in str(error):
+        return full
+    scarce = free_bytes < 10 * 4 * job.model.count_params() + 1_000_000  # intermediate files included
+    return f"{type(error).__name__}: {reason(error)}" + (f" ({free_bytes:,} bytes are free there)" if scarce else "")
 
 
 def examine_artifact(
