@@ -142,7 +142,7 @@ def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
 def check_keras_archive(path: Path) -> int:
     """.keras file that Keras is to load as a whole -> bytes of the arrays that it stores.
 
-    Keras itself reads weights whose checksum is wrong, and takes what a file declares for what it holds.
+    Keras takes what a file declares for what it holds, and makes room for it.
 
     Raises:
         WeightsError: A member is damaged or compressed, or an array lies elsewhere; other exceptions: no archive.

@@ -46,6 +46,8 @@ def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLik
     """
     has_preprocessing = any(layer.name == "preprocessing" for layer in model.layers)
     path, contract = resolve_weights(variant, weights, has_preprocessing)
+    sha256 = file_sha256(path) if path.is_file() else ""
+    _check_download(path, sha256)
     values = match_weights(model, variant, read_weight_file(path), str(path))
     for variable, value in values:
         variable.assign(value)
@@ -55,8 +57,18 @@ def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLik
         source=tag or (str(weights) if str(weights).startswith("hf://") else path.name),
         repository=f"timm/{variant.name}.{tag}" if tag else None,
         licence=variant.weights[tag].licence if tag else None,
-        file_sha256=file_sha256(path),
+        file_sha256=sha256,
     )
+
+
+def _check_download(path: Path, sha256: str) -> None:
+    """Raises `WeightsError` if a file of the Hub's cache, which names it by its SHA-256, was damaged there."""
+    stored = path.resolve()
+    if stored.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", stored.name) and stored.name != sha256:
+        raise WeightsError(
+            f"{path}: damaged: its SHA-256 is {sha256[:16]}..., that of the download {stored.name[:16]}.... "
+            f"Remove {stored}, and it is downloaded again"
+        )
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,14 @@ def open_predictor(model: str, weights: str | None) -> Predictor:
 
     finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
     labels = [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
-    return Predictor(lambda pixels: finish(network.predict_on_batch(pixels)), contract, labels)
+
+    def predict(pixels: Any) -> Any:
+        try:
+            return finish(network.predict_on_batch(pixels))
+        except Exception as error:  # a layer of a user's model can raise anything
+            raise WeightsError(f"{model}: fails on images: {reason(error)}") from error
+
+    return Predictor(predict, contract, labels)
 
 
 def _softmax(logits: Any) -> Any:
