@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.variants import InputContract
 
 MINIMUM_CALIBRATION_IMAGES = 32
+BATCH_SIZE = 8  # of calibration: ResNet-50 holds 90 MB of activations for each image
 
 # Half the squared difference of neighbouring pixels, by the variance of all: 1 in noise, far less in photographs.
 NOISE_RATIO = 0.9
@@ -129,6 +131,11 @@ def _check(images: np.ndarray) -> None:
             + ("pixels that are all equal" if values.var() == 0 else "noise, whose neighbouring pixels are unrelated")
             + ". To calibrate on them all the same: force_calibration=True (--force-calibration)"
         )
+
+
+def batches(images: np.ndarray) -> Iterator[np.ndarray]:
+    """uint8 `[N, H, W, C]` -> float32 `[at most BATCH_SIZE, H, W, C]`, one after the other."""
+    return (images[i : i + BATCH_SIZE].astype("float32") for i in range(0, len(images), BATCH_SIZE))
 
 
 def comparison_images(shape: tuple[int, int, int], real: np.ndarray | None, integer: bool) -> np.ndarray:

@@ -4,7 +4,7 @@ TFLite and ONNX files are both written from these, so that they share ranges, ro
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense, rounded
+from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 from keras_resnet.compress.rewrite import (
     consumers,
     copy,
@@ -23,8 +23,9 @@ from keras_resnet.compress.rewrite import (
 )
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
+from keras_resnet.export.images import batches
+from keras_resnet.export.rounding import with_rounded_kernels
 
-BATCH_SIZE = 8  # of calibration: ResNet-50 holds 90 MB of activations for each image
 BINS = 2048
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
@@ -66,9 +67,6 @@ def quantize(
 ) -> Quantized:
     """Folded model, calibration images uint8 `[N, H, W, C]` -> rounded kernels and ranges.
 
-    The bias of each layer makes up for what the rounding of its kernel adds on the average (Nagel et al. 2019,
-    arXiv 1906.04721, section 4.2).
-
     Args:
         model: As `fold` gives it.
         images: Calibration images.
@@ -76,8 +74,16 @@ def quantize(
         keep_float: Names of layers that stay float.
         weight_steps: Integers on either side of zero that a kernel may use.
     """
-    rounded_model = _with_rounded_kernels(model, images, keep_float, weight_steps)
-    return Quantized(rounded_model, activation_ranges(rounded_model, images, ranges), tuple(keep_float))
+    rounded = with_rounded_kernels(model, images, keep_float, weight_steps)
+    points = quantization_points(rounded)
+    found = _ranges(rounded, points, images, ranges)
+    last = rounded.get_layer(points[-1])
+    if isinstance(last, layers.Dense) and [is_softmax(reader) for reader in consumers(rounded)[last.name]] == [True]:
+        low, high = _logits_range(rounded, last, images)
+        kernel, bias = last.get_weights()
+        last.set_weights([kernel, bias - low])  # the same probabilities, and a range that starts at zero
+        found[last.name] = (0.0, high - low)
+    return Quantized(rounded, found, tuple(keep_float))
 
 
 def float_layers(model: keras.Model, names: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +147,7 @@ def signal_to_noise_db(
     pairs = [(model.get_layer(name).output, quantized.get_layer(f"{name}_fake_quant").output) for name in points]
     true, rough = (keras.Model(m.input, [pair[i] for pair in pairs]) for i, m in enumerate((model, quantized)))
     signal, noise = np.zeros(len(points)), np.zeros(len(points))
-    for batch in _batches(images):
+    for batch in batches(images):
         for index, (a, b) in enumerate(zip(true(batch), rough(batch), strict=True)):
             signal[index] += float(ops.sum(ops.square(a)))
             noise[index] += float(ops.sum(ops.square(a - b)))
@@ -149,37 +155,30 @@ def signal_to_noise_db(
     return {points[index]: float(decibels[index]) for index in np.argsort(decibels)}
 
 
-def activation_ranges(model: keras.Model, images: np.ndarray, method: str) -> Ranges:
-    """Folded model, calibration images -> (minimum, maximum) of each quantization point, zero within.
+def _logits_range(model: keras.Model, last: layers.Layer, images: np.ndarray) -> tuple[float, float]:
+    """Folded model, the layer before its softmax, images -> the range of the least squared error of probabilities.
 
-    The lowest logits before a softmax are, by either method, clipped as far as it lessens the squared error of the
-    probabilities: 256 steps over all logits make ties of the best two (3 % of ResNet-18's and ResNet-50's answers).
+    By either method: 256 steps from the lowest logit of all classes to the highest make ties of the best two (3 % of
+    ResNet-18's and ResNet-50's answers). The lowest logits, and the highest of sure images, say little.
     """
-    points = quantization_points(model)
-    ranges = _ranges(model, points, images, method)
-    last = points[-1]
-    if [is_softmax(reader) for reader in consumers(model)[last]] == [True]:
-        logits = keras.Model(model.input, model.get_layer(last).output)
-        values = np.concatenate([np.asarray(logits(batch), "float64") for batch in _batches(images)])
-        ranges[last] = _logits_range(values, *ranges[last])
-    return ranges
-
-
-def _logits_range(logits: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Logits `[N, classes]` in low..high -> that range with the floor of the least squared error of probabilities."""
 
     def softmax(values: np.ndarray) -> np.ndarray:
         exponentials = np.exp(values - values.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
+    view = keras.Model(model.input, last.output)
+    logits = np.concatenate([np.asarray(view(batch), "float64") for batch in batches(images)])
     expected = softmax(logits)
-    best, least = (low, high), np.inf
-    for floor in np.linspace(low, 0, LOGITS_CANDIDATES, endpoint=False):
-        step = (high - floor) / 255
-        error = float(np.square(softmax(np.clip(np.round(logits / step) * step, floor, high)) - expected).sum())
-        if error < least:
-            best, least = (float(floor), high), error
-    return best
+
+    def error(low: float, high: float) -> float:
+        step = (high - low) / 255
+        rough = low + np.round(np.clip(logits - low, 0, high - low) / step) * step
+        return float(np.square(softmax(rough) - expected).sum())
+
+    low, high = float(logits.min()), float(logits.max())
+    low = min(np.linspace(low, high, LOGITS_CANDIDATES, endpoint=False), key=lambda floor: error(floor, high))
+    high = min(np.linspace(high, low, LOGITS_CANDIDATES, endpoint=False), key=lambda ceiling: error(low, ceiling))
+    return float(low), float(high)
 
 
 def _ranges(
@@ -187,13 +186,13 @@ def _ranges(
 ) -> dict[str, tuple[float, float]]:
     tensors = [model.get_layer(name).output for name in points]
     extremes = keras.Model(model.input, [(ops.min(tensor), ops.max(tensor)) for tensor in tensors])
-    seen = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in _batches(images)])
+    seen = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in batches(images)])
     minima, maxima = np.minimum(seen[..., 0].min(axis=0), 0), np.maximum(seen[..., 1].max(axis=0), 0)
     if method == "minmax":
         return {name: (float(low), float(high)) for name, low, high in zip(points, minima, maxima, strict=True)}
     view = keras.Model(model.input, tensors)
     counts = np.zeros((len(points), BINS))
-    for batch in _batches(images):
+    for batch in batches(images):
         for index, values in enumerate(view(batch)):
             counts[index] += np.histogram(np.asarray(values), BINS, (minima[index], maxima[index]))[0]
     return {
@@ -216,30 +215,3 @@ def _least_squares_range(counts: np.ndarray, low: float, high: float) -> tuple[f
         if total < least:
             best, least = (float(a), float(b)), total
     return best
-
-
-def _with_rounded_kernels(
-    model: keras.Model, images: np.ndarray, keep_float: Sequence[str], weight_steps: int
-) -> keras.Model:
-    """Kernels on the grid of their integers, and biases that keep the mean output what it was."""
-    kinds = (layers.Conv2D, layers.Dense)
-    chosen = [layer for layer in model.layers if isinstance(layer, kinds) and layer.name not in keep_float]
-    means = keras.Model(
-        model.input, [ops.mean(x, axis=tuple(range(len(x.shape) - 1))) for x in (c.input for c in chosen)]
-    )
-    total = [np.zeros(layer.input.shape[-1]) for layer in chosen]
-    for batch in _batches(images):
-        for sums, mean in zip(total, means(batch), strict=True):
-            sums += np.asarray(mean, "float64") * len(batch)
-    weights = {}
-    for layer, sums in zip(chosen, total, strict=True):
-        kernel, bias = layer.get_weights()
-        after = rounded(kernel, weight_steps)
-        shift = np.tensordot(sums / len(images), (after.astype("float64") - kernel), ([0], [-2]))
-        shift = shift.reshape(-1, shift.shape[-1]).sum(axis=0)  # over the positions of the kernel
-        weights[layer.name] = [after, bias - shift]
-    return rebuild(model, weights=weights)
-
-
-def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    return (images[i : i + BATCH_SIZE].astype("float32") for i in range(0, len(images), BATCH_SIZE))

@@ -1,0 +1,118 @@
+"""Folded model, calibration images -> the same with kernels on the grid of 8-bit integers.
+
+The values of a kernel are rounded one after the other, and those to come make up for what each lost, as far as the
+layer's inputs go together (Frantar et al. 2022, arXiv 2210.17323; neighbouring pixels do, and so do channels). The
+bias then makes up for what is left on the average (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from keras_resnet.compress.fake_quant import rounded
+from keras_resnet.compress.rewrite import rebuild
+from keras_resnet.export.images import batches
+
+POSITIONS = 256  # at most, of an image, at which a layer's inputs are looked at
+SAMPLES_PER_VALUE = 8  # fewer would fit the corrections to the calibration images alone
+DAMPING = 0.01  # of the mean square, so that inputs that are always zero divide nothing by zero
+BLOCK = 128  # rows of a kernel whose losses are passed on together
+
+
+class _Inputs(NamedTuple):
+    """What a layer reads at one position of its output, `[values]`, over the calibration images."""
+
+    mean: np.ndarray  # `[values]`
+    moments: np.ndarray | None  # `[values, values]`, mean of products; None where there are too few samples
+
+
+def with_rounded_kernels(model: keras.Model, images: np.ndarray, keep_float: Sequence[str], steps: int) -> keras.Model:
+    """Folded model, uint8 `[N, H, W, C]`, integers on either side of zero -> model with rounded kernels."""
+    kinds = (layers.Conv2D, layers.Dense)
+    chosen = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, kinds) and layer.name not in keep_float and getattr(layer, "groups", 1) == 1
+    ]
+    weights = {}
+    for layer, inputs in zip(chosen, _observe(model, chosen, images), strict=True):
+        kernel, bias = layer.get_weights()
+        after = rounded(kernel, steps)
+        if inputs.moments is not None:
+            after = rounded_in_turn(kernel, inputs.moments, steps)
+        loss = (after.astype("float64") - kernel).reshape(-1, kernel.shape[-1])
+        weights[layer.name] = [after, bias - inputs.mean @ loss]
+    return rebuild(model, weights=weights)
+
+
+def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndarray) -> list[_Inputs]:
+    view = keras.Model(model.input, [layer.input for layer in chosen])
+    sums: list[np.ndarray] = [np.zeros(_values(layer)) for layer in chosen]
+    products = [
+        np.zeros((_values(layer),) * 2) if _samples(layer) * len(images) >= SAMPLES_PER_VALUE * _values(layer) else None
+        for layer in chosen
+    ]
+    for batch in batches(images):
+        for layer, read, total, product in zip(chosen, view(batch), sums, products, strict=True):
+            patches = _patches(layer, read)
+            total += np.asarray(tf.reduce_sum(patches, 0), "float64")
+            if product is not None:
+                product += np.asarray(tf.matmul(patches, patches, transpose_a=True), "float64")
+    counts = [_samples(layer) * len(images) for layer in chosen]
+    return [
+        _Inputs(total / count, None if product is None else product / count)
+        for total, product, count in zip(sums, products, counts, strict=True)
+    ]
+
+
+def _values(layer: layers.Layer) -> int:
+    return int(np.prod(layer.kernel.shape[:-1]))
+
+
+def _samples(layer: layers.Layer) -> int:
+    """-> positions of one image that `_patches` gives."""
+    positions = int(np.prod(layer.output.shape[1:-1]))
+    return len(range(0, positions, _stride(positions)))
+
+
+def _stride(positions: int) -> int:
+    return -(-positions // POSITIONS)
+
+
+def _patches(layer: layers.Layer, read: tf.Tensor) -> tf.Tensor:
+    """Input of a layer -> `[samples, values]`, in the order of the kernel's rows."""
+    if isinstance(layer, layers.Dense):
+        return read
+    patches = tf.image.extract_patches(
+        read, (1, *layer.kernel_size, 1), (1, *layer.strides, 1), (1, *layer.dilation_rate, 1), layer.padding.upper()
+    )
+    patches = tf.reshape(patches, (len(read), -1, patches.shape[-1]))
+    return tf.reshape(patches[:, :: _stride(patches.shape[1])], (-1, patches.shape[-1]))
+
+
+def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.ndarray:
+    """Kernel `[..., out]`, moments of its inputs -> the same on the grid that `rounded` has for it.
+
+    The largest value of each channel keeps its place at the end of the grid, so that the grid can be told from it.
+    """
+    flat = kernel.reshape(-1, kernel.shape[-1]).astype("float64")
+    largest = np.abs(flat) == np.abs(flat).max(axis=0 if kernel.ndim > 2 else None, keepdims=True)
+    scale = np.broadcast_to(np.abs(flat).max(axis=0 if kernel.ndim > 2 else None, keepdims=True), flat[:1].shape)
+    scale = np.maximum(scale, np.finfo("float32").tiny)[0] / steps
+    ends = np.where(largest, np.sign(flat) * steps, 0)
+    damped = moments + DAMPING * np.trace(moments) / len(moments) * np.eye(len(moments))
+    shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: of the loss of value i, what each later one bears
+    result, rest = np.empty_like(flat), flat.copy()
+    for start in range(0, len(flat), BLOCK):
+        stop = min(start + BLOCK, len(flat))
+        losses = np.empty((stop - start, flat.shape[1]))
+        for row in range(start, stop):
+            result[row] = np.where(largest[row], ends[row], np.clip(np.round(rest[row] / scale), -steps, steps)) * scale
+            losses[row - start] = (rest[row] - result[row]) / shares[row, row]
+            rest[row + 1 : stop] -= np.outer(shares[row, row + 1 : stop], losses[row - start])
+        rest[stop:] -= shares[start:stop, stop:].T @ losses
+    return result.reshape(kernel.shape).astype("float32")
