@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from command_line import in_process
 from PIL import Image
 from small_classifier import small_classifier
 
@@ -81,20 +83,24 @@ def test_export_verify_and_predict(model_file, image_folder, tmp_path):
     model = keras.models.load_model(model_file)
     model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel[:, ::-1])
     model.save(tmp_path / "other.keras")
-    result = keras_resnet("verify", out / "model.tflite", "--model", tmp_path / "other.keras")
-    assert result.returncode == 1
-    assert "FAILED" in result.stdout
+    status, lines, _ = in_process("verify", out / "model.tflite", "--model", tmp_path / "other.keras")
+    assert status == 1
+    assert "FAILED" in "\n".join(lines)
 
-    result = keras_resnet("predict", image_folder / "07.png", "--model", model_file, "--top", "3")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.count("%") == 3
+    status, lines, errors = in_process("predict", image_folder / "07.png", "--model", model_file, "--top", "3")
+    assert (status, errors) == (0, [])
+    assert "\n".join(lines).count("%") == 3
 
 
 @pytest.mark.parametrize("script", ["to_savedmodel", "to_tflite", "to_onnx"])
 def test_runnables(script, model_file, tmp_path):
-    command = [sys.executable, ROOT / "export" / f"{script}.py", "--model", model_file, "--out", tmp_path]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    file, options = ROOT / "export" / f"{script}.py", ["--model", model_file, "--out", tmp_path]
+    if script == "to_onnx":
+        result = subprocess.run([sys.executable, file, *options], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    else:
+        status, _, errors = in_process(*options, run=lambda: runpy.run_path(str(file), run_name="__main__"))
+        assert (status, errors) == (0, [])
     [artifact] = json.loads((tmp_path / "manifest.json").read_text())["artifacts"].values()
     assert (tmp_path / artifact["file"]).exists()
     assert artifact["verification"]["passed"]
@@ -113,13 +119,19 @@ def test_runnables(script, model_file, tmp_path):
         ),
     ],
 )
-def test_errors_are_one_line_without_a_traceback(arguments, message, model_file, tmp_path):
-    result = keras_resnet(*(argument.format(model=model_file) for argument in arguments))
-    assert result.returncode == 1
-    assert result.stdout == ""
-    [line] = result.stderr.splitlines()
+def test_errors_are_one_line_without_a_traceback(arguments, message, model_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, lines, errors = in_process(*(argument.format(model=model_file) for argument in arguments))
+    assert (status, lines) == (1, [])
+    [line] = errors
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_a_process_of_its_own_says_the_same():
+    result = keras_resnet("verify", "missing.onnx")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "error: missing.onnx: no such file or folder\n"
 
 
 def test_another_backend_is_named(model_file, tmp_path):
@@ -132,9 +144,9 @@ def test_another_backend_is_named(model_file, tmp_path):
 def test_demo_replaces_nothing_but_a_demo(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "mine.jpg").touch()
-    result = keras_resnet("demo", "--out", tmp_path)
-    assert result.returncode == 1
-    assert "error: --out must be a new or empty folder, or that of an earlier demo" in result.stderr
+    status, _, errors = in_process("demo", "--out", tmp_path)
+    assert status == 1
+    assert "error: --out must be a new or empty folder, or that of an earlier demo" in "\n".join(errors)
     assert (tmp_path / "images" / "mine.jpg").exists()
 
 

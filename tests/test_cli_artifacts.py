@@ -1,19 +1,16 @@
 """The commands on artifacts of every format, run in this process: export, info, predict, evaluate."""
 
-import contextlib
 import csv
-import io
 import json
 import re
 import shlex
-import sys
 
 import numpy as np
 import pytest
+from command_line import in_process
 from PIL import Image
 from small_classifier import small_classifier
 
-from keras_resnet.cli.main import main
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
@@ -23,18 +20,6 @@ pytest.importorskip("onnxruntime")
 
 LABELS = [f"thing {index}" for index in range(10)]
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
-
-
-def keras_resnet(*arguments):
-    """Runs the command line in this process -> exit status, lines on stdout, lines on stderr."""
-    out, err, typed = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["keras-resnet", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
-            main()
-    finally:
-        sys.argv = typed
-    return left.value.code or 0, out.getvalue().splitlines(), err.getvalue().splitlines()
 
 
 def save(pixels, path):
@@ -79,7 +64,7 @@ def export_files(folder):
     """export_files("out", *options) -> exit status, lines on stdout, lines on stderr."""
 
     def run(out, *options):
-        return keras_resnet(
+        return in_process(
             *("export", "--model", folder / "model.keras", "--labels", folder / "labels.txt"),
             *("--calibration", folder / "images", "--out", folder / out, *options),
         )
@@ -121,7 +106,7 @@ def test_the_last_line_is_the_next_command(folder, everything, classes):
     assert command == "keras-resnet"
     assert arguments == ["predict", "IMAGE", "--model", str(folder / "my files" / "saved_model")]
     arguments[1] = str(folder / "images" / "007.png")
-    status, lines, errors = keras_resnet(*arguments)
+    status, lines, errors = in_process(*arguments)
     assert (status, errors) == (0, [])
     assert lines[0] == arguments[1]
     assert LABELS[classes[7]] in lines[1]
@@ -130,16 +115,16 @@ def test_the_last_line_is_the_next_command(folder, everything, classes):
 
 def assert_info_predict_and_evaluate(path, name, folder, model):
     """The three commands, with no other argument than they need."""
-    status, lines, errors = keras_resnet("info", path)
+    status, lines, errors = in_process("info", path)
     assert (status, errors) == (0, [])
     text = "\n".join(lines)
     for word in (name, "small", "model.keras", "thing 0, thing 1", "probabilities"):
         assert word in text
-    status, lines, _ = keras_resnet("info", path, "--json")
+    status, lines, _ = in_process("info", path, "--json")
     assert status == 0
     assert json.loads("\n".join(lines))["labels"] == LABELS
 
-    status, lines, errors = keras_resnet("predict", folder / "images" / "007.png", "--model", path)
+    status, lines, errors = in_process("predict", folder / "images" / "007.png", "--model", path)
     assert (status, errors) == (0, [])
     expected = model.predict(IMAGES[7:8], verbose=0)[0]
     rows = [re.fullmatch(r" +([\d.]+) %  (thing \d)", line) for line in lines[1:]]
@@ -152,7 +137,7 @@ def assert_info_predict_and_evaluate(path, name, folder, model):
         probability = 100 * expected[LABELS.index(row[2])]
         assert abs(float(row[1]) - probability) < (0.006 if exact else 0.2 if "float16" in name else 5)
 
-    status, lines, errors = keras_resnet("evaluate", path, folder / "labelled")
+    status, lines, errors = in_process("evaluate", path, folder / "labelled")
     assert (status, errors) == (0, [])
     assert lines[0].split() == ["images", "12"]
     top1, top5 = (float(line.split()[-1]) for line in lines[1:])
@@ -171,7 +156,7 @@ def test_so_does_every_format_with_its_options(name, folder, with_options, model
 
 
 def test_info_of_a_folder_shows_each_artifact(folder, everything):
-    status, lines, errors = keras_resnet("info", folder / "my files")
+    status, lines, errors = in_process("info", folder / "my files")
     assert (status, errors) == (0, [])
     for row in FORMATS.values():
         assert sum(line.strip() == row.file_name for line in lines) == 1

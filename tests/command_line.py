@@ -1,0 +1,21 @@
+"""The console command in this process: as a user types it, but for the seconds in which TensorFlow starts."""
+
+import contextlib
+import io
+import sys
+
+import pytest
+
+from keras_resnet.cli.main import main
+
+
+def in_process(*arguments, run=main):
+    """Arguments of `keras-resnet` -> exit status, lines on stdout, lines on stderr."""
+    out, err, typed = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["keras-resnet", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
+            run()
+    finally:
+        sys.argv = typed
+    return left.value.code or 0, out.getvalue().splitlines(), err.getvalue().splitlines()
