@@ -63,7 +63,7 @@ def test_rounding_in_turn_makes_up_for_what_was_lost():
     kernel = generator.normal(size=(3, 3, 5, 7)).astype("float32")
     plain, in_turn = rounded(kernel), rounded_in_turn(kernel, seen.T @ seen / len(seen), 127)
     errors = [np.square(others @ (k - kernel).reshape(45, 7)).mean() for k in (plain, in_turn)]
-    assert errors[1] < 0.2 * errors[0]  # measured: 0.03
+    assert errors[1] < 0.1 * errors[0]  # measured: 0.075
     np.testing.assert_allclose(rounded(in_turn), in_turn, rtol=1e-6)  # on the same grid
     uncorrelated = rounded_in_turn(kernel, np.eye(45), 127)
     np.testing.assert_allclose(uncorrelated, plain, rtol=1e-6)

@@ -181,7 +181,7 @@ def export(
         advance("report")
         from keras_resnet.export.report import write_report
 
-        write_report(made, f"{model.name}: {len(made.paths)} artifacts", names)
+        write_report(made, f"Export of {model.name}", names)
     if made.failures:
         raise _common_error(list(made.failures.values()))
     return made

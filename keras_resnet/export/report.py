@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.benchmark.record import environment
+from keras_resnet.errors import ExportError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export.cost import ArtifactCost, measure_artifact
 from keras_resnet.export.formats import FORMATS
@@ -76,14 +77,19 @@ class _Page:
 def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -> Path:
     """What an export made -> `report.html`, `REPORT.md` and `report.png` in its folder; the first one's path.
 
-    Every artifact is timed in a process of its own, one after the other.
+    Every artifact is timed in a process of its own, one after the other; one that can't be is named.
 
     Raises:
-        ExportError: An artifact can't be measured.
         MissingDependencyError: matplotlib is not installed.
     """
-    costs = {name: measure_artifact(path) for name, path in made.paths.items()}
-    page = _page(made, title, labels, costs)
+    costs: dict[str, ArtifactCost] = {}
+    unmeasured: list[str] = []
+    for name, path in made.paths.items():
+        try:
+            costs[name] = measure_artifact(path)
+        except ExportError as error:
+            unmeasured.append(str(error))
+    page = _page(made, title, labels, costs, unmeasured)
     figure = _plots(made, costs)
     drawn = io.BytesIO(), io.BytesIO()
     for stream, kind in zip(drawn, ("png", "svg"), strict=True):
@@ -97,7 +103,13 @@ def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -
     return made.folder / FILES[0]
 
 
-def _page(made: ExportReport, title: str, labels: Sequence[str] | None, costs: dict[str, ArtifactCost]) -> _Page:
+def _page(
+    made: ExportReport,
+    title: str,
+    labels: Sequence[str] | None,
+    costs: dict[str, ArtifactCost],
+    unmeasured: list[str],
+) -> _Page:
     disagreements = _disagreements(made, labels)
     machine = environment()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -113,9 +125,10 @@ def _page(made: ExportReport, title: str, labels: Sequence[str] | None, costs: d
         "own, after the import of its runtime.",
         f"Machine: {machine['cpu']} ({', '.join(machine['cpu_flags'])}), {machine['threads']} threads; {versions}.",
         f"Made {machine['created']}.",
+        *unmeasured,
     ]
     refused = [f"{name}: {error}" for name, error in made.failures.items()]
-    rows = [*_model_row(made), *(_row(made, name, costs[name]) for name in made.paths)]
+    rows = [*_model_row(made), *(_row(made, name, costs.get(name)) for name in made.paths)]
     return _Page(title, facts, rows, refused, disagreements[:SHOWN], len(disagreements), images)
 
 
@@ -133,8 +146,8 @@ def _model_row(made: ExportReport) -> list[list[str]]:
     return [["model", "-", f"{topk_accuracy_percent(answers, classes):.2f}", top5, "-", "-", "-", "-", "-"]]
 
 
-def _row(made: ExportReport, name: str, cost: ArtifactCost) -> list[str]:
-    accuracy, latency = made.accuracy.get(name), cost.latency
+def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
+    accuracy = made.accuracy.get(name)
     if accuracy is None:
         measured = ["-", "-", f"{made.reports[name].top1_agreement_percent:.2f}", "-"]
     else:
@@ -144,14 +157,11 @@ def _row(made: ExportReport, name: str, cost: ArtifactCost) -> list[str]:
             f"{accuracy.agreement_percent:.2f}",
             f"{accuracy.drop_points:.2f}",
         ]
-    return [
-        made.paths[name].name,
-        f"{size_bytes(made.paths[name]) / 1e6:.1f}",
-        *measured,
-        f"{latency.median_ms:.1f} ({latency.p10_ms:.1f} to {latency.p90_ms:.1f})",
-        f"{cost.load_ms:.0f}",
-        f"{cost.peak_memory_mb:.0f}",
-    ]
+    figures = ["-", "-", "-"]
+    if cost is not None:
+        median, *deciles = (f"{ms:.3g}" for ms in (cost.latency.median_ms, cost.latency.p10_ms, cost.latency.p90_ms))
+        figures = [f"{median} ({' to '.join(deciles)})", f"{cost.load_ms:.0f}", f"{cost.peak_memory_mb:.0f}"]
+    return [made.paths[name].name, f"{size_bytes(made.paths[name]) / 1e6:.1f}", *measured, *figures]
 
 
 def _disagreements(made: ExportReport, labels: Sequence[str] | None) -> list[_Disagreement]:
