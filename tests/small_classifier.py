@@ -7,10 +7,10 @@ from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
 
 
-def small_classifier(activation="softmax", size=32):
+def small_classifier(activation="softmax", size=32, width=None, channels=3, classes=10):
     """A residual network of one block: fast to convert, with every kind of layer that the real ones have."""
-    image = keras.Input((size, size, 3), name="image")
-    x = conv_bn(normalisation_layer(3)(image), 8, 3, stride=2, name="stem")
+    image = keras.Input((size, width or size, channels), name="image")
+    x = conv_bn(normalisation_layer(channels)(image), 8, 3, stride=2, name="stem")
     x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(keras.layers.ZeroPadding2D(1)(x))
     x = basic_block(x, 16, stride=2, name="stage2_block1")
-    return keras.Model(image, classification_head(x, 10, activation), name="small")
+    return keras.Model(image, classification_head(x, classes, activation), name="small")

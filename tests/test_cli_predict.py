@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from small_classifier import small_classifier
 from typer.testing import CliRunner
 
 from keras_resnet.cli.main import main
@@ -42,13 +43,12 @@ def sharpen(model):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(randomise, tmp_path_factory):
     """Folder with one network of 3 classes three times: with softmax, without, and with it below another layer."""
     folder = tmp_path_factory.mktemp("models")
-    keras.utils.set_random_seed(0)
-    model = sharpen(ResNet18(classes=3, input_shape=(64, 64, 3)))
+    model = sharpen(randomise(small_classifier(size=64, classes=3)))
     model.save(folder / "probabilities.keras")
-    logits = ResNet18(classes=3, input_shape=(64, 64, 3), classifier_activation=None)
+    logits = small_classifier(None, size=64, classes=3)
     logits.set_weights(model.get_weights())
     logits.save(folder / "logits.keras")
     # Keras lists layers by depth, so that the layer after the softmax is the last, and none has an `activation`.

@@ -303,11 +303,7 @@ def test_outputs_that_are_no_probabilities_are_refused(randomise, tmp_path):
 
 @pytest.mark.parametrize(("channels", "classes", "activation"), [(1, 2, "softmax"), (4, 1, "sigmoid")])
 def test_other_channels_and_few_classes(channels, classes, activation, randomise, tmp_path):
-    model = randomise(
-        keras_resnet.ResNet18(
-            input_shape=(32, 64, channels), classes=classes, classifier_activation=activation, name="small"
-        )
-    )
+    model = randomise(small_classifier(activation, 32, 64, channels, classes))
     report = export(model, tmp_path, ["tflite"])
     entry = json.loads(report.manifest.read_text())["artifacts"]["tflite"]["description"]["input"]
     assert (entry["size"], entry["centre_crop"]) == ([32, 64, channels], None)
@@ -315,7 +311,7 @@ def test_other_channels_and_few_classes(channels, classes, activation, randomise
 
 def test_an_untrained_model_can_be_exported(tmp_path):
     """All its answers are nearly the same; float artifacts are held to the little by which they differ."""
-    report = export(keras_resnet.ResNet18(input_shape=(64, 64, 3)), tmp_path, ["saved_model", "tflite"])
+    report = export(small_classifier(classes=1000), tmp_path, ["saved_model", "tflite"])
     assert all(verification.passed for verification in report.reports.values())
 
 

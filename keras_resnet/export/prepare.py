@@ -42,11 +42,12 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
     Raises:
         ExportError: They differ by more than the source's own precision, or a value lies outside 0..1.
     """
-    source = np.asarray(model.predict(images, verbose=0), dtype="float32")
+    pixels = images.astype("float32")
+    source = np.asarray(keras.ops.cast(model(pixels, training=False), "float32"))  # `predict` would compile first
     if ends_in_logits(model):
         source = np.exp(source - source.max(axis=1, keepdims=True))
         source /= source.sum(axis=1, keepdims=True)
-    answers = prepared.predict(images, verbose=0)
+    answers = np.asarray(prepared(pixels, training=False))
     if not (np.isfinite(answers).all() and answers.min() >= -1e-6 and answers.max() <= 1 + 1e-6):
         raise ExportError(
             f"`model` must end in logits (a dense layer without activation), a softmax or a sigmoid. Received: "
