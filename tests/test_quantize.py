@@ -1,8 +1,12 @@
 """Ranges, rounding, and models of quantization-aware training."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from small_classifier import small_classifier
 
 from keras_resnet.compress import quantize_aware
@@ -122,3 +126,10 @@ def test_a_quantization_aware_model_trains_saves_and_exports_as_integers(randomi
         export(loaded, tmp_path / "float", ["tflite"])
     with pytest.raises(ValueError, match="must have no fake quantization yet"):
         quantize_aware(loaded)
+
+    # A process that has imported nothing of it yet.
+    command = ["-m", "keras_resnet.cli", "predict", "--model", str(tmp_path / "model.keras"), str(tmp_path / "a.png")]
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("%") == 5

@@ -148,6 +148,7 @@ def _build(name: str, weights: str) -> Any:
 def _load_file(path: str) -> Any:
     import keras
 
+    import keras_resnet.compress.fake_quant  # noqa: F401  registers the layers of quantization-aware training
     from keras_resnet.weight_files import check_keras_archive
     from keras_resnet.weights import WeightsOrigin, file_sha256
 
