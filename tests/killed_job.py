@@ -31,7 +31,7 @@ def prepare(step: str) -> None:
     """Puts the kill into the package: before the function that comes after that step."""
     from keras_resnet.export import files, pipeline
 
-    write, exchange, write_bytes = pipeline._write, files._exchange, Path.write_bytes
+    write, record, exchange, write_bytes = pipeline._write, pipeline.record, files._exchange, Path.write_bytes
 
     def half(job: Any, path: Path) -> None:
         write(job, path)
@@ -42,6 +42,10 @@ def prepare(step: str) -> None:
     def half_a_manifest(path: Path, content: bytes) -> None:
         write_bytes(path, content[: len(content) // 2])
         kill()
+
+    def half_recorded(*arguments: Any) -> None:
+        Path.write_bytes = half_a_manifest  # type: ignore[method-assign]
+        record(*arguments)
 
     if step == "half written":
         pipeline._write = half
@@ -60,8 +64,7 @@ def prepare(step: str) -> None:
     elif step == "replaced":
         pipeline.record = kill
     elif step == "manifest half written":
-        pipeline.forget = lambda folder, name: None
-        Path.write_bytes = half_a_manifest  # type: ignore[method-assign]
+        pipeline.record = half_recorded
 
 
 def main(model: str, out: str, format_name: str, step: str) -> None:
