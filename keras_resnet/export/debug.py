@@ -1,9 +1,11 @@
 """Which layers an integer artifact rounds most: a table and a plot."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_resnet.export.files import write_whole
 from keras_resnet.optional import require
 
 SHOWN = 10  # layers in an error message
@@ -18,10 +20,11 @@ def worst_layers(errors: Mapping[str, float]) -> str:
 def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, float]) -> list[Path]:
     """Signal to noise by layer, in graph order -> `quantization-error-<format>.csv` and `.png` in that folder."""
     table = folder / f"quantization-error-{format_name}.csv"
-    with table.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["layer", "signal_to_noise_db"])
-        writer.writerows((name, f"{decibels:.2f}") for name, decibels in errors.items())
+    rows, drawn = io.StringIO(newline=""), io.BytesIO()
+    writer = csv.writer(rows)
+    writer.writerow(["layer", "signal_to_noise_db"])
+    writer.writerows((name, f"{decibels:.2f}") for name, decibels in errors.items())
+    write_whole(table, rows.getvalue().encode())
     figure = require("matplotlib.figure", "plots").Figure(figsize=(8, 1 + 0.16 * len(errors)), layout="constrained")
     axes = figure.subplots()
     axes.barh(list(errors), list(errors.values()), color="tab:blue")
@@ -30,5 +33,6 @@ def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, floa
     axes.set_xlabel("signal to quantization noise in dB (low is bad)")
     axes.set_title(format_name)
     plot = table.with_suffix(".png")
-    figure.savefig(plot, dpi=120)
+    figure.savefig(drawn, format="png", dpi=120)
+    write_whole(plot, drawn.getvalue())
     return [table, plot]

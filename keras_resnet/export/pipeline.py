@@ -181,7 +181,10 @@ def export(
         advance("report")
         from keras_resnet.export.report import write_report
 
-        write_report(made, f"Export of {model.name}", names)
+        try:
+            write_report(made, f"Export of {model.name}", names)
+        except OSError as error:
+            raise ExportError(f"the report can't be written in {made.folder}: {error.strerror or error}") from error
     if made.failures:
         raise _common_error(list(made.failures.values()))
     return made

@@ -6,7 +6,6 @@
 import base64
 import html
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from keras_resnet.benchmark.record import environment
 from keras_resnet.errors import ExportError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export.cost import ArtifactCost, measure_artifact
+from keras_resnet.export.files import write_whole
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import read_manifest, size_bytes
 from keras_resnet.export.result import ExportReport
@@ -80,6 +80,7 @@ def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -
     Every artifact is timed in a process of its own, one after the other; one that can't be is named.
 
     Raises:
+        OSError: The folder can't be written.
         MissingDependencyError: matplotlib is not installed.
     """
     costs: dict[str, ArtifactCost] = {}
@@ -97,9 +98,7 @@ def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -
     svg = drawn[1].getvalue().decode()
     contents = _html(page, svg[svg.index("<svg") :]).encode(), _markdown(page).encode(), drawn[0].getvalue()
     for name, content in zip(FILES, contents, strict=True):
-        partial = made.folder / f".{name}.partial"
-        partial.write_bytes(content)
-        os.replace(partial, made.folder / name)
+        write_whole(made.folder / name, content)
     return made.folder / FILES[0]
 
 
