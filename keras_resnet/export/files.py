@@ -10,7 +10,8 @@ from keras_resnet.export.formats import UNVERIFIED
 
 REPLACED = ".replaced"  # suffix of a folder on its way out
 PARTIAL = ".partial"  # suffix of a file that is being written
-WRITTEN = ("manifest.json", "report.html", "REPORT.md", "report.png")  # files that are replaced with each run
+# Files that are replaced with each run.
+WRITTEN = ("manifest.json", "report.html", "REPORT.md", "report.png", "quantization-error-*")
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
@@ -66,7 +67,8 @@ def clean(folder: Path, names: Iterable[str]) -> None:
         for left in (name + UNVERIFIED, name + REPLACED, f".{name}.scratch"):
             remove(folder / left)
     for name in WRITTEN:
-        remove(folder / f".{name}{PARTIAL}")
+        for left in folder.glob(f".{name}{PARTIAL}"):
+            remove(left)
 
 
 def remove(path: Path) -> None:
