@@ -197,9 +197,10 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
     with (out / "quantization-error-tflite-int8.csv").open() as stream:
         rows = {row["layer"]: float(row["signal_to_noise_db"]) for row in csv.DictReader(stream)}
     assert {"stem_relu", "stage2_block1_1_relu", "stage2_block1_out", "pool", "logits"} <= set(rows)
-    assert all(5 < decibels < 60 for decibels in rows.values())
+    # The lowest logits are clipped on purpose.
+    assert all(15 < decibels < 60 for name, decibels in rows.items() if name != "logits")
     assert "layers with the largest quantization error" in errors[1]
-    named = [re.fullmatch(r" +([\d.]+) dB  (\S+)", line).groups() for line in errors[2:]]
+    named = [re.fullmatch(r" +(-?[\d.]+) dB  (\S+)", line).groups() for line in errors[2:]]
     assert [name for _, name in named] == sorted(rows, key=rows.get)[: len(named)]
     assert len(named) == min(10, len(rows))
     assert [float(decibels) for decibels, _ in named] == pytest.approx(sorted(rows.values())[: len(named)], abs=0.06)

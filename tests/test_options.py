@@ -69,6 +69,13 @@ def assert_same_answers(path, model, unexplained=0.006):
         assert error / expected.max() < (2e-3 if "float16" in path.name else 1e-5)
 
 
+def assert_rounded(kernel, exact, scales):
+    """Kernels `[out, ...]`: to one of the steps around, since a value makes up for what others before it lost."""
+    steps = np.abs(kernel - exact) / scales.reshape(-1, 1, 1, 1)
+    assert steps.max() < 3  # measured: 1.8
+    assert np.median(steps) < 0.5
+
+
 # ONNX.
 
 
@@ -139,7 +146,7 @@ def test_weights_of_onnx_int8(weights, exported, model):
         np.testing.assert_array_equal(steps, high - zero)
         assert (zero_points == zero).all()
         real = (integers.astype("float64") - zero) * scales.reshape(-1, 1, 1, 1)
-        assert (np.abs(real - by_shape.pop(integers.shape)) <= scales.reshape(-1, 1, 1, 1) * 0.501).all()
+        assert_rounded(real, by_shape.pop(integers.shape), scales)
         assert graph.constants[graph.makers[node.input[2]].input[0]].dtype == np.int32
     assert not by_shape
     assert {graph.constants[node.input[2]].dtype for node in graph.of_kind("QuantizeLinear")} == {np.dtype("uint8")}
@@ -178,7 +185,7 @@ def test_types_of_tflite_int8(input_dtype, output_dtype, exported, model):
 
 
 def test_kernels_of_tflite_int8_are_rounded_per_channel(exported):
-    """Next to the kernels of the float file, within half a step of each channel's own scale."""
+    """Next to the kernels of the float file, by each channel's own scale."""
     exact = [o for o in tflite_operators(exported("tflite")) if o.name == "CONV_2D"]
     convolutions = [o for o in tflite_operators(exported("tflite-int8")) if o.name == "CONV_2D"]
     assert len(exact) == len(convolutions) == 4
@@ -188,8 +195,7 @@ def test_kernels_of_tflite_int8_are_rounded_per_channel(exported):
         assert len(np.unique(kernel.scales)) == kernel.shape[0]  # [out, h, w, in]
         assert not kernel.zero_points.any()
         np.testing.assert_array_equal(np.abs(kernel.values.astype(int)).max(axis=(1, 2, 3)), 127)
-        scales = kernel.scales.reshape(-1, 1, 1, 1)
-        assert (np.abs(kernel.real_values() - true.inputs[1].values) <= scales * 0.501).all()
+        assert_rounded(kernel.real_values(), true.inputs[1].values, kernel.scales)
 
 
 @pytest.mark.parametrize(
