@@ -67,8 +67,8 @@ def clean(folder: Path, names: Iterable[str]) -> None:
         for left in (name + UNVERIFIED, name + REPLACED, f".{name}.scratch"):
             remove(folder / left)
     for name in WRITTEN:
-        for left in folder.glob(f".{name}{PARTIAL}"):
-            remove(left)
+        for partial in folder.glob(f".{name}{PARTIAL}"):
+            remove(partial)
 
 
 def remove(path: Path) -> None:
