@@ -152,7 +152,7 @@ def test_commands_and_their_options_exist(page, line):
 
 def assert_formats_exist(arguments: list[str]) -> None:
     if "--formats" in arguments:
-        assert set(arguments[arguments.index("--formats") + 1].split(",")) <= set(FORMATS)
+        assert set(arguments[arguments.index("--formats") + 1].split(",")) <= {"all", *FORMATS}
 
 
 def test_both_readmes_have_the_same_commands_code_and_figures():
