@@ -53,7 +53,7 @@ def to_tflite_int8(job: Job, path: Path) -> None:
 
 
 def to_tflite_int16x8(job: Job, path: Path) -> None:
-    """Folded model, calibration images -> file with int8 weights and int16 activations, float32 at both ends."""
+    """Rounded kernels, calibration images -> file with int8 weights and int16 activations, float32 at both ends."""
     images: np.ndarray = job.calibration  # type: ignore[assignment]  # the pipeline asks for them
 
     def set_up(converter: tf.lite.TFLiteConverter) -> None:
@@ -63,7 +63,7 @@ def to_tflite_int16x8(job: Job, path: Path) -> None:
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
 
-    _write(job, job.model, path, set_up)
+    _write(job, job.quantized().model, path, set_up)
 
 
 def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
