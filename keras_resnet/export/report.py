@@ -207,11 +207,15 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
         if made.examination is not None:
             top1 = topk_accuracy_percent(made.examination.answers, made.examination.classes)
             axes.axhline(top1, color="0.5", linewidth=1, linestyle="--", label="model")
-        axes.set_xscale("log")
+        if max(values.values(), default=1) > 10 * min(values.values(), default=1):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        else:
+            axes.set_xlim(left=0)
         axes.set_xlabel(title)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("top-1, %" if made.accuracy else "agreement, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
 
 
@@ -267,7 +271,7 @@ def _html(page: _Page, plots: str) -> str:
 
 def _card(case: _Disagreement) -> str:
     answers = "".join(
-        f"<li><b>{html.escape(answer.network)}</b> {html.escape(answer.label)} {answer.percent:.0f} %</li>"
+        f"<li><b>{html.escape(answer.network)}</b> {html.escape(answer.label)} {answer.percent:.0f}&nbsp;%</li>"
         for answer in case.answers
     )
     picture = _picture(case.pixels)
