@@ -69,8 +69,8 @@ def test_rounding_in_turn_makes_up_for_what_was_lost():
     errors = [np.square(others @ (k - kernel).reshape(45, 7)).mean() for k in (plain, in_turn)]
     assert errors[1] < 0.1 * errors[0]  # measured: 0.075
     np.testing.assert_allclose(rounded(in_turn), in_turn, rtol=1e-6)  # on the same grid
-    uncorrelated = rounded_in_turn(kernel, np.eye(45), 127)
-    np.testing.assert_allclose(uncorrelated, plain, rtol=1e-6)
+    for independent in (np.eye(45), np.zeros((45, 45))):
+        np.testing.assert_allclose(rounded_in_turn(kernel, independent, 127), plain, rtol=1e-6)
 
 
 def test_logits_start_at_zero_and_probabilities_stay(folded):

@@ -104,7 +104,8 @@ def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.n
     scale = np.broadcast_to(np.abs(flat).max(axis=0 if kernel.ndim > 2 else None, keepdims=True), flat[:1].shape)
     scale = np.maximum(scale, np.finfo("float32").tiny)[0] / steps
     ends = np.where(largest, np.sign(flat) * steps, 0)
-    damped = moments + DAMPING * np.trace(moments) / len(moments) * np.eye(len(moments))
+    damping = DAMPING * np.trace(moments) / len(moments) or 1.0  # inputs that are all zero
+    damped = moments + damping * np.eye(len(moments))
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: of the loss of value i, what each later one bears
     result, rest = np.empty_like(flat), flat.copy()
     for start in range(0, len(flat), BLOCK):
