@@ -48,7 +48,7 @@ def main(
         results[name] = {
             "latency": {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "repeats": len(values)},
         }
-        print(name, results[name], flush=True)
+        print(name, *(f"{key} {value:.4g}" for key, value in results[name]["latency"].items()), flush=True)
     write_record(out, out.stem, {"threads": THREADS, "batch_size": 1, "size": size}, results)
 
 
