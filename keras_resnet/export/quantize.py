@@ -27,7 +27,8 @@ from keras_resnet.export.images import batches
 from keras_resnet.export.rounding import with_rounded_kernels
 
 BINS = 2048
-EVERY = 7  # value of a histogram; channels come in multiples of 64, so that each has its turn
+EVERY = 7  # value of a large tensor; channels come in multiples of 64, so that each has its turn
+LARGE = 100_000  # values of a batch, which tell their histogram by fewer
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
 
@@ -187,15 +188,17 @@ def _ranges(
 ) -> dict[str, tuple[float, float]]:
     tensors = [model.get_layer(name).output for name in points]
     extremes = keras.Model(model.input, [(ops.min(tensor), ops.max(tensor)) for tensor in tensors])
-    seen = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in batches(images)])
-    minima, maxima = np.minimum(seen[..., 0].min(axis=0), 0), np.maximum(seen[..., 1].max(axis=0), 0)
+    pairs = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in batches(images)])
+    minima, maxima = np.minimum(pairs[..., 0].min(axis=0), 0), np.maximum(pairs[..., 1].max(axis=0), 0)
     if method == "minmax":
         return {name: (float(low), float(high)) for name, low, high in zip(points, minima, maxima, strict=True)}
     view = keras.Model(model.input, tensors)
     counts = np.zeros((len(points), BINS))
     for batch in batches(images):
         for index, values in enumerate(view(batch)):
-            counts[index] += np.histogram(np.asarray(values).ravel()[::EVERY], BINS, (minima[index], maxima[index]))[0]
+            seen = np.asarray(values).ravel()
+            seen = seen[::EVERY] if seen.size > LARGE else seen
+            counts[index] += np.histogram(seen, BINS, (minima[index], maxima[index]))[0]
     return {
         name: _least_squares_range(count, low, high)
         for name, count, low, high in zip(points, counts, minima, maxima, strict=True)
