@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import shlex
 import tomllib
@@ -228,8 +229,6 @@ def test_the_export_page_has_every_format_with_its_facts():
 
 
 def test_the_export_page_describes_every_field_of_a_manifest(randomise, tmp_path):
-    import json
-
     report = export(randomise(small_classifier()), tmp_path, ["saved_model"])
     manifest = json.loads(report.manifest.read_text())
     entry = manifest["artifacts"]["saved_model"]
@@ -244,6 +243,40 @@ def test_the_export_page_describes_every_field_of_a_manifest(randomise, tmp_path
     names = " ".join(row[0] for row in table("docs/export.md", "check"))
     for check in entry["verification"]["checks"]:
         assert check["name"] in names
+
+
+def test_the_export_page_has_the_figures_of_the_records():
+    def results(name):
+        return json.loads(read(f"benchmarks/results/{name}.json"))["results"]
+
+    for network, title in (("resnet18", "ResNet-18"), ("resnet50", "ResNet-50")):
+        latencies, expected = results(f"artifact_latency_{network}"), []
+        for name, result in results(f"export_accuracy_{network}").items():
+            format_name, *ranges = name.split()
+            cell = "model" if name == "model" else ", ".join([f"`{format_name}`", *ranges])
+            size = f"{result['size_bytes'] / 1e6:.1f}" if "size_bytes" in result else ""
+            agreement = f"{result['agreement_percent']:.2f}" if "agreement_percent" in result else ""
+            timed = name != "model" and ranges != ["mse"]
+            latency = f"{latencies[format_name]['latency']['median_ms']:.1f}" if timed else ""
+            accuracy = (f"{result[key]:.2f}" for key in ("top1_percent", "top5_percent"))
+            expected.append([cell, size, *accuracy, agreement, latency])
+        assert table("docs/export.md", f"artifact of {title}") == expected
+    ways = [results(f"quantizers_{network}") for network in ("resnet18", "resnet50")]
+    keys = (("top1_percent", ".2f"), ("agreement_percent", ".2f"), ("unexplained_variance", ".4f"))
+    assert table("docs/export.md", "int8 TFLite by") == [
+        [name, *(format(way[name][key], digits) for way in ways for key, digits in keys)]
+        for name in ways[0]
+        if name != "model"
+    ]
+    cost = results("export_cost_resnet50")
+    assert table("docs/export.md", "format and cost") == [
+        [
+            f"`{name}`",
+            *(f"{cost[job]['seconds']:.0f}" for job in (name, f"bare {name}")),
+            *(f"{cost[job]['peak_memory_mb']:,}" for job in (name, f"bare {name}")),
+        ]
+        for name in FORMATS
+    ]
 
 
 def test_the_pages_on_weights_have_every_tag_and_suffix():
