@@ -8,7 +8,6 @@ images and without folding, proof, description or manifest.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.benchmark.memory import peak_memory_mb
 from keras_resnet.benchmark.record import write_record
 from keras_resnet.cli.network import WeightsOption, open_network
 
@@ -55,7 +55,7 @@ def _measure(job: str, model: str, weights: str | None, images: Path, count: int
     network, _ = open_network(model, weights)
     pixels = load_images(list_images([images])[:count])
     with tempfile.TemporaryDirectory() as folder:
-        before_mb = _peak_mb()
+        before_mb = peak_memory_mb()
         start = time.perf_counter()
         if job.startswith(BARE):
             _bare(job.removeprefix(BARE), network, pixels, Path(folder))
@@ -64,11 +64,7 @@ def _measure(job: str, model: str, weights: str | None, images: Path, count: int
 
             export(network, folder, [job], calibration=pixels)
         seconds = time.perf_counter() - start
-    return {"seconds": round(seconds, 2), "peak_memory_mb": round(_peak_mb()), "before_mb": round(before_mb)}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(seconds, 2), "peak_memory_mb": round(peak_memory_mb()), "before_mb": round(before_mb)}
 
 
 def _bare(name: str, network: Any, pixels: Any, folder: Path) -> None:

@@ -30,6 +30,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from keras_resnet.benchmark.memory import peak_memory_mb, reset_peak_memory_mb
 from keras_resnet.benchmark.record import write_record
 
 SIZE = 32  # pixels a side of the network's input
@@ -213,7 +214,7 @@ def work(connection: Any, sources: list[Source]) -> None:
         use = globals()[sources[index].use]
         if index not in wanted:
             wanted[index] = use(sources[index].path)
-        before_mb = _reset_peak_mb()
+        before_mb = reset_peak_memory_mb()
         start = time.perf_counter()
         try:
             outcome, detail = _compare(use(path), wanted[index]), ""
@@ -221,7 +222,7 @@ def work(connection: Any, sources: list[Source]) -> None:
             outcome, detail = "clear error" if str(path) in str(error) else "unclear error", str(error)
         except Exception as error:  # noqa: BLE001  what comes is what is looked for
             outcome, detail = f"other exception: {type(error).__name__}", str(error)
-        connection.send((outcome, detail, time.perf_counter() - start, _peak_mb() - before_mb))
+        connection.send((outcome, detail, time.perf_counter() - start, peak_memory_mb() - before_mb))
 
 
 def _compare(answers: list[np.ndarray], wanted: list[np.ndarray]) -> str:
@@ -254,17 +255,6 @@ def _weights(path: Path) -> list[np.ndarray]:
         _loaded.append(tiny_resnet18())
     load_weights(_loaded[0], VARIANTS["resnet18"], path)
     return list(_loaded[0].get_weights())
-
-
-def _reset_peak_mb() -> float:
-    """-> resident memory now, from which Linux counts the peak anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak_mb()
-
-
-def _peak_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 class Worker:

@@ -3,11 +3,9 @@
 python -m keras_resnet.export.cost model-int8.tflite
 """
 
-import contextlib
 import gc
 import importlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.benchmark.latency import Latency, measure_latency
+from keras_resnet.benchmark.memory import peak_memory_mb, reset_peak_memory_mb
 from keras_resnet.errors import ExportError
 
 TIMEOUT_S = 600
@@ -60,7 +59,7 @@ def _measure_here(path: Path) -> ArtifactCost:
     format = format_of(path)
     importlib.import_module(RUNTIME_MODULES[format.runtime])
     gc.collect()
-    before_mb = _reset_peak_mb()
+    before_mb = reset_peak_memory_mb()
     start = time.perf_counter()
     runtime = open_runtime(path, format)
     shape = next(iter(runtime.inputs.values())).shape
@@ -69,30 +68,10 @@ def _measure_here(path: Path) -> ArtifactCost:
     image = np.random.default_rng(0).integers(0, 256, size, "uint8")
     runtime.run(image)
     load_ms = 1e3 * (time.perf_counter() - start)
-    peak_mb = _peak_mb()
+    peak_mb = peak_memory_mb()
     once_ms = measure_latency(lambda: runtime.run(image), repeats=1, warmup=2).median_ms
     repeats = int(np.clip(1e3 * LONGEST_S / once_ms, 3, 50))
     return ArtifactCost(load_ms, peak_mb - before_mb, measure_latency(lambda: runtime.run(image), repeats, warmup=0))
-
-
-def _reset_peak_mb() -> float:
-    """-> resident memory now, from which on Linux the peak is counted anew; elsewhere the peak so far."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return _peak_mb()
-
-
-def _peak_mb() -> float:
-    """-> largest resident memory so far.
-
-    On Linux not `ru_maxrss`, which a process inherits: the child of a large process would start with its parent's.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 if __name__ == "__main__":
