@@ -105,11 +105,16 @@ class FakeQuantizedDense(keras.layers.Dense):
         return x if self.activation is None else self.activation(x)
 
 
-def rounded(kernel: np.ndarray, steps: int = WEIGHT_STEPS) -> np.ndarray:
-    """Kernel `[..., out]` -> the same on a grid of `steps` on either side of zero (NumPy).
+def grid_step(kernel: np.ndarray, steps: int = WEIGHT_STEPS) -> np.ndarray:
+    """Kernel `[..., out]` -> step of a grid that has `steps` on either side of zero, in a shape that fits the kernel.
 
-    A convolution has one scale for each output channel, a dense kernel `[in, out]` one for all.
+    A convolution has one for each output channel, a dense kernel `[in, out]` one for all.
     """
     axes = tuple(range(kernel.ndim - 1)) if kernel.ndim > 2 else None
-    step = np.maximum(np.abs(kernel).max(axis=axes, keepdims=True), SMALLEST_RANGE**2) / steps
+    return np.maximum(np.abs(kernel).max(axis=axes, keepdims=True), SMALLEST_RANGE**2) / steps
+
+
+def rounded(kernel: np.ndarray, steps: int = WEIGHT_STEPS) -> np.ndarray:
+    """Kernel `[..., out]` -> the same on its grid (NumPy)."""
+    step = grid_step(kernel, steps)
     return (np.round(kernel / step) * step).astype("float32")

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_resnet.compress.fake_quant import rounded
+from keras_resnet.compress.fake_quant import grid_step, rounded
 from keras_resnet.compress.rewrite import rebuild
 from keras_resnet.export.images import batches
 
@@ -41,9 +41,7 @@ def with_rounded_kernels(model: keras.Model, images: np.ndarray, keep_float: Seq
     weights = {}
     for layer, inputs in zip(chosen, _observe(model, chosen, images), strict=True):
         kernel, bias = layer.get_weights()
-        after = rounded(kernel, steps)
-        if inputs.moments is not None:
-            after = rounded_in_turn(kernel, inputs.moments, steps)
+        after = rounded(kernel, steps) if inputs.moments is None else rounded_in_turn(kernel, inputs.moments, steps)
         loss = (after.astype("float64") - kernel).reshape(-1, kernel.shape[-1])
         weights[layer.name] = [after, bias - inputs.mean @ loss]
     return rebuild(model, weights=weights)
@@ -95,25 +93,24 @@ def _patches(layer: layers.Layer, read: tf.Tensor) -> tf.Tensor:
 
 
 def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.ndarray:
-    """Kernel `[..., out]`, moments of its inputs -> the same on the grid that `rounded` has for it.
+    """Kernel `[..., out]`, moments of its inputs -> the same on its grid.
 
     The largest value of each channel keeps its place at the end of the grid, so that the grid can be told from it.
     """
-    flat = kernel.reshape(-1, kernel.shape[-1]).astype("float64")
-    largest = np.abs(flat) == np.abs(flat).max(axis=0 if kernel.ndim > 2 else None, keepdims=True)
-    scale = np.broadcast_to(np.abs(flat).max(axis=0 if kernel.ndim > 2 else None, keepdims=True), flat[:1].shape)
-    scale = np.maximum(scale, np.finfo("float32").tiny)[0] / steps
-    ends = np.where(largest, np.sign(flat) * steps, 0)
+    step = grid_step(kernel.astype("float64"), steps)
+    rest = (kernel / step).reshape(-1, kernel.shape[-1])  # of a step each; what is left to round
+    ends = np.where(np.abs(rest) > steps * (1 - 1e-9), np.sign(rest) * steps, np.nan)
     damping = DAMPING * np.trace(moments) / len(moments) or 1.0  # inputs that are all zero
     damped = moments + damping * np.eye(len(moments))
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: of the loss of value i, what each later one bears
-    result, rest = np.empty_like(flat), flat.copy()
-    for start in range(0, len(flat), BLOCK):
-        stop = min(start + BLOCK, len(flat))
-        losses = np.empty((stop - start, flat.shape[1]))
+    integers = np.empty_like(rest)
+    for start in range(0, len(rest), BLOCK):
+        stop = min(start + BLOCK, len(rest))
+        losses = np.empty((stop - start, rest.shape[1]))
         for row in range(start, stop):
-            result[row] = np.where(largest[row], ends[row], np.clip(np.round(rest[row] / scale), -steps, steps)) * scale
-            losses[row - start] = (rest[row] - result[row]) / shares[row, row]
+            nearest = np.clip(np.round(rest[row]), -steps, steps)
+            integers[row] = np.where(np.isnan(ends[row]), nearest, ends[row])
+            losses[row - start] = (rest[row] - integers[row]) / shares[row, row]
             rest[row + 1 : stop] -= np.outer(shares[row, row + 1 : stop], losses[row - start])
         rest[stop:] -= shares[start:stop, stop:].T @ losses
-    return result.reshape(kernel.shape).astype("float32")
+    return (integers.reshape(kernel.shape) * step).astype("float32")
