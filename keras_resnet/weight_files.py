@@ -135,7 +135,7 @@ WEIGHTS_MEMBER = "model.weights.h5"
 
 def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
-        _refuse_other_members(archive, path)
+        _check_members(archive, path)
         return _read_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})")
 
 
@@ -154,7 +154,7 @@ def check_keras_archive(path: Path) -> int:
         stored_bytes += dataset.nbytes
 
     with zipfile.ZipFile(path) as archive:
-        _refuse_other_members(archive, path)
+        _check_members(archive, path)
         damaged = archive.testzip()
         if damaged is not None:
             raise WeightsError(f"{path}: its member {damaged!r} is damaged: the checksum is another")
@@ -163,8 +163,8 @@ def check_keras_archive(path: Path) -> int:
     return stored_bytes
 
 
-def _refuse_other_members(archive: zipfile.ZipFile, path: Path) -> None:
-    """Raises where a member is compressed, as Keras' are not: a small file could fill the memory."""
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises if the weights are missing, or if a member is compressed: a small file could fill the memory."""
     if WEIGHTS_MEMBER not in archive.namelist():
         raise WeightsError(f"{path} has no member {WEIGHTS_MEMBER!r}; save it with model.save(path)")
     declared_bytes, size_bytes = sum(member.file_size for member in archive.infolist()), path.stat().st_size
