@@ -57,3 +57,26 @@ def randomise() -> Callable:
         return model
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def model_file(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier as a .keras file, for the commands."""
+    from small_classifier import small_classifier
+
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    randomise(small_classifier(), seed=4).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 40 pictures of 40x48 pixels, enough to calibrate."""
+    from PIL import Image
+
+    from keras_resnet.export.images import synthetic_images
+
+    folder = tmp_path_factory.mktemp("images")
+    for index, pixels in enumerate(synthetic_images((40, 48, 3), count=40, seed=8)):
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder

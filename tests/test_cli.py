@@ -11,12 +11,9 @@ import keras
 import numpy as np
 import pytest
 from command_line import in_process
-from PIL import Image
-from small_classifier import small_classifier
 
 from keras_resnet import __version__
 from keras_resnet.cli.main import app
-from keras_resnet.export.images import synthetic_images
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,21 +26,6 @@ def keras_resnet(*arguments, **environment):
         text=True,
         env={**os.environ, **environment},
     )
-
-
-@pytest.fixture(scope="module")
-def model_file(randomise, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.keras"
-    randomise(small_classifier(), seed=4).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def image_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    for index, pixels in enumerate(synthetic_images((40, 48, 3), count=40, seed=8)):
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
 
 
 def test_help_names_every_command_and_imports_no_framework():

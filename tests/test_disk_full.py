@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from small_classifier import small_classifier
 
 from keras_resnet.cli.main import main
@@ -21,30 +20,15 @@ pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
 NAMES = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")
-IMAGES = synthetic_images((40, 48, 3), count=40, seed=8)
 DISK_BYTES = 8_000_000
-
-
-@pytest.fixture(scope="module")
-def model_file(randomise, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "new.keras"
-    randomise(small_classifier(), seed=2).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def image_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    for index, pixels in enumerate(IMAGES):
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def older(randomise, tmp_path_factory):
     """Folder of artifacts that an export must leave as they are when it fails."""
     folder = tmp_path_factory.mktemp("older")
-    export(randomise(small_classifier(), seed=1), folder, NAMES, calibration=IMAGES[:, :32, :32])
+    calibration = synthetic_images((32, 32, 3), count=40, seed=8)
+    export(randomise(small_classifier(), seed=1), folder, NAMES, calibration=calibration)
     return folder
 
 
