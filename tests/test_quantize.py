@@ -55,8 +55,8 @@ def test_kernels_lie_on_their_grid_and_the_mean_output_stays(folded):
         before, now = (
             keras.Model(m.input, m.get_layer(name).output).predict(IMAGES, verbose=0) for m in (folded, model)
         )
-        if name == "stem_conv":  # the inputs of the other are those of a rounded stem
-            np.testing.assert_allclose(now.mean(axis=(0, 1, 2)), before.mean(axis=(0, 1, 2)), atol=1e-4)
+        if name == "stem_conv":  # measured: 2e-6, and 8e-3 without the biases
+            np.testing.assert_allclose(now.mean(axis=(0, 1, 2)), before.mean(axis=(0, 1, 2)), atol=1e-5)
 
 
 def test_rounding_in_turn_makes_up_for_what_was_lost():
