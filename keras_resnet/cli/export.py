@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.network import ModelOption, WeightsOption, open_network
+from keras_resnet.cli.network import ModelOption, WeightsOption, labels_of, open_network
 
 
 def export(
@@ -43,7 +43,10 @@ def export(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Text file with the name of each class on a line of its own.", show_default="ImageNet's"),
+        typer.Option(
+            help="Text file with the name of each class on a line of its own.",
+            show_default="the .keras file's own, or ImageNet's",
+        ),
     ] = None,
     ranges: Annotated[
         str | None, typer.Option(help="Of activations in int8: minmax, or mse, which clips.", show_default="minmax")
@@ -119,7 +122,7 @@ def export(
             force_calibration=force_calibration,
             data=data,
             max_drop=max_drop,
-            labels=class_names,
+            labels=labels_of(network) if class_names is None else class_names,
             contract=contract,
             overwrite=overwrite,
             debug=debug,

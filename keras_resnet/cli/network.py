@@ -61,11 +61,14 @@ def open_predictor(model: str, weights: str | None) -> Predictor:
         artifact = open_artifact(model)
         return Predictor(artifact.predict, artifact.contract, artifact.labels)
     network, contract = open_network(model, weights)
+    return predictor_of(network, contract, model)
+
+
+def predictor_of(network: Any, contract: InputContract, model: str) -> Predictor:
+    """Network as `open_network` gives it, its contract, the value of `--model` -> predictor."""
     from keras_resnet.heads.classification import ends_in_logits
-    from keras_resnet.labels import imagenet_labels
 
     finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
-    labels = [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
 
     def predict(pixels: Any) -> Any:
         try:
@@ -73,7 +76,17 @@ def open_predictor(model: str, weights: str | None) -> Predictor:
         except Exception as error:  # a layer of a user's model can raise anything
             raise WeightsError(f"{model}: fails on images: {reason(error)}") from error
 
-    return Predictor(predict, contract, labels)
+    return Predictor(predict, contract, labels_of(network))
+
+
+def labels_of(network: Any) -> list[str] | None:
+    """Network as `open_network` gives it -> names of its classes: its file's, or ImageNet's for 1000 classes."""
+    from keras_resnet.labels import imagenet_labels
+
+    labels = getattr(network, "class_labels", None)
+    if labels is not None:
+        return list(labels)
+    return [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
 
 
 def _softmax(logits: Any) -> Any:
@@ -107,6 +120,8 @@ def check_model(model: str, weights: str | None) -> None:
 
 def open_network(model: str, weights: str | None) -> tuple[Any, InputContract]:
     """The two options -> Keras model that takes pixels and yields classes, and what pixels it expects.
+
+    A file that names its classes (`model_files`) gives the model an attribute `class_labels`.
 
     Raises:
         WeightsError: The file or the weights can't be found, read or matched.
@@ -149,13 +164,18 @@ def _load_file(path: str) -> Any:
     import keras
 
     import keras_resnet.compress.fake_quant  # noqa: F401  registers the layers of quantization-aware training
+    from keras_resnet.model_files import read_description
     from keras_resnet.weight_files import check_keras_archive
     from keras_resnet.weights import WeightsOrigin, file_sha256
 
     try:
         _check_declared_size(path, check_keras_archive(Path(path)))
+        description = read_description(path)
         network = keras.models.load_model(path, compile=False)
         network.weights_origin = WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path)))
+        if description is not None:
+            description.check(network)
+            network.input_contract, network.class_labels = description.contract, description.labels
         return network
     except KerasResnetError:
         raise
