@@ -1,11 +1,19 @@
-"""`keras-resnet evaluate`: accuracy of a model or an artifact on labelled images."""
+"""`keras-resnet evaluate`: accuracy and calibration of a model or an artifact on labelled images."""
 
-import sys
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_resnet.cli.images import read_batches
 from keras_resnet.cli.network import WeightsOption, open_predictor
+from keras_resnet.errors import ArgumentError, WeightsError
+
+if TYPE_CHECKING:
+    from keras_resnet.evaluation.result import Evaluation
+
+WEAKEST = 5  # classes in the table
 
 
 def evaluate(
@@ -16,38 +24,119 @@ def evaluate(
         str, typer.Argument(help="A folder of class folders, or a CSV file with the columns file and index.")
     ],
     weights: WeightsOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for evaluation.json, predictions.csv and pictures; replaces an older evaluation."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at a time.")] = 64,
 ) -> None:
-    """Print top-1 and top-5 accuracy on labelled images.
+    """Print top-1 and top-5 accuracy, calibration error and the weakest classes on labelled images.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
+    from keras_resnet.optional import require
+
+    if out is not None:
+        require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
+        out.mkdir(parents=True, exist_ok=True)
+    unreadable: list[Path] = []
+    evaluation = _ask(model, data, weights, batch_size, unreadable)
+    if evaluation is not None:
+        _print(evaluation)
+        if out is not None:
+            _write(
+                evaluation,
+                out,
+                {"model": model, "weights": weights, "data": data, "unreadable": [str(path) for path in unreadable]},
+            )
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _ask(model: str, data: str, weights: str | None, batch_size: int, unreadable: list[Path]) -> "Evaluation | None":
+    """Model, labelled images -> its answers, or None if none of the images can be read."""
     import numpy as np
 
     from keras_resnet.data.labelled import labelled_images
-    from keras_resnet.errors import ImageError
-    from keras_resnet.evaluation import topk_accuracy_percent
-    from keras_resnet.preprocessing import load_image
+    from keras_resnet.evaluation.result import Evaluation
 
     predictor = open_predictor(model, weights)
-    paths, classes = labelled_images(data, predictor.labels)
-    answers, wanted, failures = [], [], 0
-    for start in range(0, len(paths), batch_size):
-        pixels = []
-        for path, index in zip(paths[start : start + batch_size], classes[start : start + batch_size], strict=True):
-            try:
-                pixels.append(load_image(path, predictor.contract))
-                wanted.append(index)
-            except ImageError as error:
-                failures += 1
-                print(error, file=sys.stderr)
-        if pixels:
-            answers.append(predictor.predict(np.stack(pixels)))
-    if answers:
-        probabilities = np.concatenate(answers)
-        print(f"images   {len(wanted)}")
-        print(f"top-1 %  {topk_accuracy_percent(probabilities, np.array(wanted)):.2f}")
-        if probabilities.shape[1] > 5:
-            print(f"top-5 %  {topk_accuracy_percent(probabilities, np.array(wanted), 5):.2f}")
-    if failures:
-        raise typer.Exit(1)
+    paths, labels = labelled_images(data, predictor.labels)
+    places, answers = [], []
+    for batch, pixels in read_batches(paths, predictor.contract, batch_size, unreadable, prints=False):
+        probabilities = np.asarray(predictor.predict(pixels))
+        _check(probabilities, model, predictor.labels, f"{data}: the highest class", int(labels.max()))
+        places += batch
+        answers.append(probabilities)
+    if not places:
+        return None
+    probabilities = np.concatenate(answers)
+    names = predictor.labels or _folder_names(data, paths, labels, probabilities.shape[1])
+    return Evaluation([paths[place] for place in places], labels[places], probabilities, names, predictor.contract)
+
+
+def _check(probabilities: Any, model: str, names: Sequence[str] | None, data: str, highest: int) -> None:
+    """Raises unless these are probabilities of as many classes as there are names, and as the labels ask for."""
+    classes = probabilities.shape[1]
+    low, high = probabilities.min(), probabilities.max()
+    if not (low >= 0 and high <= 1.001):  # nor with NaN
+        raise WeightsError(f"{model}: must yield probabilities in 0..1. It yields {low}..{high}")
+    if names is not None and len(names) != classes:
+        raise WeightsError(f"{model}: must name each of its {classes} classes. It names {len(names)}")
+    if highest >= classes:
+        raise ArgumentError(f"{data} must be one of the model's, 0 to {classes - 1}. Received: {highest}")
+
+
+def _folder_names(data: str, paths: Sequence[Path], classes: Any, count: int) -> list[str]:
+    """Labelled images for a model that does not name its classes -> the names of their folders, or numbers."""
+    names = [f"class {index}" for index in range(count)]
+    if Path(data).is_dir():
+        for path, index in zip(paths, classes, strict=True):
+            names[index] = path.relative_to(data).parts[0]
+    return names
+
+
+def _print(evaluation: "Evaluation") -> None:
+    """The figures, and the classes with the lowest accuracy, in at most 80 columns."""
+    import numpy as np
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    print(f"images               {len(evaluation.files)}")
+    print(f"top-1 %              {evaluation.top1_percent:.2f}")
+    if evaluation.top5_percent is not None:
+        print(f"top-5 %              {evaluation.top5_percent:.2f}")
+    print(f"calibration error %  {evaluation.calibration.error_percent:.2f}")
+    images, top1_percent = evaluation.class_accuracy
+    weakest = [
+        index
+        for index in np.lexsort((-images, np.nan_to_num(top1_percent, nan=100.0)))[:WEAKEST]
+        if images[index] and top1_percent[index] < 100
+    ]
+    if not weakest:
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("lowest top-1 %", justify="right", no_wrap=True)
+    table.add_column("images", justify="right", no_wrap=True)
+    for column in ("class", "most often taken for"):
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for index in weakest:
+        others = evaluation.confusion[index].copy()
+        others[index] = 0
+        names = (evaluation.names[index], evaluation.names[int(others.argmax())])
+        table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *map(Text, names))
+    print()
+    console = Console()
+    console.print(table, width=min(80, console.width))
+
+
+def _write(evaluation: "Evaluation", out: Path, about: dict[str, Any]) -> None:
+    from keras_resnet.export.files import write_whole
+    from keras_resnet.versions import package_versions
+
+    documents = evaluation.documents({**about, "versions": package_versions()})
+    for name, content in documents.items():
+        write_whole(out / name, content())
+    print(f"\nwritten to {out}: {', '.join(documents)}")

@@ -13,6 +13,7 @@ import typer
 from keras_resnet import __version__
 from keras_resnet.cli.demo import demo
 from keras_resnet.cli.evaluate import evaluate
+from keras_resnet.cli.explain import explain
 from keras_resnet.cli.export import export
 from keras_resnet.cli.info import info
 from keras_resnet.cli.list import list_networks
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("list")(list_networks)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
+app.command("explain")(explain)
 app.command("export")(export)
 app.command("info")(info)
 app.command("verify")(verify)

@@ -1,0 +1,133 @@
+"""`keras-resnet explain`: image files -> pictures of where the network looks."""
+
+import difflib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_resnet.cli.images import list_or_name, read_batches
+from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, is_artifact, open_network, predictor_of
+from keras_resnet.errors import ArgumentError
+
+SUFFIX = "-explained.png"
+BATCH_SIZE = 8
+SHORTEST_SIDE, GAP = 224, 8  # pixels of a drawn image, between the two
+MOST_OPAQUE = 0.65  # the photograph shows through where the heat is largest
+
+
+def explain(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; those of the same name are replaced.")],
+    model: ModelOption = "resnet50",
+    weights: WeightsOption = None,
+    class_: Annotated[
+        str | None,
+        typer.Option("--class", help="Name or index of the class to explain.", show_default="the most probable one"),
+    ] = None,
+) -> None:
+    """Draw each image beside what speaks for its class (Grad-CAM), with class and probability.
+
+    An image that can't be read is named on stderr while the others go on; the exit status is then 1.
+    """
+    from keras_resnet.optional import require
+
+    require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
+    if is_artifact(model):
+        raise ArgumentError(f"--model must be a network's name or a .keras file: an artifact gives no C5: {model}")
+    check_model(model, weights)
+    out.mkdir(parents=True, exist_ok=True)
+    paths, failures = list_or_name(images)
+    if paths:
+        failures += _explain_all(paths, out, model, weights, class_)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, class_: str | None) -> int:
+    """Writes a picture for each image -> how many images can't be read."""
+    network, contract = open_network(model, weights)
+    from keras_resnet.evaluation.tiles import captioned
+    from keras_resnet.explain import grad_cam
+    from keras_resnet.export.files import write_whole
+
+    predictor = predictor_of(network, contract, model)
+    count = network.output_shape[-1]
+    names = predictor.labels or [f"class {index}" for index in range(count)]
+    wanted = None if class_ is None else class_named(class_, names)
+    targets = _targets(paths, out)
+    unreadable: list[Path] = []
+    for places, pixels in read_batches(paths, contract, BATCH_SIZE, unreadable):
+        probabilities = predictor.predict(pixels)
+        classes = [int(row.argmax()) if wanted is None else wanted for row in probabilities]
+        heat = grad_cam(network, pixels, classes)
+        for row, place in enumerate(places):
+            answer = f"{names[classes[row]]}  {100 * float(probabilities[row, classes[row]]):.2f} %"
+            pair = beside(pixels[row], heat[row])
+            lines = (answer, paths[place].name)
+            stream = io.BytesIO()
+            captioned(pair, lines, pair.shape[1]).save(stream, "PNG")
+            write_whole(targets[place], stream.getvalue())
+            print(f"{targets[place]}: {answer}")
+    return len(unreadable)
+
+
+def beside(pixels: Any, heat: Any) -> Any:
+    """Pixels uint8 `[H, W, 3]`, heatmap `[H, W]` in 0..1 -> uint8, the image, a gap, and the image under the heat.
+
+    A small image is enlarged by a whole number. The colours are those of "inferno", whose lightness grows evenly.
+    """
+    import numpy as np
+
+    from keras_resnet.optional import require
+
+    colours = require("matplotlib", "plots").colormaps["inferno"](heat)[..., :3] * 255
+    opacity = MOST_OPAQUE * heat[..., None]
+    overlay = ((1 - opacity) * pixels + opacity * colours).round().astype("uint8")
+    factor = -(-SHORTEST_SIDE // min(pixels.shape[:2]))
+    left, right = (np.kron(part, np.ones((factor, factor, 1), "uint8")) for part in (pixels, overlay))
+    return np.concatenate([left, np.full((left.shape[0], GAP, 3), 255, "uint8"), right], axis=1)
+
+
+def class_named(text: str, names: Sequence[str]) -> int:
+    """Value of `--class`, names of the classes -> index; a name wins over an index.
+
+    Raises:
+        ArgumentError: No class has that name, or several have.
+    """
+    from keras_resnet.labels import imagenet_labels
+
+    same = [index for index, name in enumerate(names) if name == text]
+    if len(same) > 1:
+        raise ArgumentError(
+            f"--class must name one class: give an index out of {', '.join(map(str, same))}. Received: {text}"
+        )
+    if same:
+        return same[0]
+    if text.isascii() and text.isdigit() and int(text) < len(names):
+        return int(text)
+    pairs = imagenet_labels()
+    if list(names) == [name for _, name in pairs]:
+        for index, (wnid, _) in enumerate(pairs):
+            if wnid == text:
+                return index
+    nearest = difflib.get_close_matches(text, names, n=1)
+    raise ArgumentError(
+        f"--class must be the name of a class, or an index in 0..{len(names) - 1}. Received: {text}"
+        + (f" (did you mean {nearest[0]}?)" if nearest else "")
+    )
+
+
+def _targets(paths: Sequence[Path], out: Path) -> list[Path]:
+    """Image files -> a file for the picture of each; images of the same name get numbers."""
+    taken: set[str] = set()
+    targets = []
+    for path in paths:
+        name, number = path.stem + SUFFIX, 2
+        while name.casefold() in taken:  # some file systems know no case
+            name, number = f"{path.stem}-{number}{SUFFIX}", number + 1
+        taken.add(name.casefold())
+        targets.append(out / name)
+    return targets

@@ -1,0 +1,58 @@
+"""Whether a network is as often right as it says: expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.evaluation.accuracy import checked_labels
+from keras_resnet.labels import top_indices
+
+BINS = 15  # as in the paper's tables
+ROUNDING = 1e-3  # by which a probability of 16 bits may exceed 1
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images whose confidence, the probability of the predicted class, lies in one interval."""
+
+    above_percent: float
+    up_to_percent: float  # included
+    images: int
+    confidence_percent: float | None  # mean; None without images
+    top1_percent: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence against accuracy."""
+
+    error_percent: float  # |accuracy - confidence|, averaged over the bins, weighted by their images
+    bins: tuple[Bin, ...]
+
+
+def calibration(probabilities: Any, labels: Any) -> Calibration:
+    """`[N, classes]` in 0..1, integer `[N]` -> expected calibration error over 15 bins of equal width, and the bins.
+
+    Raises:
+        ValueError: As `topk_accuracy_percent`, or the values are no probabilities.
+    """
+    predicted = top_indices(probabilities, 1)[:, 0]
+    values = np.asarray(probabilities)
+    if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
+        raise ValueError(f"`probabilities` must lie in 0..1. Received: {values.min():.6g}..{values.max():.6g}")
+    right = checked_labels(labels, *values.shape) == predicted
+    confidence = values[np.arange(len(values)), predicted].astype(np.float64).clip(0, 1)
+    edges = np.linspace(0, 1, BINS + 1)
+    bin_of = np.digitize(confidence, edges[1:-1], right=True)
+
+    error, bins = 0.0, []
+    for index in range(BINS):
+        inside = bin_of == index
+        images = int(inside.sum())
+        mean_confidence = 100 * float(confidence[inside].mean()) if images else None
+        top1 = 100 * float(right[inside].mean()) if images else None
+        bins.append(Bin(100 * float(edges[index]), 100 * float(edges[index + 1]), images, mean_confidence, top1))
+        if mean_confidence is not None and top1 is not None:
+            error += images / len(values) * abs(top1 - mean_confidence)
+    return Calibration(error, tuple(bins))

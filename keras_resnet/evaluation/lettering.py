@@ -1,0 +1,74 @@
+"""Text of any script in pictures: what can't be drawn is replaced, and fonts are found for what can."""
+
+import functools
+import unicodedata
+from typing import Any
+
+from keras_resnet.optional import require
+
+ELLIPSIS = "…"
+
+
+def drawable(text: str) -> str:
+    """Text -> the same on one line, without control characters and halves of characters, which Pillow fails on."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def shortened(text: str, length: int) -> str:
+    """Text -> drawable text of at most that many characters."""
+    text = drawable(text)
+    return text if len(text) <= length else text[: length - 1] + ELLIPSIS
+
+
+@functools.cache
+def font_files(characters: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Characters -> (family, path) of the fonts that draw them together: DejaVu Sans, and installed ones for the rest.
+
+    Raises:
+        MissingDependencyError: matplotlib, which brings DejaVu Sans, is not installed.
+    """
+    manager: Any = require("matplotlib.font_manager", "plots")
+    default = manager.findfont("DejaVu Sans")
+    chosen = [("DejaVu Sans", default)]
+    missing = {ord(c) for c in characters if not c.isspace()} - _charmap(default)
+    while missing:
+        best, covered = None, set[int]()
+        for entry in sorted(manager.fontManager.ttflist, key=_plainness):
+            here = missing & _charmap(entry.fname)
+            if len(here) > len(covered):
+                best, covered = entry, here
+        if best is None:
+            break  # drawn as boxes
+        chosen.append((best.name, best.fname))
+        missing -= covered
+    return tuple(chosen)
+
+
+def _plainness(entry: Any) -> tuple[bool, bool, bool, str]:
+    """Entry of matplotlib's list of fonts -> key that sorts upright sans-serif text fonts first."""
+    return ("serif" in entry.name.lower(), entry.style != "normal", entry.weight not in (400, "normal"), entry.fname)
+
+
+@functools.cache
+def _charmap(path: str) -> frozenset[int]:
+    """Font file -> the code points that it draws."""
+    try:
+        return frozenset(require("matplotlib.font_manager", "plots").get_font(path).get_charmap())
+    except (OSError, RuntimeError, ValueError):  # a format that FreeType reads in part, as colour emoji
+        return frozenset()
+
+
+@functools.cache
+def pillow_font(path: str, size: int) -> Any:
+    """Font file, size in pixels -> Pillow's font."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(path, size)
+
+
+def line_font(text: str, size: int) -> Any:
+    """One line of text, size in pixels -> the one font, as Pillow takes it, that draws most of it."""
+    characters = frozenset(text)
+    wanted = {ord(c) for c in characters}
+    paths = [path for _, path in font_files(characters)]
+    return pillow_font(max(paths, key=lambda path: len(wanted & _charmap(path))), size)

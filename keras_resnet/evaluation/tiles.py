@@ -1,0 +1,43 @@
+"""Pixels and lines of text -> one tile: the picture with its caption below."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from keras_resnet.evaluation.lettering import ELLIPSIS, drawable, line_font
+
+TEXT_PIXELS = 13
+LINE_PIXELS = 18
+
+
+def captioned(pixels: np.ndarray, lines: Sequence[str], width: int) -> Image.Image:
+    """uint8 RGB `[H, W, 3]`, lines -> tile of that width on white, its text shortened to fit.
+
+    A picture that is enlarged keeps its pixels visible.
+
+    Raises:
+        MissingDependencyError: matplotlib, which brings the font, is not installed.
+    """
+    height = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    enlarges = width >= pixels.shape[1]
+    picture = Image.fromarray(pixels).resize(
+        (width, height), Image.Resampling.NEAREST if enlarges else Image.Resampling.LANCZOS
+    )
+    tile = Image.new("RGB", (width, height + 4 + LINE_PIXELS * len(lines)), "white")
+    tile.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(tile)
+    for index, line in enumerate(lines):
+        draw_line(draw, (0, height + 4 + LINE_PIXELS * index), line, width)
+    return tile
+
+
+def draw_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int) -> None:
+    """Draws one line of text at (left, top), shortened to that width in pixels."""
+    text = drawable(text)
+    font = line_font(text, TEXT_PIXELS)
+    if font.getlength(text) > width:
+        while text and font.getlength(text + ELLIPSIS) > width:
+            text = text[:-1]
+        text += ELLIPSIS
+    draw.text(place, text, fill="black", font=font)
