@@ -9,16 +9,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_resnet.backbone import feature_maps
     from keras_resnet.labels import decode_predictions
-    from keras_resnet.models import ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+    from keras_resnet.models import (
+        ResNet18,
+        ResNet20,
+        ResNet32,
+        ResNet34,
+        ResNet44,
+        ResNet50,
+        ResNet56,
+        ResNet101,
+        ResNet110,
+        ResNet152,
+    )
     from keras_resnet.preprocessing import load_image, load_images
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ResNet18",
+    "ResNet20",
+    "ResNet32",
     "ResNet34",
+    "ResNet44",
     "ResNet50",
+    "ResNet56",
     "ResNet101",
+    "ResNet110",
     "ResNet152",
     "decode_predictions",
     "feature_maps",
@@ -28,9 +44,14 @@ __all__ = [
 
 _MODULE_OF = {
     "ResNet18": "models",
+    "ResNet20": "models",
+    "ResNet32": "models",
     "ResNet34": "models",
+    "ResNet44": "models",
     "ResNet50": "models",
+    "ResNet56": "models",
     "ResNet101": "models",
+    "ResNet110": "models",
     "ResNet152": "models",
     "decode_predictions": "labels",
     "feature_maps": "backbone",

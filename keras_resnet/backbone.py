@@ -1,4 +1,4 @@
-"""Image -> C2..C5: the stem and four residual stages, and the view of a model as its feature maps."""
+"""Image -> C2..C5: the stem and the residual stages, and the view of a model as its feature maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,26 +6,23 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_resnet.blocks import basic_block, bottleneck_block, conv_bn
-from keras_resnet.variants import Variant
+from keras_resnet.blocks import basic_block, bottleneck_block, conv_bn, padded_shortcut, projection_shortcut
+from keras_resnet.variants import Design, Variant
 
-LEVELS = ("C2", "C3", "C4", "C5")  # level Ck has stride 2^k, unless the output stride is lowered
-OUTPUT_STRIDES = (8, 16, 32)
+LEVELS = ("C2", "C3", "C4", "C5")  # what stages 2 to 5 yield, named for the paper's conv2_x to conv5_x
 
 
-def resnet_backbone(x: Any, variant: Variant, output_stride: int = 32) -> dict[str, Any]:
+def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, Any]:
     """`[N, H, W, C]` -> `{"C2": [N, H/4, W/4, c], ..., "C5": [N, H/32, W/32, 8c]}`, c = 64 or 256 (bottleneck).
 
-    Once `output_stride` is reached, a stage multiplies its dilation where it would have multiplied its stride.
+    A network for CIFAR yields `{"C2": [N, H, W, 16], "C3": [N, H/2, W/2, 32], "C4": [N, H/4, W/4, 64]}`. Once
+    `output_stride` is reached, a stage multiplies its dilation where it would have multiplied its stride.
     """
-    x = conv_bn(x, 64, 7, stride=2, name="stem")
-    # Padding with zeros equals padding with -inf here, since ReLU leaves nothing below zero.
-    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-    x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
-
+    x, total_stride = _stem(x, variant.design)
     block = basic_block if variant.block == "basic" else bottleneck_block
+    shortcut = projection_shortcut if variant.design.shortcut == "projection" else padded_shortcut
     maps = {}
-    total_stride, dilation = 4, 1
+    dilation = 1
     for stage, blocks in enumerate(variant.blocks_per_stage, start=2):  # stage k yields level Ck
         stride, dilation_in = (1 if stage == 2 else 2), dilation
         if total_stride * stride > output_stride:
@@ -34,39 +31,62 @@ def resnet_backbone(x: Any, variant: Variant, output_stride: int = 32) -> dict[s
         for index in range(1, blocks + 1):
             x = block(
                 x,
-                filters=64 * 2 ** (stage - 2),
+                filters=variant.design.filters * 2 ** (stage - 2),
                 stride=stride if index == 1 else 1,
                 dilation=dilation,
                 dilation_in=dilation_in if index == 1 else dilation,
+                shortcut=shortcut,
                 name=f"stage{stage}_block{index}",
             )
         maps[f"C{stage}"] = x
     return maps
 
 
-def feature_maps(model: keras.Model, levels: Sequence[str] = LEVELS) -> keras.Model:
+def _stem(x: Any, design: Design) -> tuple[Any, int]:
+    """`[N, H, W, C]` -> `[N, H / stride, W / stride, filters]`, and that stride."""
+    if design.stem == "3x3":
+        return conv_bn(x, design.filters, 3, name="stem"), 1
+    x = conv_bn(x, design.filters, 7, stride=2, name="stem")
+    # Padding with zeros equals padding with -inf here, since ReLU leaves nothing below zero.
+    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+    return layers.MaxPooling2D(3, strides=2, name="stem_pool")(x), 4
+
+
+def feature_maps(model: keras.Model, levels: Sequence[str] | None = None) -> keras.Model:
     """ResNet -> model with the same input and weights that yields `{level: [N, H/stride, W/stride, C]}`.
+
+    Level Ck is the output of stage k. Its stride is 2^k, unless `output_stride` was lowered: 4, 8, 16 and 32 for C2 to
+    C5. The networks for CIFAR have three stages, C2 to C4, of strides 1, 2 and 4.
 
     Args:
         model: A network of this package, with or without its head.
-        levels: Any of `"C2", "C3", "C4", "C5"`.
+        levels: Any of the network's levels. Default: all of them.
 
     Raises:
         ValueError: An unknown level, no level, or a model that has no such stage.
     """
-    if not isinstance(levels, (tuple, list)) or not levels or any(level not in LEVELS for level in levels):
+    if levels is not None and (
+        not isinstance(levels, (tuple, list)) or not levels or any(level not in LEVELS for level in levels)
+    ):
         raise ValueError(f"`levels` must be a non-empty sequence out of {LEVELS}. Received: levels={levels!r}")
-    outputs = {}
-    for level in levels:
-        block_outputs = [
-            layer.output
-            for layer in model.layers
-            if layer.name.startswith(f"stage{level[1]}_block") and layer.name.endswith("_out")
-        ]
-        if not block_outputs:
-            raise ValueError(
-                f"`model` must be a ResNet of this package, with layers named 'stage{level[1]}_block<n>_out' for level "
-                f"{level}. Received: model={model.name!r} with layers {[layer.name for layer in model.layers][:5]}..."
-            )
-        outputs[level] = block_outputs[-1]
-    return keras.Model(model.input, outputs, name=f"{model.name}_feature_maps")
+    outputs = {level: output for level in LEVELS if (output := _stage_output(model, level)) is not None}
+    if not outputs:
+        raise ValueError(
+            "`model` must be a ResNet of this package, with layers named 'stage<k>_block<n>_out'. "
+            f"Received: model={model.name!r} with layers {[layer.name for layer in model.layers][:5]}..."
+        )
+    missing = [level for level in levels or () if level not in outputs]
+    if missing:
+        raise ValueError(f"`levels` must be out of {tuple(outputs)} for {model.name!r}. Received: levels={levels!r}")
+    chosen = {level: outputs[level] for level in levels or outputs}
+    return keras.Model(model.input, chosen, name=f"{model.name}_feature_maps")
+
+
+def _stage_output(model: keras.Model, level: str) -> Any:
+    """Output of the last block of that level's stage, or None where there is no such stage."""
+    outputs = [
+        layer.output
+        for layer in model.layers
+        if layer.name.startswith(f"stage{level[1]}_block") and layer.name.endswith("_out")
+    ]
+    return outputs[-1] if outputs else None

@@ -1,5 +1,6 @@
-"""Tensor -> tensor: the convolution unit and the two residual blocks of He et al. 2015 (arXiv 1512.03385)."""
+"""Tensor -> tensor: the convolution unit, shortcuts and residual blocks of He et al. 2015 (arXiv 1512.03385)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,6 +8,8 @@ from keras import layers
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # torchvision's 0.1, counted from the other end
+
+Shortcut = Callable[[Any, int, int, str], Any]  # block's input, output channels, stride, block's name -> what is added
 
 
 def conv_bn(
@@ -49,39 +52,75 @@ def conv_bn(
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
-def basic_block(x: Any, filters: int, *, name: str, stride: int = 1, dilation: int = 1, dilation_in: int = 1) -> Any:
+def projection_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
+    """`[N, H, W, C]` -> `[N, ceil(H / stride), ceil(W / stride), filters]`: identity, or a 1x1 convolution.
+
+    Option B of the paper: the convolution is there where the shape changes.
+    """
+    if stride == 1 and x.shape[-1] == filters:
+        return x
+    return conv_bn(x, filters, 1, stride=stride, relu=False, name=f"{name}_shortcut")
+
+
+def padded_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
+    """`[N, H, W, C]` -> `[N, ceil(H / stride), ceil(W / stride), filters]`: identity, or pixels and zeros.
+
+    Option A of the paper: where the shape changes, every `stride`-th pixel, with half of the new channels' zeros before
+    the old ones and half behind, as in the networks of akamaster/pytorch_resnet_cifar10.
+    """
+    channels = x.shape[-1]
+    if stride == 1 and channels == filters:
+        return x
+    # Pooling over one pixel is a strided slice, and padding "channels first" is padding of the last two axes: both
+    # are layers that every format and backend knows.
+    x = layers.MaxPooling2D(1, strides=stride, name=f"{name}_shortcut_pool")(x)
+    before = (filters - channels) // 2
+    padding = ((0, 0), (before, filters - channels - before))
+    return layers.ZeroPadding2D(padding, data_format="channels_first", name=f"{name}_shortcut_pad")(x)
+
+
+def basic_block(
+    x: Any,
+    filters: int,
+    *,
+    name: str,
+    stride: int = 1,
+    dilation: int = 1,
+    dilation_in: int = 1,
+    shortcut: Shortcut = projection_shortcut,
+) -> Any:
     """`[N, H, W, C]` -> `[N, H / stride, W / stride, filters]`: two 3x3 convolutions and a shortcut.
 
     `dilation_in` is the dilation of the first convolution: a stage that dilates in place of striding reads its input
     at the previous stage's dilation, as torchvision and timm do.
     """
-    shortcut = _shortcut(x, filters, stride, name)
+    identity = shortcut(x, filters, stride, name)
     y = conv_bn(x, filters, 3, stride=stride, dilation=dilation_in, name=f"{name}_1")
     y = conv_bn(y, filters, 3, dilation=dilation, relu=False, zero_scale=True, name=f"{name}_2")
-    return _join(y, shortcut, name)
+    return _join(y, identity, name)
 
 
 def bottleneck_block(
-    x: Any, filters: int, *, name: str, stride: int = 1, dilation: int = 1, dilation_in: int = 1
+    x: Any,
+    filters: int,
+    *,
+    name: str,
+    stride: int = 1,
+    dilation: int = 1,
+    dilation_in: int = 1,
+    shortcut: Shortcut = projection_shortcut,
 ) -> Any:
     """`[N, H, W, C]` -> `[N, H / stride, W / stride, 4 * filters]`: 1x1, 3x3, 1x1 convolutions and a shortcut.
 
     The stride sits on the 3x3 ("v1.5"), as in torchvision; `dilation_in` is that convolution's dilation in the first
     block of a stage. `dilation` is that of the stage's later blocks and unused here.
     """
-    shortcut = _shortcut(x, 4 * filters, stride, name)
+    identity = shortcut(x, 4 * filters, stride, name)
     y = conv_bn(x, filters, 1, name=f"{name}_1")
     y = conv_bn(y, filters, 3, stride=stride, dilation=dilation_in, name=f"{name}_2")
     y = conv_bn(y, 4 * filters, 1, relu=False, zero_scale=True, name=f"{name}_3")
-    return _join(y, shortcut, name)
+    return _join(y, identity, name)
 
 
-def _shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
-    """Identity where the shape stays, else a 1x1 projection (option B of the paper)."""
-    if stride == 1 and x.shape[-1] == filters:
-        return x
-    return conv_bn(x, filters, 1, stride=stride, relu=False, name=f"{name}_shortcut")
-
-
-def _join(y: Any, shortcut: Any, name: str) -> Any:
-    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([y, shortcut]))
+def _join(y: Any, identity: Any, name: str) -> Any:
+    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([y, identity]))

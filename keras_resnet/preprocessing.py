@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resnet.errors import ImageError
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import CIFAR, IMAGENET, InputContract
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,7 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
-IMAGENET_CONTRACT = InputContract()
+IMAGENET_CONTRACT = IMAGENET.contract
 
 # A resized image may hold as many pixels as a file that Pillow agrees to open (twice its MAX_IMAGE_PIXELS).
 MAXIMUM_PIXELS = 178_956_970
@@ -45,7 +45,8 @@ def contract_of(model: Any) -> InputContract | None:
     """Keras model -> how image files become its pixels, or None where it does not take one `[N, size, size, C]`.
 
     The model's `input_contract`, which published weights bring along, counts where it fits the input size. Otherwise
-    a model of fixed size gets torchvision's proportion of crop to resize, one of free size the default.
+    a network for CIFAR reads images whole, without a crop; another model of fixed size gets torchvision's proportion
+    of crop to resize, one of free size the default.
     """
     inputs = getattr(model, "inputs", None) or []
     shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
@@ -55,7 +56,14 @@ def contract_of(model: Any) -> InputContract | None:
     published: InputContract | None = getattr(model, "input_contract", None)
     if published is not None and size in (None, published.size):
         return published
+    if _keeps_every_pixel(model):
+        return CIFAR.contract if size is None else InputContract(size, size)
     return IMAGENET_CONTRACT if size is None else InputContract.for_size(size)
+
+
+def _keeps_every_pixel(model: Any) -> bool:
+    """Whether the stem has stride 1, as that of the networks for CIFAR, which a .keras file does not name otherwise."""
+    return any(layer.name == "stem_conv" and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)
 
 
 def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:

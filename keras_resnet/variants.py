@@ -1,7 +1,7 @@
 """The family as one table: what differs between the networks, and the weights published for each.
 
 Facts only; `tests/test_variants.py` recomputes every parameter count and MAC count from the built networks.
-Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multiply-accumulates at 224x224).
+Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multiply-accumulates).
 """
 
 from collections.abc import Mapping
@@ -36,15 +36,73 @@ class PublishedWeights:
 
 
 @dataclass(frozen=True)
+class PublishedFile:
+    """One file of CIFAR-10 weights, to be downloaded from `CIFAR_FILES` by hand: it is in no repository of the Hub."""
+
+    name: str  # ends in the first 8 digits of its SHA-256
+    top1_percent: float  # CIFAR-10 test images as they are, as published
+    licence: str
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the networks made for one data set share (He et al. 2015, arXiv 1512.03385)."""
+
+    data: str
+    stem: Literal["7x7 and pool", "3x3"]  # strides 4 and 1
+    filters: int  # of the stem, and the width of the first stage; each later stage has twice as many
+    shortcut: Literal["projection", "padded"]  # where a block changes the shape: options B and A of the paper
+    classes: int
+    contract: InputContract
+    output_strides: tuple[int, ...]  # of the last stage, those that can be asked for, its own being the last
+    dense_layer: str  # its name in published state dicts
+
+    @property
+    def output_stride(self) -> int:
+        """Of the last stage, if it is not lowered. On smaller images that stage would see more padding than image."""
+        return self.output_strides[-1]
+
+
+IMAGENET = Design(  # section 4.1
+    data="ImageNet-1k",
+    stem="7x7 and pool",
+    filters=64,
+    shortcut="projection",
+    classes=1000,
+    contract=InputContract(224, 256),
+    output_strides=(8, 16, 32),
+    dense_layer="fc",
+)
+
+CIFAR = Design(  # section 4.2
+    data="CIFAR-10",
+    stem="3x3",
+    filters=16,
+    shortcut="padded",
+    classes=10,
+    contract=InputContract(32, 32),
+    output_strides=(4,),
+    dense_layer="linear",
+)
+
+
+@dataclass(frozen=True)
 class Variant:
     """One network of the family."""
 
     name: str
+    design: Design
     block: Literal["basic", "bottleneck"]
-    blocks_per_stage: tuple[int, int, int, int]
-    parameters: int  # trainable, with a head of 1000 classes
-    gmacs: float  # 10^9 multiply-accumulates of one image at 224x224
+    blocks_per_stage: tuple[int, ...]
+    parameters: int  # trainable, with a head of the design's number of classes
+    gmacs: float  # 10^9 multiply-accumulates of one image of the design's size
     weights: Mapping[str, PublishedWeights]
+    file: PublishedFile | None = None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the stages' outputs, from "C2" on, the paper's conv2_x."""
+        return tuple(f"C{stage}" for stage, _ in enumerate(self.blocks_per_stage, start=2))
 
     @property
     def expansion(self) -> int:
@@ -81,11 +139,19 @@ def _rsb(top1_percent: float) -> PublishedWeights:
     return PublishedWeights(top1_percent, InputContract(224, 235, "bicubic"), "Apache-2.0")
 
 
+def _cifar(depth: int, parameters: int, gmacs: float, sha256_start: str, error_percent: float) -> Variant:
+    """Row of a CIFAR network of `6n + 2` layers; file and test error from the README of `CIFAR_FILES`."""
+    name, blocks = f"resnet{depth}", (depth - 2) // 6
+    file = PublishedFile(f"{name}-{sha256_start}.th", round(100 - error_percent, 2), "BSD-2-Clause")
+    return Variant(name, CIFAR, "basic", (blocks,) * 3, parameters, gmacs, {}, file)
+
+
 VARIANTS: Mapping[str, Variant] = {
     variant.name: variant
     for variant in (
         Variant(
             "resnet18",
+            IMAGENET,
             "basic",
             (2, 2, 2, 2),
             parameters=11_689_512,
@@ -99,6 +165,7 @@ VARIANTS: Mapping[str, Variant] = {
         ),
         Variant(
             "resnet34",
+            IMAGENET,
             "basic",
             (3, 4, 6, 3),
             parameters=21_797_672,
@@ -112,6 +179,7 @@ VARIANTS: Mapping[str, Variant] = {
         ),
         Variant(
             "resnet50",
+            IMAGENET,
             "bottleneck",
             (3, 4, 6, 3),
             parameters=25_557_032,
@@ -126,6 +194,7 @@ VARIANTS: Mapping[str, Variant] = {
         ),
         Variant(
             "resnet101",
+            IMAGENET,
             "bottleneck",
             (3, 4, 23, 3),
             parameters=44_549_160,
@@ -140,6 +209,7 @@ VARIANTS: Mapping[str, Variant] = {
         ),
         Variant(
             "resnet152",
+            IMAGENET,
             "bottleneck",
             (3, 8, 36, 3),
             parameters=60_192_808,
@@ -152,7 +222,13 @@ VARIANTS: Mapping[str, Variant] = {
                 "a3_in1k": _rsb(80.548),
             },
         ),
+        _cifar(20, 269_722, 0.041, "12fca82f", error_percent=8.27),
+        _cifar(32, 464_154, 0.069, "d509ac18", error_percent=7.37),
+        _cifar(44, 658_586, 0.097, "014dd654", error_percent=6.90),
+        _cifar(56, 853_018, 0.125, "4bfd9763", error_percent=6.61),
+        _cifar(110, 1_727_962, 0.253, "1d1ed7c2", error_percent=6.32),
     )
 }
 
 DEFAULT_TAG = "tv_in1k"  # what weights="imagenet" means
+CIFAR_FILES = "https://github.com/akamaster/pytorch_resnet_cifar10"  # in its folder pretrained_models

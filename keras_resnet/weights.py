@@ -1,7 +1,8 @@
 """Published and local weights into a network: source -> file -> name map -> checks -> assignment.
 
-The network is torchvision's, and so are the names that its weights are published under; `torchvision_names` is the one
-place where they meet ours. Nothing is assigned before every tensor has passed every check.
+The network is torchvision's, and so are the names that its weights are published under, for CIFAR with one exception;
+`torchvision_names` is the one place where they meet ours. Nothing is assigned before every tensor has passed every
+check.
 """
 
 import difflib
@@ -20,7 +21,7 @@ import numpy as np
 
 from keras_resnet.errors import WeightsError
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from keras_resnet.variants import DEFAULT_TAG, VARIANTS, InputContract, Variant
+from keras_resnet.variants import CIFAR_FILES, DEFAULT_TAG, VARIANTS, InputContract, Variant
 from keras_resnet.weight_files import SUFFIXES, WeightFile, read_weight_file
 
 Target = tuple[str, str]  # our layer, its variable
@@ -39,7 +40,7 @@ def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLik
     Args:
         model: With or without its head; without, the file's head is left aside.
         variant: The row that the model was built from.
-        weights: "imagenet", a tag of the variant, "hf://owner/repository", or a path.
+        weights: "imagenet" or a tag, where the variant has them, "hf://owner/repository", or a path.
 
     Raises:
         WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
@@ -122,14 +123,17 @@ def resolve_weights(
 
 
 def _choices(variant: Variant) -> str:
-    return (
-        f"'imagenet' (which is {DEFAULT_TAG!r}), a tag of {variant.name} ({', '.join(variant.weights)}), "
-        f"'hf://owner/repository', or the path of a file ({', '.join(SUFFIXES)})"
-    )
+    tags = f"'imagenet' (which is {DEFAULT_TAG!r}), a tag of {variant.name} ({', '.join(variant.weights)}), "
+    return (tags if variant.weights else "") + f"'hf://owner/repository', or the path of a file ({', '.join(SUFFIXES)})"
 
 
 def _unknown_word(variant: Variant, word: str) -> str:
     message = f"`weights` must be None, {_choices(variant)}. Received: weights={word!r}"
+    if variant.file is not None:
+        return (
+            f"{message}; {variant.name} has no weights on the Hub: download {variant.file.name} from {CIFAR_FILES}, "
+            "and give its path"
+        )
     networks = [other.name for other in VARIANTS.values() if word in other.weights]
     if networks:
         return f"{message}, which is published for {', '.join(networks)} only"
@@ -215,8 +219,9 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 def torchvision_names(variant: Variant) -> dict[str, Target]:
     """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all that a checkpoint should hold.
 
-    A layer's variables follow each other in the order in which Keras stores them. Left out is `num_batches_tracked`,
-    PyTorch's count of training steps, which no prediction uses.
+    The networks for CIFAR, which torchvision lacks, have the same names but for the head's, in the files of
+    akamaster/pytorch_resnet_cifar10. A layer's variables follow each other in the order in which Keras stores them.
+    Left out is `num_batches_tracked`, PyTorch's count of training steps, which no prediction uses.
     """
     names: dict[str, Target] = {}
 
@@ -232,10 +237,11 @@ def torchvision_names(variant: Variant) -> dict[str, Target]:
             theirs, ours = f"layer{layer}.{index}", f"stage{layer + 1}_block{index + 1}"
             for i in range(1, convolutions + 1):
                 conv_bn(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}_{i}")
-            if index == 0 and (layer > 1 or variant.expansion > 1):  # where the block changes the shape
+            changes_shape = index == 0 and (layer > 1 or variant.expansion > 1)
+            if changes_shape and variant.design.shortcut == "projection":
                 conv_bn(f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{ours}_shortcut")
-    names["fc.weight"] = (HEAD_LAYER, "kernel")
-    names["fc.bias"] = (HEAD_LAYER, "bias")
+    names[f"{variant.design.dense_layer}.weight"] = (HEAD_LAYER, "kernel")
+    names[f"{variant.design.dense_layer}.bias"] = (HEAD_LAYER, "bias")
     return names
 
 
@@ -345,7 +351,7 @@ def _head_differs(
 
 
 def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Stem's `[7, 7, 3, filters]` -> `[7, 7, C, filters]`: 1 channel sums; others repeat, and keep the sum's scale.
+    """Stem's `[h, w, 3, filters]` -> `[h, w, C, filters]`: 1 channel sums; others repeat, and keep the sum's scale.
 
     timm's convention (`adapt_input_conv`). Any other kernel is returned as it is.
     """

@@ -1,8 +1,8 @@
-"""One backend's share of `test_backends.py`: builds, predicts, trains a step, saves and reloads a seeded ResNet-18.
+"""One backend's share of `test_backends.py`: builds, predicts, trains a step, saves and reloads a seeded network.
 
     KERAS_BACKEND=jax python tests/backend_job.py FOLDER
 
-writes FOLDER/results.npz; the test judges what is in it.
+does so for each of `SIZES`, and writes FOLDER/<network>.npz; the test judges what is in it.
 """
 
 import sys
@@ -13,19 +13,23 @@ import numpy as np
 from oracle.seeded import pixels, state_dict
 from safetensors.numpy import save_file
 
-import keras_resnet
+from keras_resnet.models import BUILDERS
 
 CLASSES = 10
+SIZES = {"resnet18": 64, "resnet20": 32}  # pixels a side; one network with projections, one with padded shortcuts
 
 
-def build(weights: Path | None) -> keras.Model:
-    return keras_resnet.ResNet18(weights=weights, classes=CLASSES, classifier_activation=None, input_shape=(64, 64, 3))
+def measure(network: str, folder: Path) -> dict[str, np.ndarray]:
+    size = SIZES[network]
 
+    def build(weights: Path | None) -> keras.Model:
+        return BUILDERS[network](
+            weights=weights, classes=CLASSES, classifier_activation=None, input_shape=(size, size, 3)
+        )
 
-def main(folder: Path) -> None:
-    save_file(state_dict("resnet18", CLASSES), folder / "seeded.safetensors")
+    save_file(state_dict(network, CLASSES), folder / "seeded.safetensors")
     model = build(folder / "seeded.safetensors")
-    images, labels = pixels(3, 64, 64), np.array([1, 7, 4])
+    images, labels = pixels(3, size, size), np.array([1, 7, 4])
     results = {"backend": np.array(keras.backend.backend()), "logits": model.predict(images, verbose=0)}
     results["logits_of_one"] = model.predict(images[1:2], verbose=0)
 
@@ -51,8 +55,9 @@ def main(folder: Path) -> None:
     results["reloaded_weights_h5"] = rebuilt.predict(images, verbose=0)
     results["built_from_weights_h5"] = build(folder / "model.weights.h5").predict(images, verbose=0)
     results["built_from_keras"] = build(folder / "model.keras").predict(images, verbose=0)
-    np.savez(folder / "results.npz", **results)
+    return results
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for network in SIZES:
+        np.savez(Path(sys.argv[1]) / f"{network}.npz", **measure(network, Path(sys.argv[1])))

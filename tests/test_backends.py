@@ -1,4 +1,4 @@
-"""ResNet-18 on TensorFlow, JAX and PyTorch: one process each, since a process has one backend."""
+"""ResNet-18 and ResNet-20 on TensorFlow, JAX and PyTorch: one process each, since a process has one backend."""
 
 import functools
 import importlib.util
@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backend_job import CLASSES, SIZES
+from oracle.seeded import pixels, state_dict
 
 JOB = Path(__file__).with_name("backend_job.py")
 BACKENDS = ("tensorflow", "jax", "torch")
 TOLERANCE = 5e-6  # of max |difference| / max |reference|; measured at most 7.5e-7, before and after a training step
+TRAINED = {"resnet18": 62 + 40, "resnet20": 59 + 38}  # trainable variables, and the statistics of BatchNorm
 
 
 @functools.cache
-def run(backend: str) -> dict[str, np.ndarray]:
-    """Backend -> what `backend_job.py` measured under it; runs once."""
+def run(backend: str) -> dict[str, dict[str, np.ndarray]]:
+    """Backend -> by network, what `backend_job.py` measured under it; runs once."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"the package {backend} is not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -32,8 +35,7 @@ def run(backend: str) -> dict[str, np.ndarray]:
             check=False,
         )
         assert job.returncode == 0, f"the job under {backend} failed:\n{job.stderr[-4000:]}"
-        with np.load(Path(folder) / "results.npz") as results:
-            return dict(results)
+        return {network: dict(np.load(Path(folder) / f"{network}.npz")) for network in SIZES}
 
 
 def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
@@ -42,47 +44,52 @@ def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(result - expected).max() / np.abs(expected).max())
 
 
+@pytest.mark.parametrize("network", SIZES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_predicts(backend: str) -> None:
-    results = run(backend)
+def test_predicts(backend: str, network: str) -> None:
+    results = run(backend)[network]
     assert results["backend"] == backend
-    assert results["logits"].shape == (3, 10)
+    assert results["logits"].shape == (3, CLASSES)
     assert results["logits"].dtype == np.float32
     assert relative_error(results["logits_of_one"], results["logits"][1:2]) <= TOLERANCE
 
 
+@pytest.mark.parametrize("network", SIZES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_trains_a_step(backend: str) -> None:
-    results = run(backend)
+def test_trains_a_step(backend: str, network: str) -> None:
+    results = run(backend)[network]
     assert np.isfinite(results["loss"])
     assert results["loss"] > 0
-    assert results["change"].size == 62 + 40  # trainable variables, and the statistics of 20 BatchNorms
+    assert results["change"].size == TRAINED[network]
     assert np.isfinite(results["change"]).all()
     still = results["change_names"][results["change"] == 0]
     assert still.size == 0, f"neither trained nor updated: {still}"
     assert relative_error(results["trained_logits"], results["logits"]) > 0.01
 
 
+@pytest.mark.parametrize("network", SIZES)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("way", ["reloaded_keras", "reloaded_weights_h5", "built_from_keras", "built_from_weights_h5"])
-def test_saves_and_reloads(backend: str, way: str) -> None:
-    results = run(backend)
+def test_saves_and_reloads(backend: str, network: str, way: str) -> None:
+    results = run(backend)[network]
     assert relative_error(results[way], results["trained_logits"]) <= 1e-6  # measured 0
 
 
+@pytest.mark.parametrize("network", SIZES)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_equals_tensorflow(backend: str) -> None:
-    results, expected = run(backend), run("tensorflow")
+def test_equals_tensorflow(backend: str, network: str) -> None:
+    results, expected = run(backend)[network], run("tensorflow")[network]
     assert relative_error(results["logits"], expected["logits"]) <= TOLERANCE
     assert relative_error(results["loss"], expected["loss"]) <= TOLERANCE
     assert relative_error(results["trained_logits"], expected["trained_logits"]) <= TOLERANCE
     assert relative_error(results["change"], expected["change"]) <= TOLERANCE
 
 
-def test_equals_the_oracle() -> None:
+@pytest.mark.parametrize("network", SIZES)
+def test_equals_the_oracle(network: str) -> None:
     pytest.importorskip("torch", reason="the oracle needs torch")
     from oracle.pytorch_forward import forward
-    from oracle.seeded import pixels, state_dict
 
-    expected = forward(state_dict("resnet18", 10), pixels(3, 64, 64))["logits"]
-    assert relative_error(run("tensorflow")["logits"], expected) <= TOLERANCE
+    size = SIZES[network]
+    expected = forward(state_dict(network, CLASSES), pixels(3, size, size))["logits"]
+    assert relative_error(run("tensorflow")[network]["logits"], expected) <= TOLERANCE

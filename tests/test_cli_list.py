@@ -29,8 +29,14 @@ def test_rows_say_what_is_published(listing):
     assert "resnet18 11.69 1.814 tv_in1k 69.758 256 -> 224 bilinear BSD-3-Clause" in text
     assert "\ntv2_in1k 80.858 232 -> 224 bilinear BSD-3-Clause" in text
     assert "\na1_in1k 81.998 235 -> 224 bicubic Apache-2.0" in text
+    assert "\nresnet20 0.27 0.041 resnet20-12fca82f.th 91.73 BSD-2-Clause" in text
+    assert "\nresnet110 1.73 0.253 resnet110-1d1ed7c2.th 93.68 BSD-2-Clause" in text
     assert 'weights="imagenet" means tv_in1k' in text
     assert "timm/<network>.<weights>" in text
+
+
+def test_every_network_is_listed_once(listing):
+    assert [row[0] for line in listing if (row := line.split()) and row[0] in VARIANTS] == list(VARIANTS)
 
 
 def test_on_a_pipe_nothing_is_cut_off_at_80_columns():

@@ -44,9 +44,14 @@ STRANGERS = {frozenset(("training", "export"))}  # a model file is all that pass
 
 PUBLIC = {
     "ResNet18",
+    "ResNet20",
+    "ResNet32",
     "ResNet34",
+    "ResNet44",
     "ResNet50",
+    "ResNet56",
     "ResNet101",
+    "ResNet110",
     "ResNet152",
     "decode_predictions",
     "feature_maps",

@@ -13,6 +13,7 @@ from oracle.seeded import pixels
 
 import keras_resnet
 from keras_resnet.models import BUILDERS
+from keras_resnet.variants import CIFAR, VARIANTS
 
 ResNet18 = keras_resnet.ResNet18
 Randomise = Callable[..., keras.Model]
@@ -54,8 +55,10 @@ def test_signature_is_that_of_keras_applications(network: str) -> None:
     assert list(ours) == [*theirs, "include_preprocessing", "output_stride"]
     assert ours["include_preprocessing"].kind is ours["output_stride"].kind is inspect.Parameter.KEYWORD_ONLY
     differing = {name for name in theirs if ours[name].default != theirs[name].default}
-    assert differing == {"weights", "name"}
+    cifar = VARIANTS[network].design is CIFAR
+    assert differing == {"weights", "name"} | ({"classes"} if cifar else set())
     assert ours["weights"].default is None
+    assert (ours["classes"].default, ours["output_stride"].default) == ((10, 4) if cifar else (1000, 32))
 
 
 @pytest.mark.parametrize("network", BUILDERS)
@@ -351,7 +354,7 @@ def test_feature_maps_of_a_reloaded_model(randomise: Randomise, tmp_path: Path) 
         assert relative_error(output, expected[level]) < 1e-6
 
 
-@pytest.mark.parametrize("levels", ["C2", [], None, ["C2", "C6"], ["c2"], [2], 5])
+@pytest.mark.parametrize("levels", ["C2", [], ["C2", "C6"], ["c2"], [2], 5])
 def test_wrong_levels_are_named(levels: Any) -> None:
     with pytest.raises(ValueError, match=r"`levels` must be a non-empty sequence out of \('C2', .* Received: levels="):
         keras_resnet.feature_maps(ResNet18(), levels=levels)

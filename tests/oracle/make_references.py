@@ -12,15 +12,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from oracle.seeded import ARCHITECTURES, pixels, state_dict
+from oracle.seeded import ARCHITECTURES, CIFAR_BLOCKS_PER_STAGE, pixels, state_dict
 
 REFERENCES = Path(__file__).with_name("references.npz")
 COMMAND = "python tests/oracle/make_references.py"
 INPUT_SHAPE = (2, 64, 96, 3)
-CASES = [(network, 32) for network in ARCHITECTURES] + [
-    (network, output_stride) for network in ("resnet18", "resnet50") for output_stride in (16, 8)
-]
-LEVELS = ("C2", "C3", "C4", "C5")
+CIFAR_INPUT_SHAPE = (2, 20, 27, 3)  # 27 is odd, and so is the half of it
+CASES = (
+    [(network, 32) for network in ARCHITECTURES]
+    + [(network, output_stride) for network in ("resnet18", "resnet50") for output_stride in (16, 8)]
+    + [(network, 4) for network in CIFAR_BLOCKS_PER_STAGE]
+)
+
+
+def input_shape(network: str) -> tuple[int, int, int, int]:
+    """Name of a network -> shape of the pixels that its references were made from."""
+    return CIFAR_INPUT_SHAPE if network in CIFAR_BLOCKS_PER_STAGE else INPUT_SHAPE
 
 
 def digest(results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -29,7 +36,7 @@ def digest(results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     The mean sees every channel, and the first channels every position.
     """
     stored = {"logits": results["logits"]}
-    for level in LEVELS:
+    for level in sorted(results.keys() - {"logits"}):
         stored[f"{level}/mean"] = results[level].mean((1, 2))
         stored[f"{level}/first_channels"] = results[level][..., :4]
     return stored
@@ -39,7 +46,7 @@ def reference(network: str, output_stride: int) -> dict[str, np.ndarray]:
     """One case -> what is stored for it."""
     from oracle.pytorch_forward import forward
 
-    return digest(forward(state_dict(network), pixels(*INPUT_SHAPE), output_stride))
+    return digest(forward(state_dict(network), pixels(*input_shape(network)), output_stride))
 
 
 def main() -> None:

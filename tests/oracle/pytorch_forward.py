@@ -1,7 +1,8 @@
 """A ResNet v1.5 in `torch.nn.functional`, straight from a state dict with torchvision's names.
 
-The weights alone say what there is to compute: how many blocks a stage has, how many convolutions a block has, and
-where a shortcut is projected.
+The weights alone say what there is to compute: how many stages there are, how many blocks a stage has, how many
+convolutions a block has, where a shortcut is projected, and, by the size of the first kernel, whether the network is
+one for CIFAR.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ STD = (0.229, 0.224, 0.225)
 @torch.inference_mode()
 def forward(state: Mapping[str, np.ndarray], pixels: np.ndarray, output_stride: int = 32) -> dict[str, np.ndarray]:
     """State dict, uint8 `[N, H, W, 3]` -> `{"logits": [N, classes], "C2": [N, H/4, W/4, c], ..., "C5": ...}`.
+
+    A network for CIFAR has no C5, and strides of 1, 2 and 4.
 
     Where a stage would pass `output_stride`, its stride becomes dilation: torchvision's
     `replace_stride_with_dilation` for bottlenecks, and timm's `output_stride` for both kinds of block.
@@ -40,16 +43,21 @@ def forward(state: Mapping[str, np.ndarray], pixels: np.ndarray, output_stride: 
         else:
             y = F.relu(unit(x, f"{name}.conv1", f"{name}.bn1", stride, first_dilation))
             y = unit(y, f"{name}.conv2", f"{name}.bn2", 1, dilation)
+        if shortcut.shape != y.shape:  # akamaster's option A: every second pixel, a quarter of zeros on either side
+            quarter = y.shape[1] // 4
+            shortcut = F.pad(shortcut[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
         return F.relu(y + shortcut)
 
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     x = (x - torch.tensor(MEAN).reshape(1, 3, 1, 1)) / torch.tensor(STD).reshape(1, 3, 1, 1)
-    x = F.relu(unit(x, "conv1", "bn1", stride=2))
-    x = F.max_pool2d(x, 3, stride=2, padding=1)
+    cifar = weights["conv1.weight"].shape[-1] == 3
+    x = F.relu(unit(x, "conv1", "bn1", stride=1 if cifar else 2))
+    if not cifar:
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
 
     results = {}
-    total_stride, dilation = 4, 1
-    for stage in range(1, 5):
+    total_stride, dilation = (1 if cifar else 4), 1
+    for stage in range(1, 4 if cifar else 5):
         stride, first_dilation = (1 if stage == 1 else 2), dilation
         if total_stride * stride > output_stride:
             dilation *= stride
@@ -63,5 +71,6 @@ def forward(state: Mapping[str, np.ndarray], pixels: np.ndarray, output_stride: 
             )
             index += 1
         results[f"C{stage + 1}"] = x.permute(0, 2, 3, 1).numpy()
-    results["logits"] = F.linear(x.mean((2, 3)), weights["fc.weight"], weights["fc.bias"]).numpy()
+    head = "linear" if cifar else "fc"
+    results["logits"] = F.linear(x.mean((2, 3)), weights[f"{head}.weight"], weights[f"{head}.bias"]).numpy()
     return results

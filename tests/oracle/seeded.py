@@ -14,6 +14,7 @@ ARCHITECTURES = {  # network: (3x3 convolutions in pairs, or bottlenecks; blocks
     "resnet101": ("bottleneck", (3, 4, 23, 3)),
     "resnet152": ("bottleneck", (3, 8, 36, 3)),
 }
+CIFAR_BLOCKS_PER_STAGE = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
 
 
 def _random(name: str) -> np.random.RandomState:
@@ -30,8 +31,13 @@ def pixels(batch: int, height: int, width: int, channels: int = 3) -> np.ndarray
 
 
 def state_dict(network: str, classes: int = 1000) -> dict[str, np.ndarray]:
-    """Name of a network -> `{torchvision's tensor name: float32 array}`, BatchNorm far from its initial state."""
-    kind, blocks_per_stage = ARCHITECTURES[network]
+    """Name of a network -> `{torchvision's tensor name: float32 array}`, BatchNorm far from its initial state.
+
+    A network for CIFAR has akamaster's names: another one for the head, and no projections.
+    """
+    cifar = network in CIFAR_BLOCKS_PER_STAGE
+    kind, blocks_per_stage = ("pair", (CIFAR_BLOCKS_PER_STAGE[network],) * 3) if cifar else ARCHITECTURES[network]
+    stem, size, head = (16, 3, "linear") if cifar else (64, 7, "fc")
     state: dict[str, np.ndarray] = {}
 
     def uniform(name: str, low: float, high: float, *shape: int) -> None:
@@ -49,11 +55,11 @@ def state_dict(network: str, classes: int = 1000) -> dict[str, np.ndarray]:
         uniform(f"{name}.running_var", 0.5, 2.0, channels)
         state[f"{name}.num_batches_tracked"] = np.array(1000, dtype=np.int64)
 
-    convolution("conv1", 64, 3, 7)
-    batch_norm("bn1", 64)
-    inputs = 64
+    convolution("conv1", stem, 3, size)
+    batch_norm("bn1", stem)
+    inputs = stem
     for stage, blocks in enumerate(blocks_per_stage, start=1):
-        width = 64 * 2 ** (stage - 1)
+        width = stem * 2 ** (stage - 1)
         outputs = width if kind == "pair" else 4 * width
         for block in range(blocks):
             name = f"layer{stage}.{block}"
@@ -65,10 +71,10 @@ def state_dict(network: str, classes: int = 1000) -> dict[str, np.ndarray]:
             for i, shape in enumerate(shapes, start=1):
                 convolution(f"{name}.conv{i}", *shape)
                 batch_norm(f"{name}.bn{i}", shape[0], last=i == len(shapes))
-            if block == 0 and (stage > 1 or inputs != outputs):
+            if block == 0 and (stage > 1 or inputs != outputs) and not cifar:
                 convolution(f"{name}.downsample.0", outputs, inputs, 1)
                 batch_norm(f"{name}.downsample.1", outputs)
             inputs = outputs
-    uniform("fc.weight", -np.sqrt(3 / inputs), np.sqrt(3 / inputs), classes, inputs)
-    uniform("fc.bias", -0.5, 0.5, classes)
+    uniform(f"{head}.weight", -np.sqrt(3 / inputs), np.sqrt(3 / inputs), classes, inputs)
+    uniform(f"{head}.bias", -0.5, 0.5, classes)
     return state

@@ -45,7 +45,7 @@ def hub(monkeypatch, tmp_path):
     return hub
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.weights])
 def test_every_tag_names_its_repository(hub, name):
     for tag in VARIANTS[name].weights:
         hub.files[f"timm/{name}.{tag}", "model.safetensors"] = f"/cache/{tag}"
