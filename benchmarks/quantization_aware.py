@@ -11,12 +11,11 @@ of each block are scaled by 1/16 to 16, and the second convolution scales them b
         --out benchmarks/results/quantization_aware.json
 """
 
-import io
 import json
 import os
 import statistics
-import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,28 +24,27 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import typer
-from PIL import Image
+from cifar10 import CLASSES, Images, read_images
 
+from keras_resnet.backbone import resnet_backbone
 from keras_resnet.benchmark.record import write_record
-from keras_resnet.blocks import BATCH_NORM_EPSILON, basic_block, conv_bn
+from keras_resnet.blocks import BATCH_NORM_EPSILON
 from keras_resnet.compress.legacy import legacy_packages, legacy_twin
 from keras_resnet.compress.quantization import quantize_aware
 from keras_resnet.errors import VerificationError
 from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.heads.classification import classification_head
+from keras_resnet.models import ResNet20
 from keras_resnet.preprocessing import normalisation_layer
-from keras_resnet.weight_files import read_weight_file
+from keras_resnet.variants import VARIANTS
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCH_SIZE = 64
 FLOAT_LEARNING_RATE = 1e-3
 TUNING_LEARNING_RATE = 3e-4  # of Adam, falling to zero along a cosine
 CALIBRATION_IMAGES = 200
 UNEVEN_OCTAVES = 4.0
 TFMOT_MOMENTUM = 0.999
-
-Images = tuple[np.ndarray, np.ndarray]  # pixels uint8 [N, 32, 32, 3], class indices [N]
 
 
 def main(
@@ -59,8 +57,7 @@ def main(
     epochs: Annotated[int, typer.Option(help="Of each stage of training.")] = 2,
 ) -> None:
     """Trains, exports and measures; the record holds every figure by seed."""
-    archive = np.load(train)
-    pool, held_out = (archive["x"], archive["y"].astype("int64")), read_archive(test)
+    pool, held_out = read_images(train), read_images(test)
     work.mkdir(parents=True, exist_ok=True)
     figures: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
@@ -154,36 +151,23 @@ def summary(runs: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def resnet20() -> keras.Model:
-    """-> ResNet-20 of He et al. 2015, section 4.2, with projections: pixels `[N, 32, 32, 3]` -> logits `[N, 10]`."""
+    """-> ResNet-20 for CIFAR with projections in place of padded shortcuts: pixels `[N, 32, 32, 3]` -> logits."""
+    variant = VARIANTS["resnet20"]
+    projecting = replace(variant, design=replace(variant.design, shortcut="projection"))
     image = keras.Input((32, 32, 3), name="image")
-    x = conv_bn(normalisation_layer(3)(image), 16, 3, name="stem")
-    for stage, filters in ((2, 16), (3, 32), (4, 64)):
-        for block in (1, 2, 3):
-            stride = 2 if stage > 2 and block == 1 else 1
-            x = basic_block(x, filters, stride=stride, name=f"stage{stage}_block{block}")
+    x = resnet_backbone(normalisation_layer(3)(image), projecting, variant.design.output_stride)["C4"]
     return keras.Model(image, classification_head(x, len(CLASSES), None), name="resnet20")
 
 
 def published(path: Path, images: np.ndarray) -> keras.Model:
-    """State dict of a ResNet-20 whose shortcuts skip pixels and pad channels (option A) -> the same function.
+    """File of ResNet-20's published weights, whose shortcuts pad channels -> the same function with projections.
 
     The BatchNorm of each projection gets the statistics of `images`, so that it is the identity in training as well.
     """
-    tensors = {name.removeprefix("module."): tensor for name, tensor in read_weight_file(path).tensors.items()}
-
-    def unit(layer: str, convolution: str, norm: str) -> None:
-        model.get_layer(f"{layer}_conv").set_weights([tensors[f"{convolution}.weight"].transpose(2, 3, 1, 0)])
-        kinds = ("weight", "bias", "running_mean", "running_var")
-        model.get_layer(f"{layer}_bn").set_weights([tensors[f"{norm}.{kind}"] for kind in kinds])
-
-    model = resnet20()
-    unit("stem", "conv1", "bn1")
-    for stage in (2, 3, 4):
-        for block in (1, 2, 3):
-            for index in (1, 2):
-                source = f"layer{stage - 1}.{block - 1}"
-                unit(f"stage{stage}_block{block}_{index}", f"{source}.conv{index}", f"{source}.bn{index}")
-    model.get_layer("logits").set_weights([tensors["linear.weight"].T, tensors["linear.bias"]])
+    source, model = ResNet20(weights=path), resnet20()
+    for layer in source.layers:
+        if layer.weights:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
     for stage in (3, 4):
         projection = model.get_layer(f"stage{stage}_block1_shortcut_conv")
         channels = projection.kernel.shape[2]
@@ -292,14 +276,6 @@ def start_ranges(network: Any, images: np.ndarray) -> None:
 
 
 # Measuring.
-
-
-def read_archive(path: Path) -> Images:
-    """Zip archive of `.../<class>/<name>` -> pixels and class indices."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        pixels = np.stack([np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names])
-    return pixels, np.array([CLASSES.index(name.split("/")[-2]) for name in names])
 
 
 def keras_top1_percent(model: keras.Model, test: Images) -> float:
