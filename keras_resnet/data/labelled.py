@@ -3,12 +3,12 @@
 import csv
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.errors import ArgumentError, ImageError, reason
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.preprocessing import list_images
 
@@ -37,18 +37,26 @@ def labelled_images(
         names, paths = _csv(path)
     else:
         raise ArgumentError(f"labelled images are a folder of class folders or a CSV file. Received: {source}")
-    known = _known(labels, names)
-    unknown = sorted({name for name in names if name not in known})
+    return paths, class_indices(source, names, known_names(labels, names))
+
+
+def class_indices(source: str | os.PathLike[str], names: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
+    """Where they come from, names of classes, what these can be -> their indices int `[N]`.
+
+    Raises:
+        ArgumentError: Some are not known; the message names the nearest that is.
+    """
+    unknown = sorted({*names} - {*known})
     if unknown:
         lines = []
         for name in unknown[:LISTED]:
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
         raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are not the model's:", *lines]))
-    return paths, np.array([known[name] for name in names], dtype="int64")
+    return np.array([known[name] for name in names], dtype="int64")
 
 
-def _known(labels: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
+def known_names(labels: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
     """Every name of a class -> its index."""
     if labels is None:
         if all(name.isdigit() for name in names):
@@ -69,8 +77,27 @@ def _folder(folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def _csv(file: Path) -> tuple[list[str], list[Path]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows, file_column, class_column = read_rows(file)
+    paths = [file.parent / row[file_column] for row in rows]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise ImageError(
+            "\n  ".join([f"{file}: {len(missing)} of {len(paths)} files do not exist:", *missing[:LISTED]])
+        )
+    return [row[class_column] for row in rows], paths
+
+
+def read_rows(file: Path) -> tuple[list[dict[str, str]], str, str]:
+    """CSV file of labelled images -> its rows, the column of the files, the column of the classes.
+
+    Raises:
+        ArgumentError: It has no rows, or not both columns.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream, restval=""))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ArgumentError(f"{file}: not a CSV file: {reason(error)}") from error
     columns = list(rows[0]) if rows else []
     file_column = next((name for name in FILE_COLUMNS if name in columns), None)
     class_column = next((name for name in CLASS_COLUMNS if name in columns), None)
@@ -79,10 +106,4 @@ def _csv(file: Path) -> tuple[list[str], list[Path]]:
             f"{file}: a CSV file of labelled images must have rows, a column out of {', '.join(FILE_COLUMNS)} and "
             f"one out of {', '.join(CLASS_COLUMNS)}. Received: {', '.join(columns) or 'no rows'}"
         )
-    paths = [file.parent / row[file_column] for row in rows]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise ImageError(
-            "\n  ".join([f"{file}: {len(missing)} of {len(paths)} files do not exist:", *missing[:LISTED]])
-        )
-    return [row[class_column] for row in rows], paths
+    return rows, file_column, class_column

@@ -1,0 +1,86 @@
+"""Images in memory: an .npz archive."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.base import Source
+from keras_resnet.errors import ArgumentError, reason
+from keras_resnet.preprocessing import resize_and_crop
+from keras_resnet.variants import InputContract
+
+VALIDATION = ("val", "test")  # of the arrays' names, the first that is there
+
+
+class ArraySource(Source):
+    """uint8 images `[N, H, W, C]`, C of 1 or 3."""
+
+    kind = "arrays"
+
+    def __init__(self, images: np.ndarray, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.images = images
+
+    def load(self, index: int, contract: InputContract) -> np.ndarray:
+        return resize_and_crop(np.repeat(self.images[index], 3 // self.images.shape[3], axis=2), contract)
+
+    def pixels(self, indices: tf.Tensor) -> tf.Tensor:
+        """int64 `[n]` -> uint8 RGB `[n, H, W, 3]`, in a graph."""
+        height, width, channels = self.images.shape[1:]
+        pixels = tf.numpy_function(lambda indices: self.images[indices], [indices], tf.uint8)
+        pixels.set_shape([None, height, width, channels])
+        return pixels if channels == 3 else tf.repeat(pixels, 3, axis=3)
+
+
+def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """.npz archive -> images `[N, H, W, C]`, labels `[N]`, number of classes, whether it has a split that validates.
+
+    Without one, the images and labels are those of x_train and y_train, whatever the split.
+
+    Raises:
+        ArgumentError: It is no archive of such arrays.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            own = next((name for name in VALIDATION if f"x_{name}" in archive.files), None)
+            arrays = {
+                name: archive[name]
+                for name in archive.files
+                if name.startswith("y_") or name == f"x_{own if split == 'val' and own else 'train'}"
+            }
+            received = ", ".join(archive.files)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArgumentError(f"{file}: not an .npz archive of plain arrays: {reason(error)}") from error
+    wanted = own if split == "val" and own else "train"
+    missing = [name for name in (f"x_{wanted}", f"y_{wanted}") if name not in arrays]
+    if missing:
+        raise ArgumentError(
+            f"{file}: it must hold x_train, y_train and, if it has them, x_val, y_val or x_test, y_test. "
+            f"Received: {received or 'no arrays'}"
+        )
+    images, labels = arrays[f"x_{wanted}"], _labels(file, f"y_{wanted}", arrays)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or min(images.shape) < 1:
+        raise ArgumentError(
+            f"{file}: x_{wanted} must hold uint8 pixels [N, H, W], [N, H, W, 1] or [N, H, W, 3]. "
+            f"Received: {images.dtype} {list(images.shape)}"
+        )
+    if len(images) != len(labels):
+        raise ArgumentError(f"{file}: x_{wanted} holds {len(images)} images, y_{wanted} {len(labels)} labels")
+    named = [_labels(file, name, arrays) for name in ("y_train", f"y_{own}") if name in arrays]
+    return images, labels, 1 + max(int(values.max()) for values in named), own is not None
+
+
+def _labels(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    labels = arrays[name]
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets.cifar10 gives them
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or len(labels) < 1 or labels.min() < 0:
+        raise ArgumentError(
+            f"{file}: {name} must hold class indices from 0, integers [N]. "
+            f"Received: {labels.dtype} {list(labels.shape)}" + (f", from {labels.min()}" if labels.size else "")
+        )
+    return labels

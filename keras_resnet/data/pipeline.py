@@ -1,0 +1,406 @@
+"""Source -> batches of pixels and labels, as a tf.data.Dataset.
+
+A training batch is a pure function of the seed, the epoch and its number. A run that goes on in the middle of an epoch
+therefore starts at that batch, and decodes nothing of what came before.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.arrays import ArraySource
+from keras_resnet.data.augment import Augmentation
+from keras_resnet.data.base import EncodedSource, Source
+from keras_resnet.data.crop import (
+    UNUSABLE,
+    UNUSUAL,
+    USED,
+    Interpolation,
+    Window,
+    crop_any,
+    crop_jpeg,
+    describe_unusual,
+    resize_smoothly,
+    window_of,
+)
+from keras_resnet.data.problems import Problems
+from keras_resnet.data.transforms import (
+    CROP,
+    MIXING,
+    ROWS,
+    SHIFT,
+    flip,
+    mixing,
+    row_layers,
+    shift_and_flip,
+    stream_key,
+    to_uint8,
+)
+from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.preprocessing import decode_image
+from keras_resnet.variants import InputContract
+
+CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
+RESCUES = 100  # images that are tried where a whole batch can't be read
+
+do_not_convert = tf.autograph.experimental.do_not_convert  # nothing here is to be; tracing takes half the time
+
+Finished = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Rows(NamedTuple):
+    """Images on their way into a batch."""
+
+    indices: tf.Tensor  # of the source, int64 `[n]`
+    positions: tf.Tensor  # in the epoch, int64 `[n]`
+    images: tf.Tensor  # uint8 `[n, size, size, 3]`
+    status: tf.Tensor  # int32 `[n]`: UNUSABLE, USED or UNUSUAL
+
+
+def training_batches(
+    source: Source,
+    augmentation: Augmentation,
+    *,
+    size: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_batch: int = 0,
+    worker: int = 0,
+    workers: int = 1,
+    problems: Problems,
+    interpolation: Interpolation = "bilinear",
+    class_weights: Sequence[float] | None = None,
+) -> tf.data.Dataset:
+    """Source, augmentation -> an epoch of (uint8 `[B, size, size, 3]`, float32 `[B, classes]`), shuffled.
+
+    With class weights, each element has the images' own too, float32 `[B]`: those of their classes, in the shares of
+    their mixture. B is `batch_size / workers`; a worker gets rows `worker`, `worker + workers`, ... of each batch,
+    whatever the number of workers, but that MixUp and CutMix act within its part. An epoch has `source.count //
+    batch_size` batches.
+
+    A file that can't be read is reported to `problems`, and in its place stands a copy of the next image of the part
+    that can; or of the next image of the epoch, where the part has none.
+
+    Args:
+        size: Pixels a side.
+        batch_size: Of all workers together.
+        first_batch: Batches of the epoch that are skipped, without decoding them.
+
+    Raises:
+        ArgumentError: Fewer images than a batch, a batch that can't be divided, or weights of other classes.
+    """
+    if batch_size % workers or not 0 <= worker < workers:
+        raise ArgumentError(
+            f"`batch_size` must be a multiple of `workers`, and 0 <= worker < workers. "
+            f"Received: batch_size={batch_size}, worker={worker}, workers={workers}"
+        )
+    batches = source.count // batch_size
+    if not batches:
+        raise ArgumentError(
+            f"{source.path}: its {source.count} {source.split} images are fewer than a batch; "
+            f"`batch_size` must be at most that. Received: batch_size={batch_size}"
+        )
+    if class_weights is not None and len(class_weights) != len(source.classes):
+        raise ArgumentError(
+            f"`class_weights` must have one for each of the {len(source.classes)} classes. Received: {class_weights}"
+        )
+    order = source.order(seed, epoch)
+    places = np.arange(batches * batch_size).reshape(batches, batch_size)[first_batch:, worker::workers]
+    keys = {stream: stream_key(seed, epoch, stream) for stream in (ROWS, MIXING, CROP, SHIFT)}
+    if isinstance(source, ArraySource):
+        rows = _batches_of_arrays(source, augmentation, order, places, keys, size, interpolation, worker, workers)
+    elif isinstance(source, EncodedSource):
+        window, finished = window_of(augmentation, keys[CROP]), _finished(augmentation, keys, size)
+        rows = _decoded_rows(source, finished, window, order, places, size, interpolation)
+        rows = _with_all_usable(rows, source, order, problems, window, size, interpolation)
+    else:
+        raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
+    finish = _finish(source, augmentation, keys[MIXING], class_weights, (*places.shape[1:], size, size, 3), worker)
+    return rows.map(finish, num_parallel_calls=tf.data.AUTOTUNE).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(
+    source: Source,
+    contract: InputContract,
+    *,
+    batch_size: int,
+    problems: Problems,
+    worker: int = 0,
+    workers: int = 1,
+) -> tf.data.Dataset:
+    """Source, input contract -> (uint8 `[n, size, size, 3]`, float32 `[n, classes]`), each image once, in order.
+
+    The pixels are those of `preprocessing.load_image`. n is `batch_size / workers`, and less in the last batch. Worker
+    w gets the images w, w + `workers`, ... An image that can't be read is reported to `problems` and left out.
+    """
+    if batch_size % workers or not 0 <= worker < workers:
+        raise ArgumentError(
+            f"`batch_size` must be a multiple of `workers`, and 0 <= worker < workers. "
+            f"Received: batch_size={batch_size}, worker={worker}, workers={workers}"
+        )
+    size, labels = contract.size, source.labels.astype("int32")
+
+    def load(index: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+        try:
+            pixels = source.load(int(index), contract)
+        except ImageError as error:
+            problems.add(source.name_of(int(index)), _reason(error), used=False)
+            return np.zeros((size, size, 3), np.uint8), np.False_
+        _report_unusual(source, int(index), problems)
+        return pixels, np.True_
+
+    @do_not_convert
+    def one(index: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pixels, usable = tf.numpy_function(load, [index], (tf.uint8, tf.bool))
+        one_hot = tf.one_hot(label, len(source.classes))
+        return tf.ensure_shape(pixels, [size, size, 3]), one_hot, tf.ensure_shape(usable, [])
+
+    elements = tf.data.Dataset.from_tensor_slices((np.arange(source.count), labels)).shard(workers, worker)
+    loaded = elements.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    usable = loaded.filter(lambda pixels, one_hot, usable: usable).map(
+        lambda pixels, one_hot, usable: (pixels, one_hot)
+    )
+    return usable.batch(batch_size // workers).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Whoever trains on several devices gives each its part; nothing is to be divided once more.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options
+
+
+def _batches_of_arrays(
+    source: ArraySource,
+    augmentation: Augmentation,
+    order: np.ndarray,
+    places: np.ndarray,
+    keys: dict[int, int],
+    size: int,
+    interpolation: Interpolation,
+    worker: int,
+    workers: int,
+) -> tf.data.Dataset:
+    """Arrays, which need no decoding and are all of one size -> batches of `Rows`, whole batches at a time."""
+    window, layers = window_of(augmentation, keys[CROP]), row_layers(augmentation)
+    rows_in_all = places.shape[1] * workers
+    pixels = tf.TensorSpec([size, size, 3], tf.uint8)
+
+    @do_not_convert
+    def batch(indices: tf.Tensor, positions: tf.Tensor) -> Rows:
+        def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            top, left, rows, columns = tf.unstack(window(height, width, row[1]))
+            return resize_smoothly(row[0][top : top + rows, left : left + columns], size, interpolation)
+
+        images = source.pixels(indices)
+        height, width = images.shape[1:3]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        if augmentation.crop == "resized":
+            images = tf.map_fn(part, (images, positions), fn_output_signature=pixels)
+        else:
+            images = images[:, top : top + side, left : left + side]
+            images = images if side == size else resize_smoothly(images, size, interpolation)
+        number = positions[0] // rows_in_all
+        draws = tf.random.stateless_uniform([rows_in_all, 3], tf.stack([keys[SHIFT], number]))[worker::workers]
+        images = shift_and_flip(images, draws, augmentation)
+        if layers is not None:
+            seeds = tf.stack([tf.fill(tf.shape(positions), tf.constant(keys[ROWS], tf.int64)), positions], 1)
+            images = tf.map_fn(lambda row: layers(row[0][None], row[1])[0], (images, seeds), fn_output_signature=pixels)
+        return Rows(indices, positions, images, tf.fill(tf.shape(indices), USED))
+
+    elements = tf.data.Dataset.from_tensor_slices((order[places], places))
+    return elements.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _decoded_rows(
+    source: EncodedSource,
+    finished: Finished,
+    window: Window,
+    order: np.ndarray,
+    places: np.ndarray,
+    size: int,
+    interpolation: Interpolation,
+) -> tf.data.Dataset:
+    """Encoded images -> batches of `Rows`.
+
+    An image that fails is dropped from its chunk, and decoded once more by Pillow, which has the last word. tf.data
+    catches errors for whole datasets alone; one for each image would cost a tenth of the time that decoding takes.
+    """
+
+    @do_not_convert
+    def chunk(indices: tf.Tensor, positions: tf.Tensor) -> tf.data.Dataset:
+        @do_not_convert
+        def one(row: tf.Tensor, located: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            pixels, status = crop_jpeg(source.fetch(located), position, window, size, interpolation)
+            return row, finished(pixels, position), status
+
+        rows = tf.range(tf.size(indices))
+        images = tf.data.Dataset.from_tensor_slices((rows, source.locate(indices), positions))
+        done = images.map(one).ignore_errors(log_warning=False).batch(CHUNK)
+        nothing = rows[:0], tf.zeros([0, size, size, 3], tf.uint8), rows[:0]
+        done = done.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
+        return done.map(do_not_convert(lambda *done: (indices, positions, *done)))
+
+    @do_not_convert
+    def complete(
+        indices: tf.Tensor, positions: tf.Tensor, rows: tf.Tensor, images: tf.Tensor, status: tf.Tensor
+    ) -> Rows:
+        def late(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pixels, status = crop_any(source, indices[row], positions[row], window, size, interpolation)
+            return finished(pixels, positions[row]), status
+
+        def with_late() -> tuple[tf.Tensor, tf.Tensor]:
+            dropped = tf.sets.difference(tf.range(tf.size(indices))[None], rows[None]).values
+            signature = (tf.TensorSpec([size, size, 3], tf.uint8), tf.TensorSpec([], tf.int32))
+            late_images, late_status = tf.map_fn(late, dropped, fn_output_signature=signature)
+            both = [rows, dropped]
+            return tf.dynamic_stitch(both, [images, late_images]), tf.dynamic_stitch(both, [status, late_status])
+
+        return Rows(
+            indices,
+            positions,
+            *tf.cond(tf.size(rows) < tf.size(indices), with_late, lambda: (images, status)),
+        )
+
+    chunks = tf.data.Dataset.from_tensor_slices((order[places].ravel(), places.ravel())).batch(CHUNK)
+    decoded = chunks.interleave(
+        chunk,
+        cycle_length=os.cpu_count() or 1,
+        block_length=1,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    completed = decoded.map(complete, num_parallel_calls=tf.data.AUTOTUNE)
+    return completed.rebatch(places.shape[1], drop_remainder=True)
+
+
+def _finished(augmentation: Augmentation, keys: dict[int, int], size: int) -> Finished:
+    """-> what is done to each image after its crop: (uint8 `[size, size, 3]`, position) -> the same augmented."""
+    layers = row_layers(augmentation)
+
+    def finished(pixels: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        pixels = tf.ensure_shape(pixels, [size, size, 3])
+        if augmentation.crop == "padded":
+            draws = tf.random.stateless_uniform([1, 3], tf.stack([keys[SHIFT], position]))
+            pixels = shift_and_flip(pixels[None], draws, augmentation)[0]
+        elif augmentation.flip:
+            pixels = flip(pixels, tf.stack([keys[SHIFT], position]))
+        return pixels if layers is None else layers(pixels[None], tf.stack([keys[ROWS], position]))[0]
+
+    return finished
+
+
+def _with_all_usable(
+    batches: tf.data.Dataset,
+    source: EncodedSource,
+    order: np.ndarray,
+    problems: Problems,
+    window: Window,
+    size: int,
+    interpolation: Interpolation,
+) -> tf.data.Dataset:
+    """Batches of `Rows` -> the same, where copies stand for the images that can't be read, and are reported."""
+
+    def report(indices: np.ndarray, status: np.ndarray) -> np.ndarray:
+        for index, what in zip(indices.tolist(), status.tolist(), strict=True):
+            if what == UNUSABLE:
+                _report_unusable(source, index, problems)
+            elif what == UNUSUAL:
+                _report_unusual(source, index, problems)
+        return indices
+
+    def next_usable(position: np.ndarray) -> np.int64:
+        for place in range(int(position) + 1, int(position) + 1 + RESCUES):
+            index = order[place % len(order)]
+            try:
+                decode_image(source.read(int(index)))
+            except ImageError:
+                continue
+            return np.int64(index)
+        return np.int64(-1)
+
+    def replaced(rows: Rows) -> Rows:
+        indices, positions, images, status = rows
+        reported = tf.ensure_shape(tf.numpy_function(report, [indices, status], tf.int64), indices.shape)
+        usable = tf.where(status != UNUSABLE)[:, 0]
+        count = tf.size(usable)
+
+        def by_neighbour() -> tuple[tf.Tensor, tf.Tensor]:
+            # Its own place where that is usable, else the next one that is.
+            nearest = tf.searchsorted(usable, tf.range(indices.shape[0], dtype=tf.int64)) % count
+            chosen = tf.gather(usable, nearest)
+            return tf.gather(reported, chosen), tf.gather(images, chosen)
+
+        def by_later_image() -> tuple[tf.Tensor, tf.Tensor]:
+            index = tf.ensure_shape(tf.numpy_function(next_usable, [positions[-1]], tf.int64), [])
+            index = tf.where(index < 0, reported[0], index)
+            pixels, _ = crop_any(source, index, positions[0], window, size, interpolation)
+            return tf.fill(tf.shape(indices), index), tf.tile(pixels[None], [indices.shape[0], 1, 1, 1])
+
+        indices, images = tf.cond(count > 0, by_neighbour, by_later_image)
+        return Rows(indices, positions, images, status)
+
+    @do_not_convert
+    def all_usable(rows: Rows) -> Rows:
+        return tf.cond(tf.reduce_all(rows.status == USED), lambda: rows, lambda: replaced(rows))
+
+    return batches.map(all_usable, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _report_unusable(source: EncodedSource, index: int, problems: Problems) -> None:
+    name = source.name_of(index)
+    if not problems.knows(name):
+        try:
+            decode_image(source.read(index))
+            reason = "it could not be read, and could at a second attempt"
+        except ImageError as error:
+            reason = _reason(error)
+        problems.add(name, reason, used=False)
+
+
+def _report_unusual(source: Source, index: int, problems: Problems) -> None:
+    if not isinstance(source, EncodedSource) or problems.knows(source.name_of(index)):
+        return
+    notes = describe_unusual(source.read(index))
+    if notes:
+        problems.add(source.name_of(index), notes, used=True)
+
+
+def _reason(error: ImageError) -> str:
+    """Error about encoded bytes, whose message starts with "image of 1234 bytes: " -> the rest of it."""
+    return re.sub(r"^image of \d+ bytes: ", "", str(error))
+
+
+def _finish(
+    source: Source,
+    augmentation: Augmentation,
+    key: int,
+    class_weights: Sequence[float] | None,
+    shape: tuple[int, ...],
+    worker: int,
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """-> what makes an element of the dataset from the `Rows` of a batch, whose images have that shape."""
+    labels, classes = tf.constant(source.labels), len(source.classes)
+    mix = mixing(augmentation)
+    weights = None if class_weights is None else tf.constant(class_weights, tf.float32)[:, None]
+    smoothing = augmentation.label_smoothing
+
+    @do_not_convert
+    def finish(rows: Rows) -> tuple[tf.Tensor, ...]:
+        images = tf.ensure_shape(rows.images, shape)
+        soft = tf.ensure_shape(tf.one_hot(tf.gather(labels, rows.indices), classes), [shape[0], classes])
+        if mix is not None:
+            seed = tf.random.fold_in(tf.stack([tf.constant(key, tf.int64), rows.positions[0]]), worker)
+            mixed = mix({"images": tf.cast(images, tf.float32), "labels": soft}, seed)
+            images, soft = to_uint8(mixed["images"]), mixed["labels"]
+        smooth = soft * (1 - smoothing) + smoothing / classes if smoothing else soft
+        return (images, smooth) if weights is None else (images, smooth, (soft @ weights)[:, 0])
+
+    return finish

@@ -1,0 +1,61 @@
+"""Image files that can't be used, or are unusual: each once, by name, with its reason."""
+
+import csv
+import os
+import threading
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file: what is the matter with it, and whether its image is used all the same."""
+
+    name: str
+    reason: str
+    used: bool
+
+
+class Problems:
+    """The files that a run came across; a pipeline adds to it from several threads.
+
+    Args:
+        limit: Unusable files that are put up with; one more, and `exceeded` is true.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._by_name: dict[str, Problem] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def found(self) -> list[Problem]:
+        """Each file once, in the order in which they were found."""
+        with self._lock:
+            return list(self._by_name.values())
+
+    @property
+    def unusable(self) -> int:
+        return sum(not problem.used for problem in self.found)
+
+    @property
+    def exceeded(self) -> bool:
+        return self.unusable > self.limit
+
+    def knows(self, name: str) -> bool:
+        return name in self._by_name
+
+    def add(self, name: str, reason: str, used: bool) -> None:
+        with self._lock:
+            self._by_name.setdefault(name, Problem(name, reason, used))
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes the columns name, reason and used; the file appears only when it is whole."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.partial")
+        # A name need not be text; what is not goes back as it came from the file system.
+        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(("name", "reason", "used"))
+            writer.writerows(astuple(problem) for problem in self.found)
+        os.replace(partial, path)

@@ -1,0 +1,128 @@
+"""What the user names as data -> its labelled images."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from keras_resnet.data.arrays import ArraySource, read_npz
+from keras_resnet.data.base import Source
+from keras_resnet.data.files import FileSource, list_csv, list_folder, split_folders
+from keras_resnet.data.labelled import class_indices, known_names
+from keras_resnet.errors import ArgumentError
+
+Split = Literal["train", "val"]
+
+
+def open_source(data: str | os.PathLike[str], split: Split, labels: Sequence[str] | None = None) -> Source:
+    """Data, "train" or "val", names of the classes -> the labelled images of that split.
+
+    Data without a validation split of its own gives a tenth of each class to it, which train goes without: the images
+    whose names have the smallest hashes, so that a new image moves no more than one other.
+
+    Args:
+        data: A folder of class folders; a folder with `train/` and `val/` (or `validation/`, `test/`) of class folders;
+            a CSV file with a column `file` or `path`, one of `index`, `wnid`, `label`, `name` and `class`, and maybe
+            `split`; a folder that `keras-resnet data pack` wrote; an .npz archive with the arrays x_train, y_train and
+            maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets.
+        labels: None: the names of the classes found, sorted; numbers by their value.
+
+    Raises:
+        ArgumentError: No such data, or a class that `labels` does not have.
+        ImageError: A folder has no images.
+    """
+    if split not in ("train", "val"):
+        raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
+    text = os.fspath(data)
+    path = Path(text)
+    if path.is_dir():
+        return _open_folder(path, split, labels)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return _open_npz(path, split, labels)
+    if path.is_file():
+        return _open_csv(path, split, labels)
+    raise ArgumentError(
+        "data is a folder of class folders, a folder with train/ and val/ of class folders, a CSV file, a folder of "
+        f"packed shards, an .npz archive, or tfds:NAME. Received: {text}, which is no such file or folder"
+    )
+
+
+def _open_folder(folder: Path, split: Split, labels: Sequence[str] | None) -> Source:
+    train, val = split_folders(folder)
+    files, names = list_folder(train or folder)
+    classes, known = _classes(labels, names)
+    held_out = val is None
+    prefix = ""
+    if train is not None:
+        prefix = f"{(val if split == 'val' and val is not None else train).name}/"
+    if val is not None and split == "val":
+        files, names = list_folder(val)
+    indices = class_indices(folder, names, known)
+    if held_out:
+        chosen = _chosen(files, indices, split)
+        files, indices = [files[index] for index in chosen], indices[chosen]
+    files = [prefix + file for file in files]
+    return FileSource("folder", folder, files, str(folder), split, classes, files, indices, held_out=held_out)
+
+
+def _open_csv(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
+    files, names, validates = list_csv(file)
+    classes, known = _classes(labels, names)
+    indices = class_indices(file, names, known)
+    own = None if validates is None else np.flatnonzero(validates == (split == "val"))
+    chosen = _chosen(files, indices, split) if own is None else own
+    if not len(chosen):
+        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+    files = [files[index] for index in chosen]
+    return FileSource(
+        "csv", file.parent, files, str(file), split, classes, files, indices[chosen], held_out=validates is None
+    )
+
+
+def _open_npz(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
+    images, indices, classes, own = read_npz(file, split)
+    if labels is not None and classes > len(labels):
+        raise ArgumentError(f"{file}: it has {classes} classes, the model {len(labels)}")
+    which = "train" if split == "train" or not own else "val"
+    names = np.array([f"{which}/{index}" for index in range(len(indices))], dtype=object)
+    if not own:
+        chosen = _chosen(names.tolist(), indices, split)
+        images, indices, names = images[chosen], indices[chosen], names[chosen]
+    classes_named = labels if labels is not None else [str(index) for index in range(classes)]
+    return ArraySource(images, str(file), split, classes_named, names.tolist(), indices, held_out=not own)
+
+
+def _classes(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names that the user wants, names found -> names of the classes in order, every name that one of them has."""
+    if labels is not None:
+        return tuple(labels), known_names(labels, names)
+    found = {*names}
+    classes = tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found))
+    return classes, {name: index for index, name in enumerate(classes)}
+
+
+def _chosen(names: Sequence[str], labels: np.ndarray, split: Split) -> np.ndarray:
+    """Names and classes of all images -> indices of those that are of the split, where there is no split but this."""
+    validates = held_out(names, labels)
+    if not validates.any():
+        raise ArgumentError(
+            "there is no validation split, and no class has the two images that it takes to hold one out; give val/"
+        )
+    return np.flatnonzero(validates if split == "val" else ~validates)
+
+
+def held_out(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """Names `[N]`, classes `[N]` -> bool `[N]`: the tenth of each class, and one at least of two, that validates."""
+    digests = b"".join(
+        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names
+    )
+    by_class = np.lexsort((np.frombuffer(digests, "<u8"), labels))
+    counts = np.bincount(labels)
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    shares = np.where(counts >= 2, np.maximum((counts + 5) // 10, 1), 0)
+    validates = np.zeros(len(labels), bool)
+    validates[by_class] = np.arange(len(labels)) - firsts < np.repeat(shares, counts)
+    return validates

@@ -1,0 +1,163 @@
+"""Cropped pixels -> augmented pixels and soft labels, in the graph of a tf.data pipeline.
+
+All that is random is a pure function of the run's seed, the epoch and the place in the epoch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.augment import Augmentation
+from keras_resnet.errors import ArgumentError
+
+MEAN_COLOUR = (124, 116, 104)  # of ImageNet; normalised, it is zero
+
+ROWS, MIXING, CROP, SHIFT = range(1, 5)  # the random streams of an epoch; the order of the images is another
+
+
+def stream_key(seed: int, epoch: int, stream: int) -> int:
+    """-> the first half of every seed of that stream; the second is the place in the epoch."""
+    return int(np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0] >> 1)
+
+
+class PlacedSeeds(keras.random.SeedGenerator):
+    """What a layer of Keras draws its seeds from, where they must depend on the place in the epoch alone.
+
+    Keras' own generator counts its calls in a variable, so that the seeds would depend on all that was drawn before.
+    """
+
+    def __init__(self) -> None:  # not the parent's, which would make that variable
+        self.start: tf.Tensor | None = None
+
+    def start_at(self, seed: tf.Tensor) -> None:
+        """Seed int64 `[2]` of the images that the layers are to be called with next."""
+        self.start, self.drawn = seed, 0
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        self.drawn += 1
+        return tf.random.fold_in(self.start, self.drawn)
+
+    def give_to(self, layer: Any) -> Any:
+        """Layer of Keras -> the same layer, which draws from here."""
+        layer._get_seed_generator = lambda backend=None: self
+        return layer
+
+
+def row_layers(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+    """Augmentation -> (uint8 `[1, H, W, 3]`, seed `[2]`) -> the same augmented; None where there is nothing to do.
+
+    Each image is given to the layers on its own, so that it does not depend on which others are in its batch.
+    """
+    seeds = PlacedSeeds()
+    steps: list[Callable[[tf.Tensor], tf.Tensor]] = []
+    if augmentation.randaugment_operations:
+        steps += [_rand_augment(augmentation, seeds)] * augmentation.randaugment_operations
+    if augmentation.colour_jitter:
+        steps += _colour_jitter(augmentation.colour_jitter, seeds)
+    if augmentation.erasing_probability:
+        always = (augmentation.erasing_probability,) * 2  # one number would be the upper bound of a random probability
+        steps.append(seeds.give_to(keras.layers.RandomErasing(always, fill_value=MEAN_COLOUR, dtype="float32")))
+    if not steps:
+        return None
+
+    def augmented(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seeds.start_at(seed)
+        shape = images.shape
+        images = tf.cast(images, tf.float32)
+        for step in steps:
+            images = step(images)
+        return tf.ensure_shape(to_uint8(images), shape)
+
+    return augmented
+
+
+def _rand_augment(augmentation: Augmentation, seeds: PlacedSeeds) -> Callable[[tf.Tensor], tf.Tensor]:
+    """One operation of keras.layers.RandAugment, drawn for each image.
+
+    That layer draws the operations once for a whole batch, and computes all eleven to keep one of them.
+    """
+    whole = keras.layers.RandAugment(factor=augmentation.randaugment_magnitude, dtype="float32")
+    layers = [seeds.give_to(getattr(whole, name)) for name in whole._AUGMENT_LAYERS]
+
+    def step(images: tf.Tensor) -> tf.Tensor:
+        chosen = tf.random.stateless_uniform([], seeds.next(), maxval=len(layers), dtype=tf.int32)
+        return tf.switch_case(
+            chosen, [lambda layer=layer: tf.ensure_shape(layer(images), images.shape) for layer in layers]
+        )
+
+    return step
+
+
+def _colour_jitter(strength: float, seeds: PlacedSeeds) -> list[Callable[[tf.Tensor], tf.Tensor]]:
+    """What keras.layers.RandomColorJitter consists of, on pixels 0..1, with ranges that are symmetric.
+
+    Given one number, its contrast only ever rises and its saturation only ever falls; on pixels 0..255 its saturation,
+    which lies in 0..1 whatever the pixels, is bounded by 255.
+    """
+    # RandomSaturation multiplies by x / (1 - x).
+    saturation = ((1 - strength) / (2 - strength), (1 + strength) / (2 + strength))
+    common: dict[str, Any] = {"value_range": (0, 1), "dtype": "float32"}
+    layers = [
+        keras.layers.RandomBrightness(strength, **common),
+        keras.layers.RandomContrast((strength, strength), **common),
+        keras.layers.RandomSaturation(saturation, **common),
+        keras.layers.RandomHue(strength / 4, **common),
+    ]
+    steps = [seeds.give_to(layer) for layer in layers]
+    return [lambda images: images / 255.0, *steps, lambda images: images * 255.0]
+
+
+def mixing(augmentation: Augmentation) -> Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]] | None:
+    """Augmentation -> ({images float `[N, H, W, 3]`, labels `[N, classes]`}, seed `[2]`) -> the same mixed, or None.
+
+    Raises:
+        ArgumentError: An alpha that keras.layers does not take.
+    """
+    if augmentation.cutmix_alpha > 1:
+        raise ArgumentError(f"`cutmix_alpha` must lie in 0..1. Received: cutmix_alpha = {augmentation.cutmix_alpha}")
+    seeds = PlacedSeeds()
+    layers = []
+    if augmentation.mixup_alpha:
+        layers.append(seeds.give_to(keras.layers.MixUp(augmentation.mixup_alpha, dtype="float32")))
+    if augmentation.cutmix_alpha:
+        # As two numbers, since one would be the upper bound of a random alpha.
+        layers.append(seeds.give_to(keras.layers.CutMix((augmentation.cutmix_alpha,) * 2, dtype="float32")))
+    if not layers:
+        return None
+
+    def mixed(batch: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        seeds.start_at(seed)
+        if len(layers) == 1:
+            return dict(layers[0](dict(batch)))
+        chosen = tf.random.stateless_uniform([], seeds.next()) < 0.5
+        return dict(tf.cond(chosen, lambda: layers[0](dict(batch)), lambda: layers[1](dict(batch))))
+
+    return mixed
+
+
+def flip(pixels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """`[H, W, 3]`, seed `[2]` -> the same, or mirrored."""
+    return tf.cond(
+        tf.random.stateless_uniform([], seed) < 0.5, lambda: tf.reverse(pixels, [1]), lambda: tf.identity(pixels)
+    )
+
+
+def shift_and_flip(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+    """`[N, S, S, 3]`, random numbers 0..1 `[N, 3]` -> shifted over a border of zeros and mirrored, each by its own."""
+    size = images.shape[1]
+    border = size // 8 if augmentation.crop == "padded" else 0
+    tops, lefts = (tf.cast(draws[:, axis] * (2 * border + 1), tf.int32)[:, None] for axis in (0, 1))
+    rows, columns = tops + tf.range(size), lefts + tf.range(size)
+    if augmentation.flip:
+        columns = tf.where(draws[:, 2:] < 0.5, columns[:, ::-1], columns)
+    if border:
+        images = tf.pad(images, [[0, 0], [border, border], [border, border], [0, 0]])
+        images = tf.gather(images, rows, axis=1, batch_dims=1)
+    return tf.gather(images, columns, axis=2, batch_dims=1) if border or augmentation.flip else images
+
+
+def to_uint8(images: tf.Tensor) -> tf.Tensor:
+    return tf.saturate_cast(images + 0.5, tf.uint8)
