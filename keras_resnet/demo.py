@@ -32,7 +32,7 @@ CONTRACT = InputContract.for_size(32)  # as `keras-resnet predict` will read ima
 HELD_OUT = 360  # images, a fifth
 CALIBRATION = 200  # images, of the training split
 SHOWN = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
-EPOCHS = 8
+EPOCHS = 5
 BATCH_SIZE = 64
 PEAK_LEARNING_RATE = 0.1
 
@@ -128,7 +128,7 @@ def train(images: np.ndarray, labels: np.ndarray, progress: Progress) -> keras.M
     import tensorflow as tf
 
     model = ResNet18(input_shape=(32, 32, 3), classes=10)
-    steps_per_epoch = -(-len(images) // BATCH_SIZE)
+    steps_per_epoch = len(images) // BATCH_SIZE
     steps = EPOCHS * steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         PEAK_LEARNING_RATE / 10,
@@ -139,6 +139,7 @@ def train(images: np.ndarray, labels: np.ndarray, progress: Progress) -> keras.M
     model.compile(
         keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4),
         loss="sparse_categorical_crossentropy",
+        jit_compile=True,  # less than half the time of a step on a CPU without AVX-512
     )
     augment = keras.Sequential(
         [
@@ -149,7 +150,7 @@ def train(images: np.ndarray, labels: np.ndarray, progress: Progress) -> keras.M
     pipeline = (
         tf.data.Dataset.from_tensor_slices((images, labels))
         .shuffle(len(images), seed=3)
-        .batch(BATCH_SIZE)
+        .batch(BATCH_SIZE, drop_remainder=True)  # one shape, compiled once
         .map(lambda pixels, digits: (augment(tf.cast(pixels, tf.float32), training=True), digits))
         .prefetch(2)
     )

@@ -17,6 +17,10 @@ class ImageError(KerasResnetError, ValueError):
     """An image file that can't be read."""
 
 
+class TrainingError(KerasResnetError, RuntimeError):
+    """A training run that must not go on, or can't be resumed."""
+
+
 class ExportError(KerasResnetError, RuntimeError):
     """A model that can't be exported as asked."""
 

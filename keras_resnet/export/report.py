@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.benchmark.record import environment
+from keras_resnet.environment import environment
 from keras_resnet.errors import ExportError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export.cost import ArtifactCost, measure_artifact

@@ -1,0 +1,126 @@
+"""`keras-resnet train`: recipe -> run directory."""
+
+import inspect
+import os
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_resnet.quiet import import_keras, terminal_stderr
+from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+
+TERMINATED = 143  # exit status of a program that SIGTERM ended
+
+
+def _options() -> list[inspect.Parameter]:
+    """-> an option for each key of a recipe, which overrides it."""
+    hints = typing.get_type_hints(Recipe)
+    defaults = Recipe()
+    options = []
+    for name, text in HELP.items():
+        kind, flag = hints[name], f"--{name.replace('_', '-')}"
+        shown: Any = getattr(defaults, name)
+        if kind is bool:
+            option = typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=str(shown).lower())
+        elif typing.get_origin(kind) is tuple:
+            kind, option = str, typer.Option(flag, help=f"{text} Comma-separated.", show_default="none")
+        else:
+            kind = str if typing.get_origin(kind) is typing.Literal else kind
+            option = typer.Option(flag, help=text, show_default=str(shown) if shown != "" else False)
+        options.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+            )
+        )
+    return options
+
+
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is an option too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory, new or empty.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run directory of an interrupted run, which goes on to the bit.")
+    ] = None,
+    **keys: Any,
+) -> None:
+    """Train a network on labelled images: recipe in, run directory out, with model.keras, the best, in it.
+
+    Options take the place of the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
+    """
+    from keras_resnet.errors import ArgumentError
+
+    given = {name: value for name, value in keys.items() if value is not None}
+    if resume is not None and (recipe is not None or out is not None or given):
+        raise ArgumentError("--resume goes on with the run's own recipe, and takes no other option")
+    if resume is None and out is None:
+        raise ArgumentError("--out names the folder of the run; --resume RUN goes on with an interrupted one")
+    if "progressive_sizes" in given:
+        sizes = [size.strip() for size in given["progressive_sizes"].split(",") if size.strip()]
+        if not all(size.isdigit() for size in sizes):
+            raise ArgumentError(f"--progressive-sizes takes 128,160 say. Received: {given['progressive_sizes']}")
+        given["progressive_sizes"] = [int(size) for size in sizes]
+    chosen = None if resume is not None else read_recipe(recipe, given)
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False)
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("step {task.completed} of {task.total}, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None, epoch="-", rate="-", figures="starting", visible=False)
+
+        def show(standing: Any) -> None:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in standing.figures.items())
+            bar.update(
+                task,
+                total=standing.steps,
+                completed=standing.step,
+                epoch=f"{standing.epoch}/{standing.epochs}",
+                rate=f"{standing.images_per_second:.0f}",
+                figures=figures,
+                visible=True,
+            )
+
+        import_keras()
+        from keras_resnet.training import fit
+        from keras_resnet.training.processes import PeerLostError
+
+        listener = fit.Listener(say=console.print, show=show)
+        try:
+            result = fit.train(chosen, out, listener) if resume is None else fit.resume(resume, listener)
+        except PeerLostError as error:
+            bar.stop()
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(1)  # on the way out by the ordinary door, JAX would wait for the process that is gone
+    if not result.complete:
+        print(f"terminated after a checkpoint; go on with: keras-resnet train --resume {result.run}")
+        raise typer.Exit(TERMINATED)
+    _print(result)
+
+
+def _print(result: Any) -> None:
+    if not result.history or result.best_top1_percent is None:
+        return
+    print(f"{result.run / 'model.keras'}: validation top-1 {result.best_top1_percent:.2f} %, the best of the run")
+    print("next:")
+    print(f"keras-resnet evaluate {result.run / 'model.keras'} DATA --out {result.run / 'evaluation'}")
+    print(
+        f"keras-resnet export --model {result.run / 'model.keras'} --formats tflite,onnx --out {result.run / 'export'}"
+    )
+
+
+train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        *(p for p in inspect.signature(train).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD),
+        *_options(),
+    ]
+)
+train.__annotations__ = {name: p.annotation for name, p in inspect.signature(train).parameters.items()}

@@ -1,0 +1,55 @@
+"""Device, software and code that a measurement or a training run was made with."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.versions import package_versions
+
+# The instruction sets on which float and integer kernels of the runtimes depend.
+_CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
+
+
+def environment() -> dict[str, Any]:
+    """-> the same, as a record in JSON holds it."""
+    modified = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_info("model name") or platform.processor(),
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_info("flags").split()],
+        "cpu_count": os.cpu_count(),
+        "threads": os.cpu_count(),  # what the runtimes are given or take by themselves
+        "platform": platform.platform(),
+        "versions": package_versions(),
+        "code_revision": _git("rev-parse", "--short", "HEAD"),
+        "code_modified": None if modified is None else bool(modified),
+    }
+
+
+def _cpu_info(key: str) -> str:
+    """First value of that key in Linux's /proc/cpuinfo, or nothing on another system."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in this project's checkout, or None where the package runs from elsewhere."""
+    project = Path(__file__).resolve().parents[1]
+
+    def output(*command: str) -> str:
+        run = subprocess.run(["git", "-C", str(project), *command], capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    try:
+        # An environment may lie inside the checkout of someone else's project, whose revision says nothing here.
+        if Path(output("rev-parse", "--show-toplevel")).resolve() != project:
+            return None
+        return output(*arguments)
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,84 @@
+"""Layers that are not trained."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+LEVELS = ("stem", "C2", "C3", "C4", "C5")
+HEAD = ("pool", "logits", "probabilities")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a model no longer trains."""
+
+    layers: int  # with weights
+    batch_norm_layers: int  # of these
+    parameters: int
+    trainable_parameters: int  # that are left
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layers} layers with {self.parameters:,} parameters are frozen, among them {self.batch_norm_layers} "
+            "BatchNorm layers, which run in inference mode: they normalise with their stored statistics and don't "
+            f"update them. {self.trainable_parameters:,} parameters are trained."
+        )
+
+
+def freeze(model: keras.Model, through: str = "C5") -> Frozen:
+    """Network of this package, last level to freeze -> the same network, whose layers up to there are not trained.
+
+    Compile the model after it: Keras notes what is trained then. A BatchNorm layer that is not trained runs in
+    inference mode, as Keras defines it. Layers above the level are left as they are.
+
+    Args:
+        model: With or without its head.
+        through: "stem", "C2", "C3", "C4" or "C5"; "C5" leaves the head alone.
+
+    Raises:
+        ValueError: An unknown level, or a model that has no such layers.
+    """
+    if through not in LEVELS:
+        raise ValueError(f"`through` must be one of {LEVELS}. Received: through={through!r}")
+    prefixes = tuple(f"{prefix_of(level)}_" for level in LEVELS[: LEVELS.index(through) + 1])
+    chosen = [layer for layer in model.layers if layer.name.startswith(prefixes)]
+    if not chosen:
+        raise ValueError(
+            "`model` must be a ResNet of this package, with layers named 'stem_conv', 'stage2_block1_1_conv', .... "
+            f"Received: model={model.name!r} with layers {[layer.name for layer in model.layers][:5]}..."
+        )
+    for layer in chosen:
+        layer.trainable = False
+    return frozen(model)
+
+
+def freeze_batch_norm(model: keras.Model) -> Frozen:
+    """Any model -> the same, whose BatchNorm layers are not trained and run in inference mode."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    return frozen(model)
+
+
+def frozen(model: keras.Model) -> Frozen:
+    """Model -> what of it is not trained."""
+    still = [layer for layer in model.layers if layer.weights and not layer.trainable]
+    return Frozen(
+        layers=len(still),
+        batch_norm_layers=sum(isinstance(layer, keras.layers.BatchNormalization) for layer in still),
+        parameters=sum(layer.count_params() for layer in still),
+        trainable_parameters=sum(_size(variable) for variable in model.trainable_variables),
+    )
+
+
+def prefix_of(level: str) -> str:
+    """Level -> how the names of its layers begin: "stem", or "stage2" for C2 and so on."""
+    return level if level == "stem" else f"stage{level[1]}"
+
+
+def _size(variable: Any) -> int:
+    size = 1
+    for length in variable.shape:
+        size *= length
+    return size

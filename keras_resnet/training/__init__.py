@@ -1,0 +1,1 @@
+"""Recipe -> run directory: `fit.train(recipe, run)`, `fit.resume(run)`, `recipe.read_recipe(path)`."""

@@ -1,0 +1,118 @@
+"""All that a run needs to go on to the bit: one file, which appears whole or not at all."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from keras_resnet.errors import TrainingError, reason
+
+PATTERN = re.compile(r"step-(\d{9})\.safetensors")
+
+
+@dataclass
+class Progress:
+    """Where a run stands, apart from its tensors; order of images and augmentation follow from it and the seed."""
+
+    step: int = 0  # steps done, in all
+    epoch: int = 0  # epochs done
+    batch: int = 0  # steps done of the epoch after these
+    best_score: float | None = None  # validation top-1 in percent
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
+    fingerprint: str = ""  # of the training data
+
+
+def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: int) -> Path:
+    """Compiled model, where its run stands -> file `step-<n>.safetensors`; of the older ones, `keep - 1` stay.
+
+    Raises:
+        TrainingError: A weight is not finite, or the disk does not take the file; what was there before stays.
+    """
+    tensors = {
+        name: np.asarray(keras.ops.convert_to_numpy(variable.value)) for name, variable in _variables(model, progress)
+    }
+    broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if broken:
+        raise TrainingError(
+            f"step {progress.step}: {len(broken)} tensors are not finite, first {broken[0]}; no checkpoint was written"
+        )
+    path = folder / f"step-{progress.step:09d}.safetensors"
+    partial = folder / f".{path.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"progress": json.dumps(asdict(progress))})
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except Exception as error:  # safetensors has its own exception for a full disk
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). Earlier "
+            "checkpoints stay; make room and go on with --resume"
+        ) from error
+    for older in checkpoints(folder)[keep:]:
+        older.unlink()
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Folder -> its checkpoints, the newest first."""
+    return sorted((path for path in folder.glob("step-*") if PATTERN.fullmatch(path.name)), reverse=True)
+
+
+def read_progress(folder: Path) -> tuple[Path, Progress, list[str]]:
+    """Folder -> its newest checkpoint that can be read, where the run stood then, and what is wrong with newer ones.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    damaged = []
+    for path in checkpoints(folder):
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                return path, Progress(**json.loads(file.metadata()["progress"])), damaged
+        except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{path}: can't be read ({reason(error)})")
+    raise TrainingError("\n  ".join([f"{folder}: no checkpoint to go on from", *damaged]))
+
+
+def load_checkpoint(path: Path, model: keras.Model, progress: Progress) -> None:
+    """File, compiled model of the same recipe, where the run stood -> the model and its optimizer as they were.
+
+    Raises:
+        TrainingError: The file's tensors are not the model's; nothing is assigned then.
+    """
+    variables = dict(_variables(model, progress))
+    with safetensors.safe_open(path, framework="numpy") as file:
+        found = set(file.keys())
+        if found != set(variables):
+            odd = sorted(found ^ set(variables))
+            raise TrainingError(f"{path}: {len(odd)} tensors are of another model, first {odd[0]}")
+        for name, variable in variables.items():
+            shape = tuple(file.get_slice(name).get_shape())
+            if shape != tuple(variable.shape):
+                raise TrainingError(f"{path}: {name} has the shape {shape}, and the model's {tuple(variable.shape)}")
+        for name, variable in variables.items():
+            variable.assign(file.get_tensor(name))
+
+
+def _variables(model: keras.Model, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Compiled model -> a unique name and the variable, of weights and optimizer, and of metrics within an epoch."""
+    groups = {"model": model.weights, "optimizer": model.optimizer.variables}
+    if progress.batch:
+        groups["metrics"] = model.metrics_variables
+    for group, variables in groups.items():
+        for index, variable in enumerate(variables):
+            yield f"{group}/{index:04d}/{variable.path}", variable
+
+
+def _is_finite(tensor: np.ndarray) -> bool:
+    return not np.issubdtype(tensor.dtype, np.floating) or bool(np.isfinite(tensor).all())

@@ -1,0 +1,340 @@
+"""Recipe -> run directory: the way of one training run."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_resnet.data.pipeline import evaluation_batches, training_batches
+from keras_resnet.data.problems import Problems
+from keras_resnet.data.sources import open_source
+from keras_resnet.errors import ArgumentError, TrainingError, reason
+from keras_resnet.freeze import LEVELS, freeze, freeze_batch_norm, frozen
+from keras_resnet.model_files import save_model
+from keras_resnet.models import BUILDERS
+from keras_resnet.training import run_directory
+from keras_resnet.training.checkpoint import Progress, read_progress
+from keras_resnet.training.devices import open_devices
+from keras_resnet.training.objective import class_weights, make_loss, make_metrics
+from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
+from keras_resnet.training.processes import PeerLostError
+from keras_resnet.training.recipe import Recipe, read_recipe
+from keras_resnet.training.watch import Rate, StopOnSignal, Watch, check_problems
+from keras_resnet.variants import InputContract
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run has come, for whoever shows it."""
+
+    step: int
+    steps: int  # in all
+    epoch: int  # from 1
+    epochs: int
+    images_per_second: float  # since this process began the epoch
+    figures: dict[str, float]  # of the epoch so far, as Keras names them
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to."""
+
+    run: Path
+    complete: bool  # False where SIGTERM ended it; --resume goes on
+    history: list[dict[str, Any]]  # one row an epoch, as in history.csv
+    best_top1_percent: float | None  # on the validation images, of model.keras
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a run: sentences, and its standing after each step."""
+
+    say: Callable[[str], None] = lambda sentence: None
+    show: Callable[[Standing], None] = lambda standing: None
+
+
+SILENT = Listener()
+
+
+def train(recipe: Recipe, run: Path, listener: Listener = SILENT) -> Result:
+    """Recipe, new or empty folder -> run directory: `model.keras` and all that is known of how it was made.
+
+    Raises:
+        ArgumentError: A setting that does not fit the data or the devices, or a folder with something in it.
+        ImageError: The data has no images.
+        WeightsError: The weights to start from can't be found, read or matched.
+        TrainingError: The loss is not finite, too many files can't be read, or the disk is full.
+    """
+    return _Run(recipe, run, listener).go(resumed=False)
+
+
+def resume(run: Path, listener: Listener = SILENT) -> Result:
+    """Run directory of an interrupted run -> the same run to its end, as if nothing had happened.
+
+    Raises:
+        TrainingError: There is no checkpoint, or the data are others now.
+    """
+    recipe_file = run / run_directory.RECIPE
+    if not recipe_file.is_file():
+        raise ArgumentError(f"--resume takes the folder of a run, with {run_directory.RECIPE} in it. Received: {run}")
+    return _Run(read_recipe(recipe_file), run, listener).go(resumed=True)
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, run: Path, listener: Listener) -> None:
+        self.recipe, self.run, self.listener = recipe, run, listener
+        self.problems = Problems(recipe.problem_limit)
+
+    def go(self, resumed: bool) -> Result:
+        recipe = self.recipe
+        if recipe.deterministic and keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.experimental.enable_op_determinism()
+        self.devices = open_devices(recipe)
+        keras.utils.set_random_seed(recipe.seed)
+        self._open_data()
+        self.progress = Progress(fingerprint=self.source.fingerprint)
+        checkpoint = self._standing() if resumed else None
+        if self.devices.is_first:
+            if not resumed:
+                run_directory.claim(self.run, recipe)
+            run_directory.describe(self.run, str(self.devices), self.source.summary(), self.validation.summary())
+        self._say(f"{self.source.count:,} training and {self.validation.count:,} validation images")
+        self._say(f"training on {self.devices}")
+
+        with self.devices.scope():
+            self.model = self._build(None, training=True)
+        self.evaluated = self._build("softmax", training=False) if self.devices.is_first else None
+        self.phase: tuple[int, int, str] | None = None
+        self.watch = Watch(
+            self.run / run_directory.CHECKPOINTS if self.devices.is_first else None,
+            self.progress,
+            self.steps_per_epoch,
+            recipe,
+            self.problems,
+            self._show,
+        )
+        self.watch.restore_from = checkpoint
+        self.watch.set_model(self.model)
+        self._enter_phase()
+        try:
+            with StopOnSignal(self.watch):
+                if checkpoint is None:
+                    self.watch.save()
+                while self.progress.epoch < recipe.epochs and not self.watch.terminated:
+                    self._epoch()
+        finally:
+            if self.devices.is_first and self.problems.found:
+                self.problems.write_csv(self.run / "problem_images.csv")
+        return self._finish()
+
+    def _open_data(self) -> None:
+        recipe = self.recipe
+        if not recipe.data:
+            raise ArgumentError("the recipe names no images: give --data, or the key `data`")
+        self.source = open_source(recipe.data, "train")
+        self.validation = open_source(recipe.data, "val", labels=self.source.classes)
+        classes = len(self.source.classes)
+        if recipe.classes not in (0, classes):
+            raise ArgumentError(f"{recipe.data} has {classes} classes. Received: classes = {recipe.classes}")
+        self.steps_per_epoch = self.source.count // recipe.batch_size
+        if not self.steps_per_epoch:
+            raise ArgumentError(
+                f"batch_size must be at most the {self.source.count} training images. Received: {recipe.batch_size}"
+            )
+
+    def _standing(self) -> Path:
+        """Reads where the interrupted run stood -> its checkpoint."""
+        checkpoint, progress, damaged = read_progress(self.run / run_directory.CHECKPOINTS)
+        for sentence in damaged:
+            self._say(f"{sentence}; the one before it is taken")
+        if progress.fingerprint != self.progress.fingerprint:
+            raise TrainingError(
+                f"{self.recipe.data}: the training images are not those that the run began with (files were added, "
+                "removed or renamed); begin a new run"
+            )
+        self.progress = progress
+        self._say(f"going on after step {progress.step}, from {checkpoint.name}")
+        return checkpoint
+
+    def _build(self, activation: str | None, training: bool) -> keras.Model:
+        """Classifier -> with random weights, or, for training, those that the recipe starts from."""
+        recipe = self.recipe
+        any_size = training and bool(recipe.progressive_sizes)
+        side = None if any_size else recipe.size
+        model = BUILDERS[recipe.network](
+            weights=(recipe.weights or None) if training else None,
+            input_shape=(side, side, 3),
+            classes=len(self.source.classes),
+            classifier_activation=activation,
+        )
+        if training:
+            published: InputContract | None = getattr(model, "input_contract", None)
+            fits = recipe.crop == "resized" and published is not None and published.size == recipe.size
+            self.contract = published if fits and published is not None else recipe.contract
+        else:
+            keys = [keras.metrics.CategoricalAccuracy(name="top1")]
+            if len(self.source.classes) > 5:
+                keys.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
+            model.compile(loss="categorical_crossentropy", metrics=keys)
+        return model
+
+    def _enter_phase(self) -> None:
+        """Compiles the model for the epoch that comes next, where it trains other layers than the one before."""
+        recipe, epoch = self.recipe, self.progress.epoch
+        in_head = epoch < recipe.head_epochs
+        first, last = (0, recipe.head_epochs) if in_head else (recipe.head_epochs, recipe.epochs)
+        phase = (first, last, "C5" if in_head else recipe.freeze)
+        if phase == self.phase:
+            return
+        self.phase = phase
+        with self.devices.scope():
+            for layer in self.model.layers:
+                layer.trainable = True
+            if phase[2] in LEVELS:
+                freeze(self.model, through=phase[2])
+            if recipe.freeze_batch_norm:
+                freeze_batch_norm(self.model)
+            if frozen(self.model).layers:
+                self._say(f"epochs {first + 1} to {last}: {frozen(self.model)}")
+            updates_per_epoch = self.steps_per_epoch / recipe.accumulation_steps
+            self.schedule = learning_rate_schedule(recipe, round((last - first) * updates_per_epoch), updates_per_epoch)
+            self.model.compile(
+                make_optimizer(recipe, self.model, self.schedule),
+                make_loss(recipe),
+                metrics=make_metrics(),
+                jit_compile=self._compiles(),
+            )
+            self.model.optimizer.build(self.model.trainable_variables)
+
+    def _compiles(self) -> bool | str:
+        """Whether XLA compiles the step; it can't under a strategy of several devices."""
+        if self.recipe.xla != "auto":
+            return self.recipe.xla == "on"
+        return "auto"
+
+    def _epoch(self) -> None:
+        recipe, progress, epoch = self.recipe, self.progress, self.progress.epoch
+        devices = self.devices
+        batches = training_batches(
+            self.source,
+            recipe,
+            size=recipe.size_of_epoch(epoch),
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
+            first_batch=progress.batch,
+            worker=devices.process,
+            workers=devices.processes,
+            problems=self.problems,
+            interpolation=recipe.interpolation,
+            class_weights=class_weights(recipe, self.source.class_counts),
+        )
+        self.rate = Rate()
+        try:
+            with devices.scope():
+                fitted = self.model.fit(
+                    batches,
+                    steps_per_epoch=self.steps_per_epoch - progress.batch,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=[self.watch],
+                )
+        except Exception as error:  # JAX has no exception of its own for a process that is gone
+            if devices.processes > 1 and not isinstance(error, TrainingError):
+                raise PeerLostError(progress.step, reason(error)) from error
+            raise
+        check_problems(self.problems)
+        if progress.batch < self.steps_per_epoch:  # terminated
+            return
+        figures = {name: values[-1] for name, values in fitted.history.items()}
+        row = {
+            "epoch": epoch + 1,
+            "step": progress.step,
+            "learning_rate": float(self.schedule(self._updates())),
+            "loss": figures["loss"],
+            "top1_percent": 100 * figures["top1"],
+            **self._validate(),
+            "images_per_second": self.rate.images_per_second,
+            "seconds": self.rate.seconds,
+        }
+        progress.history.append(row)
+        progress.epoch, progress.batch = epoch + 1, 0
+        if progress.epoch < recipe.epochs:
+            self._enter_phase()
+        if devices.is_first:
+            run_directory.write_history(self.run, progress.history)
+            run_directory.log_to_tensorboard(self.run, row)
+        self.watch.save()
+        self._say(
+            f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, top-1 {row['top1_percent']:.2f} %; "
+            + (f"validation top-1 {row['val_top1_percent']:.2f} %" if "val_top1_percent" in row else "")
+        )
+
+    def _updates(self) -> int:
+        """Updates of the weights that the optimizer of this phase has made."""
+        optimizer = self.model.optimizer
+        return int(keras.ops.convert_to_numpy(getattr(optimizer, "inner_optimizer", optimizer).iterations))
+
+    def _validate(self) -> dict[str, float]:
+        """-> figures on the validation images of the float32 network, which becomes model.keras if it is the best."""
+        if self.evaluated is None:
+            return {}
+        self._copy_weights()
+        batches = evaluation_batches(
+            self.validation, self.contract, batch_size=self.recipe.batch_size, problems=self.problems
+        )
+        with warnings.catch_warnings():  # how many batches there are shows when files that can't be read are left out
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
+            figures = self.evaluated.evaluate(batches, verbose=0, return_dict=True)
+        top1_percent = 100 * figures["top1"]
+        if self.progress.best_score is None or top1_percent > self.progress.best_score:
+            self.progress.best_score = top1_percent
+            self._save(run_directory.BEST)
+        row = {"val_loss": figures["loss"], "val_top1_percent": top1_percent}
+        return row | ({"val_top5_percent": 100 * figures["top5"]} if "top5" in figures else {})
+
+    def _copy_weights(self) -> None:
+        """Weights that are trained, or their moving average -> the network that is validated and saved."""
+        own = {variable.path: variable for variable in self.model.weights}
+        means = averages(self.model.optimizer)
+        if means is not None:
+            own |= {v.path: mean for v, mean in zip(self.model.trainable_variables, means, strict=True)}
+        for variable in self.evaluated.weights:
+            variable.assign(keras.ops.convert_to_numpy(own[variable.path].value))
+
+    def _save(self, name: str) -> None:
+        try:
+            save_model(self.evaluated, self.run / name, self.source.classes, self.contract)
+        except OSError as error:
+            raise TrainingError(
+                f"step {self.progress.step}: {name} can't be written ({reason(error)}). The checkpoints stay; make "
+                "room and go on with --resume"
+            ) from error
+
+    def _finish(self) -> Result:
+        complete = self.progress.epoch == self.recipe.epochs
+        if complete and self.devices.is_first:
+            self._copy_weights()
+            self._save(run_directory.LAST)
+            if run_directory.plot_history(self.run, self.progress.history) is None:
+                self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
+        return Result(self.run, complete, self.progress.history, self.progress.best_score)
+
+    def _say(self, sentence: str) -> None:
+        if self.devices.is_first:
+            self.listener.say(sentence)
+
+    def _show(self, figures: dict[str, float]) -> None:
+        self.rate.add(self.recipe.batch_size)
+        steps = self.recipe.epochs * self.steps_per_epoch
+        progress = self.progress
+        self.listener.show(
+            Standing(progress.step, steps, progress.epoch + 1, self.recipe.epochs, self.rate.images_per_second, figures)
+        )

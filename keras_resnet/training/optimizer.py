@@ -1,0 +1,133 @@
+"""Recipe -> optimizer: warm-up and cosine, decay of kernels alone, learning rates by level."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_resnet.freeze import HEAD, LEVELS, prefix_of
+from keras_resnet.training.recipe import Recipe
+
+FIRST_RATE = 0.1  # of the peak, where the warm-up begins
+
+
+def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: float) -> Any:
+    """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine down to zero."""
+    warmup = min(round(recipe.warmup_epochs * updates_per_epoch), updates - 1)
+    if warmup < 1:
+        return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, max(updates, 1))
+    return keras.optimizers.schedules.CosineDecay(
+        FIRST_RATE * recipe.learning_rate,
+        decay_steps=updates - warmup,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.optimizers.Optimizer:
+    """Recipe, model whose trainable variables are final, learning rate -> optimizer for them."""
+    common = {
+        "learning_rate": schedule,
+        "global_clipnorm": recipe.clip_norm or None,
+        "use_ema": recipe.ema_momentum > 0,
+        "ema_momentum": recipe.ema_momentum or 0.99,
+        "gradient_accumulation_steps": recipe.accumulation_steps if recipe.accumulation_steps > 1 else None,
+    }
+    variables = model.trainable_variables
+    factors = [learning_rate_factor(variable.path, recipe.level_decay) for variable in variables]
+    decays = [recipe.weight_decay if is_decayed(variable) else 0.0 for variable in variables]
+    if recipe.optimizer == "sgd":
+        optimizer: keras.optimizers.Optimizer = ScaledSGD(
+            factors, decays, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common
+        )
+    else:
+        optimizer = (ScaledLamb if recipe.optimizer == "lamb" else ScaledAdamW)(factors, decays, **common)
+    return optimizer
+
+
+def averages(optimizer: keras.optimizers.Optimizer) -> list[Any] | None:
+    """Optimizer as `compile` leaves it -> the moving average of each trained variable, where it keeps them."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(inner._model_variables_moving_average) if inner.use_ema else None
+
+
+def learning_rate_factor(path: str, level_decay: float) -> float:
+    """Path of a variable, "stage4_block1_1_conv/kernel" say -> factor of its learning rate."""
+    layer = path.split("/")[-2]
+    if layer in HEAD:
+        return 1.0
+    for below, level in enumerate(reversed(LEVELS), start=1):
+        if layer.startswith(f"{prefix_of(level)}_"):
+            return level_decay**below
+    return 1.0
+
+
+def is_decayed(variable: Any) -> bool:
+    """Kernels decay; BatchNorm's scale and shift and biases do not (Goyal et al. 2017, arXiv 1706.02677)."""
+    return len(variable.shape) > 1
+
+
+class _Scaled:
+    """An optimizer of Keras with a factor of the learning rate and a weight decay for each variable.
+
+    `factors` and `decays` follow the order of the variables that the optimizer is built with.
+    """
+
+    def __init__(self, factors: Sequence[float], decays: Sequence[float], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.factors, self.decays = tuple(factors), tuple(decays)
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Nothing: `fit` runs once an epoch, and each would end with the average in the place of the weights."""
+
+
+class ScaledSGD(_Scaled, keras.optimizers.SGD):
+    """SGD whose decay joins the gradient before the momentum, as in the papers and in PyTorch.
+
+    Keras' own decay bypasses the momentum: for the same figure it is 1 / (1 - momentum) times weaker.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        if self.decays[index]:
+            gradient = keras.ops.add(gradient, keras.ops.multiply(variable, self.decays[index]))
+        super().update_step(gradient, variable, keras.ops.multiply(learning_rate, self.factors[index]))
+
+
+class ScaledAdamW(_Scaled, keras.optimizers.Adam):
+    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101)."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        rate = keras.ops.multiply(learning_rate, self.factors[index])
+        if self.decays[index]:
+            decay = keras.ops.multiply(keras.ops.multiply(variable, self.decays[index]), rate)
+            self.assign_sub(variable, keras.ops.cast(decay, variable.dtype))
+        super().update_step(gradient, variable, rate)
+
+
+class ScaledLamb(_Scaled, keras.optimizers.Lamb):
+    """LAMB (You et al. 2019, arXiv 1904.00962), with the decay inside the trust ratio.
+
+    Keras' own step knows no such decay: the decay of its base class is not scaled by the ratio, and 10 to 100 times
+    stronger. As in timm, what does not decay is not scaled by the ratio either.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        ops = keras.ops
+        index = self._get_variable_index(variable)
+        rate = ops.cast(ops.multiply(learning_rate, self.factors[index]), variable.dtype)
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        self.assign_add(momentum, (gradient - momentum) * (1 - self.beta_1))
+        self.assign_add(velocity, (ops.square(gradient) - velocity) * (1 - self.beta_2))
+        unbiased_momentum = momentum / (1 - ops.power(self.beta_1, step))
+        unbiased_velocity = velocity / (1 - ops.power(self.beta_2, step))
+        update = unbiased_momentum / (ops.sqrt(unbiased_velocity) + self.epsilon)
+        if self.decays[index]:
+            update = update + self.decays[index] * variable
+            weight_norm = ops.sqrt(ops.sum(ops.square(variable)))
+            update_norm = ops.sqrt(ops.sum(ops.square(update)))
+            both = ops.logical_and(weight_norm > 0, update_norm > 0)
+            update = update * ops.where(both, weight_norm / ops.where(both, update_norm, 1.0), 1.0)
+        self.assign_sub(variable, rate * update)

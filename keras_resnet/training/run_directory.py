@@ -1,0 +1,100 @@
+"""The files of a run: what it was made with, how it went, and what came of it."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_resnet.environment import environment
+from keras_resnet.errors import ArgumentError, MissingDependencyError
+from keras_resnet.optional import require
+from keras_resnet.training.recipe import Recipe
+
+RECIPE, CHECKPOINTS, BEST, LAST = "recipe.toml", "checkpoints", "model.keras", "model-last.keras"
+
+
+def claim(run: Path, recipe: Recipe) -> None:
+    """Makes the directory of a new run, and notes its recipe.
+
+    Raises:
+        ArgumentError: There is something in it.
+    """
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise ArgumentError(
+            f"--out must be a new or empty folder; a run that was interrupted goes on with --resume {run}. "
+            f"Received: {run}"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(run / RECIPE, recipe.to_toml())
+
+
+def describe(run: Path, devices: str, training: dict[str, Any], validation: dict[str, Any]) -> None:
+    """Writes `environment.json` and `data.json`."""
+    made_with = environment() | {"devices": devices, "backend": keras.backend.backend()}
+    write_text(run / "environment.json", json.dumps(made_with, indent=2) + "\n")
+    write_text(run / "data.json", json.dumps({"train": training, "val": validation}, indent=2) + "\n")
+
+
+def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Rows, one an epoch -> `history.csv`."""
+    if not history:
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(run / "history.csv", text.getvalue())
+
+
+def log_to_tensorboard(run: Path, row: dict[str, Any]) -> None:
+    """Row of the history -> an event of TensorBoard under `tensorboard/`, at the epoch's last step."""
+    import tensorflow as tf
+
+    # tf.summary.scalar would need TensorBoard, which reads what this writes.
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
+    with tf.summary.create_file_writer(str(run / "tensorboard")).as_default(row["step"]):
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                tf.summary.write(name, tf.cast(value, tf.float32), metadata=metadata)
+
+
+def plot_history(run: Path, history: Sequence[dict[str, Any]]) -> Path | None:
+    """Rows, one an epoch -> `curves.png`: loss, top-1 and learning rate; None without matplotlib."""
+    try:
+        matplotlib = require("matplotlib", "plots")
+    except MissingDependencyError:
+        return None
+    matplotlib.use("Agg", force=False)
+    pyplot = require("matplotlib.pyplot", "plots")
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    panels = (
+        ("loss", {"training": "loss", "validation": "val_loss"}),
+        ("top-1 %", {"training": "top1_percent", "validation": "val_top1_percent"}),
+        ("learning rate at the epoch's end", {"": "learning_rate"}),
+    )
+    for axis, (title, curves) in zip(axes, panels, strict=True):
+        for label, key in curves.items():
+            axis.plot(epochs, [row[key] for row in history], marker="." if len(epochs) < 50 else "", label=label)
+        axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        if len(curves) > 1:
+            axis.legend()
+    path, partial = run / "curves.png", run / ".curves.partial.png"
+    figure.savefig(partial, dpi=120)
+    pyplot.close(figure)
+    os.replace(partial, path)
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file, which is there as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,116 @@
+"""What happens between two steps: checkpoints, and the reasons to stop."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+
+from keras_resnet.data.problems import Problems
+from keras_resnet.errors import TrainingError
+from keras_resnet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from keras_resnet.training.recipe import Recipe
+
+
+class Watch(keras.callbacks.Callback):
+    """Counts the steps of `fit`, writes checkpoints, and stops the run where going on would be wrong.
+
+    Raises, from within `fit`:
+        TrainingError: The loss is not finite, more files can't be read than the recipe allows, or a full disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        progress: Progress,
+        steps_per_epoch: int,
+        recipe: Recipe,
+        problems: Problems,
+        show: Callable[[dict[str, float]], None],
+    ) -> None:
+        """`folder` of the checkpoints is None in all processes but the first."""
+        super().__init__()
+        self.folder, self.progress, self.steps_per_epoch, self.recipe = folder, progress, steps_per_epoch, recipe
+        self.problems, self.show = problems, show
+        self.terminated = False
+        self.restore_from: Path | None = None
+
+    def save(self) -> None:
+        if self.folder is not None:
+            save_checkpoint(self.folder, self.model, self.progress, self.recipe.checkpoints_kept)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.restore_from is not None:  # only here all variables are made, and `fit` has set the metrics to zero
+            load_checkpoint(self.restore_from, self.model, self.progress)
+            self.restore_from = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.batch += 1
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(figures.get("loss", 0.0)):
+            raise TrainingError(
+                f"step {progress.step} (epoch {progress.epoch + 1}): the loss is {figures['loss']}. The last "
+                "checkpoint is from before it. A lower learning rate, a longer warm-up or clip_norm may help"
+            )
+        check_problems(self.problems)
+        self.show(figures)
+        ends_epoch = progress.batch == self.steps_per_epoch  # whose checkpoint follows the validation
+        if not ends_epoch and (self.terminated or progress.step % self.recipe.checkpoint_steps == 0):
+            self.save()
+        if self.terminated:
+            self.model.stop_training = True
+
+
+def check_problems(problems: Problems) -> None:
+    """Raises `TrainingError` if more files can't be read than the recipe allows."""
+    if problems.exceeded:
+        first = next(problem for problem in problems.found if not problem.used)
+        raise TrainingError(
+            f"{problems.unusable} files can't be read, more than problem_limit = {problems.limit} allows; first "
+            f"{first.name}: {first.reason}. problem_images.csv in the run directory lists them"
+        )
+
+
+class StopOnSignal:
+    """`with StopOnSignal(watch):` SIGTERM lets the step end, writes a checkpoint and ends `fit`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __enter__(self) -> "StopOnSignal":
+        self.in_main_thread = threading.current_thread() is threading.main_thread()
+        if self.in_main_thread:  # Python takes signal handlers there alone
+            self.former = signal.signal(signal.SIGTERM, self.handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.in_main_thread:
+            signal.signal(signal.SIGTERM, self.former)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        self.watch.terminated = True
+
+
+class Rate:
+    """Images per second since it was made."""
+
+    def __init__(self) -> None:
+        self.start, self.images = time.perf_counter(), 0
+
+    def add(self, images: int) -> None:
+        self.images += images
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
