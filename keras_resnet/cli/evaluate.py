@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_resnet.cli.images import read_batches
-from keras_resnet.cli.network import WeightsOption, open_predictor
+from keras_resnet.cli.network import WeightsOption, check_model, is_artifact, open_predictor
 from keras_resnet.errors import ArgumentError, WeightsError
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ def evaluate(
     """
     from keras_resnet.optional import require
 
+    # Cheap mistakes first: opening the network takes seconds.
+    if not is_artifact(model):
+        check_model(model, weights)
     if out is not None:
-        require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
+        require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
     unreadable: list[Path] = []
     evaluation = _ask(model, data, weights, batch_size, unreadable)
