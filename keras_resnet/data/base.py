@@ -58,10 +58,7 @@ class Source(abc.ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names and classes in order: equal where an epoch's order means the same images."""
-        hashed = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
-        hashed.update(self.labels.astype("<i8").tobytes())
-        return hashed.hexdigest()
+        return fingerprint_of(self.names, self.labels)
 
     def summary(self) -> dict[str, Any]:
         """-> what a run notes about its data, for JSON."""
@@ -83,6 +80,13 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def load(self, index: int, contract: InputContract) -> np.ndarray:
         """Index -> uint8 `[size, size, 3]`, as `preprocessing.load_image` gives it; ImageError where it can't."""
+
+
+def fingerprint_of(names: Sequence[str], labels: np.ndarray) -> str:
+    """Names and classes of images -> SHA-256 over them in order: where it is equal, an epoch has the same order."""
+    hashed = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
+    hashed.update(labels.astype("<i8").tobytes())
+    return hashed.hexdigest()
 
 
 class EncodedSource(Source):

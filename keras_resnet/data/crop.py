@@ -8,6 +8,7 @@ factor below two, is not antialiased: TensorFlow's antialiasing kernel takes lon
 and resized with antialiasing.
 """
 
+import functools
 import io
 from collections.abc import Callable
 from typing import Literal
@@ -25,73 +26,85 @@ UNUSABLE, USED, UNUSUAL = 0, 1, 2  # what has become of an image; an unusual one
 ELONGATED = 20  # long side in short sides, from which on an image is worth a note
 
 Interpolation = Literal["bilinear", "bicubic"]
-Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # height, width, position -> top, left, height, width
+Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # height, width, seed -> top, left, height, width
 
 _HEAD_BYTES = 4096  # Exif stands first in a file, after JFIF's 20 bytes at most
 _ORIENTATION = 0x0112
 _WHOLE_IMAGE = np.array([[[0.0, 0.0, 1.0, 1.0]]], "float32")
 
 
-def window_of(augmentation: Augmentation, key: int) -> Window:
-    """Augmentation, key of the random stream -> what picks the part of an image that becomes the training image."""
+def window_of(augmentation: Augmentation) -> Window:
+    """Augmentation -> what picks the part of an image that becomes the training image."""
+    return _random_area(augmentation.minimum_area) if augmentation.crop == "resized" else _centre
 
-    def random_area(height: tf.Tensor, width: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+
+@functools.cache
+def _random_area(minimum_area: float) -> Window:
+    def random_area(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.stack([height, width, 3]),
             _WHOLE_IMAGE,
-            seed=tf.stack([key, position]),
+            seed,
             min_object_covered=0.0,
             aspect_ratio_range=(3 / 4, 4 / 3),
-            area_range=(augmentation.minimum_area, 1.0),
+            area_range=(minimum_area, 1.0),
             max_attempts=10,
         )
         return tf.concat([begin[:2], size[:2]], 0)
 
-    def centre(height: tf.Tensor, width: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        side = tf.minimum(height, width)
-        return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
-
-    return random_area if augmentation.crop == "resized" else centre
+    return random_area
 
 
-def crop_jpeg(
-    encoded: tf.Tensor, position: tf.Tensor, window: Window, size: int, interpolation: Interpolation
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Encoded bytes -> uint8 `[size, size, 3]`, USED or UNUSUAL.
+def _centre(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    side = tf.minimum(height, width)
+    return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
+
+
+Cropped = tuple[tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; UNUSABLE, USED or UNUSUAL
+
+
+@functools.cache  # traced once in a process, and not in every epoch
+def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Callable[[tf.Tensor, tf.Tensor], Cropped]:
+    """-> (encoded bytes, seed of the window) -> cropped.
 
     It fails on everything but a whole JPEG file of grey or of colours: `crop_any` says the rest.
     """
-    whole = (tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff") & (tf.strings.substr(encoded, -2, 2) == b"\xff\xd9")
-    orientation = tf.cond(
-        # \C is a byte; the pattern would be UTF-8 otherwise.
-        tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*"),
-        lambda: tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int32), []),
-        lambda: tf.constant(1),
-    )
-    turned = orientation > 1
-    shape = tf.image.extract_jpeg_shape(tf.where(whole, encoded, ""))
-    height, width, channels = tf.unstack(shape)
-    box = tf.cond(
-        turned,
-        lambda: _stored(window(*_upright_size(height, width, orientation), position), height, width, orientation),
-        lambda: window(height, width, position),
-    )
-    safe = (channels != 4) & (tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS)
-    pixels = _decode(tf.where(safe, encoded, ""), box, size)
-    resized = _resize(pixels, size, interpolation)
-    upright = tf.cond(turned, lambda: _turned(resized, orientation), lambda: resized)
-    return upright, _status(height, width)
+
+    @tf.function(autograph=False)
+    def crop_jpeg(encoded: tf.Tensor, seed: tf.Tensor) -> Cropped:
+        begin, end = tf.strings.substr(encoded, 0, 3), tf.strings.substr(encoded, -2, 2)
+        whole = (begin == b"\xff\xd8\xff") & (end == b"\xff\xd9")
+        orientation = tf.cond(
+            # \C is a byte; the pattern would be UTF-8 otherwise.
+            tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*"),
+            lambda: tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int32), []),
+            lambda: tf.constant(1),
+        )
+        turned = orientation > 1
+        height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(tf.where(whole, encoded, "")))
+        box = tf.cond(
+            turned,
+            lambda: _stored(window(*_upright_size(height, width, orientation), seed), height, width, orientation),
+            lambda: window(height, width, seed),
+        )
+        safe = (channels != 4) & (tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS)
+        resized = _resize(_decode(tf.where(safe, encoded, ""), box, size), size, interpolation)
+        upright = tf.cond(turned, lambda: _turned(resized, orientation), lambda: resized)
+        elongated = tf.maximum(height, width) > ELONGATED * tf.minimum(height, width)
+        return upright, tf.where(elongated, UNUSUAL, USED)
+
+    return crop_jpeg
 
 
 def crop_any(
     source: EncodedSource,
     index: tf.Tensor,
-    position: tf.Tensor,
+    seed: tf.Tensor,
     window: Window,
     size: int,
     interpolation: Interpolation,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Index of an image -> uint8 `[size, size, 3]`, UNUSABLE (black), USED or UNUSUAL, by Pillow; never fails."""
+) -> Cropped:
+    """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black."""
 
     def decode(index: np.ndarray) -> tuple[np.ndarray, np.int32]:
         try:
@@ -103,7 +116,7 @@ def crop_any(
 
     pixels, status = tf.numpy_function(decode, [index], (tf.uint8, tf.int32))
     pixels, status = tf.ensure_shape(pixels, [None, None, 3]), tf.ensure_shape(status, [])
-    top, left, height, width = tf.unstack(window(tf.shape(pixels)[0], tf.shape(pixels)[1], position))
+    top, left, height, width = tf.unstack(window(tf.shape(pixels)[0], tf.shape(pixels)[1], seed))
     return resize_smoothly(pixels[top : top + height, left : left + width], size, interpolation), status
 
 
@@ -120,11 +133,6 @@ def describe_unusual(encoded: bytes) -> str:
     if max(width, height) > ELONGATED * min(width, height):
         notes.append(f"{width:,} x {height:,} pixels")
     return "; ".join(notes)
-
-
-def _status(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    elongated = tf.maximum(height, width) > ELONGATED * tf.minimum(height, width)
-    return tf.where(elongated, UNUSUAL, USED)
 
 
 def _decode(encoded: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:

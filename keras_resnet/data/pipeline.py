@@ -5,7 +5,6 @@ therefore starts at that batch, and decodes nothing of what came before.
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,12 +21,12 @@ from keras_resnet.data.crop import (
     Interpolation,
     Window,
     crop_any,
-    crop_jpeg,
     describe_unusual,
+    jpeg_cropper,
     resize_smoothly,
     window_of,
 )
-from keras_resnet.data.problems import Problems
+from keras_resnet.data.problems import Problems, reason_of
 from keras_resnet.data.transforms import (
     CROP,
     MIXING,
@@ -115,9 +114,9 @@ def training_batches(
     if isinstance(source, ArraySource):
         rows = _batches_of_arrays(source, augmentation, order, places, keys, size, interpolation, worker, workers)
     elif isinstance(source, EncodedSource):
-        window, finished = window_of(augmentation, keys[CROP]), _finished(augmentation, keys, size)
-        rows = _decoded_rows(source, finished, window, order, places, size, interpolation)
-        rows = _with_all_usable(rows, source, order, problems, window, size, interpolation)
+        window, finished = window_of(augmentation), _finished(augmentation, keys, size)
+        rows = _decoded_rows(source, finished, window, keys[CROP], order, places, size, interpolation)
+        rows = _with_all_usable(rows, source, order, problems, window, keys[CROP], size, interpolation)
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
     finish = _finish(source, augmentation, keys[MIXING], class_weights, (*places.shape[1:], size, size, 3), worker)
@@ -149,7 +148,7 @@ def evaluation_batches(
         try:
             pixels = source.load(int(index), contract)
         except ImageError as error:
-            problems.add(source.name_of(int(index)), _reason(error), used=False)
+            problems.add(source.name_of(int(index)), reason_of(error), used=False)
             return np.zeros((size, size, 3), np.uint8), np.False_
         _report_unusual(source, int(index), problems)
         return pixels, np.True_
@@ -188,14 +187,14 @@ def _batches_of_arrays(
     workers: int,
 ) -> tf.data.Dataset:
     """Arrays, which need no decoding and are all of one size -> batches of `Rows`, whole batches at a time."""
-    window, layers = window_of(augmentation, keys[CROP]), row_layers(augmentation)
+    window, layers = window_of(augmentation), row_layers(augmentation)
     rows_in_all = places.shape[1] * workers
     pixels = tf.TensorSpec([size, size, 3], tf.uint8)
 
     @do_not_convert
     def batch(indices: tf.Tensor, positions: tf.Tensor) -> Rows:
         def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            top, left, rows, columns = tf.unstack(window(height, width, row[1]))
+            top, left, rows, columns = tf.unstack(window(height, width, tf.stack([keys[CROP], row[1]])))
             return resize_smoothly(row[0][top : top + rows, left : left + columns], size, interpolation)
 
         images = source.pixels(indices)
@@ -223,6 +222,7 @@ def _decoded_rows(
     source: EncodedSource,
     finished: Finished,
     window: Window,
+    key: int,
     order: np.ndarray,
     places: np.ndarray,
     size: int,
@@ -233,12 +233,13 @@ def _decoded_rows(
     An image that fails is dropped from its chunk, and decoded once more by Pillow, which has the last word. tf.data
     catches errors for whole datasets alone; one for each image would cost a tenth of the time that decoding takes.
     """
+    crop_jpeg = jpeg_cropper(window, size, interpolation)
 
     @do_not_convert
     def chunk(indices: tf.Tensor, positions: tf.Tensor) -> tf.data.Dataset:
         @do_not_convert
         def one(row: tf.Tensor, located: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            pixels, status = crop_jpeg(source.fetch(located), position, window, size, interpolation)
+            pixels, status = crop_jpeg(source.fetch(located), tf.stack([key, position]))
             return row, finished(pixels, position), status
 
         rows = tf.range(tf.size(indices))
@@ -253,7 +254,9 @@ def _decoded_rows(
         indices: tf.Tensor, positions: tf.Tensor, rows: tf.Tensor, images: tf.Tensor, status: tf.Tensor
     ) -> Rows:
         def late(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pixels, status = crop_any(source, indices[row], positions[row], window, size, interpolation)
+            pixels, status = crop_any(
+                source, indices[row], tf.stack([key, positions[row]]), window, size, interpolation
+            )
             return finished(pixels, positions[row]), status
 
         def with_late() -> tuple[tf.Tensor, tf.Tensor]:
@@ -303,6 +306,7 @@ def _with_all_usable(
     order: np.ndarray,
     problems: Problems,
     window: Window,
+    key: int,
     size: int,
     interpolation: Interpolation,
 ) -> tf.data.Dataset:
@@ -341,7 +345,7 @@ def _with_all_usable(
         def by_later_image() -> tuple[tf.Tensor, tf.Tensor]:
             index = tf.ensure_shape(tf.numpy_function(next_usable, [positions[-1]], tf.int64), [])
             index = tf.where(index < 0, reported[0], index)
-            pixels, _ = crop_any(source, index, positions[0], window, size, interpolation)
+            pixels, _ = crop_any(source, index, tf.stack([key, positions[0]]), window, size, interpolation)
             return tf.fill(tf.shape(indices), index), tf.tile(pixels[None], [indices.shape[0], 1, 1, 1])
 
         indices, images = tf.cond(count > 0, by_neighbour, by_later_image)
@@ -361,7 +365,7 @@ def _report_unusable(source: EncodedSource, index: int, problems: Problems) -> N
             decode_image(source.read(index))
             reason = "it could not be read, and could at a second attempt"
         except ImageError as error:
-            reason = _reason(error)
+            reason = reason_of(error)
         problems.add(name, reason, used=False)
 
 
@@ -371,11 +375,6 @@ def _report_unusual(source: Source, index: int, problems: Problems) -> None:
     notes = describe_unusual(source.read(index))
     if notes:
         problems.add(source.name_of(index), notes, used=True)
-
-
-def _reason(error: ImageError) -> str:
-    """Error about encoded bytes, whose message starts with "image of 1234 bytes: " -> the rest of it."""
-    return re.sub(r"^image of \d+ bytes: ", "", str(error))
 
 
 def _finish(

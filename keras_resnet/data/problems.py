@@ -2,9 +2,12 @@
 
 import csv
 import os
+import re
 import threading
 from dataclasses import astuple, dataclass
 from pathlib import Path
+
+from keras_resnet.errors import ImageError
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,8 @@ class Problems:
             writer.writerow(("name", "reason", "used"))
             writer.writerows(astuple(problem) for problem in self.found)
         os.replace(partial, path)
+
+
+def reason_of(error: ImageError) -> str:
+    """Error about encoded bytes, whose message starts with "image of 1234 bytes: " -> the rest of it."""
+    return re.sub(r"^image of \d+ bytes: ", "", str(error))

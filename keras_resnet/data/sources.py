@@ -12,7 +12,11 @@ from keras_resnet.data.arrays import ArraySource, read_npz
 from keras_resnet.data.base import Source
 from keras_resnet.data.files import FileSource, list_csv, list_folder, split_folders
 from keras_resnet.data.labelled import class_indices, known_names
+from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index
+from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
+
+TFDS = "tfds:"
 
 Split = Literal["train", "val"]
 
@@ -38,6 +42,10 @@ def open_source(data: str | os.PathLike[str], split: Split, labels: Sequence[str
         raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
     text = os.fspath(data)
     path = Path(text)
+    if text.startswith(TFDS):
+        return _open_tfds(text, split, labels)
+    if (path / DESCRIPTION).is_file():
+        return _open_shards(path, split, labels)
     if path.is_dir():
         return _open_folder(path, split, labels)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -93,6 +101,47 @@ def _open_npz(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
         images, indices, names = images[chosen], indices[chosen], names[chosen]
     classes_named = labels if labels is not None else [str(index) for index in range(classes)]
     return ArraySource(images, str(file), split, classes_named, names.tolist(), indices, held_out=not own)
+
+
+def _open_shards(folder: Path, split: Split, labels: Sequence[str] | None) -> Source:
+    description = read_description(folder)
+    classes = description["classes"]
+    own_classes = classes if labels is None else labels
+    shards, index, names = read_index(folder, split, description)
+    new = (
+        class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
+    )
+    return ShardSource(
+        shards,
+        index["shard"],
+        index["offset"],
+        index["length"],
+        str(folder),
+        split,
+        own_classes,
+        names,
+        new[index["label"]],
+        held_out=description["validation"] != "its own",
+    )
+
+
+def _open_tfds(name: str, split: Split, labels: Sequence[str] | None) -> Source:
+    records, indices, names, own = open_records(name.removeprefix(TFDS), split)
+    classes, known = _classes(labels, names) if labels is not None else (tuple(names), {})
+    new = class_indices(name, names, known) if labels is not None else np.arange(len(names))
+    which = "train" if split == "train" or not own else "val"
+    keys = [f"{which}/{index}" for index in range(len(indices))]
+    chosen = np.arange(len(indices)) if own else _chosen(keys, indices, split)
+    return RecordSource(
+        records,
+        chosen,
+        name,
+        split,
+        classes,
+        [keys[index] for index in chosen],
+        new[indices[chosen]],
+        held_out=not own,
+    )
 
 
 def _classes(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -3,6 +3,7 @@
 All that is random is a pure function of the run's seed, the epoch and the place in the epoch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,43 +47,50 @@ class PlacedSeeds(keras.random.SeedGenerator):
         return layer
 
 
-def row_layers(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # float32 `[1, H, W, 3]`, seed `[2]` -> the same augmented
+
+
+def row_layers(augmentation: Augmentation) -> Step | None:
     """Augmentation -> (uint8 `[1, H, W, 3]`, seed `[2]`) -> the same augmented; None where there is nothing to do.
 
     Each image is given to the layers on its own, so that it does not depend on which others are in its batch.
     """
-    seeds = PlacedSeeds()
-    steps: list[Callable[[tf.Tensor], tf.Tensor]] = []
+    steps: list[Step] = []
     if augmentation.randaugment_operations:
-        steps += [_rand_augment(augmentation, seeds)] * augmentation.randaugment_operations
+        steps += [_rand_augment(augmentation.randaugment_magnitude)] * augmentation.randaugment_operations
     if augmentation.colour_jitter:
-        steps += _colour_jitter(augmentation.colour_jitter, seeds)
+        steps.append(_colour_jitter(augmentation.colour_jitter))
     if augmentation.erasing_probability:
-        always = (augmentation.erasing_probability,) * 2  # one number would be the upper bound of a random probability
-        steps.append(seeds.give_to(keras.layers.RandomErasing(always, fill_value=MEAN_COLOUR, dtype="float32")))
+        steps.append(_erasing(augmentation.erasing_probability))
     if not steps:
         return None
 
     def augmented(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        seeds.start_at(seed)
         shape = images.shape
         images = tf.cast(images, tf.float32)
-        for step in steps:
-            images = step(images)
+        for number, step in enumerate(steps):
+            images = step(images, tf.random.fold_in(seed, number))
         return tf.ensure_shape(to_uint8(images), shape)
 
     return augmented
 
 
-def _rand_augment(augmentation: Augmentation, seeds: PlacedSeeds) -> Callable[[tf.Tensor], tf.Tensor]:
-    """One operation of keras.layers.RandAugment, drawn for each image.
+# Keras' layers take seconds to be traced: each function is, once in a process for each size, and not in every epoch.
+
+
+@functools.cache
+def _rand_augment(magnitude: float) -> Step:
+    """-> one operation of keras.layers.RandAugment, drawn for each image.
 
     That layer draws the operations once for a whole batch, and computes all eleven to keep one of them.
     """
-    whole = keras.layers.RandAugment(factor=augmentation.randaugment_magnitude, dtype="float32")
+    seeds = PlacedSeeds()
+    whole = keras.layers.RandAugment(factor=magnitude, dtype="float32")
     layers = [seeds.give_to(getattr(whole, name)) for name in whole._AUGMENT_LAYERS]
 
-    def step(images: tf.Tensor) -> tf.Tensor:
+    @tf.function(autograph=False)
+    def step(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seeds.start_at(seed)
         chosen = tf.random.stateless_uniform([], seeds.next(), maxval=len(layers), dtype=tf.int32)
         return tf.switch_case(
             chosen, [lambda layer=layer: tf.ensure_shape(layer(images), images.shape) for layer in layers]
@@ -91,26 +99,56 @@ def _rand_augment(augmentation: Augmentation, seeds: PlacedSeeds) -> Callable[[t
     return step
 
 
-def _colour_jitter(strength: float, seeds: PlacedSeeds) -> list[Callable[[tf.Tensor], tf.Tensor]]:
-    """What keras.layers.RandomColorJitter consists of, on pixels 0..1, with ranges that are symmetric.
+@functools.cache
+def _colour_jitter(strength: float) -> Step:
+    """-> what keras.layers.RandomColorJitter consists of, on pixels 0..1, with ranges that are symmetric.
 
     Given one number, its contrast only ever rises and its saturation only ever falls; on pixels 0..255 its saturation,
     which lies in 0..1 whatever the pixels, is bounded by 255.
     """
+    seeds = PlacedSeeds()
     # RandomSaturation multiplies by x / (1 - x).
     saturation = ((1 - strength) / (2 - strength), (1 + strength) / (2 + strength))
     common: dict[str, Any] = {"value_range": (0, 1), "dtype": "float32"}
     layers = [
-        keras.layers.RandomBrightness(strength, **common),
-        keras.layers.RandomContrast((strength, strength), **common),
-        keras.layers.RandomSaturation(saturation, **common),
-        keras.layers.RandomHue(strength / 4, **common),
+        seeds.give_to(layer)
+        for layer in (
+            keras.layers.RandomBrightness(strength, **common),
+            keras.layers.RandomContrast((strength, strength), **common),
+            keras.layers.RandomSaturation(saturation, **common),
+            keras.layers.RandomHue(strength / 4, **common),
+        )
     ]
-    steps = [seeds.give_to(layer) for layer in layers]
-    return [lambda images: images / 255.0, *steps, lambda images: images * 255.0]
+
+    @tf.function(autograph=False)
+    def step(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seeds.start_at(seed)
+        images /= 255.0
+        for layer in layers:
+            images = layer(images)
+        return images * 255.0
+
+    return step
 
 
-def mixing(augmentation: Augmentation) -> Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]] | None:
+@functools.cache
+def _erasing(probability: float) -> Step:
+    seeds = PlacedSeeds()
+    # Twice, since one number would be the upper bound of a random probability.
+    layer = seeds.give_to(keras.layers.RandomErasing((probability,) * 2, fill_value=MEAN_COLOUR, dtype="float32"))
+
+    @tf.function(autograph=False)
+    def step(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seeds.start_at(seed)
+        return layer(images)
+
+    return step
+
+
+Batch = dict[str, tf.Tensor]
+
+
+def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | None:
     """Augmentation -> ({images float `[N, H, W, 3]`, labels `[N, classes]`}, seed `[2]`) -> the same mixed, or None.
 
     Raises:
@@ -123,12 +161,12 @@ def mixing(augmentation: Augmentation) -> Callable[[dict[str, tf.Tensor], tf.Ten
     if augmentation.mixup_alpha:
         layers.append(seeds.give_to(keras.layers.MixUp(augmentation.mixup_alpha, dtype="float32")))
     if augmentation.cutmix_alpha:
-        # As two numbers, since one would be the upper bound of a random alpha.
+        # Twice, since one number would be the upper bound of a random alpha.
         layers.append(seeds.give_to(keras.layers.CutMix((augmentation.cutmix_alpha,) * 2, dtype="float32")))
     if not layers:
         return None
 
-    def mixed(batch: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    def mixed(batch: Batch, seed: tf.Tensor) -> Batch:
         seeds.start_at(seed)
         if len(layers) == 1:
             return dict(layers[0](dict(batch)))

@@ -1,0 +1,104 @@
+"""`keras-resnet data`: look a set of images over before training, and pack it into shards."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_resnet.quiet import import_keras
+
+app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it into TFRecord shards.")
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Folder of class folders (or of train/ and val/), CSV file, packed shards, .npz, or tfds:NAME."
+    ),
+]
+
+
+@app.command("check")
+def check(data: DataArgument) -> None:
+    """Decode every image once: print counts by class, sizes, and each file that can't be read or is unusual.
+
+    The exit status is 1 if a file can't be read.
+    """
+    import_keras()
+    import numpy as np
+
+    from keras_resnet.data.check import check_source, percentiles
+    from keras_resnet.data.sources import open_source
+
+    sources = [open_source(data, "train"), open_source(data, "val")]
+    with _progress("images") as progress:
+        checked = [check_source(source, progress) for source in sources]
+    train, val = sources
+    width = max(len(name) for name in ("class", *train.classes))
+    print(f"{'class':{width}}  {'train':>9}  {'val':>9}")
+    for name, counts in zip(train.classes, zip(train.class_counts, val.class_counts, strict=True), strict=True):
+        print(f"{name:{width}}  {counts[0]:>9,}  {counts[1]:>9,}")
+    print(f"{'all':{width}}  {train.count:>9,}  {val.count:>9,}")
+    if val.held_out:
+        print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
+    _print_sizes(percentiles(np.concatenate([sizes for sizes, _ in checked])))
+    problems = [problem for _, found in checked for problem in found]
+    for title, used in (("unusual, and used", True), ("can't be read", False)):
+        listed = [problem for problem in problems if problem.used is used]
+        print(f"\n{title}: {len(listed)}")
+        for problem in listed:
+            print(f"  {problem.name}: {problem.reason}")
+    if any(not problem.used for problem in problems):
+        raise typer.Exit(1)
+
+
+@app.command("pack")
+def pack(
+    data: DataArgument,
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or that of a run that was killed and goes on.")],
+    shards: Annotated[int | None, typer.Option(min=1, help="Of the training split. Default: by --shard-mb.")] = None,
+    shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
+) -> None:
+    """Write image files, as they are, into TFRecord shards in random order, with an index and dataset.json.
+
+    Each image is decoded once; those that can't be read are left out and named on stderr. A run that was killed goes on
+    with the same command.
+    """
+    import sys
+
+    import_keras()
+    from keras_resnet.data.pack import pack as pack_images
+
+    with _progress("shards") as progress:
+        description = pack_images(data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)
+    for problem in description["unreadable"]:
+        print(f"left out: {problem['name']}: {problem['reason']}", file=sys.stderr)
+    for name, split in description["splits"].items():
+        megabytes = sum(shard["bytes"] for shard in split["shards"]) / 1e6
+        print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")
+    _print_sizes(description["pixels"])
+    print(f"{out / 'dataset.json'}")
+
+
+def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:
+    """Prints the percentiles of the images' sizes."""
+    if not sizes:
+        return
+    print(f"\n{'pixels':10}  " + "  ".join(f"{name + ' %':>6}" for name in sizes["width"]))
+    for side, values in sizes.items():
+        print(f"{side.replace('_', ' '):10}  " + "  ".join(f"{value:>6}" for value in values.values()))
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """-> what shows (done, total) as a bar on a terminal's stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

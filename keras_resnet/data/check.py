@@ -1,0 +1,74 @@
+"""A first pass over a set of images: what can't be read, what is unusual, how large they are."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_resnet.data.arrays import ArraySource
+from keras_resnet.data.base import EncodedSource, Source
+from keras_resnet.data.crop import describe_unusual
+from keras_resnet.data.problems import Problem, reason_of
+from keras_resnet.errors import ImageError
+from keras_resnet.preprocessing import decode_image
+
+IN_TURN = 1024  # images whose results are waited for at a time
+PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One image, decoded once."""
+
+    encoded: bytes | None  # None: it can't be used
+    size: tuple[int, int]  # height, width in pixels
+    problem: Problem | None
+
+
+def check_image(source: EncodedSource, index: int) -> Checked:
+    """Index of an image -> its bytes, its size and what is the matter with it."""
+    name = source.name_of(index)
+    try:
+        encoded = source.read(index)
+        height, width = decode_image(encoded).shape[:2]
+    except ImageError as error:
+        return Checked(None, (0, 0), Problem(name, reason_of(error), used=False))
+    notes = describe_unusual(encoded)
+    return Checked(encoded, (height, width), Problem(name, notes, used=True) if notes else None)
+
+
+def check_source(source: Source, progress: Callable[[int, int], None]) -> tuple[np.ndarray, list[Problem]]:
+    """Source -> height and width of each image that can be used `[n, 2]`, the problems, by name."""
+    if isinstance(source, ArraySource):
+        return np.tile(source.images.shape[1:3], (source.count, 1)), []
+    sizes, problems = [], []
+    for done, (size, problem) in enumerate(_checked(source), start=1):  # type: ignore[arg-type]
+        if problem is not None:
+            problems.append(problem)
+        if size != (0, 0):
+            sizes.append(size)
+        progress(done, source.count)
+    return np.array(sizes).reshape(-1, 2), sorted(problems, key=lambda problem: problem.name)
+
+
+def _checked(source: EncodedSource) -> Iterator[tuple[tuple[int, int], Problem | None]]:
+    def check(index: int) -> tuple[tuple[int, int], Problem | None]:
+        checked = check_image(source, index)
+        return checked.size, checked.problem  # not the bytes: results wait for their turn
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, source.count, IN_TURN):
+            yield from pool.map(check, range(start, min(start + IN_TURN, source.count)))
+
+
+def percentiles(sizes: np.ndarray) -> dict[str, dict[str, int]]:
+    """Heights and widths `[n, 2]` -> percentiles of width, height and short side, in pixels."""
+    if not len(sizes):
+        return {}
+    columns = {"width": sizes[:, 1], "height": sizes[:, 0], "short_side": sizes.min(axis=1)}
+    return {
+        name: {str(p): int(v) for p, v in zip(PERCENTILES, np.percentile(column, PERCENTILES), strict=True)}
+        for name, column in columns.items()
+    }

@@ -1,0 +1,249 @@
+"""Images -> TFRecord shards with an index, in parallel; a run that was killed goes on where it stopped."""
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.base import HELD_OUT, EncodedSource, fingerprint_of
+from keras_resnet.data.check import Checked, check_image, percentiles
+from keras_resnet.data.problems import Problem
+from keras_resnet.data.shards import DESCRIPTION, FORMAT, INDEX, VERSION, names_from, names_to, read_description
+from keras_resnet.data.sources import Split, open_source
+from keras_resnet.errors import ArgumentError
+
+PLAN = ".plan.json"  # what the shards of an unfinished run are of
+SHARD_MB = 128
+SAMPLE = 256  # images from whose sizes that of the set is estimated
+SEED = 0  # of the order of the records
+
+# A record of a TFRecord file: its length and a checksum, 12 bytes, the data, a checksum of 4 bytes.
+_HEAD_BYTES, _FRAME_BYTES = 12, 16
+
+Progress = Callable[[int, int], None]  # shards done, shards in all
+
+
+class Job(NamedTuple):
+    """One shard to write."""
+
+    name: str
+    source: EncodedSource
+    indices: np.ndarray
+
+
+def pack(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    shards: int | None = None,
+    shard_mb: float = SHARD_MB,
+    workers: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
+
+    Each record is a `tf.train.Example` with `image` (the file's own bytes), `label` (int64) and `name`. Every image is
+    decoded once; those that can't be are left out and listed. A set without a validation split gets the one that
+    training on it would hold out.
+
+    Args:
+        data: What `open_source` takes, but arrays and shards.
+        shards: Of the training split; the validation split gets as many as make them about as large.
+        shard_mb: Megabytes of a shard, where their number is not given.
+        workers: Threads; None: one for each core.
+
+    Raises:
+        ArgumentError: The data has no files, or the folder holds something else.
+    """
+    out = Path(out)
+    sources = {"train": _open(data, "train"), "val": _open(data, "val")}
+    plan = _plan(sources, shards, shard_mb)
+    _claim(out, plan)
+    jobs = _jobs(sources, plan)
+    if (out / DESCRIPTION).is_file():  # killed when all was done
+        return _clean(out, jobs)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        waiting = [pool.submit(_write_shard, job.source, job.indices, out / job.name) for job in jobs]
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                future.result()
+                progress(done, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    _finish(out, sources, jobs, data)
+    return _clean(out, jobs)
+
+
+def _open(data: str | os.PathLike[str], split: Split) -> EncodedSource:
+    source = open_source(data, split)
+    if not isinstance(source, EncodedSource) or source.kind == "shards":
+        raise ArgumentError(f"only images as files can be packed. Received: {data}, which is {source.kind}")
+    return source
+
+
+def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float) -> dict[str, Any]:
+    """-> fingerprint and number of shards of each split: what a run that goes on must have in common."""
+    train = sources["train"]
+    if shards is None:
+        sample = np.linspace(0, train.count - 1, min(SAMPLE, train.count)).astype(int)
+        mean_bytes = np.mean([len(train._read_or_nothing(index)) for index in sample])
+        shards = max(1, round(mean_bytes * train.count / (shard_mb * 1e6)))
+    if not 1 <= shards <= train.count:
+        raise ArgumentError(f"shards must be at least 1, and at most as many as images. Received: {shards}")
+    share = shards / train.count
+    return {
+        split: {
+            "fingerprint": source.fingerprint,
+            "shards": shards if split == "train" else max(1, round(share * source.count)),
+        }
+        for split, source in sources.items()
+    }
+
+
+def _claim(out: Path, plan: dict[str, Any]) -> None:
+    """Creates the folder, or takes up the run that it holds."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / PLAN).is_file():
+        if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
+            return
+        raise ArgumentError(f"{out} holds an unfinished run of other images or another number of shards; remove it")
+    if any(out.iterdir()):
+        raise ArgumentError(f"the folder to pack into must be new or empty, or hold an unfinished run. Received: {out}")
+    _write_whole(out / PLAN, json.dumps(plan).encode())
+
+
+def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[Job]:
+    jobs = []
+    for split, source in sources.items():
+        count = plan[split]["shards"]
+        parts = np.array_split(np.random.default_rng(SEED).permutation(source.count), count)
+        jobs += [
+            Job(f"{split}-{number:05d}-of-{count:05d}.tfrecord", source, part) for number, part in enumerate(parts)
+        ]
+    return jobs
+
+
+def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None:
+    """Writes one shard and, before it gets its name, its part of the index beside it; nothing where they are there."""
+    if path.is_file() and _side(path).is_file():
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    records: list[tuple[int, int, int, int, int]] = []  # offset, length, label, height, width
+    names, problems, position = [], [], 0
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        for index in indices.tolist():
+            name, label = source.name_of(index), int(source.labels[index])
+            checked = check_image(source, index)
+            if checked.problem is not None:
+                problems.append(checked.problem)
+            if checked.encoded is None:
+                continue
+            record = _example(checked, label, name)
+            begin = position + _HEAD_BYTES + record.index(checked.encoded)
+            records.append((begin, len(checked.encoded), label, *checked.size))
+            names.append(name)
+            writer.write(record)
+            position += _FRAME_BYTES + len(record)
+    offset, length, labels, heights, widths = np.array(records, "int64").reshape(-1, 5).T
+    text, ends = names_to(names)
+    side = _side(path)
+    with side.with_name(f"{side.name}.partial").open("wb") as stream:
+        np.savez(
+            stream,
+            offset=offset,
+            length=length,
+            label=labels,
+            height=heights,
+            width=widths,
+            names=text,
+            name_ends=ends,
+            problems=np.frombuffer(json.dumps([asdict(problem) for problem in problems]).encode(), np.uint8),
+        )
+    os.replace(side.with_name(f"{side.name}.partial"), side)
+    os.replace(partial, path)
+
+
+def _example(checked: Checked, label: int, name: str) -> bytes:
+    def of_bytes(value: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    features = {
+        "image": of_bytes(checked.encoded or b""),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "name": of_bytes(name.encode("utf-8", "surrogateescape")),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def _finish(
+    out: Path,
+    sources: dict[str, EncodedSource],
+    jobs: list[Job],
+    data: str | os.PathLike[str],
+) -> None:
+    """Joins the shards' parts of the index, and writes it and `dataset.json`."""
+    index: dict[str, np.ndarray] = {}
+    splits: dict[str, Any] = {}
+    sizes: list[np.ndarray] = []
+    problems: list[Problem] = []
+    for split, source in sources.items():
+        files = [job.name for job in jobs if job.source is source]
+        sides = [dict(np.load(_side(out / name), allow_pickle=False)) for name in files]
+        joined = {key: np.concatenate([side[key] for side in sides]) for key in ("offset", "length", "label")}
+        names = [name for side in sides for name in names_from(side["names"], side["name_ends"])]
+        joined["shard"] = np.repeat(np.arange(len(sides)), [len(side["label"]) for side in sides])
+        joined["names"], joined["name_ends"] = names_to(names)
+        index |= {f"{split}_{key}": value for key, value in joined.items()}
+        splits[split] = {
+            "count": len(names),
+            "class_counts": np.bincount(joined["label"], minlength=len(source.classes)).tolist(),
+            "image_bytes": int(joined["length"].sum()),
+            "fingerprint": fingerprint_of(names, joined["label"]),
+            "shards": [
+                {"file": name, "count": len(side["label"]), "bytes": (out / name).stat().st_size}
+                for name, side in zip(files, sides, strict=True)
+            ],
+        }
+        sizes += [np.stack([side["height"], side["width"]], 1) for side in sides]
+        problems += [Problem(**entry) for side in sides for entry in json.loads(side["problems"].tobytes())]
+    with (out / f".{INDEX}.partial").open("wb") as stream:
+        np.savez(stream, **index)  # type: ignore[arg-type]
+    os.replace(out / f".{INDEX}.partial", out / INDEX)
+    listed = sorted(problems, key=lambda problem: problem.name)
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": os.fspath(data),
+        "classes": list(sources["train"].classes),
+        "validation": f"held out: {HELD_OUT}" if sources["val"].held_out else "its own",
+        "splits": splits,
+        "pixels": percentiles(np.concatenate(sizes)),
+        "unreadable": [{"name": each.name, "reason": each.reason} for each in listed if not each.used],
+        "unusual": [{"name": each.name, "reason": each.reason} for each in listed if each.used],
+    }
+    _write_whole(out / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+
+
+def _clean(out: Path, jobs: list[Job]) -> dict[str, Any]:
+    """Removes what only an unfinished run needs -> what `dataset.json` says."""
+    for path in (*(_side(out / job.name) for job in jobs), out / PLAN):
+        path.unlink(missing_ok=True)
+    return read_description(out)
+
+
+def _side(path: Path) -> Path:
+    """Shard -> the file beside it with its part of the index, until all are joined."""
+    return path.with_name(f".{path.name}.npz")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,140 @@
+"""Shards that `keras-resnet data pack` wrote: TFRecord files, and an index of where in them each image lies.
+
+With the index an epoch is a true permutation, workers share it exactly, and what is skipped is not read. It is not any
+permutation, though: blocks of neighbouring records are shuffled, and the records within windows of such blocks. So
+reads stay within a few hundred megabytes at a time, which the operating system is told of and can read ahead. The
+records lie in the shards in random order already.
+"""
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.data.base import EncodedSource
+from keras_resnet.errors import ArgumentError, ImageError, reason
+
+DESCRIPTION, INDEX = "dataset.json", "index.npz"
+FORMAT, VERSION = "keras-resnet dataset", 1
+
+BLOCK = 128  # records
+WINDOW = 32  # blocks
+
+
+class ShardSource(EncodedSource):
+    """Images within TFRecord files."""
+
+    kind = "shards"
+
+    def __init__(
+        self,
+        shards: list[str],
+        shard: np.ndarray,
+        offset: np.ndarray,
+        length: np.ndarray,
+        *arguments: Any,
+        **options: Any,
+    ) -> None:
+        """`shard`, `offset` and `length`: which of the files holds each image, from which byte on, and how many."""
+        super().__init__(*arguments, **options)
+        self.shards, self.shard, self.offset, self.length = shards, shard, offset, length
+        self._announced: OrderedDict[int, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> bytes:
+        file = self.shards[self.shard[index]]
+        try:
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                self._announce(descriptor, index // BLOCK)
+                encoded = os.pread(descriptor, int(self.length[index]), int(self.offset[index]))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise ImageError(f"{file}: {error.strerror or error}") from error
+        if len(encoded) < self.length[index]:
+            raise ImageError(f"{file} is shorter than it was when it was packed")
+        return encoded
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        draw = np.random.default_rng([seed, epoch])
+        blocks = -(-self.count // BLOCK)
+        window = draw.permutation(blocks) // WINDOW
+        # Sorted by window, and at random within it.
+        return np.argsort(np.repeat(window, BLOCK)[: self.count] + draw.random(self.count))
+
+    def _announce(self, descriptor: int, block: int) -> None:
+        """Tells the operating system that a block is about to be read, where that has not been done lately."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        with self._lock:
+            if block in self._announced:
+                return
+            self._announced[block] = None
+            if len(self._announced) > 4 * WINDOW:
+                self._announced.popitem(last=False)
+        first, last = block * BLOCK, min((block + 1) * BLOCK, self.count) - 1
+        same = np.flatnonzero(self.shard[first : last + 1] == self.shard[first])[-1]
+        begin, end = int(self.offset[first]), int(self.offset[first + same] + self.length[first + same])
+        os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Folder of shards -> what its `dataset.json` says.
+
+    Raises:
+        ArgumentError: The file is not one of `data pack`.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"{folder / DESCRIPTION} can't be read: {reason(error)}") from error
+    if not isinstance(description, dict) or (description.get("format"), description.get("version")) != (
+        FORMAT,
+        VERSION,
+    ):
+        raise ArgumentError(f"{folder / DESCRIPTION} was not written by this version of `keras-resnet data pack`")
+    return description
+
+
+def read_index(
+    folder: Path, split: str, description: dict[str, Any]
+) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
+    """Folder of shards, split, its description -> paths of the shards, arrays of the index, names of the images.
+
+    Raises:
+        ArgumentError: A shard or the index is missing, or is not the one that was packed.
+    """
+    shards = description["splits"][split]["shards"]
+    for shard in shards:
+        path = folder / shard["file"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != shard["bytes"]:
+            found = "it is missing" if size is None else f"it has {size:,} bytes"
+            raise ArgumentError(f"{path}: {found}, and had {shard['bytes']:,} when it was packed; pack the set anew")
+    try:
+        with np.load(folder / INDEX, allow_pickle=False) as archive:
+            index = {
+                name: archive[f"{split}_{name}"]
+                for name in ("shard", "offset", "length", "label", "names", "name_ends")
+            }
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set anew") from error
+    return [str(folder / shard["file"]) for shard in shards], index, names_from(index["names"], index["name_ends"])
+
+
+def names_to(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Names -> their bytes one after the other, uint8, and where each ends."""
+    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+    ends = np.cumsum([len(name) for name in encoded], dtype="int64")
+    return np.frombuffer(b"".join(encoded), np.uint8), ends
+
+
+def names_from(encoded: np.ndarray, ends: np.ndarray) -> list[str]:
+    text = encoded.tobytes()
+    begins = [0, *ends.tolist()][:-1]
+    return [text[a:b].decode("utf-8", "surrogateescape") for a, b in zip(begins, ends.tolist(), strict=True)]
