@@ -1,5 +1,7 @@
 """Images in memory: an .npz archive."""
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]
                 if name.startswith("y_") or name == f"x_{own if split == 'val' and own else 'train'}"
             }
             received = ", ".join(archive.files)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{file}: not an .npz archive of plain arrays: {reason(error)}") from error
     wanted = own if split == "val" and own else "train"
     missing = [name for name in (f"x_{wanted}", f"y_{wanted}") if name not in arrays]

@@ -179,7 +179,7 @@ def _example(checked: Checked, label: int, name: str) -> bytes:
         "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
         "name": of_bytes(name.encode("utf-8", "surrogateescape")),
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def _finish(

@@ -9,6 +9,8 @@ records lie in the shards in random order already.
 import json
 import os
 import threading
+import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,7 @@ def read_index(
                 name: archive[f"{split}_{name}"]
                 for name in ("shard", "offset", "length", "label", "names", "name_ends")
             }
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set anew") from error
     return [str(folder / shard["file"]) for shard in shards], index, names_from(index["names"], index["name_ends"])
 

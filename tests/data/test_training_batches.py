@@ -1,0 +1,354 @@
+"""A training batch is a function of the seed, the epoch and its number; its pixels are what they should be."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pictures import decoded, write_folder
+from PIL import Image
+
+from keras_resnet.data.augment import Augmentation
+from keras_resnet.data.pipeline import training_batches
+from keras_resnet.data.problems import Problems
+from keras_resnet.data.sources import open_source
+from keras_resnet.errors import ArgumentError
+
+COUNTS = {"ant": 14, "bee": 22, "cow": 9}
+TRAINED = 40  # of these 45: 1, 2 and 1 are held out, and one more that completes no batch is left out
+
+PLAIN = Augmentation()
+EVERYTHING = Augmentation(
+    randaugment_operations=2,
+    randaugment_magnitude=0.5,
+    colour_jitter=0.3,
+    erasing_probability=0.5,
+    mixup_alpha=0.4,
+    cutmix_alpha=1.0,
+    label_smoothing=0.1,
+)
+UNMIXED = Augmentation(randaugment_operations=1, randaugment_magnitude=0.4, colour_jitter=0.3, erasing_probability=0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data"), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("arrays") / "small.npz"
+    draw = np.random.default_rng(3)
+    np.savez(path, x_train=draw.integers(0, 256, (45, 32, 32, 3), np.uint8), y_train=draw.integers(0, 3, 45))
+    return path
+
+
+@pytest.fixture(params=["folder", "archive"])
+def source(request):
+    return open_source(request.getfixturevalue(request.param), "train")
+
+
+def batches(source, augmentation=PLAIN, problems=None, **options):
+    options = {"size": 32, "batch_size": 8, "seed": 5, "epoch": 2, "problems": problems or Problems(0)} | options
+    return [tuple(part.numpy() for part in element) for element in training_batches(source, augmentation, **options)]
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second) > 0
+    for one, other in zip(first, second, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("augmentation", [PLAIN, EVERYTHING, Augmentation(crop="padded")], ids=["plain", "all", "pad"])
+def test_an_epoch_can_be_entered_at_any_batch(augmentation, source):
+    whole = batches(source, augmentation, class_weights=[1.0, 2.0, 3.0])
+    assert len(whole) == 5
+    assert_equal(whole, batches(source, augmentation, class_weights=[1.0, 2.0, 3.0]))
+    assert_equal(whole[3:], batches(source, augmentation, class_weights=[1.0, 2.0, 3.0], first_batch=3))
+
+
+def test_seed_and_epoch_change_order_and_pixels(source):
+    whole = batches(source)
+    for other in (batches(source, epoch=3), batches(source, seed=6)):
+        assert (whole[0][0] != other[0][0]).mean() > 0.5
+        assert any((a[1] != b[1]).any() for a, b in zip(whole, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "workers"),
+    [(PLAIN, 4), (UNMIXED, 2), (Augmentation(crop="padded"), 2)],
+    ids=["plain", "rows", "padded"],
+)
+def test_workers_share_each_batch(augmentation, workers, source):
+    whole = batches(source, augmentation)
+    for worker in range(workers):
+        part = batches(source, augmentation, worker=worker, workers=workers)
+        assert_equal([(x[worker::workers], y[worker::workers]) for x, y in whole], part)
+
+
+def test_workers_mix_within_their_parts_and_differently(source):
+    mixed = Augmentation(crop="none", flip=False, mixup_alpha=1.0)
+    first, second = (batches(source, mixed, worker=worker, workers=2)[0] for worker in (0, 1))
+    assert first[0].shape == (4, 32, 32, 3)
+    assert not np.array_equal(np.sort(first[1].max(axis=1)), np.sort(second[1].max(axis=1)))
+
+
+def test_an_epoch_has_each_image_once(source):
+    """Told apart by their mean colours, which neither flips nor shifts of nothing change."""
+    still = Augmentation(crop="none", flip=False)
+    seen = np.concatenate([images for images, _ in batches(source, still)]).reshape(TRAINED, -1)
+    assert len(np.unique(seen, axis=0)) == TRAINED
+    one_by_one = np.concatenate([images for images, _ in batches(source, still, batch_size=1)])
+    rest = {image.tobytes() for image in one_by_one} - {image.tobytes() for image in seen}
+    assert len(rest) == source.count - TRAINED < 8
+
+
+def test_labels_belong_to_their_images(source):
+    still = Augmentation(crop="none", flip=False)
+    by_image = {
+        image.tobytes(): label
+        for images, labels in batches(source, still)
+        for image, label in zip(images, labels, strict=True)
+    }
+    for images, labels in batches(source, still, seed=9, batch_size=5):
+        for image, label in zip(images, labels, strict=True):
+            if image.tobytes() in by_image:
+                np.testing.assert_array_equal(by_image[image.tobytes()], label)
+    counts = np.sum([labels.sum(axis=0) for _, labels in batches(source, still, batch_size=1)], axis=0)
+    np.testing.assert_array_equal(counts, source.class_counts)
+
+
+def test_arrays_keep_their_pixels_where_nothing_is_done(archive):
+    source = open_source(archive, "train")
+    order = source.order(5, 2)
+    seen = np.concatenate([images for images, _ in batches(source, Augmentation(crop="none", flip=False))])
+    np.testing.assert_array_equal(seen, source.images[order[:TRAINED]])
+
+
+def test_padded_crops_are_shifts_of_the_image(archive):
+    """Each is one of the 9 x 9 x 2 that NumPy makes of the image and four zeros around it, and all shifts occur."""
+    source = open_source(archive, "train")
+    order, shifts = source.order(5, 2), []
+    seen = np.concatenate([images for images, _ in batches(source, Augmentation(crop="padded"))])
+    for image, index in zip(seen, order, strict=False):
+        padded = np.pad(source.images[index], ((4, 4), (4, 4), (0, 0)))
+        found = [
+            (top, left, flipped)
+            for top in range(9)
+            for left in range(9)
+            for flipped in (False, True)
+            if np.array_equal(image[:, ::-1] if flipped else image, padded[top : top + 32, left : left + 32])
+        ]
+        assert len(found) == 1
+        shifts += found
+    tops, lefts, flips = np.array(shifts).T
+    assert len(set(tops)) >= 7
+    assert len(set(lefts)) >= 7
+    assert 8 <= flips.sum() <= 32
+    assert not np.array_equal(tops, lefts)
+
+
+def test_files_are_resized_and_cropped_at_their_centre(folder):
+    """Against Pillow's antialiased resize of the centred square; photographs this smooth need no antialiasing."""
+    source = open_source(folder, "train")
+    order = source.order(5, 2)
+    seen = np.concatenate([images for images, _ in batches(source, Augmentation(crop="none", flip=False), size=40)])
+    for image, index in zip(seen, order, strict=False):
+        pixels = decoded(source.read(index))
+        height, width = pixels.shape[:2]
+        top, left = (height - min(height, width)) // 2, (width - min(height, width)) // 2
+        square = pixels[top : top + min(height, width), left : left + min(height, width)]
+        wanted = np.asarray(Image.fromarray(square).resize((40, 40), Image.Resampling.BILINEAR))
+        assert np.abs(image.astype(int) - wanted).max() <= 12  # at the crop's right edge, where colours are upsampled
+        assert np.abs(image.astype(int) - wanted).mean() < 0.7
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("scale", [1, 3, 5, 9])
+def test_large_files_are_decoded_at_a_fraction_of_their_size(interpolation, scale, tmp_path):
+    folder = write_folder(tmp_path / "large", {"ant": 2}, height=64 * scale, width=64 * scale)
+    source = open_source(folder, "train")
+    still = Augmentation(crop="none", flip=False)
+    image = batches(source, still, batch_size=1, size=48, interpolation=interpolation)[0][0][0]
+    pixels = decoded(source.read(0))
+    height, width = pixels.shape[:2]
+    top, left = (height - min(height, width)) // 2, (width - min(height, width)) // 2
+    square = Image.fromarray(pixels[top : top + min(height, width), left : left + min(height, width)])
+    wanted = np.asarray(square.resize((48, 48), getattr(Image.Resampling, interpolation.upper())))
+    assert np.abs(image.astype(int) - wanted).mean() < 5  # another part of the picture: above 40
+
+
+def test_random_areas_cover_what_they_should(folder):
+    """Of an image whose red rises to the right and whose green rises downwards, the crop can be read off."""
+    ramp = np.zeros((250, 250, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(250), np.arange(250)[:, None]
+    path = folder.parent / "ramp.npz"
+    np.savez(path, x_train=np.repeat(ramp[None], 400, 0), y_train=np.zeros(400, int))
+    source = open_source(path, "train")
+    images = np.concatenate([x for x, _ in batches(source, Augmentation(minimum_area=0.2, flip=False), batch_size=40)])
+    widths = (images[:, 16, -1, 0].astype(float) - images[:, 16, 0, 0]) * 32 / 31
+    heights = (images[:, -1, 16, 1].astype(float) - images[:, 0, 16, 1]) * 32 / 31
+    areas, ratios = widths * heights / 250**2, widths / heights
+    assert 0.18 < areas.min() < 0.3
+    assert 0.85 < areas.max() < 1.02
+    assert 0.44 < areas.mean() < 0.56  # large ones that are not square fit less often
+    assert 0.72 < ratios.min() < 0.85
+    assert 1.18 < ratios.max() < 1.38
+    flipped = np.concatenate([x for x, _ in batches(source, Augmentation(minimum_area=0.2), batch_size=40)])
+    mirrored = flipped[:, 16, -1, 0] < flipped[:, 16, 0, 0]
+    assert 0.4 < mirrored.mean() < 0.6
+    np.testing.assert_array_equal(np.where(mirrored[:, None, None, None], flipped[:, :, ::-1], flipped), images)
+
+
+def test_mixtures_are_of_the_images_of_their_labels(archive):
+    source = open_source(archive, "train")
+    plain = batches(source, Augmentation(crop="none", flip=False))
+    mixed = batches(source, Augmentation(crop="none", flip=False, mixup_alpha=1.0))
+    for (images, labels), (soft, shares) in zip(plain, mixed, strict=True):
+        np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+        for image, share in zip(soft, shares, strict=True):
+            # The least squares solution in the batch's images tells which two they were, and how much of each.
+            basis = images.reshape(8, -1).T.astype(float)
+            weights = np.linalg.lstsq(basis, image.ravel().astype(float), rcond=None)[0]
+            np.testing.assert_allclose(weights @ labels, share, atol=0.01)
+            assert (np.abs(weights) > 0.01).sum() <= 2
+
+
+def test_pasted_areas_are_of_the_images_of_their_labels(archive):
+    source = open_source(archive, "train")
+    plain = batches(source, Augmentation(crop="none", flip=False))
+    mixed = batches(source, Augmentation(crop="none", flip=False, cutmix_alpha=1.0))
+    pasted = 0
+    for (images, labels), (cut, shares) in zip(plain, mixed, strict=True):
+        for row, image in enumerate(cut):
+            same = np.array([(image == other).all(axis=-1) for other in images])  # [8, 32, 32]
+            assert same.any(axis=0).all()
+            assert (same.sum(axis=(1, 2)) > 0).sum() <= 2
+            foreign = same.sum(axis=(1, 2)) * (np.arange(8) != row) / 32**2
+            wanted = foreign @ labels + (1 - foreign.sum()) * labels[row]
+            np.testing.assert_allclose(shares[row], wanted, atol=2 / 32)  # the layer's area is not in whole pixels
+            pasted += foreign.sum() > 0.05
+    assert pasted > 10
+
+
+def test_each_batch_is_mixed_one_way_of_the_two(archive):
+    source = open_source(archive, "train")
+    both = Augmentation(crop="none", flip=False, mixup_alpha=1.0, cutmix_alpha=1.0)
+    plain = batches(source, Augmentation(crop="none", flip=False))
+    kinds = set()
+    for epoch in (2, 3):
+        plain = batches(source, Augmentation(crop="none", flip=False), epoch=epoch)
+        for (images, _), (mixed, _) in zip(plain, batches(source, both, epoch=epoch), strict=True):
+            known = np.array([[(image == other).all(axis=-1) for other in images] for image in mixed]).any(axis=1)
+            kinds.add("cutmix" if known.all() else "mixup")
+    assert kinds == {"cutmix", "mixup"}
+
+
+def test_smoothing_and_class_weights(source):
+    plain = batches(source, Augmentation(mixup_alpha=0.5))
+    smooth = batches(source, Augmentation(mixup_alpha=0.5, label_smoothing=0.3), class_weights=[0.5, 1.0, 4.0])
+    for (_, shares), (_, labels, weights) in zip(plain, smooth, strict=True):
+        np.testing.assert_allclose(labels, shares * 0.7 + 0.1, atol=1e-6)
+        np.testing.assert_allclose(weights, shares @ [0.5, 1.0, 4.0], rtol=1e-6)
+
+
+def test_erasing_fills_a_rectangle_of_as_many_images_as_asked(archive):
+    source = open_source(archive, "train")
+    plain = batches(source, Augmentation(crop="none", flip=False))
+    erased = batches(source, Augmentation(crop="none", flip=False, erasing_probability=0.5))
+    images, others = (np.concatenate([x for x, _ in part]) for part in (plain, erased))
+    changed = (images != others).any(axis=-1)
+    assert 10 <= changed.any(axis=(1, 2)).sum() <= 30
+    np.testing.assert_array_equal(others[changed], np.broadcast_to([124, 116, 104], others[changed].shape))
+
+
+def test_each_image_draws_its_own_operations(folder):
+    """RandAugment at most moves an image: which of eleven ways, its neighbours in the batch do not share."""
+    still = {"crop": "none", "flip": False}
+    source = open_source(folder, "train")
+    plain = np.concatenate([x for x, _ in batches(source, Augmentation(**still))])
+    moved = batches(source, Augmentation(**still, randaugment_operations=1, randaugment_magnitude=0.6))
+    changes = np.abs(plain.astype(int) - np.concatenate([x for x, _ in moved])).mean(axis=(1, 2, 3))
+    assert len(np.unique(changes[:8].round(1))) >= 5
+    assert changes.mean() > 5
+
+
+def test_colour_jitter_goes_both_ways(folder):
+    still = {"crop": "none", "flip": False}
+    source = open_source(folder, "train")
+    plain = np.concatenate([x for x, _ in batches(source, Augmentation(**still))]).astype(float)
+    jittered = np.concatenate([x for x, _ in batches(source, Augmentation(**still, colour_jitter=0.4))]).astype(float)
+    for measure in (np.mean, np.std):
+        change = measure(jittered, axis=(1, 2, 3)) - measure(plain, axis=(1, 2, 3))
+        assert (change > 1).sum() >= 5
+        assert (change < -1).sum() >= 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 64}, "fewer than a batch"),
+        ({"batch_size": 9, "workers": 2}, "multiple of `workers`"),
+        ({"class_weights": [1.0]}, "one for each of the 3 classes"),
+    ],
+)
+def test_what_can_not_be_is_said(options, message, source):
+    with pytest.raises(ArgumentError, match=message):
+        batches(source, **options)
+
+
+def test_an_alpha_that_keras_does_not_take_is_said(source):
+    with pytest.raises(ArgumentError, match="cutmix_alpha"):
+        batches(source, Augmentation(cutmix_alpha=1.5))
+
+
+JOB = """
+import hashlib, sys
+sys.path.insert(0, {tests!r})
+import numpy as np
+if {deterministic}:
+    import keras, tensorflow as tf
+    tf.config.experimental.enable_op_determinism()
+if {policy!r}:
+    import keras
+    keras.config.set_dtype_policy({policy!r})
+from test_training_batches import EVERYTHING, batches, open_source
+digest = hashlib.sha256()
+for element in batches(open_source({folder!r}, "train"), EVERYTHING):
+    for part in element:
+        digest.update(part.tobytes())
+import keras
+print(keras.backend.backend(), digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "deterministic", "policy"), [("jax", False, ""), ("tensorflow", True, "mixed_bfloat16")]
+)
+def test_backends_policies_and_determinism_change_nothing(backend, deterministic, policy, folder):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    code = JOB.format(tests=str(Path(__file__).parent), deterministic=deterministic, policy=policy, folder=str(folder))
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"KERAS_BACKEND": backend}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    digest = hashlib.sha256()
+    for element in batches(open_source(folder, "train"), EVERYTHING):
+        for part in element:
+            digest.update(part.tobytes())
+    assert run.stdout.split() == [backend, digest.hexdigest()]
+
+
+def test_elements_have_shapes_that_a_step_can_be_compiled_for(source):
+    dataset = training_batches(
+        source, EVERYTHING, size=32, batch_size=8, seed=0, epoch=0, problems=Problems(0), class_weights=[1.0] * 3
+    )
+    assert [part.shape.as_list() for part in dataset.element_spec] == [[8, 32, 32, 3], [8, 3], [8]]
+    assert [part.dtype for part in dataset.element_spec] == [tf.uint8, tf.float32, tf.float32]
