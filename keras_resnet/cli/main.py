@@ -19,6 +19,7 @@ from keras_resnet.cli.export import export
 from keras_resnet.cli.info import info
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
+from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="ResNets for Keras 3 that you can train, trust and ship.",
 )
 app.command("list")(list_networks)
+app.command("train")(train)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("explain")(explain)

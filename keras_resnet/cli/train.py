@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.errors import ArgumentError
 from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.training.recipe import HELP, Recipe, read_recipe
 
@@ -50,19 +51,15 @@ def train(
 
     Options take the place of the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
     """
-    from keras_resnet.errors import ArgumentError
-
     given = {name: value for name, value in keys.items() if value is not None}
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume goes on with the run's own recipe, and takes no other option")
-    if resume is None and out is None:
-        raise ArgumentError("--out names the folder of the run; --resume RUN goes on with an interrupted one")
     if "progressive_sizes" in given:
-        sizes = [size.strip() for size in given["progressive_sizes"].split(",") if size.strip()]
-        if not all(size.isdigit() for size in sizes):
-            raise ArgumentError(f"--progressive-sizes takes 128,160 say. Received: {given['progressive_sizes']}")
-        given["progressive_sizes"] = [int(size) for size in sizes]
-    chosen = None if resume is not None else read_recipe(recipe, given)
+        given["progressive_sizes"] = _sizes(given["progressive_sizes"])
+    chosen = read_recipe(recipe, given)
+    run = out or resume
+    if run is None:
+        raise ArgumentError("--out names the folder of the run; --resume RUN goes on with an interrupted one")
 
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -95,7 +92,7 @@ def train(
 
         listener = fit.Listener(say=console.print, show=show)
         try:
-            result = fit.train(chosen, out, listener) if resume is None else fit.resume(resume, listener)
+            result = fit.resume(run, listener) if resume else fit.train(chosen, run, listener)
         except PeerLostError as error:
             bar.stop()
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -104,6 +101,14 @@ def train(
         print(f"terminated after a checkpoint; go on with: keras-resnet train --resume {result.run}")
         raise typer.Exit(TERMINATED)
     _print(result)
+
+
+def _sizes(text: str) -> list[int]:
+    """ "128,160" -> the two numbers."""
+    sizes = [size.strip() for size in text.split(",") if size.strip()]
+    if not all(size.isdecimal() for size in sizes):
+        raise ArgumentError(f"--progressive-sizes takes whole numbers, 128,160 say. Received: {text}")
+    return [int(size) for size in sizes]
 
 
 def _print(result: Any) -> None:

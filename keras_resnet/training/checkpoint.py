@@ -74,7 +74,7 @@ def read_progress(folder: Path) -> tuple[Path, Progress, list[str]]:
     Raises:
         TrainingError: There is none.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in checkpoints(folder):
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
@@ -111,7 +111,7 @@ def _variables(model: keras.Model, progress: Progress) -> Iterator[tuple[str, An
         groups["metrics"] = model.metrics_variables
     for group, variables in groups.items():
         for index, variable in enumerate(variables):
-            yield f"{group}/{index:04d}/{variable.path}", variable
+            yield f"{group}/{index:04d}/{variable.name}", variable  # a path counts the optimizers made before
 
 
 def _is_finite(tensor: np.ndarray) -> bool:

@@ -209,7 +209,11 @@ class _Run:
                 metrics=make_metrics(),
                 jit_compile=self._compiles(),
             )
+            # All that a checkpoint holds is made now, and not with the first step.
             self.model.optimizer.build(self.model.trainable_variables)
+            nothing = keras.ops.zeros((1, len(self.source.classes)))
+            self.model.compute_metrics(None, nothing, nothing)
+            self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
         """Whether XLA compiles the step; it can't under a strategy of several devices."""
@@ -286,7 +290,7 @@ class _Run:
         """-> figures on the validation images of the float32 network, which becomes model.keras if it is the best."""
         if self.evaluated is None:
             return {}
-        self._copy_weights()
+        self._copy_weights(self.evaluated)
         batches = evaluation_batches(
             self.validation, self.contract, batch_size=self.recipe.batch_size, problems=self.problems
         )
@@ -300,13 +304,13 @@ class _Run:
         row = {"val_loss": figures["loss"], "val_top1_percent": top1_percent}
         return row | ({"val_top5_percent": 100 * figures["top5"]} if "top5" in figures else {})
 
-    def _copy_weights(self) -> None:
+    def _copy_weights(self, evaluated: keras.Model) -> None:
         """Weights that are trained, or their moving average -> the network that is validated and saved."""
         own = {variable.path: variable for variable in self.model.weights}
         means = averages(self.model.optimizer)
         if means is not None:
             own |= {v.path: mean for v, mean in zip(self.model.trainable_variables, means, strict=True)}
-        for variable in self.evaluated.weights:
+        for variable in evaluated.weights:
             variable.assign(keras.ops.convert_to_numpy(own[variable.path].value))
 
     def _save(self, name: str) -> None:
@@ -320,8 +324,8 @@ class _Run:
 
     def _finish(self) -> Result:
         complete = self.progress.epoch == self.recipe.epochs
-        if complete and self.devices.is_first:
-            self._copy_weights()
+        if complete and self.evaluated is not None:
+            self._copy_weights(self.evaluated)
             self._save(run_directory.LAST)
             if run_directory.plot_history(self.run, self.progress.history) is None:
                 self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")

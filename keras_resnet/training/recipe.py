@@ -65,8 +65,11 @@ class Recipe(Augmentation):
 
     def _rules(self) -> list[tuple[str, str, bool]]:
         at_least_one = ("size", "epochs", "batch_size", "accumulation_steps", "checkpoint_steps", "checkpoints_kept")
-        not_negative = ("classes", "head_epochs", "learning_rate", "momentum", "weight_decay", "warmup_epochs")
-        not_negative += ("clip_norm", "devices", "seed", "problem_limit", "mixup_alpha", "cutmix_alpha")
+        not_negative = (
+            *("classes", "head_epochs", "learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm"),
+            *("devices", "seed", "problem_limit", "mixup_alpha", "cutmix_alpha", "randaugment_operations"),
+            "colour_jitter",
+        )
         shares = ("flip", "minimum_area", "erasing_probability", "label_smoothing", "randaugment_magnitude")
         return [
             *((name, "be at least 1", getattr(self, name) >= 1) for name in at_least_one),
