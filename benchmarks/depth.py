@@ -1,0 +1,244 @@
+"""Plain and residual networks of the same depths on CIFAR-10, by one recipe (He et al. 2015, section 4.2, figure 6).
+
+A plain network is the residual one without its shortcuts: the same convolutions, parameters and initial weights. The
+last BatchNorm scale of a block starts at one in both, as in the paper; at zero a plain network would never start.
+
+Every epoch is recorded and checkpointed: a run that was killed goes on where it was when it is started again, and more
+depths or seeds can be added later. The PNG beside the record shows the training error.
+
+    python benchmarks/depth.py --train train.npz --test test.zip --epochs 60 --out benchmarks/results/depth.json
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import typer
+from cifar10 import CLASSES, Images, read_images
+from keras import layers
+
+from keras_resnet.benchmark.record import write_record
+from keras_resnet.blocks import conv_bn, padded_shortcut
+from keras_resnet.heads.classification import classification_head
+from keras_resnet.optional import require
+from keras_resnet.preprocessing import normalisation_layer
+
+NAME = "depth"
+KINDS = ("plain", "residual")
+BATCH_SIZE = 128
+LEARNING_RATE = 0.1  # after the warm-up, falling to zero along a cosine
+WARMUP_EPOCHS = 5
+MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-4
+SHIFT = 4  # pixels, at most, in each direction
+
+Results = dict[str, dict[str, list[dict[str, Any]]]]  # by network ("plain20"), by seed: one row an epoch
+
+
+def main(
+    train: Annotated[Path, typer.Option(help="NumPy archive with x, uint8 [N, 32, 32, 3], and y; or as --test.")],
+    test: Annotated[Path, typer.Option(help="NumPy archive, or zip archive of images in folders of their class.")],
+    out: Annotated[Path, typer.Option(help="JSON record; an existing one with the same settings is gone on with.")],
+    depths: Annotated[str, typer.Option(help="Layers, 6n + 2, with commas between them.")] = "20,32,56,110",
+    epochs: Annotated[int, typer.Option(min=2)] = 60,
+    seeds: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Trains every network that the record does not hold yet, and draws what it holds."""
+    require("matplotlib", "plots")
+    layer_counts = _depths(depths)
+    images, held_out = read_images(train), read_images(test)
+    settings = {
+        "train": train.name,
+        "train_images": len(images[0]),
+        "test": test.name,
+        "test_images": len(held_out[0]),
+        "epochs": epochs,
+        "warmup_epochs": _warmup_epochs(epochs),
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "momentum": MOMENTUM,
+        "weight_decay": WEIGHT_DECAY,
+        "shift_pixels": SHIFT,
+    }
+    results = _recorded(out, settings)
+    for seed in range(seeds):
+        for depth in layer_counts:
+            for kind in KINDS:
+                name = f"{kind}{depth}"
+                checkpoint = _checkpoints(out) / f"{name}-{seed}.keras"
+                rows = results.setdefault(name, {}).setdefault(str(seed), [])
+                for row in run(depth, kind == "residual", images, held_out, epochs, seed, checkpoint, rows):
+                    print(name, "seed", seed, json.dumps(row), flush=True)
+                    write_record(out, NAME, settings, results)
+                    draw(results, out.with_suffix(".png"))
+    shutil.rmtree(_checkpoints(out), ignore_errors=True)
+
+
+def _depths(text: str) -> list[int]:
+    try:
+        depths = [int(word) for word in text.split(",")]
+    except ValueError:
+        depths = []
+    if not depths or any(depth < 8 or depth % 6 != 2 for depth in depths):
+        raise typer.BadParameter(f"--depths must be numbers of layers 6n + 2, as 20,32. Received: {text}")
+    return depths
+
+
+def _recorded(out: Path, settings: dict[str, Any]) -> Results:
+    """Record, settings of this run -> the results of earlier runs, which must have had the same settings."""
+    if not out.exists():
+        return {}
+    record = json.loads(out.read_text())
+    if record["name"] != NAME or record["settings"] != settings:
+        raise typer.BadParameter(f"--out holds a record of other settings; give another path. Received: {out}")
+    results: Results = record["results"]
+    return results
+
+
+def _checkpoints(out: Path) -> Path:
+    return out.with_name(f".{out.stem}.checkpoints")
+
+
+# The networks.
+
+
+def network(depth: int, residual: bool) -> keras.Model:
+    """Layers, with or without shortcuts -> network for CIFAR: pixels `[N, 32, 32, 3]` -> logits `[N, 10]`."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = conv_bn(normalisation_layer(3)(image), 16, 3, name="stem")
+    for stage, filters in ((2, 16), (3, 32), (4, 64)):
+        for index in range(1, (depth - 2) // 6 + 1):
+            name, stride = f"stage{stage}_block{index}", 2 if stage > 2 and index == 1 else 1
+            y = conv_bn(x, filters, 3, stride=stride, name=f"{name}_1")
+            y = conv_bn(y, filters, 3, relu=False, name=f"{name}_2")
+            if residual:
+                y = layers.Add(name=f"{name}_add")([y, padded_shortcut(x, filters, stride, name)])
+            x = layers.ReLU(name=f"{name}_out")(y)
+    name = f"{'residual' if residual else 'plain'}{depth}"
+    return keras.Model(image, classification_head(x, len(CLASSES), None), name=name)
+
+
+# Training.
+
+
+def run(
+    depth: int, residual: bool, train: Images, test: Images, epochs: int, seed: int, checkpoint: Path, rows: list[Any]
+) -> Any:
+    """Trains a network from its checkpoint or from the start; each epoch's row is appended to `rows`, and yielded.
+
+    An epoch that was recorded and not checkpointed is done again.
+    """
+    if len(rows) == epochs:
+        return
+    steps = math.ceil(len(train[0]) / BATCH_SIZE)
+    if checkpoint.exists():
+        model = keras.saving.load_model(checkpoint)  # the optimizer's state included
+    else:
+        keras.utils.set_random_seed(seed)
+        model = network(depth, residual)
+        compile_model(model, epochs, steps)
+    first = int(model.optimizer.iterations) // steps
+    del rows[first:]
+    for epoch in range(first, epochs):
+        start = time.perf_counter()
+        pixels, classes = augmented(train, seed, epoch)
+        history = model.fit(pixels, classes, batch_size=BATCH_SIZE, shuffle=False, verbose=0).history
+        seconds = time.perf_counter() - start
+        right = model.predict(test[0], batch_size=BATCH_SIZE, verbose=0).argmax(axis=1) == test[1]
+        loss = history["loss"][0]
+        rows.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": loss if math.isfinite(loss) else None,
+                "train_top1_percent": round(
+                    100 * history["accuracy"][0], 3
+                ),  # over the epoch, in training mode, augmented
+                "test_top1_percent": round(100 * float(right.mean()), 3),
+                "train_seconds": round(seconds, 1),
+            }
+        )
+        yield rows[-1]
+        if epoch + 1 < epochs:
+            _save(model, checkpoint)
+    checkpoint.unlink(missing_ok=True)
+
+
+def compile_model(model: keras.Model, epochs: int, steps: int) -> None:
+    """Network, epochs, steps in each -> the recipe: SGD with momentum, linear warm-up, then half a cosine."""
+    warmup = steps * _warmup_epochs(epochs)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, epochs * steps - warmup, warmup_target=LEARNING_RATE, warmup_steps=warmup
+    )
+    # Keras' decay bypasses the momentum, by which that of the paper acts 1 / (1 - momentum) times as strongly.
+    optimizer = keras.optimizers.SGD(schedule, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY / (1 - MOMENTUM))
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+
+
+def _warmup_epochs(epochs: int) -> int:
+    return min(WARMUP_EPOCHS, epochs // 2)
+
+
+def augmented(images: Images, seed: int, epoch: int) -> Images:
+    """Images `[N, 32, 32, 3]` -> one epoch of them: shuffled, mirrored at random, shifted by up to 4 pixels."""
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(images[0]))
+    padded = np.pad(images[0][order], ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
+    top, left = generator.integers(0, 2 * SHIFT + 1, (2, len(order)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32), axis=(1, 2))
+    pixels = windows[np.arange(len(order)), top, left].transpose(0, 2, 3, 1)  # from [N, 3, 32, 32]
+    mirrored = generator.random(len(order)) < 0.5
+    return np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels), images[1][order]
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"partial-{path.name}")
+    model.save(partial)
+    os.replace(partial, path)
+
+
+# The picture.
+
+
+def draw(results: Results, path: Path) -> None:
+    """Results -> PNG: training error by epoch, plain networks on the left, residual ones on the right.
+
+    A line is the mean over the seeds, and the band about it reaches from the lowest to the highest.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    depths = sorted({int(name.removeprefix(kind)) for kind in KINDS for name in results if name.startswith(kind)})
+    for axes, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):
+        for depth in depths:
+            runs = [rows for rows in results.get(f"{kind}{depth}", {}).values() if rows]
+            if not runs:
+                continue
+            length = min(map(len, runs))
+            errors = np.array([[100 - row["train_top1_percent"] for row in rows[:length]] for rows in runs])
+            epochs, colour = np.arange(1, length + 1), f"C{depths.index(depth)}"
+            axes.plot(epochs, errors.mean(axis=0), color=colour, label=f"{depth} layers")
+            axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+        axes.set_title(kind)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend()
+    figure.axes[0].set_ylabel("training error, %")
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=120)
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    typer.run(main)
