@@ -36,9 +36,7 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: 
     Raises:
         TrainingError: A weight is not finite, or the disk does not take the file; what was there before stays.
     """
-    tensors = {
-        name: np.asarray(keras.ops.convert_to_numpy(variable.value)) for name, variable in _variables(model, progress)
-    }
+    tensors = {name: value_of(variable) for name, variable in _variables(model, progress)}
     broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if broken:
         raise TrainingError(
@@ -112,6 +110,11 @@ def _variables(model: keras.Model, progress: Progress) -> Iterator[tuple[str, An
     for group, variables in groups.items():
         for index, variable in enumerate(variables):
             yield f"{group}/{index:04d}/{variable.name}", variable  # a path counts the optimizers made before
+
+
+def value_of(variable: Any) -> np.ndarray:
+    """Variable of any backend, spread over devices or not -> its value; of copies that differ, as Keras joins them."""
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
 
 
 def _is_finite(tensor: np.ndarray) -> bool:

@@ -16,7 +16,7 @@ from keras_resnet.freeze import LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
 from keras_resnet.models import BUILDERS
 from keras_resnet.training import run_directory
-from keras_resnet.training.checkpoint import Progress, read_progress
+from keras_resnet.training.checkpoint import Progress, read_progress, value_of
 from keras_resnet.training.devices import open_devices
 from keras_resnet.training.objective import class_weights, make_loss, make_metrics
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
@@ -284,7 +284,7 @@ class _Run:
     def _updates(self) -> int:
         """Updates of the weights that the optimizer of this phase has made."""
         optimizer = self.model.optimizer
-        return int(keras.ops.convert_to_numpy(getattr(optimizer, "inner_optimizer", optimizer).iterations))
+        return int(value_of(getattr(optimizer, "inner_optimizer", optimizer).iterations))
 
     def _validate(self) -> dict[str, float]:
         """-> figures on the validation images of the float32 network, which becomes model.keras if it is the best."""
@@ -311,7 +311,7 @@ class _Run:
         if means is not None:
             own |= {v.path: mean for v, mean in zip(self.model.trainable_variables, means, strict=True)}
         for variable in evaluated.weights:
-            variable.assign(keras.ops.convert_to_numpy(own[variable.path].value))
+            variable.assign(value_of(own[variable.path]))
 
     def _save(self, name: str) -> None:
         try:
