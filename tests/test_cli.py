@@ -91,7 +91,7 @@ def test_runnables(script, model_file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("export", "--model", "resnet51", "--out", "out"), "did you mean resnet50?"),
+        (("export", "--model", "resnet-50", "--out", "out"), "did you mean resnet50?"),
         (("export", "--model", "missing.keras", "--out", "out"), "names a .keras file that does not exist"),
         (("verify", "missing.onnx", "--model", "{model}"), "missing.onnx: no such file or folder"),
         (("export", "--model", "{model}", "--out", "out", "--formats", "tfite"), "Did you mean 'tflite'?"),
