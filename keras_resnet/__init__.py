@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_resnet.backbone import feature_maps
+    from keras_resnet.freezing import freeze
     from keras_resnet.labels import decode_predictions
     from keras_resnet.models import (
         ResNet18,
@@ -38,6 +39,7 @@ __all__ = [
     "ResNet152",
     "decode_predictions",
     "feature_maps",
+    "freeze",
     "load_image",
     "load_images",
 ]
@@ -55,6 +57,7 @@ _MODULE_OF = {
     "ResNet152": "models",
     "decode_predictions": "labels",
     "feature_maps": "backbone",
+    "freeze": "freezing",
     "load_image": "preprocessing",
     "load_images": "preprocessing",
 }

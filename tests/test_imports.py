@@ -31,7 +31,7 @@ ORDER = (
     "weights",
     "model_files",
     "models",
-    "freeze",
+    "freezing",
     "explain",
     "compress",
     "data",
@@ -57,6 +57,7 @@ PUBLIC = {
     "ResNet152",
     "decode_predictions",
     "feature_maps",
+    "freeze",
     "load_image",
     "load_images",
 }

@@ -12,7 +12,7 @@ from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
 from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError, TrainingError, reason
-from keras_resnet.freeze import LEVELS, freeze, freeze_batch_norm, frozen
+from keras_resnet.freezing import LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
 from keras_resnet.models import BUILDERS
 from keras_resnet.training import run_directory

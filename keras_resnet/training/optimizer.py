@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.freeze import HEAD, LEVELS, prefix_of
+from keras_resnet.freezing import HEAD, LEVELS, prefix_of
 from keras_resnet.training.recipe import Recipe
 
 FIRST_RATE = 0.1  # of the peak, where the warm-up begins
@@ -30,7 +30,8 @@ def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.o
         "learning_rate": schedule,
         "global_clipnorm": recipe.clip_norm or None,
         "use_ema": recipe.ema_momentum > 0,
-        "ema_momentum": recipe.ema_momentum or 0.99,
+        # Keras averages with every batch, also where it takes several to make an update.
+        "ema_momentum": recipe.ema_momentum ** (1 / recipe.accumulation_steps) if recipe.ema_momentum else 0.99,
         "gradient_accumulation_steps": recipe.accumulation_steps if recipe.accumulation_steps > 1 else None,
     }
     variables = model.trainable_variables

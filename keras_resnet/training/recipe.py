@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 import os
 import tomllib
 import types
@@ -66,11 +67,13 @@ class Recipe(Augmentation):
     def _rules(self) -> list[tuple[str, str, bool]]:
         at_least_one = ("size", "epochs", "batch_size", "accumulation_steps", "checkpoint_steps", "checkpoints_kept")
         not_negative = (
-            *("classes", "head_epochs", "learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm"),
-            *("devices", "seed", "problem_limit", "mixup_alpha", "cutmix_alpha", "randaugment_operations"),
-            "colour_jitter",
+            *("classes", "head_epochs", "learning_rate", "weight_decay", "warmup_epochs", "clip_norm", "devices"),
+            *("seed", "problem_limit", "mixup_alpha", "randaugment_operations", "colour_jitter"),
         )
-        shares = ("flip", "minimum_area", "erasing_probability", "label_smoothing", "randaugment_magnitude")
+        shares = (
+            *("minimum_area", "cutmix_alpha", "erasing_probability", "label_smoothing", "randaugment_magnitude"),
+            "momentum",
+        )
         return [
             *((name, "be at least 1", getattr(self, name) >= 1) for name in at_least_one),
             *((name, "not be negative", getattr(self, name) >= 0) for name in not_negative),
@@ -100,7 +103,12 @@ class Recipe(Augmentation):
     def to_toml(self) -> str:
         """-> the recipe as a TOML file that `read_recipe` takes."""
         values = dataclasses.asdict(self)
-        return "".join(f"{name} = {json.dumps(values[name])}\n" for name in HELP)
+        return "".join(f"{name} = {_toml(values[name])}\n" for name in HELP)
+
+
+def _toml(value: Any) -> str:
+    """JSON is TOML here, but for DEL, and the surrogates that JSON escapes characters beyond U+FFFF with."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 # What each key is, in the order in which a reader meets them; the command line's help and the recipe that a run
@@ -188,8 +196,10 @@ def _checked(source: str, key: str, value: Any, kind: Any) -> Any:
         if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
             return tuple(value)
         raise ArgumentError(f"{source}: `{key}` must be a list of integers. Received: {key} = {value!r}")
-    if kind is float and type(value) is int:
-        return float(value)
+    if kind is float and type(value) in (int, float):
+        if math.isfinite(value):
+            return float(value)
+        raise ArgumentError(f"{source}: `{key}` must be finite. Received: {key} = {value!r}")
     if not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
