@@ -140,7 +140,7 @@ def test_nothing_to_predict_is_a_failure_before_any_model_is_built(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "resnet5"], "did you mean resnet50"),
+        (["--model", "resnet-50"], "did you mean resnet50"),
         (["--model", "ResNet152"], "did you mean resnet152"),
         (["--model", "vgg"], r"--model must be one of resnet18, .*Received: vgg$"),
         (["--model", "absent.keras"], "does not exist. Received: absent.keras"),
