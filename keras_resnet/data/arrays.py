@@ -31,7 +31,7 @@ class ArraySource(Source):
     def pixels(self, indices: tf.Tensor) -> tf.Tensor:
         """int64 `[n]` -> uint8 RGB `[n, H, W, 3]`, in a graph."""
         height, width, channels = self.images.shape[1:]
-        pixels = tf.numpy_function(lambda indices: self.images[indices], [indices], tf.uint8)
+        pixels = tf.numpy_function(lambda indices: self.images[indices], [indices], tf.uint8, stateful=False)
         pixels.set_shape([None, height, width, channels])
         return pixels if channels == 3 else tf.repeat(pixels, 3, axis=3)
 

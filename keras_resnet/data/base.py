@@ -111,7 +111,7 @@ class EncodedSource(Source):
         def read(indices: np.ndarray) -> np.ndarray:
             return np.array([self._read_or_nothing(index) for index in indices], dtype=object)
 
-        located = tf.numpy_function(read, [indices], tf.string)
+        located = tf.numpy_function(read, [indices], tf.string, stateful=False)
         located.set_shape([None])
         return located
 

@@ -28,7 +28,7 @@ ELONGATED = 20  # long side in short sides, from which on an image is worth a no
 Interpolation = Literal["bilinear", "bicubic"]
 Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # height, width, seed -> top, left, height, width
 
-_HEAD_BYTES = 4096  # Exif stands first in a file, after JFIF's 20 bytes at most
+_HEAD_BYTES = 1024  # Exif stands first in a file, after JFIF's 20 bytes at most
 _ORIENTATION = 0x0112
 _WHOLE_IMAGE = np.array([[[0.0, 0.0, 1.0, 1.0]]], "float32")
 
@@ -70,28 +70,36 @@ def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Cal
     It fails on everything but a whole JPEG file of grey or of colours: `crop_any` says the rest.
     """
 
+    def plain(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return _resize(_decode(encoded, window(height, width, seed), 1), size, interpolation)
+
+    def special(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        orientation = tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int32, stateful=False), [])
+        box = window(*_upright_size(height, width, orientation), seed)
+        box = _stored(box, height, width, orientation)
+        short = tf.reduce_min(box[2:])
+        pixels = tf.case(
+            [(short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in (8, 4, 2)],
+            lambda: _decode(encoded, box, 1),
+        )
+        return _turned(_resize(pixels, size, interpolation), orientation)
+
     @tf.function(autograph=False)
     def crop_jpeg(encoded: tf.Tensor, seed: tf.Tensor) -> Cropped:
         begin, end = tf.strings.substr(encoded, 0, 3), tf.strings.substr(encoded, -2, 2)
         whole = (begin == b"\xff\xd8\xff") & (end == b"\xff\xd9")
-        orientation = tf.cond(
-            # \C is a byte; the pattern would be UTF-8 otherwise.
-            tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*"),
-            lambda: tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int32), []),
-            lambda: tf.constant(1),
-        )
-        turned = orientation > 1
         height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(tf.where(whole, encoded, "")))
-        box = tf.cond(
-            turned,
-            lambda: _stored(window(*_upright_size(height, width, orientation), seed), height, width, orientation),
-            lambda: window(height, width, seed),
-        )
         safe = (channels != 4) & (tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS)
-        resized = _resize(_decode(tf.where(safe, encoded, ""), box, size), size, interpolation)
-        upright = tf.cond(turned, lambda: _turned(resized, orientation), lambda: resized)
+        safe_bytes = tf.where(safe, encoded, "")
+        # \C is a byte; the pattern would be UTF-8 otherwise.
+        has_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*")
+        pixels = tf.cond(
+            has_exif | (tf.minimum(height, width) >= 2 * size),
+            lambda: special(safe_bytes, height, width, seed),
+            lambda: plain(safe_bytes, height, width, seed),
+        )
         elongated = tf.maximum(height, width) > ELONGATED * tf.minimum(height, width)
-        return upright, tf.where(elongated, UNUSUAL, USED)
+        return pixels, tf.where(elongated, UNUSUAL, USED)
 
     return crop_jpeg
 
@@ -114,7 +122,7 @@ def crop_any(
             return np.zeros((1, 1, 3), np.uint8), np.int32(UNUSABLE)
         return pixels, np.int32(UNUSUAL if describe_unusual(encoded) else USED)
 
-    pixels, status = tf.numpy_function(decode, [index], (tf.uint8, tf.int32))
+    pixels, status = tf.numpy_function(decode, [index], (tf.uint8, tf.int32), stateful=False)
     pixels, status = tf.ensure_shape(pixels, [None, None, 3]), tf.ensure_shape(status, [])
     top, left, height, width = tf.unstack(window(tf.shape(pixels)[0], tf.shape(pixels)[1], seed))
     return resize_smoothly(pixels[top : top + height, left : left + width], size, interpolation), status
@@ -122,7 +130,7 @@ def crop_any(
 
 def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) -> tf.Tensor:
     """uint8 `[..., H, W, 3]` -> `[..., size, size, 3]`, antialiased."""
-    return _rounded(tf.image.resize(pixels, [size, size], method=interpolation, antialias=True))
+    return to_uint8(tf.image.resize(pixels, [size, size], method=interpolation, antialias=True))
 
 
 def describe_unusual(encoded: bytes) -> str:
@@ -135,29 +143,23 @@ def describe_unusual(encoded: bytes) -> str:
     return "; ".join(notes)
 
 
-def _decode(encoded: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    """Encoded JPEG, top, left, height and width of the part -> its pixels, shrunk to no less than `size`."""
-
-    def at(ratio: int) -> tf.Tensor:
-        return tf.io.decode_and_crop_jpeg(encoded, box // ratio, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
-
-    short = tf.reduce_min(box[2:])
-    return tf.cond(
-        short < 2 * size,
-        lambda: at(1),
-        lambda: tf.case([(short >= 8 * size, lambda: at(8)), (short >= 4 * size, lambda: at(4))], lambda: at(2)),
-    )
+def _decode(encoded: tf.Tensor, box: tf.Tensor, ratio: int) -> tf.Tensor:
+    """Encoded JPEG, top, left, height and width of a part, divisor of its size -> its pixels."""
+    return tf.io.decode_and_crop_jpeg(encoded, box // ratio, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
 def _resize(pixels: tf.Tensor, size: int, interpolation: Interpolation) -> tf.Tensor:
-    resize = tf.raw_ops.ResizeBilinear if interpolation == "bilinear" else tf.raw_ops.ResizeBicubic
     # As floats: TensorFlow has vector instructions for these alone.
     images = tf.cast(pixels, tf.float32)[None]
-    return _rounded(resize(images=images, size=[size, size], half_pixel_centers=True)[0])
+    if interpolation == "bilinear":  # which stays within 0..255
+        resized = tf.raw_ops.ResizeBilinear(images=images, size=[size, size], half_pixel_centers=True)
+        return tf.cast(resized[0] + 0.5, tf.uint8)
+    return to_uint8(tf.raw_ops.ResizeBicubic(images=images, size=[size, size], half_pixel_centers=True)[0])
 
 
-def _rounded(pixels: tf.Tensor) -> tf.Tensor:
-    return tf.saturate_cast(pixels + 0.5, tf.uint8)  # which truncates
+def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
+    """Pixels as floats -> uint8, rounded."""
+    return tf.saturate_cast(pixels + 0.5, tf.uint8)  # the cast truncates
 
 
 # EXIF orientations 2 to 8: from 5 on the stored picture is transposed, and then mirrored as these say.

@@ -24,6 +24,7 @@ from keras_resnet.data.crop import (
     describe_unusual,
     jpeg_cropper,
     resize_smoothly,
+    to_uint8,
     window_of,
 )
 from keras_resnet.data.problems import Problems, reason_of
@@ -31,13 +32,12 @@ from keras_resnet.data.transforms import (
     CROP,
     MIXING,
     ROWS,
-    SHIFT,
     flip,
     mixing,
     row_layers,
     shift_and_flip,
     stream_key,
-    to_uint8,
+    uniform_draws,
 )
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.preprocessing import decode_image
@@ -48,7 +48,8 @@ RESCUES = 100  # images that are tried where a whole batch can't be read
 
 do_not_convert = tf.autograph.experimental.do_not_convert  # nothing here is to be; tracing takes half the time
 
-Finished = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# Of each row of each batch `[batches, B, ...]`: index, position in the epoch, random numbers `[3]`.
+Elements = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Rows(NamedTuple):
@@ -110,13 +111,14 @@ def training_batches(
         )
     order = source.order(seed, epoch)
     places = np.arange(batches * batch_size).reshape(batches, batch_size)[first_batch:, worker::workers]
-    keys = {stream: stream_key(seed, epoch, stream) for stream in (ROWS, MIXING, CROP, SHIFT)}
+    draws = uniform_draws(seed, epoch, batches * batch_size)
+    elements = (order[places], places, draws[places])
+    keys = {stream: stream_key(seed, epoch, stream) for stream in (CROP, ROWS, MIXING)}
     if isinstance(source, ArraySource):
-        rows = _batches_of_arrays(source, augmentation, order, places, keys, size, interpolation, worker, workers)
+        rows = _batches_of_arrays(source, augmentation, elements, keys, size, interpolation)
     elif isinstance(source, EncodedSource):
-        window, finished = window_of(augmentation), _finished(augmentation, keys, size)
-        rows = _decoded_rows(source, finished, window, keys[CROP], order, places, size, interpolation)
-        rows = _with_all_usable(rows, source, order, problems, window, keys[CROP], size, interpolation)
+        rows = _decoded_rows(source, augmentation, elements, keys, size, interpolation)
+        rows = _with_all_usable(rows, source, order, problems, window_of(augmentation), keys[CROP], size, interpolation)
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
     finish = _finish(source, augmentation, keys[MIXING], class_weights, (*places.shape[1:], size, size, 3), worker)
@@ -178,24 +180,23 @@ def _options() -> tf.data.Options:
 def _batches_of_arrays(
     source: ArraySource,
     augmentation: Augmentation,
-    order: np.ndarray,
-    places: np.ndarray,
+    elements: Elements,
     keys: dict[int, int],
     size: int,
     interpolation: Interpolation,
-    worker: int,
-    workers: int,
 ) -> tf.data.Dataset:
     """Arrays, which need no decoding and are all of one size -> batches of `Rows`, whole batches at a time."""
     window, layers = window_of(augmentation), row_layers(augmentation)
-    rows_in_all = places.shape[1] * workers
     pixels = tf.TensorSpec([size, size, 3], tf.uint8)
 
     @do_not_convert
-    def batch(indices: tf.Tensor, positions: tf.Tensor) -> Rows:
+    def batch(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> Rows:
         def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             top, left, rows, columns = tf.unstack(window(height, width, tf.stack([keys[CROP], row[1]])))
             return resize_smoothly(row[0][top : top + rows, left : left + columns], size, interpolation)
+
+        def augmented(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            return row[0] if layers is None else layers(row[0][None], tf.stack([keys[ROWS], row[1]]))[0]
 
         images = source.pixels(indices)
         height, width = images.shape[1:3]
@@ -206,25 +207,19 @@ def _batches_of_arrays(
         else:
             images = images[:, top : top + side, left : left + side]
             images = images if side == size else resize_smoothly(images, size, interpolation)
-        number = positions[0] // rows_in_all
-        draws = tf.random.stateless_uniform([rows_in_all, 3], tf.stack([keys[SHIFT], number]))[worker::workers]
         images = shift_and_flip(images, draws, augmentation)
         if layers is not None:
-            seeds = tf.stack([tf.fill(tf.shape(positions), tf.constant(keys[ROWS], tf.int64)), positions], 1)
-            images = tf.map_fn(lambda row: layers(row[0][None], row[1])[0], (images, seeds), fn_output_signature=pixels)
+            images = tf.map_fn(augmented, (images, positions), fn_output_signature=pixels)
         return Rows(indices, positions, images, tf.fill(tf.shape(indices), USED))
 
-    elements = tf.data.Dataset.from_tensor_slices((order[places], places))
-    return elements.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.from_tensor_slices(elements).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _decoded_rows(
     source: EncodedSource,
-    finished: Finished,
-    window: Window,
-    key: int,
-    order: np.ndarray,
-    places: np.ndarray,
+    augmentation: Augmentation,
+    elements: Elements,
+    keys: dict[int, int],
     size: int,
     interpolation: Interpolation,
 ) -> tf.data.Dataset:
@@ -233,31 +228,44 @@ def _decoded_rows(
     An image that fails is dropped from its chunk, and decoded once more by Pillow, which has the last word. tf.data
     catches errors for whole datasets alone; one for each image would cost a tenth of the time that decoding takes.
     """
+    window, layers = window_of(augmentation), row_layers(augmentation)
     crop_jpeg = jpeg_cropper(window, size, interpolation)
 
+    def finished(pixels: tf.Tensor, position: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        pixels = tf.ensure_shape(pixels, [size, size, 3])
+        if augmentation.crop == "padded":
+            pixels = shift_and_flip(pixels[None], draws[None], augmentation)[0]
+        elif augmentation.flip:
+            pixels = flip(pixels, draws[2])
+        return pixels if layers is None else layers(pixels[None], tf.stack([keys[ROWS], position]))[0]
+
     @do_not_convert
-    def chunk(indices: tf.Tensor, positions: tf.Tensor) -> tf.data.Dataset:
+    def chunk(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> tf.data.Dataset:
         @do_not_convert
-        def one(row: tf.Tensor, located: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            pixels, status = crop_jpeg(source.fetch(located), tf.stack([key, position]))
-            return row, finished(pixels, position), status
+        def one(row: tf.Tensor, located: tf.Tensor, position: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            pixels, status = crop_jpeg(source.fetch(located), tf.stack([keys[CROP], position]))
+            return row, finished(pixels, position, draws), status
 
         rows = tf.range(tf.size(indices))
-        images = tf.data.Dataset.from_tensor_slices((rows, source.locate(indices), positions))
+        images = tf.data.Dataset.from_tensor_slices((rows, source.locate(indices), positions, draws))
         done = images.map(one).ignore_errors(log_warning=False).batch(CHUNK)
         nothing = rows[:0], tf.zeros([0, size, size, 3], tf.uint8), rows[:0]
         done = done.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
-        return done.map(do_not_convert(lambda *done: (indices, positions, *done)))
+        return done.map(do_not_convert(lambda *done: (indices, positions, draws, *done)))
 
     @do_not_convert
     def complete(
-        indices: tf.Tensor, positions: tf.Tensor, rows: tf.Tensor, images: tf.Tensor, status: tf.Tensor
+        indices: tf.Tensor,
+        positions: tf.Tensor,
+        draws: tf.Tensor,
+        rows: tf.Tensor,
+        images: tf.Tensor,
+        status: tf.Tensor,
     ) -> Rows:
         def late(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pixels, status = crop_any(
-                source, indices[row], tf.stack([key, positions[row]]), window, size, interpolation
-            )
-            return finished(pixels, positions[row]), status
+            seed = tf.stack([keys[CROP], positions[row]])
+            pixels, status = crop_any(source, indices[row], seed, window, size, interpolation)
+            return finished(pixels, positions[row], draws[row]), status
 
         def with_late() -> tuple[tf.Tensor, tf.Tensor]:
             dropped = tf.sets.difference(tf.range(tf.size(indices))[None], rows[None]).values
@@ -266,38 +274,23 @@ def _decoded_rows(
             both = [rows, dropped]
             return tf.dynamic_stitch(both, [images, late_images]), tf.dynamic_stitch(both, [status, late_status])
 
-        return Rows(
-            indices,
-            positions,
-            *tf.cond(tf.size(rows) < tf.size(indices), with_late, lambda: (images, status)),
-        )
+        all_done = tf.size(rows) == tf.size(indices)
+        return Rows(indices, positions, *tf.cond(all_done, lambda: (images, status), with_late))
 
-    chunks = tf.data.Dataset.from_tensor_slices((order[places].ravel(), places.ravel())).batch(CHUNK)
-    decoded = chunks.interleave(
-        chunk,
-        cycle_length=os.cpu_count() or 1,
-        block_length=1,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+    flat = tuple(part.reshape(-1, *part.shape[2:]) for part in elements)
+    decoded = (
+        tf.data.Dataset.from_tensor_slices(flat)
+        .batch(CHUNK)
+        .interleave(
+            chunk,
+            cycle_length=os.cpu_count() or 1,
+            block_length=1,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
     )
     completed = decoded.map(complete, num_parallel_calls=tf.data.AUTOTUNE)
-    return completed.rebatch(places.shape[1], drop_remainder=True)
-
-
-def _finished(augmentation: Augmentation, keys: dict[int, int], size: int) -> Finished:
-    """-> what is done to each image after its crop: (uint8 `[size, size, 3]`, position) -> the same augmented."""
-    layers = row_layers(augmentation)
-
-    def finished(pixels: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        pixels = tf.ensure_shape(pixels, [size, size, 3])
-        if augmentation.crop == "padded":
-            draws = tf.random.stateless_uniform([1, 3], tf.stack([keys[SHIFT], position]))
-            pixels = shift_and_flip(pixels[None], draws, augmentation)[0]
-        elif augmentation.flip:
-            pixels = flip(pixels, tf.stack([keys[SHIFT], position]))
-        return pixels if layers is None else layers(pixels[None], tf.stack([keys[ROWS], position]))[0]
-
-    return finished
+    return completed.rebatch(elements[0].shape[1], drop_remainder=True)
 
 
 def _with_all_usable(

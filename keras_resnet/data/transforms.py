@@ -12,11 +12,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.augment import Augmentation
+from keras_resnet.data.crop import to_uint8
 from keras_resnet.errors import ArgumentError
 
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet; normalised, it is zero
 
 ROWS, MIXING, CROP, SHIFT = range(1, 5)  # the random streams of an epoch; the order of the images is another
+
+
+def uniform_draws(seed: int, epoch: int, count: int) -> np.ndarray:
+    """-> random numbers 0..1 for each place in an epoch, float32 `[count, 3]`: shift down, shift right, flip.
+
+    Drawn for the whole epoch at once: in the graph, drawing one costs as much as mirroring an image.
+    """
+    return np.random.default_rng([seed, epoch, SHIFT]).random((count, 3), np.float32)
 
 
 def stream_key(seed: int, epoch: int, stream: int) -> int:
@@ -176,11 +185,9 @@ def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | 
     return mixed
 
 
-def flip(pixels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """`[H, W, 3]`, seed `[2]` -> the same, or mirrored."""
-    return tf.cond(
-        tf.random.stateless_uniform([], seed) < 0.5, lambda: tf.reverse(pixels, [1]), lambda: tf.identity(pixels)
-    )
+def flip(pixels: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """`[H, W, 3]`, random number 0..1 -> the same, or mirrored."""
+    return tf.cond(draw < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
 
 
 def shift_and_flip(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
@@ -195,7 +202,3 @@ def shift_and_flip(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentati
         images = tf.pad(images, [[0, 0], [border, border], [border, border], [0, 0]])
         images = tf.gather(images, rows, axis=1, batch_dims=1)
     return tf.gather(images, columns, axis=2, batch_dims=1) if border or augmentation.flip else images
-
-
-def to_uint8(images: tf.Tensor) -> tf.Tensor:
-    return tf.saturate_cast(images + 0.5, tf.uint8)
