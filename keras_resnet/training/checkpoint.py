@@ -1,5 +1,6 @@
 """All that a run needs to go on to the bit: one file, which appears whole or not at all."""
 
+import contextlib
 import json
 import os
 import re
@@ -51,7 +52,8 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: 
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except Exception as error:  # safetensors has its own exception for a full disk
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is missing
+            partial.unlink()
         raise TrainingError(
             f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). Earlier "
             "checkpoints stay; make room and go on with --resume"

@@ -1,0 +1,197 @@
+"""The typed recipe: defaults, files, overrides, and what each mistake is answered with."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_resnet.data.augment import Augmentation
+from keras_resnet.errors import ArgumentError
+from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+from keras_resnet.variants import InputContract
+
+# Every rule, with a value that breaks it and none of the others.
+BROKEN: list[tuple[str, Any, str]] = [
+    *(
+        (name, 0, "be at least 1")
+        for name in ("size", "epochs", "batch_size", "accumulation_steps", "checkpoint_steps", "checkpoints_kept")
+    ),
+    *((name, -1, "not be negative") for name in ("classes", "head_epochs", "devices", "seed", "problem_limit")),
+    *(
+        (name, -0.5, "not be negative")
+        for name in ("learning_rate", "weight_decay", "warmup_epochs", "clip_norm", "mixup_alpha", "colour_jitter")
+    ),
+    ("randaugment_operations", -1, "not be negative"),
+    *(
+        (name, value, "lie in 0..1")
+        for name in (
+            *("momentum", "minimum_area", "cutmix_alpha", "erasing_probability", "label_smoothing"),
+            "randaugment_magnitude",
+        )
+        for value in (-0.1, 1.1)
+    ),
+    ("network", "resnet19", "be one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet20, resnet32, "),
+    ("head_epochs", 90, "be fewer than the epochs"),
+    ("warmup_epochs", 90.0, "be fewer than the epochs"),
+    ("level_decay", 0.0, "lie above 0 and not above 1"),
+    ("level_decay", 1.1, "lie above 0 and not above 1"),
+    ("ema_momentum", 1.0, "lie in 0..1, without 1"),
+    ("progressive_sizes", (128, 0), "hold sizes of at least 1"),
+    ("freeze", "C3", "leave something to train: give weights"),
+]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_defaults_are_those_of_the_classic_recipe_for_imagenet() -> None:
+    recipe = read_recipe(None)
+    assert recipe == Recipe()
+    assert (recipe.network, recipe.epochs, recipe.batch_size, recipe.optimizer) == ("resnet50", 90, 256, "sgd")
+    assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.warmup_epochs) == (0.1, 0.9, 1e-4, 5.0)
+    assert (recipe.crop, recipe.minimum_area, recipe.flip) == ("resized", 0.08, True)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.epochs = 1  # type: ignore[misc]
+
+
+def test_a_file_and_keys_that_override_it(tmp_path: Path) -> None:
+    text = '# comment\nepochs = 7\nlearning_rate = 1\nflip = false\noptimizer = "lamb"\nprogressive_sizes = [64, 96]\n'
+    recipe = read_recipe(write(tmp_path / "r.toml", text), {"epochs": 8, "data": "d"})
+    expected = {"epochs": 8, "learning_rate": 1.0, "flip": False, "optimizer": "lamb", "data": "d"}
+    assert recipe == Recipe(**expected, progressive_sizes=(64, 96))
+    assert type(recipe.learning_rate) is float
+
+
+def test_the_file_that_a_recipe_writes_gives_the_same_recipe(tmp_path: Path) -> None:
+    odd: dict[str, Any] = {"data": 'a "quoted" \\ path/\u00e9\n\U0001f600', "weights": "hf://a/b", "freeze": "C4"}
+    odd |= {"flip": False, "weight_decay": 1e-5, "learning_rate": 0.1 + 0.2, "progressive_sizes": (128, 160)}
+    for recipe in (Recipe(), Recipe(**odd, deterministic=True, cutmix_alpha=1.0, optimizer="adamw")):
+        assert read_recipe(write(tmp_path / "r.toml", recipe.to_toml())) == recipe
+        keys = [line.split(" = ")[0] for line in recipe.to_toml().splitlines()]
+        assert keys == list(HELP)
+
+
+@pytest.mark.parametrize("source", ["file", "keys"])
+def test_unknown_keys_are_named_together_with_the_nearest_that_there_are(source: str, tmp_path: Path) -> None:
+    wrong = {"learning_rat": 0.1, "zzz": 1}
+    path = write(tmp_path / "r.toml", "learning_rat = 0.1\nzzz = 1\n") if source == "file" else None
+    with pytest.raises(ArgumentError) as raised:
+        read_recipe(path, None if path else wrong)
+    first, *lines = str(raised.value).splitlines()
+    assert first == f"{path or 'the recipe'}: 2 keys are not a recipe's:"
+    assert lines == ["  learning_rat (did you mean learning_rate?)", "  zzz"]
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("epochs = 1.5", "`epochs` must be an integer. Received: epochs = 1.5"),
+        ("epochs = true", "`epochs` must be an integer. Received: epochs = True"),
+        ('learning_rate = "0.1"', "`learning_rate` must be a number. Received: learning_rate = '0.1'"),
+        ("learning_rate = false", "`learning_rate` must be a number. Received: learning_rate = False"),
+        ("learning_rate = nan", "`learning_rate` must be finite. Received: learning_rate = nan"),
+        ("clip_norm = inf", "`clip_norm` must be finite. Received: clip_norm = inf"),
+        ("flip = 1", "`flip` must be true or false. Received: flip = 1"),
+        ("data = 3", "`data` must be a text. Received: data = 3"),
+        ("data = 2020-01-01", "`data` must be a text. Received: data = datetime.date(2020, 1, 1)"),
+        (
+            'optimizer = "rmsprop"',
+            "`optimizer` must be one of sgd, lamb, adamw. Received: optimizer = 'rmsprop'",
+        ),
+        ("optimizer = []", "`optimizer` must be one of sgd, lamb, adamw. Received: optimizer = []"),
+        (
+            "progressive_sizes = 128",
+            "`progressive_sizes` must be a list of integers. Received: progressive_sizes = 128",
+        ),
+        (
+            "progressive_sizes = [128, 1.0]",
+            "`progressive_sizes` must be a list of integers. Received: progressive_sizes = [128, 1.0]",
+        ),
+        (
+            "progressive_sizes = [true]",
+            "`progressive_sizes` must be a list of integers. Received: progressive_sizes = [True]",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_named(toml: str, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.toml", toml)
+    with pytest.raises(ArgumentError) as raised:
+        read_recipe(path)
+    assert str(raised.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), BROKEN)
+def test_a_value_out_of_its_range_is_named_with_the_rule(name: str, value: Any, rule: str) -> None:
+    with pytest.raises(ArgumentError) as raised:
+        read_recipe(None, {name: value})
+    message = str(raised.value)
+    assert message.startswith(f"the recipe's `{name}` must {rule}")
+    assert message.endswith(f"Received: {name} = {value!r}")
+
+
+def test_no_rule_is_without_a_value_that_breaks_it() -> None:
+    rules = {(name, rule) for name, rule, _ in Recipe()._rules()}
+    broken = {(name, next(r for n, r in rules if n == name and r.startswith(rule))) for name, _, rule in BROKEN}
+    assert rules == broken
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "the recipe can't be read: No such file or directory"),
+        (b"epochs = ", "the recipe is not a TOML file: Invalid value (at end of document)"),
+        (b"epochs = 1\nepochs = 2\n", "the recipe is not a TOML file: Cannot overwrite a value"),
+        (b'data = "\xff"', "the recipe is not a TOML file: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArgumentError) as raised:
+        read_recipe(path)
+    assert str(raised.value).startswith(f"{path}: {message}")
+
+
+def test_help_has_exactly_the_fields_and_in_the_order_in_which_they_are_written() -> None:
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    assert sorted(HELP) == sorted(names)
+    inherited = {field.name for field in dataclasses.fields(Augmentation)}
+    assert [name for name in HELP if name not in inherited] == [name for name in names if name not in inherited]
+    assert [name for name in HELP if name in inherited] == [name for name in names if name in inherited]
+    assert all(text.endswith(".") for text in HELP.values())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "progressive", "sizes"),
+    [
+        (4, (), [224] * 4),
+        (6, (128, 160), [128, 128, 160, 160, 224, 224]),
+        (5, (128,), [128, 128, 128, 224, 224]),
+        (2, (96, 128, 160), [96, 160]),  # fewer epochs than sizes
+        (1, (128,), [128]),
+    ],
+)
+def test_each_of_the_progressive_sizes_gets_an_equal_share_of_the_epochs(
+    epochs: int, progressive: tuple[int, ...], sizes: list[int]
+) -> None:
+    recipe = Recipe(epochs=epochs, progressive_sizes=progressive, warmup_epochs=0.0)
+    assert [recipe.size_of_epoch(epoch) for epoch in range(epochs)] == sizes
+
+
+@pytest.mark.parametrize(
+    ("keys", "contract"),
+    [
+        ({}, InputContract(224, 256, "bilinear")),
+        ({"size": 160, "interpolation": "bicubic"}, InputContract(160, 183, "bicubic")),
+        ({"size": 32, "crop": "padded"}, InputContract(32, 32, "bilinear")),
+        ({"size": 48, "crop": "none", "interpolation": "bicubic"}, InputContract(48, 48, "bicubic")),
+    ],
+)
+def test_the_images_of_validation_are_cropped_as_those_of_training_let_expect(
+    keys: dict[str, Any], contract: InputContract
+) -> None:
+    assert Recipe(**keys).contract == contract

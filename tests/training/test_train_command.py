@@ -1,0 +1,157 @@
+"""`keras-resnet train` and `train.py`: every key of a recipe is an option; the command hands it on and reports."""
+
+import json
+import runpy
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import in_process
+
+from keras_resnet.errors import TrainingError
+from keras_resnet.training import fit
+from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+
+SCRIPT = Path(__file__).parents[2] / "train.py"
+HINTS = typing.get_type_hints(Recipe)
+
+
+def other_value(name: str) -> Any:
+    """Key -> a value that is allowed, and is not the default."""
+    default, kind = getattr(Recipe(), name), HINTS[name]
+    if typing.get_origin(kind) is typing.Literal:
+        return next(choice for choice in reversed(typing.get_args(kind)) if choice != default)
+    if kind is bool:
+        return not default
+    if name == "network":
+        return "resnet18"
+    if kind is float:
+        return 0.375
+    return {int: 7 if name == "head_epochs" else 77, str: "some text"}.get(kind, (32, 96))
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+    arguments = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            arguments += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return arguments
+
+
+@pytest.fixture
+def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the command hands to `fit`, which trains nothing here."""
+    calls: list[Any] = []
+    row = {"epoch": 1, "val_top1_percent": 12.5}
+
+    def train(recipe: Recipe, run: Path, listener: fit.Listener) -> fit.Result:
+        calls.append((recipe, run))
+        listener.say("a sentence")
+        listener.show(fit.Standing(3, 10, 1, 2, 123.4, {"loss": 1.5}))
+        return fit.Result(run, True, [row], 12.5)
+
+    def resume(run: Path, listener: fit.Listener) -> fit.Result:
+        calls.append(run)
+        return fit.Result(run, False, [], None)
+
+    monkeypatch.setattr(fit, "train", train)
+    monkeypatch.setattr(fit, "resume", resume)
+    return calls
+
+
+def test_help_names_every_key_and_loads_no_keras() -> None:
+    code = (
+        "import atexit, json, sys; sys.argv = ['keras-resnet', 'train', '--help'];"
+        "atexit.register(lambda: print(json.dumps(sorted(sys.modules))));"
+        "from keras_resnet.cli.main import main; main()"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "250", "TERMINAL_WIDTH": "250"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    *lines, modules = run.stdout.splitlines()
+    loaded = {name.split(".")[0] for name in json.loads(modules)}
+    assert not loaded & {"keras", "tensorflow", "jax", "torch", "numpy", "PIL", "matplotlib"}
+    words = " ".join(lines).split()
+    for name in (*HELP, "out", "resume"):
+        assert f"--{name.replace('_', '-')}" in words, name
+    assert "--no-flip" in words
+
+
+def test_every_key_reaches_the_recipe_in_its_own_type(handed_on: list[Any], tmp_path: Path) -> None:
+    values = {name: other_value(name) for name in HELP}
+    status, out, err = in_process("train", "--out", tmp_path / "run", *flags(values))
+    assert status == 0, err
+    [(recipe, run)] = handed_on
+    assert run == tmp_path / "run"
+    for name, value in values.items():
+        assert getattr(recipe, name) == value != getattr(Recipe(), name), name
+        assert type(getattr(recipe, name)) is type(value), name
+    model = run / "model.keras"
+    assert out[0] == f"{model}: validation top-1 12.50 %, the best of the run"
+    assert out[2:] == [
+        f"keras-resnet evaluate {model} DATA --out {run / 'evaluation'}",
+        f"keras-resnet export --model {model} --formats tflite,onnx --out {run / 'export'}",
+    ]
+
+
+def test_an_option_overrides_the_recipe_file_and_absent_ones_do_not(handed_on: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("epochs = 7\nflip = false\nseed = 5\n")
+    in_process("train", tmp_path / "r.toml", "--seed", 6, "--out", tmp_path / "run")
+    [(recipe, _)] = handed_on
+    assert recipe == Recipe(epochs=7, flip=False, seed=6)
+
+
+def test_train_py_is_the_same_command(handed_on: list[Any], tmp_path: Path) -> None:
+    def script() -> None:
+        sys.argv = ["train.py", *sys.argv[1:]]
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+    status, _, _ = in_process("--epochs", 3, "--warmup-epochs", 1, "--out", tmp_path / "run", run=script)
+    assert (status, handed_on[0][0]) == (0, Recipe(epochs=3, warmup_epochs=1.0))
+
+
+def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on: list[Any], tmp_path: Path) -> None:
+    status, out, _ = in_process("train", "--resume", tmp_path)
+    assert (status, handed_on) == (143, [tmp_path])
+    assert out == [f"terminated after a checkpoint; go on with: keras-resnet train --resume {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--epochs", "3"],
+            "the recipe's `warmup_epochs` must be fewer than the epochs. Received: warmup_epochs = 5.0",
+        ),
+        (["--seed", "1"], "--out names the folder of the run; --resume RUN goes on with an interrupted one"),
+        *(
+            (["--resume", "r", *more], "--resume goes on with the run's own recipe, and takes no other option")
+            for more in (["--seed", "1"], ["--out", "o"], ["recipe.toml"], ["--no-flip"])
+        ),
+        (["--progressive-sizes", "64,9.5"], "--progressive-sizes takes whole numbers, 128,160 say. Received: 64,9.5"),
+        (["--optimizer", "x"], "the recipe: `optimizer` must be one of sgd, lamb, adamw. Received: optimizer = 'x'"),
+        (["absent.toml"], "absent.toml: the recipe can't be read: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
+    assert in_process("train", *arguments) == (1, [], [f"error: {message}"])
+
+
+def test_an_error_of_the_run_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: Any) -> None:
+        raise TrainingError("step 7: the disk is full")
+
+    monkeypatch.setattr(fit, "train", fail)
+    status, out, err = in_process("train", "--out", tmp_path / "run")
+    assert (status, out, err[-1]) == (1, [], "error: step 7: the disk is full")
+
+
+@pytest.mark.parametrize("path", sorted((SCRIPT.parent / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_is_one(path: Path) -> None:
+    assert read_recipe(path).data == ""  # which is named on the command line
