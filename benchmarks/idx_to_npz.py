@@ -36,7 +36,7 @@ def main(
     """Writes x_train [N, 28, 28], y_train [N], x_test and y_test."""
     arrays = {name: read_idx(folder / file) for name, file in FILES.items()}
     partial = out.with_name(f".{out.stem}.partial.npz")
-    np.savez_compressed(partial, **arrays)
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
     os.replace(partial, out)
 
 

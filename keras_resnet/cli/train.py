@@ -64,7 +64,7 @@ def train(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False)
+    console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),

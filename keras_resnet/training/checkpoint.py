@@ -29,6 +29,7 @@ class Progress:
     best_score: float | None = None  # validation top-1 in percent
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
     fingerprint: str = ""  # of the training data
+    contract: dict[str, Any] = field(default_factory=dict)  # how image files become the model's pixels
 
 
 def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: int) -> Path:

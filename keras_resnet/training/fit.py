@@ -1,8 +1,9 @@
 """Recipe -> run directory: the way of one training run."""
 
+import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def train(recipe: Recipe, run: Path, listener: Listener = SILENT) -> Result:
         WeightsError: The weights to start from can't be found, read or matched.
         TrainingError: The loss is not finite, too many files can't be read, or the disk is full.
     """
+    if os.path.exists(recipe.data):  # so that the run can be resumed from anywhere
+        recipe = replace(recipe, data=os.path.abspath(recipe.data))
     return _Run(recipe, run, listener).go(resumed=False)
 
 
@@ -107,8 +110,9 @@ class _Run:
         self._say(f"training on {self.devices}")
 
         with self.devices.scope():
-            self.model = self._build(None, training=True)
-        self.evaluated = self._build("softmax", training=False) if self.devices.is_first else None
+            self.model = self._training_model(resumed)
+        self.contract = InputContract(**self.progress.contract)
+        self.evaluated = self._evaluated_model() if self.devices.is_first else None
         self.phase: tuple[int, int, str] | None = None
         self.watch = Watch(
             self.run / run_directory.CHECKPOINTS if self.devices.is_first else None,
@@ -161,27 +165,29 @@ class _Run:
         self._say(f"going on after step {progress.step}, from {checkpoint.name}")
         return checkpoint
 
-    def _build(self, activation: str | None, training: bool) -> keras.Model:
-        """Classifier -> with random weights, or, for training, those that the recipe starts from."""
+    def _training_model(self, resumed: bool) -> keras.Model:
+        """Pixels -> logits; with the weights that the recipe starts from, if this is the start."""
         recipe = self.recipe
-        any_size = training and bool(recipe.progressive_sizes)
-        side = None if any_size else recipe.size
-        model = BUILDERS[recipe.network](
-            weights=(recipe.weights or None) if training else None,
-            input_shape=(side, side, 3),
-            classes=len(self.source.classes),
-            classifier_activation=activation,
-        )
-        if training:
+        side = None if recipe.progressive_sizes else recipe.size
+        weights = None if resumed else recipe.weights or None
+        model = self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
+        if not resumed:
             published: InputContract | None = getattr(model, "input_contract", None)
             fits = recipe.crop == "resized" and published is not None and published.size == recipe.size
-            self.contract = published if fits and published is not None else recipe.contract
-        else:
-            keys = [keras.metrics.CategoricalAccuracy(name="top1")]
-            if len(self.source.classes) > 5:
-                keys.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
-            model.compile(loss="categorical_crossentropy", metrics=keys)
+            self.progress.contract = asdict(published if fits and published is not None else recipe.contract)
         return model
+
+    def _evaluated_model(self) -> keras.Model:
+        """Pixels -> probabilities, float32, on one device."""
+        model = self._build(input_shape=(self.recipe.size, self.recipe.size, 3))
+        metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="top1")]
+        if len(self.source.classes) > 5:
+            metrics.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
+        model.compile(loss="categorical_crossentropy", metrics=metrics)
+        return model
+
+    def _build(self, **arguments: Any) -> keras.Model:
+        return BUILDERS[self.recipe.network](classes=len(self.source.classes), **arguments)
 
     def _enter_phase(self) -> None:
         """Compiles the model for the epoch that comes next, where it trains other layers than the one before."""
@@ -216,10 +222,12 @@ class _Run:
             self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
-        """Whether XLA compiles the step; it can't under a strategy of several devices."""
-        if self.recipe.xla != "auto":
-            return self.recipe.xla == "on"
-        return "auto"
+        """Whether XLA compiles the step, as Keras takes it."""
+        if self.recipe.xla == "auto":
+            return "auto"  # Keras' own choice: on a GPU, and always on JAX
+        if self.recipe.xla == "on" and len(self.devices.names) > 1 and keras.backend.backend() == "tensorflow":
+            raise ArgumentError("xla = on works with one device on TensorFlow; leave it, or set devices = 1")
+        return self.recipe.xla == "on"
 
     def _epoch(self) -> None:
         recipe, progress, epoch = self.recipe, self.progress, self.progress.epoch

@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_resnet.freezing import HEAD, LEVELS, prefix_of
+from keras_resnet.freezing import HEAD, prefix_of
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.variants import VARIANTS
 
 FIRST_RATE = 0.1  # of the peak, where the warm-up begins
 
@@ -35,7 +36,8 @@ def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.o
         "gradient_accumulation_steps": recipe.accumulation_steps if recipe.accumulation_steps > 1 else None,
     }
     variables = model.trainable_variables
-    factors = [learning_rate_factor(variable.path, recipe.level_decay) for variable in variables]
+    levels = ("stem", *VARIANTS[recipe.network].levels)
+    factors = [learning_rate_factor(variable.path, recipe.level_decay, levels) for variable in variables]
     decays = [recipe.weight_decay if is_decayed(variable) else 0.0 for variable in variables]
     if recipe.optimizer == "sgd":
         optimizer: keras.optimizers.Optimizer = ScaledSGD(
@@ -52,12 +54,12 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[Any] | None:
     return list(inner._model_variables_moving_average) if inner.use_ema else None
 
 
-def learning_rate_factor(path: str, level_decay: float) -> float:
-    """Path of a variable, "stage4_block1_1_conv/kernel" say -> factor of its learning rate."""
+def learning_rate_factor(path: str, level_decay: float, levels: Sequence[str]) -> float:
+    """Path of a variable, "stage4_block1_1_conv/kernel" say, the network's levels -> factor of its learning rate."""
     layer = path.split("/")[-2]
     if layer in HEAD:
         return 1.0
-    for below, level in enumerate(reversed(LEVELS), start=1):
+    for below, level in enumerate(reversed(levels), start=1):
         if layer.startswith(f"{prefix_of(level)}_"):
             return level_decay**below
     return 1.0

@@ -1,4 +1,4 @@
-"""Several processes of one run, on the JAX backend: started by hand, by SLURM or by Kubernetes (docs/many-devices.md)."""
+"""Several processes of one run, on the JAX backend: by hand, SLURM or Kubernetes (docs/many-devices.md)."""
 
 import os
 import re

@@ -83,7 +83,7 @@ class Recipe(Augmentation):
             ("warmup_epochs", "be fewer than the epochs", self.warmup_epochs < self.epochs),
             ("level_decay", "lie above 0 and not above 1", 0 < self.level_decay <= 1),
             ("ema_momentum", "lie in 0..1, without 1", 0 <= self.ema_momentum < 1),
-            ("progressive_sizes", "hold sizes of at least 32", all(size >= 32 for size in self.progressive_sizes)),
+            ("progressive_sizes", "hold sizes of at least 1", all(size >= 1 for size in self.progressive_sizes)),
             ("freeze", "leave something to train: give weights", self.freeze == "none" or self.weights != ""),
         ]
 
@@ -141,7 +141,7 @@ HELP: Mapping[str, str] = {
     "loss": "cross_entropy, binary (each class on its own), or focal.",
     "optimizer": "sgd (with Nesterov momentum), lamb or adamw.",
     "learning_rate": "At its peak: a linear warm-up leads there, a cosine down from it.",
-    "level_decay": "Factor of the learning rate from the head down: C5 gets it once, C4 twice, the stem five times.",
+    "level_decay": "Factor of the learning rate for each level below the head: the highest has it once, the next twice.",
     "momentum": "Of sgd.",
     "weight_decay": "Of kernels, not of BatchNorm and biases; coupled with sgd, as in PyTorch, else decoupled.",
     "warmup_epochs": "Epochs of the warm-up.",
