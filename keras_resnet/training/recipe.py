@@ -141,7 +141,7 @@ HELP: Mapping[str, str] = {
     "loss": "cross_entropy, binary (each class on its own), or focal.",
     "optimizer": "sgd (with Nesterov momentum), lamb or adamw.",
     "learning_rate": "At its peak: a linear warm-up leads there, a cosine down from it.",
-    "level_decay": "Factor of the learning rate for each level below the head: the highest has it once, the next twice.",
+    "level_decay": "Factor of the learning rate of each level below the head: the highest has it once, the next twice.",
     "momentum": "Of sgd.",
     "weight_decay": "Of kernels, not of BatchNorm and biases; coupled with sgd, as in PyTorch, else decoupled.",
     "warmup_epochs": "Epochs of the warm-up.",
