@@ -170,7 +170,9 @@ class _Run:
         recipe = self.recipe
         side = None if recipe.progressive_sizes else recipe.size
         weights = None if resumed else recipe.weights or None
-        model = self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the head stays fresh")  # which is what a new set of classes means
+            model = self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
         if not resumed:
             published: InputContract | None = getattr(model, "input_contract", None)
             fits = recipe.crop == "resized" and published is not None and published.size == recipe.size
