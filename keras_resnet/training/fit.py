@@ -171,7 +171,7 @@ class _Run:
         side = None if recipe.progressive_sizes else recipe.size
         weights = None if resumed else recipe.weights or None
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="the head stays fresh")  # which is what a new set of classes means
+            warnings.filterwarnings("ignore", message="the head stays fresh")  # as new classes mean
             model = self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
         if not resumed:
             published: InputContract | None = getattr(model, "input_contract", None)
