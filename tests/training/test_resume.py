@@ -1,0 +1,114 @@
+"""A run that is killed, or terminated, and goes on comes to the same weights to the bit; through the real command."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_run import tiny, write_arrays
+
+from keras_resnet.training.checkpoint import checkpoints
+
+COMMAND = [str(Path(sys.executable).with_name("keras-resnet")), "train"]
+LONGEST_S = 300
+
+
+def command(*arguments: object) -> subprocess.Popen[str]:
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=LONGEST_S)
+    return process.returncode, out, err
+
+
+def newest_step(run: Path) -> int:
+    found = checkpoints(run / "checkpoints")
+    return int(found[0].stem.split("-")[1]) if found else -1
+
+
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    """Until a checkpoint of that step or a later one is there, however slowly the process starts."""
+    end = time.monotonic() + LONGEST_S
+    while newest_step(run) < step:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def weights(run: Path) -> list[np.ndarray]:
+    return keras.saving.load_model(run / "model-last.keras", compile=False).get_weights()
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open() as stream:
+        return [
+            {key: value for key, value in row.items() if key not in ("images_per_second", "seconds")}
+            for row in csv.DictReader(stream)
+        ]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], subprocess.Popen[str]]:
+    """Starts the run that all tests interrupt, into a folder."""
+    folder = tmp_path_factory.mktemp("recipe")
+    data = write_arrays(folder / "data.npz", count=32 * 9, held_out=12)
+    keys = {"batch_size": 32, "epochs": 3, "checkpoint_steps": 3, "deterministic": True, "ema_momentum": 0.9}
+    (folder / "recipe.toml").write_text(tiny(data, **keys).to_toml())
+    return lambda run: command(folder / "recipe.toml", "--out", run)
+
+
+@pytest.fixture(scope="module")
+def whole(start: Callable[[Path], subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the run that nothing interrupts."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    status, out, err = finish(start(run))
+    assert (status, len(history(run))) == (0, 3), err
+    assert out.startswith(f"{run / 'model.keras'}: validation top-1 ")
+    return run
+
+
+def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(
+    start: Callable[[Path], subprocess.Popen[str]], whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    wait_for_step(process, run, 6)  # of 27, in the middle of the first epoch
+    process.kill()
+    assert finish(process)[0] == -signal.SIGKILL
+    assert not (run / "model-last.keras").exists()
+
+    killed_at = newest_step(run)
+    process = command("--resume", run)
+    wait_for_step(process, run, killed_at + 3)
+    process.terminate()
+    status, out, err = finish(process)
+    assert (status, out) == (
+        143,
+        f"terminated after a checkpoint; go on with: keras-resnet train --resume {run}\n",
+    ), err
+    assert f"going on after step {killed_at}, from step-{killed_at:09d}.safetensors" in err
+    terminated_at = newest_step(run)
+    assert killed_at + 3 <= terminated_at < 27
+    assert not (run / "model-last.keras").exists()
+
+    status, out, err = finish(command("--resume", run))
+    assert status == 0, err
+    assert f"going on after step {terminated_at}, " in err
+    assert history(run) == history(whole)
+    for value, expected in zip(weights(run), weights(whole), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    names = {path.name for path in whole.iterdir()}
+    assert {path.name for path in run.iterdir()} == names
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {
+        path.name for path in (whole / "checkpoints").iterdir()
+    }
