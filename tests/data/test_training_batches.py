@@ -6,24 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures import decoded, write_folder
+from pictures import decoded, jpeg, picture, write_folder
 from PIL import Image
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.data.problems import Problems
 from keras_resnet.data.sources import open_source
-from keras_resnet.errors import ArgumentError
+from keras_resnet.data.transforms import _rand_augment, mixing
+from keras_resnet.errors import ArgumentError, ImageError
 
 COUNTS = {"ant": 14, "bee": 22, "cow": 9}
 TRAINED = 40  # of these 45: 1, 2 and 1 are held out, and one more that completes no batch is left out
 
 PLAIN = Augmentation()
 EVERYTHING = Augmentation(
-    randaugment_operations=2,
+    randaugment_operations=1,
     randaugment_magnitude=0.5,
     colour_jitter=0.3,
     erasing_probability=0.5,
@@ -65,29 +67,36 @@ def assert_equal(first, second):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("augmentation", [PLAIN, EVERYTHING, Augmentation(crop="padded")], ids=["plain", "all", "pad"])
-def test_an_epoch_can_be_entered_at_any_batch(augmentation, source):
+PADDED = Augmentation(crop="padded")
+CASES = [("folder", PLAIN), ("folder", EVERYTHING), ("archive", PLAIN), ("archive", PADDED)]
+CASE_NAMES = ["files", "files, everything", "arrays", "arrays, padded"]
+
+
+@pytest.mark.parametrize(("data", "augmentation"), CASES, ids=CASE_NAMES)
+def test_an_epoch_can_be_entered_at_any_batch(data, augmentation, request):
+    source = open_source(request.getfixturevalue(data), "train")
     whole = batches(source, augmentation, class_weights=[1.0, 2.0, 3.0])
     assert len(whole) == 5
-    assert_equal(whole, batches(source, augmentation, class_weights=[1.0, 2.0, 3.0]))
     assert_equal(whole[3:], batches(source, augmentation, class_weights=[1.0, 2.0, 3.0], first_batch=3))
 
 
 def test_seed_and_epoch_change_order_and_pixels(source):
     whole = batches(source)
+    assert_equal(whole, batches(source))
     for other in (batches(source, epoch=3), batches(source, seed=6)):
         assert (whole[0][0] != other[0][0]).mean() > 0.5
         assert any((a[1] != b[1]).any() for a, b in zip(whole, other, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("augmentation", "workers"),
-    [(PLAIN, 4), (UNMIXED, 2), (Augmentation(crop="padded"), 2)],
-    ids=["plain", "rows", "padded"],
-)
-def test_workers_share_each_batch(augmentation, workers, source):
+CASES = [("folder", PLAIN), ("folder", UNMIXED), ("archive", UNMIXED), ("archive", PADDED)]
+CASE_NAMES = ["files", "files, layers", "arrays, layers", "arrays, padded"]
+
+
+@pytest.mark.parametrize(("data", "augmentation"), CASES, ids=CASE_NAMES)
+def test_workers_share_each_batch(data, augmentation, request):
+    source = open_source(request.getfixturevalue(data), "train")
     whole = batches(source, augmentation)
-    for worker in range(workers):
+    for worker, workers in ((1, 2), (2, 4)):
         part = batches(source, augmentation, worker=worker, workers=workers)
         assert_equal([(x[worker::workers], y[worker::workers]) for x, y in whole], part)
 
@@ -184,6 +193,64 @@ def test_large_files_are_decoded_at_a_fraction_of_their_size(interpolation, scal
     assert np.abs(image.astype(int) - wanted).mean() < 5  # another part of the picture: above 40
 
 
+def bilinear(pixels, size):
+    """uint8 `[H, W, 3]` -> `[size, size, 3]`, rounded; two neighbours along each axis, pixel centres aligned."""
+    for axis in (0, 1):
+        length = pixels.shape[axis]
+        place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+        low = np.floor(place).astype(int)
+        share = (place - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        above = np.take(pixels, np.minimum(low + 1, length - 1), axis)
+        pixels = np.take(pixels, low, axis) * (1 - share) + above * share
+    return np.floor(pixels + 0.5)
+
+
+# Arrays that shrink are antialiased.
+@pytest.mark.parametrize(("kind", "side"), [("file", 29), ("file", 48), ("file", 70), ("array", 29), ("array", 48)])
+def test_pixels_are_those_of_numpys_interpolation(kind, side, tmp_path):
+    pixels = picture(side, side, 8)
+    if kind == "file":
+        for name in ("0.jpg", "1.jpg"):
+            (tmp_path / "ant").mkdir(exist_ok=True)
+            (tmp_path / "ant" / name).write_bytes(jpeg(pixels))
+        source, pixels = open_source(tmp_path, "train"), decoded(jpeg(pixels))
+    else:
+        np.savez(tmp_path / "a.npz", x_train=np.stack([pixels] * 2), y_train=np.zeros(2, int))
+        source = open_source(tmp_path / "a.npz", "train")
+    image = batches(source, Augmentation(crop="none", flip=False), batch_size=1, size=48)[0][0][0]
+    difference = image - bilinear(pixels.astype(float), 48)
+    assert np.abs(difference).max() <= 1  # where the sum lies next to a half
+    assert (difference != 0).mean() < 0.01
+
+
+def test_ordinary_files_are_never_left_to_pillow(tmp_path, monkeypatch):
+    def fail(encoded):
+        raise ImageError("left to Pillow")
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    pixels = picture(90, 120, 6)
+    (tmp_path / "ant").mkdir()
+    for name, content in {
+        "plain": jpeg(pixels),
+        "grey": jpeg(pixels[..., 0]),
+        "progressive": jpeg(pixels, progressive=True),
+        "turned": jpeg(pixels, exif=turned.tobytes()),
+        "half": jpeg(picture(200, 210, 1)),
+        "quarter": jpeg(picture(330, 300, 2)),
+        "eighth": jpeg(picture(600, 700, 3)),
+        "other": jpeg(picture(33, 32, 4)),
+    }.items():
+        (tmp_path / "ant" / f"{name}.jpg").write_bytes(content)
+    monkeypatch.setattr("keras_resnet.data.crop.decode_image", fail)
+    for augmentation in (Augmentation(crop="none"), Augmentation(crop="padded"), PLAIN):
+        problems = Problems(0)
+        source = open_source(tmp_path, "train")
+        images = batches(source, augmentation, problems, batch_size=source.count)[0][0]
+        assert problems.found == []
+        assert (images.reshape(len(images), -1).std(axis=1) > 5).all()
+
+
 def test_random_areas_cover_what_they_should(folder):
     """Of an image whose red rises to the right and whose green rises downwards, the crop can be read off."""
     ramp = np.zeros((250, 250, 3), np.uint8)
@@ -235,6 +302,18 @@ def test_pasted_areas_are_of_the_images_of_their_labels(archive):
             np.testing.assert_allclose(shares[row], wanted, atol=2 / 32)  # the layer's area is not in whole pixels
             pasted += foreign.sum() > 0.05
     assert pasted > 10
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+@pytest.mark.parametrize("way", ["mixup_alpha", "cutmix_alpha"])
+def test_shares_are_distributed_as_alpha_says(way, alpha):
+    """Beta(alpha, alpha) has a variance of 1 / (8 alpha + 4)."""
+    count = 2000
+    batch = {"images": tf.random.stateless_uniform([count, 16, 16, 3], [1, 2]), "labels": tf.eye(count)}
+    mix = tf.function(mixing(Augmentation(**{way: alpha})))
+    shares = tf.linalg.diag_part(mix(batch, tf.constant([3, 4], tf.int64))["labels"]).numpy()
+    assert abs(shares.mean() - 0.5) < 0.04
+    assert abs(shares.var() * (8 * alpha + 4) - 1) < 0.1
 
 
 def test_each_batch_is_mixed_one_way_of_the_two(archive):
@@ -352,3 +431,12 @@ def test_elements_have_shapes_that_a_step_can_be_compiled_for(source):
     )
     assert [part.shape.as_list() for part in dataset.element_spec] == [[8, 32, 32, 3], [8, 3], [8]]
     assert [part.dtype for part in dataset.element_spec] == [tf.uint8, tf.float32, tf.float32]
+
+
+def test_equalization_counts_as_keras_does():
+    pixels = np.random.default_rng(0).integers(0, 200, (1, 40, 50, 3)).astype("float32")
+    step = _rand_augment(0.0)  # at no strength, but equalization has none
+    results = [step(tf.constant(pixels), tf.constant([1, seed], tf.int64)).numpy() for seed in range(60)]
+    wanted = np.asarray(keras.layers.Equalization()(pixels))
+    assert np.abs(wanted - pixels).mean() > 5
+    assert any(np.array_equal(result, wanted) for result in results)

@@ -1,0 +1,270 @@
+"""Images a second that training gets from JPEG files of 500x375: a random area resized to 224, mirrored at random.
+
+Compared by turns in one run, each on both cores and with the page cache warm:
+
+- ours: `keras_resnet.data.pipeline.training_batches`, from files, and from the same files packed;
+- Keras: `keras.utils.image_dataset_from_directory`, which decodes and resizes whole images, then `RandomFlip` and
+  either `RandomCrop` (the least that its layers can do) or `RandomTranslation` and `RandomZoom` (the nearest there is
+  to a random area);
+- Pillow: decoding, `resize(box=)` and mirroring in two processes of PyTorch's `DataLoader`;
+- the limit: TensorFlow's libjpeg-turbo decoding the same areas of the same files, or the whole files, and nothing else.
+
+    python benchmarks/input_pipeline.py
+"""
+
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+
+from keras_resnet.benchmark.record import write_record
+from keras_resnet.preprocessing import list_images
+
+WIDTH, HEIGHT, QUALITY = 500, 375, 90
+FILES, LINKS, CLASSES = 1000, 4, 10  # each file has so many names, since an epoch of a thousand lasts a second
+SIZE, BATCH_SIZE, SEED = 224, 64, 0
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+WARM_UP = 8  # batches that are not timed
+
+Batches = Iterator[int]  # images in each
+
+
+def main(
+    photographs: Annotated[Path, typer.Option(help="Folder of photographs, from which the files are made.")] = Path(
+        "../shared/data/imagenet_500/images"
+    ),
+    images: Annotated[Path | None, typer.Option(help="Folder of class folders of JPEG files to use instead.")] = None,
+    rounds: int = 7,
+    batches: Annotated[int, typer.Option(help="Timed batches of each turn.")] = 30,
+    only: Annotated[str, typer.Option(help="Names of what is measured, with commas between them.")] = "",
+    out: Path = Path("benchmarks/results/input_pipeline.json"),
+) -> None:
+    """Measures each by turns, and writes medians, extremes and ratios."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = images or make_files(photographs, Path(temporary) / "files")
+        contenders = make_contenders(folder, Path(temporary) / "packed")
+        chosen = {name: make for name, make in contenders.items() if not only or name in only.split(",")}
+        rates: dict[str, list[float]] = {name: [] for name in chosen}
+        for number in range(rounds):
+            for name, make in chosen.items():
+                rates[name].append(images_per_second(make(number), batches))
+                print(f"{number}  {name:24}  {rates[name][-1]:8.0f} images/s", flush=True)
+    results = {
+        name: {
+            "images_per_second": round(statistics.median(values), 1),
+            "minimum": round(min(values), 1),
+            "maximum": round(max(values), 1),
+            "rounds": len(values),
+        }
+        for name, values in rates.items()
+    }
+    for name, result in results.items():
+        print(f"{name:24}  {result['images_per_second']:8.0f}  {result['minimum']:8.0f} .. {result['maximum']:.0f}")
+    if not only:
+        write_record(out, "input_pipeline", settings(folder, batches), results)
+
+
+def settings(folder: Path, batches: int) -> dict[str, Any]:
+    return {
+        "images": f"{FILES} JPEG files of {WIDTH}x{HEIGHT}, quality {QUALITY}",
+        "size": SIZE,
+        "batch_size": BATCH_SIZE,
+        "timed_batches": batches,
+        "augmentation": f"random area {AREA}, ratio {RATIO}, mirrored at random",
+        "arrays": "uint8 32x32, padded crop, mirrored at random, batches of 128",
+    }
+
+
+def make_files(photographs: Path, folder: Path) -> Path:
+    """Folder of photographs -> class folders of crops of them, scaled up to 500x375."""
+    files = list_images([photographs])
+    for number in range(FILES):
+        image: Image.Image = Image.open(files[number % len(files)]).convert("RGB")
+        scale = max(WIDTH / image.width, HEIGHT / image.height) * (1 + 0.15 * (number // len(files)))
+        image = image.resize((round(image.width * scale + 0.5), round(image.height * scale + 0.5)))
+        left, top = (image.width - WIDTH) // 2, (image.height - HEIGHT) // 2
+        path = folder / f"{number % CLASSES:02d}" / f"{number:04d}_0.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.crop((left, top, left + WIDTH, top + HEIGHT)).save(path, quality=QUALITY)
+        for link in range(1, LINKS):
+            os.link(path, path.with_name(f"{number:04d}_{link}.jpg"))
+    return folder
+
+
+def images_per_second(batches: Batches, timed: int) -> float:
+    for _ in range(WARM_UP):
+        next(batches)
+    start = time.perf_counter()
+    images = sum(next(batches) for _ in range(timed))
+    seconds = time.perf_counter() - start
+    del batches
+    gc.collect()  # ends its threads
+    return images / seconds
+
+
+def make_contenders(folder: Path, packed: Path) -> dict[str, Callable[[int], Batches]]:
+    """Folder of images -> name -> what makes the batches of a round, for ever."""
+    from keras_resnet.data.pack import pack
+
+    pack(folder, packed)
+    contenders = {
+        "ours": lambda number: ours(folder, number),
+        "ours packed": lambda number: ours(packed, number),
+        "keras RandomCrop": lambda number: keras_batches(folder, number, "crop"),
+        "keras RandomZoom": lambda number: keras_batches(folder, number, "zoom"),
+        "pillow 2 processes": lambda number: pillow_batches(folder, number),
+        "limit the areas": lambda number: bare_batches(folder, number, whole=False),
+        "limit whole images": lambda number: bare_batches(folder, number, whole=True),
+        "ours arrays 32x32": array_batches,
+    }
+    return contenders  # type: ignore[return-value]
+
+
+def ours(folder: Path, number: int) -> Batches:
+    from keras_resnet.data.augment import Augmentation
+    from keras_resnet.data.pipeline import training_batches
+    from keras_resnet.data.problems import Problems
+    from keras_resnet.data.sources import open_source
+
+    source, problems = open_source(folder, "train"), Problems(0)
+    for epoch in range(1000):
+        dataset = training_batches(
+            source,
+            Augmentation(),
+            size=SIZE,
+            batch_size=BATCH_SIZE,
+            seed=number,
+            epoch=epoch,
+            problems=problems,
+        )
+        yield from (len(pixels) for pixels, _ in dataset)
+
+
+def array_batches(number: int) -> Batches:
+    from keras_resnet.data.arrays import ArraySource
+    from keras_resnet.data.augment import Augmentation
+    from keras_resnet.data.pipeline import training_batches
+    from keras_resnet.data.problems import Problems
+
+    count = 50_000
+    pixels = np.random.default_rng(SEED).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    names = [str(index) for index in range(count)]
+    source = ArraySource(pixels, "arrays", "train", names[:CLASSES], names, np.arange(count) % CLASSES)
+    for epoch in range(1000):
+        dataset = training_batches(
+            source,
+            Augmentation(crop="padded"),
+            size=32,
+            batch_size=128,
+            seed=number,
+            epoch=epoch,
+            problems=Problems(0),
+        )
+        yield from (len(pixels) for pixels, _ in dataset)
+
+
+def keras_batches(folder: Path, number: int, way: str) -> Batches:
+    import keras
+    import tensorflow as tf
+
+    if way == "crop":
+        side, layers = 256, [keras.layers.RandomCrop(SIZE, SIZE, seed=number)]
+    else:
+        # A random area of 0.08 to 1 is a zoom by 0.28 to 1; a layer before it moves what is zoomed in on.
+        side = SIZE
+        layers = [
+            keras.layers.RandomTranslation(0.36, 0.36, seed=number),
+            keras.layers.RandomZoom((-0.72, 0.0), (-0.72, 0.0), seed=number),
+        ]
+    augment = keras.Sequential([*layers, keras.layers.RandomFlip("horizontal", seed=number)])
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, label_mode="categorical", image_size=(side, side), batch_size=BATCH_SIZE, seed=number, verbose=False
+    )
+    dataset = dataset.map(
+        lambda pixels, labels: (augment(pixels, training=True), labels), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    yield from (len(pixels) for pixels, _ in dataset.repeat().prefetch(tf.data.AUTOTUNE))
+
+
+def bare_batches(folder: Path, number: int, *, whole: bool) -> Batches:
+    """Files -> decoded, and only how large they are is kept: each has another size."""
+    import tensorflow as tf
+
+    files = np.array([str(path) for path in list_images([folder])])
+    draw = np.random.default_rng(number)
+    files = files[draw.permutation(len(files))]
+    boxes = np.array([random_area(WIDTH, HEIGHT, draw) for _ in files], "int32")
+
+    def decode(file: Any, box: Any) -> Any:
+        encoded = tf.io.read_file(file)
+        if whole:
+            pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        else:
+            box = tf.stack([box[1], box[0], box[3], box[2]])
+            pixels = tf.io.decode_and_crop_jpeg(encoded, box, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.shape(pixels)
+
+    dataset = tf.data.Dataset.from_tensor_slices((files, boxes)).repeat()
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE)
+    yield from (len(shapes) for shapes in dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def pillow_batches(folder: Path, number: int) -> Batches:
+    import torch
+
+    loader: Any = torch.utils.data.DataLoader(
+        PillowImages([str(path) for path in list_images([folder])], number),
+        batch_size=BATCH_SIZE,
+        shuffle=True,
+        num_workers=2,
+        multiprocessing_context="spawn",  # a fork would take TensorFlow's locks along
+        persistent_workers=True,
+    )
+    while True:
+        yield from (len(pixels) for pixels in loader)
+
+
+class PillowImages:
+    """Index -> uint8 `[224, 224, 3]`: a random area, resized and mirrored at random."""
+
+    def __init__(self, files: list[str], seed: int) -> None:
+        self.files, self.seed = files, seed
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        draw = np.random.default_rng([self.seed, index])
+        with Image.open(self.files[index]) as image:
+            pixels = image.convert("RGB")
+        left, top, width, height = random_area(*pixels.size, draw)
+        box = (left, top, left + width, top + height)
+        pixels = pixels.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)
+        if draw.random() < 0.5:
+            pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.array(pixels)
+
+
+def random_area(width: int, height: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
+    """Size of an image -> left, top, width, height of a random area of it, as torchvision's RandomResizedCrop draws."""
+    for _ in range(10):
+        area, ratio = draw.uniform(*AREA) * width * height, np.exp(draw.uniform(*np.log(RATIO)))
+        columns, rows = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < columns <= width and 0 < rows <= height:
+            return int(draw.integers(width - columns + 1)), int(draw.integers(height - rows + 1)), columns, rows
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side, side
+
+
+if __name__ == "__main__":
+    typer.run(main)
