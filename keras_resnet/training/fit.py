@@ -131,6 +131,8 @@ class _Run:
                     self.watch.save()
                 while self.progress.epoch < recipe.epochs and not self.watch.terminated:
                     self._epoch()
+                with self.devices.scope():
+                    self.watch.restore()  # of a run that was killed after its last epoch, and before its last files
         finally:
             if self.devices.is_first and self.problems.found:
                 self.problems.write_csv(self.run / "problem_images.csv")
@@ -185,7 +187,8 @@ class _Run:
         metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="top1")]
         if len(self.source.classes) > 5:
             metrics.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
-        model.compile(loss="categorical_crossentropy", metrics=metrics)
+        # An optimizer without variables of its own, of which the file would lack the values.
+        model.compile("sgd", "categorical_crossentropy", metrics=metrics)
         return model
 
     def _build(self, **arguments: Any) -> keras.Model:

@@ -44,10 +44,14 @@ class Watch(keras.callbacks.Callback):
         if self.folder is not None:
             save_checkpoint(self.folder, self.model, self.progress, self.recipe.checkpoints_kept)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.restore_from is not None:  # only here all variables are made, and `fit` has set the metrics to zero
+    def restore(self) -> None:
+        """Puts the model where the interrupted run stood, the first time that it is called."""
+        if self.restore_from is not None:
             load_checkpoint(self.restore_from, self.model, self.progress)
             self.restore_from = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.restore()  # only here all variables are made, and `fit` has set the metrics to zero
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress = self.progress

@@ -21,7 +21,7 @@ def write_arrays(path: Path, count: int = 48, held_out: int = 12, seed: int = 0)
     return path
 
 
-def tiny(data: Path, **keys: Any) -> Recipe:
+def tiny(data: Path | str, **keys: Any) -> Recipe:
     """Data, keys that differ -> recipe of a run of seconds."""
     own = {"network": "resnet20", "size": 32, "crop": "padded", "batch_size": 16, "epochs": 2, "warmup_epochs": 0.5}
     own |= {"learning_rate": 0.05, "xla": "off", "data": str(data)}
