@@ -25,6 +25,7 @@ import safetensors
 import typer
 
 from keras_resnet.benchmark.record import write_record
+from keras_resnet.quiet import import_keras
 from keras_resnet.training.checkpoint import checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe
 
@@ -225,6 +226,7 @@ def newest_step(run: Path) -> int | None:
 
 def outcome(run: Path) -> dict[str, np.ndarray]:
     """Finished run -> all the tensors of its checkpoint and of its two models, and its history."""
+    import_keras()
     import keras
 
     path, progress, _ = read_progress(run / "checkpoints")
@@ -232,7 +234,7 @@ def outcome(run: Path) -> dict[str, np.ndarray]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
     for name in ("model.keras", "model-last.keras"):
         model = keras.saving.load_model(run / name, compile=False)
-        tensors |= {f"{name}/{variable.path}": np.array(variable) for variable in model.weights}
+        tensors |= {f"{name}/{variable.path}": keras.ops.convert_to_numpy(variable) for variable in model.weights}
     columns = ("epoch", "step", "learning_rate", "loss", "top1_percent", "val_loss", "val_top1_percent")
     return tensors | {"history": np.array([[row[column] for column in columns] for row in progress.history])}
 

@@ -33,7 +33,7 @@ class Progress:
 
 
 def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: int) -> Path:
-    """Compiled model, where its run stands -> file `step-<n>.safetensors`; of the older ones, `keep - 1` stay.
+    """Compiled model, where its run stands -> file `step-<n>.safetensors`; the `keep - 1` before it stay.
 
     Raises:
         TrainingError: A weight is not finite, or the disk does not take the file; what was there before stays.
@@ -59,14 +59,18 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: 
             f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). Earlier "
             "checkpoints stay; make room and go on with --resume"
         ) from error
-    for older in checkpoints(folder)[keep:]:
-        older.unlink()
+    found = checkpoints(folder)
+    kept = [other for other in found if other.name <= path.name][:keep]  # a newer one is one that can't be read
+    for other in found:
+        if other not in kept:
+            other.unlink()
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Folder -> its checkpoints, the newest first."""
-    return sorted((path for path in folder.glob("step-*") if PATTERN.fullmatch(path.name)), reverse=True)
+    found = (path for path in folder.glob("step-*") if PATTERN.fullmatch(path.name) and path.is_file())
+    return sorted(found, reverse=True)
 
 
 def read_progress(folder: Path) -> tuple[Path, Progress, list[str]]:

@@ -334,9 +334,11 @@ def test_more_unreadable_files_than_allowed_end_the_run(tmp_path: Path) -> None:
     broken = [tmp_path / "data" / "train" / name for name in ("a/3.jpg", "b/1.jpg", "b/2.jpg")]
     for path in broken:
         path.write_bytes(b"\xff\xd8 this is no picture")
-    recipe = tiny(tmp_path / "data", problem_limit=2, epochs=1, warmup_epochs=0.0)
+    keys = {"epochs": 1, "batch_size": 8, "warmup_epochs": 0.0}
+    heard = Heard()
     with pytest.raises(TrainingError) as raised:
-        fit.train(recipe, tmp_path / "run")
+        fit.train(tiny(tmp_path / "data", problem_limit=2, **keys), tmp_path / "run", heard)
+    assert len(heard.standings) < 2  # at the step, not at the end of the epoch
     message = str(raised.value)
     assert message.startswith("3 files can't be read, more than problem_limit = 2 allows; first ")
     assert message.endswith("problem_images.csv in the run directory lists them")
@@ -349,7 +351,7 @@ def test_more_unreadable_files_than_allowed_end_the_run(tmp_path: Path) -> None:
     assert names[0] in message
     assert rows[0]["reason"] in message
     # One more is allowed: the run goes on without them.
-    result = fit.train(tiny(tmp_path / "data", problem_limit=3, epochs=1, warmup_epochs=0.0), tmp_path / "other")
+    result = fit.train(tiny(tmp_path / "data", problem_limit=3, **keys), tmp_path / "other")
     assert result.complete
     assert (tmp_path / "other" / "problem_images.csv").exists()
 
