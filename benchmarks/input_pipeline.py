@@ -13,6 +13,7 @@ Compared by turns in one run, each on both cores and with the page cache warm:
 """
 
 import gc
+import itertools
 import os
 import statistics
 import tempfile
@@ -32,7 +33,7 @@ WIDTH, HEIGHT, QUALITY = 500, 375, 90
 FILES, LINKS, CLASSES = 1000, 4, 10  # each file has so many names, since an epoch of a thousand lasts a second
 SIZE, BATCH_SIZE, SEED = 224, 64, 0
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-WARM_UP = 8  # batches that are not timed
+WARM_UP, MORE = 8, 8  # batches before and after those that are timed: none of these finds its workers idle
 
 Batches = Iterator[int]  # images in each
 
@@ -52,7 +53,7 @@ def main(
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = images or make_files(photographs, Path(temporary) / "files")
-        contenders = make_contenders(folder, Path(temporary) / "packed")
+        contenders = make_contenders(folder, Path(temporary) / "packed", WARM_UP + batches + MORE)
         chosen = {name: make for name, make in contenders.items() if not only or name in only.split(",")}
         rates: dict[str, list[float]] = {name: [] for name in chosen}
         for number in range(rounds):
@@ -107,13 +108,15 @@ def images_per_second(batches: Batches, timed: int) -> float:
     start = time.perf_counter()
     images = sum(next(batches) for _ in range(timed))
     seconds = time.perf_counter() - start
+    for _ in itertools.islice(batches, MORE):
+        pass
     del batches
     gc.collect()  # ends its threads
     return images / seconds
 
 
-def make_contenders(folder: Path, packed: Path) -> dict[str, Callable[[int], Batches]]:
-    """Folder of images -> name -> what makes the batches of a round, for ever."""
+def make_contenders(folder: Path, packed: Path, batches: int) -> dict[str, Callable[[int], Batches]]:
+    """Folder of images, number of batches -> name -> what makes the batches of a round, at least so many."""
     from keras_resnet.data.pack import pack
 
     pack(folder, packed)
@@ -122,7 +125,7 @@ def make_contenders(folder: Path, packed: Path) -> dict[str, Callable[[int], Bat
         "ours packed": lambda number: ours(packed, number),
         "keras RandomCrop": lambda number: keras_batches(folder, number, "crop"),
         "keras RandomZoom": lambda number: keras_batches(folder, number, "zoom"),
-        "pillow 2 processes": lambda number: pillow_batches(folder, number),
+        "pillow 2 processes": lambda number: pillow_batches(folder, number, batches),
         "limit the areas": lambda number: bare_batches(folder, number, whole=False),
         "limit whole images": lambda number: bare_batches(folder, number, whole=True),
         "ours arrays 32x32": array_batches,
@@ -219,19 +222,19 @@ def bare_batches(folder: Path, number: int, *, whole: bool) -> Batches:
     yield from (len(shapes) for shapes in dataset.prefetch(tf.data.AUTOTUNE))
 
 
-def pillow_batches(folder: Path, number: int) -> Batches:
+def pillow_batches(folder: Path, number: int, batches: int) -> Batches:
+    """No more than these: workers that are stopped in the middle abort."""
     import torch
 
+    files = np.array([str(path) for path in list_images([folder])])
+    drawn = np.random.default_rng(number).integers(len(files), size=batches * BATCH_SIZE)
     loader: Any = torch.utils.data.DataLoader(
-        PillowImages([str(path) for path in list_images([folder])], number),
+        PillowImages(files[drawn].tolist(), number),
         batch_size=BATCH_SIZE,
-        shuffle=True,
         num_workers=2,
         multiprocessing_context="spawn",  # a fork would take TensorFlow's locks along
-        persistent_workers=True,
     )
-    while True:
-        yield from (len(pixels) for pixels in loader)
+    yield from (len(pixels) for pixels in loader)
 
 
 class PillowImages:

@@ -70,13 +70,14 @@ def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Cal
     It fails on everything but a whole JPEG file of grey or of colours: `crop_any` says the rest.
     """
 
-    def plain(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return _resize(_decode(encoded, window(height, width, seed), 1), size, interpolation)
+    def plain(encoded: tf.Tensor, safe: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        box = window(height, width, seed)
+        return _resize(_decode(encoded, tf.where(safe, box, -1), 1), size, interpolation)
 
-    def special(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def special(encoded: tf.Tensor, safe: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         orientation = tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int32, stateful=False), [])
-        box = window(*_upright_size(height, width, orientation), seed)
-        box = _stored(box, height, width, orientation)
+        upright = window(*_upright_size(height, width, orientation), seed)
+        box = tf.where(safe, _stored(upright, height, width, orientation), -1)
         short = tf.reduce_min(box[2:])
         pixels = tf.case(
             [(short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in (8, 4, 2)],
@@ -86,17 +87,16 @@ def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Cal
 
     @tf.function(autograph=False)
     def crop_jpeg(encoded: tf.Tensor, seed: tf.Tensor) -> Cropped:
-        begin, end = tf.strings.substr(encoded, 0, 3), tf.strings.substr(encoded, -2, 2)
-        whole = (begin == b"\xff\xd8\xff") & (end == b"\xff\xd9")
-        height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(tf.where(whole, encoded, "")))
-        safe = (channels != 4) & (tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS)
-        safe_bytes = tf.where(safe, encoded, "")
+        height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(encoded))
+        whole = tf.strings.substr(encoded, -2, 2) == b"\xff\xd9"
+        small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS
+        safe = whole & small & (channels != 4)  # else there is no window, and decoding fails
         # \C is a byte; the pattern would be UTF-8 otherwise.
         has_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*")
         pixels = tf.cond(
             has_exif | (tf.minimum(height, width) >= 2 * size),
-            lambda: special(safe_bytes, height, width, seed),
-            lambda: plain(safe_bytes, height, width, seed),
+            lambda: special(encoded, safe, height, width, seed),
+            lambda: plain(encoded, safe, height, width, seed),
         )
         elongated = tf.maximum(height, width) > ELONGATED * tf.minimum(height, width)
         return pixels, tf.where(elongated, UNUSUAL, USED)
