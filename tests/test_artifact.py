@@ -82,7 +82,7 @@ def test_info_and_predict_import_no_tensorflow(exported, pictures):
 def test_evaluate_counts_and_names_what_it_cannot_read(exported, pictures, tmp_path):
     result = CliRunner().invoke(app, ["evaluate", str(exported.paths["tflite"]), str(pictures)])
     assert result.exit_code == 0
-    assert result.stdout.split() == ["images", "12", "top-1", "%", "100.00", "top-5", "%", "100.00"]
+    assert result.stdout.split()[:8] == ["images", "12", "top-1", "%", "100.00", "top-5", "%", "100.00"]
     table = tmp_path / "labels.csv"
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     first = next(pictures.rglob("*.png"))
