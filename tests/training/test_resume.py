@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -57,31 +56,23 @@ def history(run: Path) -> list[dict[str, str]]:
         ]
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], subprocess.Popen[str]]:
-    """Starts the run that all tests interrupt, into a folder."""
-    folder = tmp_path_factory.mktemp("recipe")
-    data = write_arrays(folder / "data.npz", count=32 * 9, held_out=12)
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    data = write_arrays(tmp_path / "data.npz", count=32 * 9, held_out=12)
     keys = {"batch_size": 32, "epochs": 3, "checkpoint_steps": 3, "deterministic": True, "ema_momentum": 0.9}
-    (folder / "recipe.toml").write_text(tiny(data, **keys).to_toml())
-    return lambda run: command(folder / "recipe.toml", "--out", run)
+    path = tmp_path / "recipe.toml"
+    path.write_text(tiny(data, **keys).to_toml())
+    return path
 
 
-@pytest.fixture(scope="module")
-def whole(start: Callable[[Path], subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the run that nothing interrupts."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    status, out, err = finish(start(run))
-    assert (status, len(history(run))) == (0, 3), err
-    assert out.startswith(f"{run / 'model.keras'}: validation top-1 ")
-    return run
-
-
-def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(
-    start: Callable[[Path], subprocess.Popen[str]], whole: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    process = start(run)
+def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    uninterrupted = command(recipe, "--out", whole)  # at the same time, which saves some
+    process = command(recipe, "--out", run)
     wait_for_step(process, run, 6)  # of 27, in the middle of the first epoch
     process.kill()
     assert finish(process)[0] == -signal.SIGKILL
@@ -92,10 +83,8 @@ def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(
     wait_for_step(process, run, killed_at + 3)
     process.terminate()
     status, out, err = finish(process)
-    assert (status, out) == (
-        143,
-        f"terminated after a checkpoint; go on with: keras-resnet train --resume {run}\n",
-    ), err
+    told = f"terminated after a checkpoint; go on with: keras-resnet train --resume {run}\n"
+    assert (status, out) == (143, told), err
     assert f"going on after step {killed_at}, from step-{killed_at:09d}.safetensors" in err
     terminated_at = newest_step(run)
     assert killed_at + 3 <= terminated_at < 27
@@ -104,11 +93,12 @@ def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(
     status, out, err = finish(command("--resume", run))
     assert status == 0, err
     assert f"going on after step {terminated_at}, " in err
+    status, expected, err = finish(uninterrupted)
+    assert (status, len(history(whole))) == (0, 3), err
+    assert out.replace(str(run), str(whole)) == expected
+    assert expected.startswith(f"{whole / 'model.keras'}: validation top-1 ")
     assert history(run) == history(whole)
-    for value, expected in zip(weights(run), weights(whole), strict=True):
-        np.testing.assert_array_equal(value, expected)
-    names = {path.name for path in whole.iterdir()}
-    assert {path.name for path in run.iterdir()} == names
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {
-        path.name for path in (whole / "checkpoints").iterdir()
-    }
+    for value, same in zip(weights(run), weights(whole), strict=True):
+        np.testing.assert_array_equal(value, same)
+    assert names(run) == names(whole)
+    assert names(run / "checkpoints") == names(whole / "checkpoints")
