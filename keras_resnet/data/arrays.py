@@ -26,6 +26,7 @@ class ArraySource(Source):
         self.images = images
 
     def load(self, index: int, contract: InputContract) -> np.ndarray:
+        """Index -> uint8 `[size, size, 3]`, as `preprocessing.load_image` does with files."""
         return resize_and_crop(np.repeat(self.images[index], 3 // self.images.shape[3], axis=2), contract)
 
     def pixels(self, indices: tf.Tensor) -> tf.Tensor:

@@ -10,13 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import load_image
-from keras_resnet.variants import InputContract
 
 HELD_OUT = "a tenth of each class of the images, by a hash of their names"
 
 
-class Source(abc.ABC):
+class Source:
     """Labelled images of one split, in a fixed order.
 
     Args:
@@ -77,10 +75,6 @@ class Source(abc.ABC):
         """-> indices of the images in an epoch's order, int64 `[N]`: each once."""
         return np.random.default_rng([seed, epoch]).permutation(self.count)
 
-    @abc.abstractmethod
-    def load(self, index: int, contract: InputContract) -> np.ndarray:
-        """Index -> uint8 `[size, size, 3]`, as `preprocessing.load_image` gives it; ImageError where it can't."""
-
 
 def fingerprint_of(names: Sequence[str], labels: np.ndarray) -> str:
     """Names and classes of images -> SHA-256 over them in order: where it is equal, an epoch has the same order."""
@@ -89,7 +83,7 @@ def fingerprint_of(names: Sequence[str], labels: np.ndarray) -> str:
     return hashed.hexdigest()
 
 
-class EncodedSource(Source):
+class EncodedSource(Source, abc.ABC):
     """Images as files hold them; `read` may be called from several threads."""
 
     @abc.abstractmethod
@@ -99,9 +93,6 @@ class EncodedSource(Source):
         Raises:
             ImageError: They can't be read.
         """
-
-    def load(self, index: int, contract: InputContract) -> np.ndarray:
-        return load_image(self.read(index), contract)
 
     # How the graph of a pipeline comes to the bytes: `locate` once for some images, then `fetch` for each.
 

@@ -20,7 +20,7 @@ from PIL import Image
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import MAXIMUM_PIXELS, decode_image
+from keras_resnet.preprocessing import IMAGE_FORMATS, MAXIMUM_PIXELS, decode_image
 
 UNUSABLE, USED, UNUSUAL = 0, 1, 2  # what has become of an image; an unusual one is used
 ELONGATED = 20  # long side in short sides, from which on an image is worth a note
@@ -135,7 +135,7 @@ def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) 
 
 def describe_unusual(encoded: bytes) -> str:
     """Encoded bytes of an image that can be read -> what is unusual about it, or nothing."""
-    with Image.open(io.BytesIO(encoded)) as image:
+    with Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS) as image:
         (width, height), mode = image.size, image.mode
     notes = ["CMYK, converted"] if mode == "CMYK" else []
     if max(width, height) > ELONGATED * min(width, height):

@@ -40,7 +40,7 @@ from keras_resnet.data.transforms import (
     uniform_draws,
 )
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.preprocessing import decode_image
+from keras_resnet.preprocessing import decode_image, load_image
 from keras_resnet.variants import InputContract
 
 CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
@@ -144,29 +144,57 @@ def evaluation_batches(
             f"`batch_size` must be a multiple of `workers`, and 0 <= worker < workers. "
             f"Received: batch_size={batch_size}, worker={worker}, workers={workers}"
         )
-    size, labels = contract.size, source.labels.astype("int32")
+    elements = tf.data.Dataset.from_tensor_slices((np.arange(source.count), source.labels)).shard(workers, worker)
+    if isinstance(source, EncodedSource):
+        batches = _loaded_files(source, contract, elements, problems).batch(batch_size // workers)
+    elif isinstance(source, ArraySource):
+        batches = _loaded_arrays(source, contract, elements.batch(batch_size // workers))
+    else:
+        raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
+    one_hot = batches.map(lambda pixels, labels: (pixels, tf.one_hot(labels, len(source.classes))))
+    return one_hot.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+
+def _loaded_files(
+    source: EncodedSource, contract: InputContract, elements: tf.data.Dataset, problems: Problems
+) -> tf.data.Dataset:
+    """Dataset of (index, label) -> of (uint8 `[size, size, 3]`, label), without what can't be read."""
+    size = contract.size
 
     def load(index: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+        name = source.name_of(int(index))
         try:
-            pixels = source.load(int(index), contract)
+            encoded = source.read(int(index))
+            pixels = load_image(encoded, contract)
         except ImageError as error:
-            problems.add(source.name_of(int(index)), reason_of(error), used=False)
+            problems.add(name, reason_of(error), used=False)
             return np.zeros((size, size, 3), np.uint8), np.False_
-        _report_unusual(source, int(index), problems)
+        notes = describe_unusual(encoded)
+        if notes:
+            problems.add(name, notes, used=True)
         return pixels, np.True_
 
     @do_not_convert
     def one(index: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         pixels, usable = tf.numpy_function(load, [index], (tf.uint8, tf.bool))
-        one_hot = tf.one_hot(label, len(source.classes))
-        return tf.ensure_shape(pixels, [size, size, 3]), one_hot, tf.ensure_shape(usable, [])
+        return tf.ensure_shape(pixels, [size, size, 3]), label, tf.ensure_shape(usable, [])
 
-    elements = tf.data.Dataset.from_tensor_slices((np.arange(source.count), labels)).shard(workers, worker)
     loaded = elements.map(one, num_parallel_calls=tf.data.AUTOTUNE)
-    usable = loaded.filter(lambda pixels, one_hot, usable: usable).map(
-        lambda pixels, one_hot, usable: (pixels, one_hot)
-    )
-    return usable.batch(batch_size // workers).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return loaded.filter(lambda pixels, label, usable: usable).map(lambda pixels, label, usable: (pixels, label))
+
+
+def _loaded_arrays(source: ArraySource, contract: InputContract, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Dataset of (indices, labels) -> of (uint8 `[n, size, size, 3]`, labels)."""
+
+    def load(indices: np.ndarray) -> np.ndarray:
+        return np.stack([source.load(index, contract) for index in indices])
+
+    @do_not_convert
+    def batch(indices: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = tf.numpy_function(load, [indices], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, [None, contract.size, contract.size, 3]), labels
+
+    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _options() -> tf.data.Options:
@@ -362,12 +390,13 @@ def _report_unusable(source: EncodedSource, index: int, problems: Problems) -> N
         problems.add(name, reason, used=False)
 
 
-def _report_unusual(source: Source, index: int, problems: Problems) -> None:
-    if not isinstance(source, EncodedSource) or problems.knows(source.name_of(index)):
-        return
-    notes = describe_unusual(source.read(index))
-    if notes:
-        problems.add(source.name_of(index), notes, used=True)
+def _report_unusual(source: EncodedSource, index: int, problems: Problems) -> None:
+    name = source.name_of(index)
+    if not problems.knows(name):
+        try:
+            problems.add(name, describe_unusual(source.read(index)), used=True)
+        except ImageError as error:  # it could be read a moment ago
+            problems.add(name, reason_of(error), used=True)
 
 
 def _finish(
@@ -379,9 +408,10 @@ def _finish(
     worker: int,
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
     """-> what makes an element of the dataset from the `Rows` of a batch, whose images have that shape."""
-    labels, classes = tf.constant(source.labels), len(source.classes)
-    mix = mixing(augmentation)
-    weights = None if class_weights is None else tf.constant(class_weights, tf.float32)[:, None]
+    with tf.device("CPU"):
+        labels = tf.constant(source.labels)
+        weights = None if class_weights is None else tf.constant(class_weights, tf.float32)[:, None]
+    classes, mix = len(source.classes), mixing(augmentation)
     smoothing = augmentation.label_smoothing
 
     @do_not_convert

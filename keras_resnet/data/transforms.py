@@ -17,6 +17,10 @@ from keras_resnet.errors import ArgumentError
 
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet; normalised, it is zero
 
+# Of all layers. Their own seed is not used; without one they would draw it from Python's generator, and so change what
+# else is drawn there: the weights of a model, say.
+COMMON: dict[str, Any] = {"seed": 0, "dtype": "float32"}
+
 ROWS, MIXING, CROP, SHIFT = range(1, 5)  # the random streams of an epoch; the order of the images is another
 
 
@@ -94,7 +98,7 @@ def _rand_augment(magnitude: float) -> Step:
     That layer draws the operations once for a whole batch, and computes all eleven to keep one of them.
     """
     seeds = PlacedSeeds()
-    whole = keras.layers.RandAugment(factor=magnitude, dtype="float32")
+    whole = keras.layers.RandAugment(factor=magnitude, **COMMON)
     whole.equalization._custom_histogram_fixed_width = _histogram
     layers = [seeds.give_to(getattr(whole, name)) for name in whole._AUGMENT_LAYERS]
 
@@ -129,7 +133,7 @@ def _colour_jitter(strength: float) -> Step:
     seeds = PlacedSeeds()
     # RandomSaturation multiplies by x / (1 - x).
     saturation = ((1 - strength) / (2 - strength), (1 + strength) / (2 + strength))
-    common: dict[str, Any] = {"value_range": (0, 1), "dtype": "float32"}
+    common: dict[str, Any] = COMMON | {"value_range": (0, 1)}
     layers = [
         seeds.give_to(layer)
         for layer in (
@@ -155,7 +159,7 @@ def _colour_jitter(strength: float) -> Step:
 def _erasing(probability: float) -> Step:
     seeds = PlacedSeeds()
     # Twice, since one number would be the upper bound of a random probability.
-    layer = seeds.give_to(keras.layers.RandomErasing((probability,) * 2, fill_value=MEAN_COLOUR, dtype="float32"))
+    layer = seeds.give_to(keras.layers.RandomErasing((probability,) * 2, fill_value=MEAN_COLOUR, **COMMON))
 
     @tf.function(autograph=False)
     def step(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -179,10 +183,10 @@ def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | 
     seeds = PlacedSeeds()
     layers = []
     if augmentation.mixup_alpha:
-        layers.append(seeds.give_to(keras.layers.MixUp(augmentation.mixup_alpha, dtype="float32")))
+        layers.append(seeds.give_to(keras.layers.MixUp(augmentation.mixup_alpha, **COMMON)))
     if augmentation.cutmix_alpha:
         # Twice, since one number would be the upper bound of a random alpha.
-        layers.append(seeds.give_to(keras.layers.CutMix((augmentation.cutmix_alpha,) * 2, dtype="float32")))
+        layers.append(seeds.give_to(keras.layers.CutMix((augmentation.cutmix_alpha,) * 2, **COMMON)))
     if not layers:
         return None
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import tensorflow as tf
 from pictures import decoded, jpeg, picture, write_folder
 from PIL import Image
 
+from keras_resnet.data import transforms
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.data.problems import Problems
@@ -440,3 +442,28 @@ def test_equalization_counts_as_keras_does():
     wanted = np.asarray(keras.layers.Equalization()(pixels))
     assert np.abs(wanted - pixels).mean() > 5
     assert any(np.array_equal(result, wanted) for result in results)
+
+
+def test_what_others_draw_is_left_alone(folder):
+    random.seed(1)
+    np.random.seed(1)
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    for cached in (transforms._rand_augment, transforms._colour_jitter, transforms._erasing):
+        cached.cache_clear()
+    batches(open_source(folder, "train"), EVERYTHING)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
+
+
+def test_an_epoch_that_is_over_has_no_batch_left(source):
+    assert batches(source, first_batch=5) == []
+
+
+def test_tiny_and_narrow_files(tmp_path):
+    (tmp_path / "ant").mkdir()
+    for index, (height, width) in enumerate([(1, 1), (1, 40), (40, 1), (2, 3), (8, 8), (15, 17)]):
+        (tmp_path / "ant" / f"{index}.jpg").write_bytes(jpeg(picture(height, width, index)))
+    for augmentation in (PLAIN, PADDED, Augmentation(crop="none")):
+        problems = Problems(0)
+        images = batches(open_source(tmp_path, "train"), augmentation, problems, batch_size=5)[0][0]
+        assert images.shape == (5, 32, 32, 3)
+        assert not problems.exceeded

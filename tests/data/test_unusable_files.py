@@ -233,3 +233,18 @@ def test_problems_are_kept_once_and_written(tmp_path):
     assert rows[2] == ["c\udcff.jpg", "CMYK, converted", "True"]
     assert len(rows) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["problems.csv"]
+
+
+@pytest.mark.parametrize(("side", "contract"), [(32, InputContract(32, 32)), (20, InputContract(24, 28, "bicubic"))])
+def test_arrays_are_evaluated_as_files_of_the_same_pixels(side, contract, tmp_path):
+    draw = np.random.default_rng(2)
+    x, y = draw.integers(0, 256, (23, side, side + 4), np.uint8), draw.integers(0, 4, 23)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_val=x, y_val=y)
+    source = open_source(tmp_path / "a.npz", "val")
+    batches = [
+        (a.numpy(), b.numpy()) for a, b in evaluation_batches(source, contract, batch_size=10, problems=Problems(0))
+    ]
+    assert [len(images) for images, _ in batches] == [10, 10, 3]
+    wanted = [load_image(encoded(Image.fromarray(pixels), "PNG"), contract) for pixels in x]
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), wanted)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), np.eye(4)[y])
