@@ -17,7 +17,7 @@ from keras_resnet.freezing import LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
 from keras_resnet.models import BUILDERS
 from keras_resnet.training import run_directory
-from keras_resnet.training.checkpoint import Progress, read_progress, value_of
+from keras_resnet.training.checkpoint import Progress, checkpoints, read_progress, value_of
 from keras_resnet.training.devices import open_devices
 from keras_resnet.training.objective import class_weights, make_loss, make_metrics
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
@@ -101,7 +101,9 @@ class _Run:
         keras.utils.set_random_seed(recipe.seed)
         self._open_data()
         self.progress = Progress(fingerprint=self.source.fingerprint)
-        checkpoint = self._standing() if resumed else None
+        checkpoint = self._standing() if resumed and checkpoints(self.run / run_directory.CHECKPOINTS) else None
+        if resumed and checkpoint is None:
+            self._say("the run was interrupted before its first checkpoint, and begins anew")
         if self.devices.is_first:
             if not resumed:
                 run_directory.claim(self.run, recipe)
@@ -110,7 +112,7 @@ class _Run:
         self._say(f"training on {self.devices}")
 
         with self.devices.scope():
-            self.model = self._training_model(resumed)
+            self.model = self._training_model(resumed=checkpoint is not None)
         self.contract = InputContract(**self.progress.contract)
         self.evaluated = self._evaluated_model() if self.devices.is_first else None
         self.phase: tuple[int, int, str] | None = None

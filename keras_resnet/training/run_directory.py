@@ -24,7 +24,8 @@ def claim(run: Path, recipe: Recipe) -> None:
     Raises:
         ArgumentError: There is something in it.
     """
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    left = f".{RECIPE}.partial"  # all that there is of a run that was killed while it noted its recipe
+    if run.exists() and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
         raise ArgumentError(
             f"--out must be a new or empty folder; a run that was interrupted goes on with --resume {run}. "
             f"Received: {run}"
