@@ -19,7 +19,7 @@ from tiny_run import tiny, write_arrays
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.errors import ArgumentError, TrainingError
 from keras_resnet.model_files import read_description
-from keras_resnet.training import fit
+from keras_resnet.training import fit, run_directory
 from keras_resnet.training.checkpoint import checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe, read_recipe
 from keras_resnet.training.run_directory import CHECKPOINTS
@@ -391,3 +391,15 @@ def test_a_disk_that_is_full_for_the_model_leaves_the_checkpoints(
     result = fit.resume(tmp_path / "run")
     assert result.complete
     assert (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(data: Path, tmp_path: Path) -> None:
+    recipe = tiny(data, epochs=1, warmup_epochs=0.0)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".recipe.toml.partial").touch()  # left by one that was killed while it noted its recipe
+    run_directory.claim(run, recipe)
+    heard = Heard()
+    assert fit.resume(run, heard).complete
+    assert any("begins anew" in sentence for sentence in heard.sentences)
+    assert [row["step"] for row in read_progress(run / CHECKPOINTS)[1].history] == [3]
