@@ -7,7 +7,6 @@ step, or while a checkpoint is half written; in every other run each step writes
 `keras-resnet train --resume` does, and may be killed again. Whatever differs ends the script with exit status 1.
 """
 
-import json
 import os
 import random
 import shutil
@@ -33,13 +32,13 @@ RECORD = Path(__file__).parent / "results" / "killed_training.json"
 IMAGES, CLASSES, BATCH_SIZE, EPOCHS = 320, 4, 32, 3
 STEPS_PER_EPOCH = IMAGES // BATCH_SIZE
 CHECKPOINT_STEPS = (4, 1)  # of the two kinds of runs
-AGAIN = 0.3  # share of the runs that are killed once more
+AGAIN = 0.5  # share of the runs that are killed once more
 LONGEST_S = 1200
 
 When = Literal["starting", "after a step", "writing a checkpoint"]
 WHEN: tuple[When, ...] = ("after a step", "writing a checkpoint", "after a step", "starting")  # by turns
 
-# Notes each step when it is done, before its checkpoint is written; goes on if there is something to go on from.
+# Notes each step when it is done, before its checkpoint is written; goes on with a run that has its recipe.
 JOB = """
 import sys
 from pathlib import Path
@@ -48,14 +47,13 @@ from keras_resnet.quiet import import_keras
 
 import_keras()
 
-from keras_resnet.training.checkpoint import checkpoints
 from keras_resnet.training.fit import Listener, resume, train
 from keras_resnet.training.recipe import read_recipe
 
 recipe, run, notes = map(Path, sys.argv[1:])
 with notes.open("w", buffering=1) as stream:
     listener = Listener(show=lambda standing: print(standing.step, file=stream))
-    if checkpoints(run / "checkpoints"):
+    if (run / "recipe.toml").exists():
         resume(run, listener)
     else:
         train(read_recipe(recipe), run, listener)
@@ -101,6 +99,10 @@ def main(
             shutil.rmtree(run)
             runs += 1
             print(f"{len(done)} kills, {runs} runs: the same weights, optimizer and history", flush=True)
+            record(out, done, runs, seed)
+
+
+def record(out: Path, done: list[Kill], runs: int, seed: int) -> None:
     settings = {
         **{"network": "resnet20", "images": IMAGES, "batch_size": BATCH_SIZE, "epochs": EPOCHS, "head_epochs": 1},
         **{"steps": EPOCHS * STEPS_PER_EPOCH, "checkpoint_steps": list(CHECKPOINT_STEPS), "deterministic": True},
@@ -111,6 +113,7 @@ def main(
         "runs": runs,
         "runs_with_the_same_bits": runs,  # or the script would have ended
         "kills_while_a_file_was_half_written": sum(kill.half_written_files > 0 for kill in done),
+        "kills_before_the_first_checkpoint": sum(kill.checkpoint_step is None for kill in done),
         "most_lost_steps": {
             str(steps): max((kill.lost_steps for kill in done if kill.checkpoint_steps == steps), default=0)
             for steps in CHECKPOINT_STEPS
@@ -118,7 +121,6 @@ def main(
         "each": [asdict(kill) for kill in done],
     }
     write_record(out, "killed_training", settings, results)
-    print(json.dumps({key: value for key, value in results.items() if key != "each"}))
 
 
 def interrupt(run: Path, recipe: Path, steps: int, moments: random.Random, done: list[Kill], kills: int) -> None:
@@ -126,8 +128,6 @@ def interrupt(run: Path, recipe: Path, steps: int, moments: random.Random, done:
     again = True
     while again and len(done) < kills:
         before = newest_step(run)
-        if before is None and run.exists():
-            shutil.rmtree(run)  # killed before its first checkpoint: there is nothing to go on from
         when = WHEN[len(done) % len(WHEN)]
         process = start(recipe, run)
         began = time.perf_counter()

@@ -101,7 +101,9 @@ class _Run:
         keras.utils.set_random_seed(recipe.seed)
         self._open_data()
         self.progress = Progress(fingerprint=self.source.fingerprint)
-        checkpoint = self._standing() if resumed and checkpoints(self.run / run_directory.CHECKPOINTS) else None
+        # Where a run has a history and no checkpoint, someone took them, and to begin anew would take the models too.
+        begun = checkpoints(self.run / run_directory.CHECKPOINTS) or (self.run / run_directory.HISTORY).exists()
+        checkpoint = self._standing() if resumed and begun else None
         if resumed and checkpoint is None:
             self._say("the run was interrupted before its first checkpoint, and begins anew")
         if self.devices.is_first:

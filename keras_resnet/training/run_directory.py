@@ -15,7 +15,8 @@ from keras_resnet.errors import ArgumentError, MissingDependencyError
 from keras_resnet.optional import require
 from keras_resnet.training.recipe import Recipe
 
-RECIPE, CHECKPOINTS, BEST, LAST = "recipe.toml", "checkpoints", "model.keras", "model-last.keras"
+RECIPE, HISTORY, CHECKPOINTS = "recipe.toml", "history.csv", "checkpoints"
+BEST, LAST = "model.keras", "model-last.keras"
 
 
 def claim(run: Path, recipe: Recipe) -> None:
@@ -49,7 +50,7 @@ def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_text(run / "history.csv", text.getvalue())
+    write_text(run / HISTORY, text.getvalue())
 
 
 def log_to_tensorboard(run: Path, row: dict[str, Any]) -> None:

@@ -403,3 +403,12 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(data: Pat
     assert fit.resume(run, heard).complete
     assert any("begins anew" in sentence for sentence in heard.sentences)
     assert [row["step"] for row in read_progress(run / CHECKPOINTS)[1].history] == [3]
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    shutil.rmtree(folder / CHECKPOINTS)
+    with pytest.raises(TrainingError, match="no checkpoint to go on from"):
+        fit.resume(folder)
+    assert (folder / "model.keras").read_bytes() == (run.folder / "model.keras").read_bytes()
