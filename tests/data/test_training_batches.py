@@ -392,39 +392,30 @@ def test_an_alpha_that_keras_does_not_take_is_said(source):
 JOB = """
 import hashlib, sys
 sys.path.insert(0, {tests!r})
-import numpy as np
-if {deterministic}:
-    import keras, tensorflow as tf
-    tf.config.experimental.enable_op_determinism()
-if {policy!r}:
-    import keras
-    keras.config.set_dtype_policy({policy!r})
-from test_training_batches import EVERYTHING, batches, open_source
-digest = hashlib.sha256()
-for element in batches(open_source({folder!r}, "train"), EVERYTHING):
-    for part in element:
-        digest.update(part.tobytes())
 import keras
-print(keras.backend.backend(), digest.hexdigest())
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+keras.config.set_dtype_policy("mixed_bfloat16")
+from test_training_batches import digest, open_source
+print(keras.backend.backend(), digest(open_source({folder!r}, "train")))
 """
 
 
-@pytest.mark.parametrize(
-    ("backend", "deterministic", "policy"), [("jax", False, ""), ("tensorflow", True, "mixed_bfloat16")]
-)
-def test_backends_policies_and_determinism_change_nothing(backend, deterministic, policy, folder):
-    if backend == "jax":
-        pytest.importorskip("jax")
-    code = JOB.format(tests=str(Path(__file__).parent), deterministic=deterministic, policy=policy, folder=str(folder))
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"KERAS_BACKEND": backend}, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    digest = hashlib.sha256()
-    for element in batches(open_source(folder, "train"), EVERYTHING):
+def digest(source):
+    hashed = hashlib.sha256()
+    for element in batches(source, EVERYTHING):
         for part in element:
-            digest.update(part.tobytes())
-    assert run.stdout.split() == [backend, digest.hexdigest()]
+            hashed.update(part.tobytes())
+    return hashed.hexdigest()
+
+
+def test_neither_backend_nor_policy_nor_determinism_change_a_bit(folder):
+    pytest.importorskip("jax")
+    code = JOB.format(tests=str(Path(__file__).parent), folder=str(folder))
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split() == ["jax", digest(open_source(folder, "train"))]
 
 
 def test_elements_have_shapes_that_a_step_can_be_compiled_for(source):
