@@ -3,7 +3,6 @@
 The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), 8x8 greys.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.pipeline import require_converters
 from keras_resnet.export.runtimes import open_runtime, predict
+from keras_resnet.model_files import save_model
 from keras_resnet.models import ResNet18
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import list_images, load_images
@@ -62,9 +62,8 @@ def run(folder: Path, progress: Progress) -> list[Row]:
     held_out, held_out_labels = read_split(folder / "images" / "held_out")
 
     model = train(images, labels, progress)
-    partial = folder / "partial.keras"
-    model.save(partial)
-    os.replace(partial, folder / "model.keras")
+    names = [str(digit) for digit in range(10)]
+    save_model(model, folder / "model.keras", names, CONTRACT)
 
     calibration = images[np.random.default_rng(0).permutation(len(images))[:CALIBRATION]]
     report = export(
@@ -72,7 +71,7 @@ def run(folder: Path, progress: Progress) -> list[Row]:
         folder,
         SHOWN,
         calibration=calibration,
-        labels=[str(digit) for digit in range(10)],
+        labels=names,
         contract=CONTRACT,
         overwrite=True,
         progress=lambda step, done, total: progress(f"export: {step}", done, total),

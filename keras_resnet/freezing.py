@@ -1,7 +1,7 @@
 """Layers that are not trained."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -68,17 +68,10 @@ def frozen(model: keras.Model) -> Frozen:
         layers=len(still),
         batch_norm_layers=sum(isinstance(layer, keras.layers.BatchNormalization) for layer in still),
         parameters=sum(layer.count_params() for layer in still),
-        trainable_parameters=sum(_size(variable) for variable in model.trainable_variables),
+        trainable_parameters=sum(math.prod(variable.shape) for variable in model.trainable_variables),
     )
 
 
 def prefix_of(level: str) -> str:
     """Level -> how the names of its layers begin: "stem", or "stage2" for C2 and so on."""
     return level if level == "stem" else f"stage{level[1]}"
-
-
-def _size(variable: Any) -> int:
-    size = 1
-    for length in variable.shape:
-        size *= length
-    return size

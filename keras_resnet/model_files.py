@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.variants import InputContract
+from keras_resnet.whole_files import whole_file
 
 MEMBER = "keras_resnet.json"
 LARGEST_BYTES = 16_000_000  # of the member: labels of 100,000 classes fit
@@ -56,14 +57,10 @@ def save_model(model: Any, path: str | os.PathLike[str], labels: Sequence[str] |
         description.check(model)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`labels` and `contract` must fit the model. Received: {error}") from error
-    partial = path.with_name(f".{path.stem}.partial.keras")  # Keras asks for the suffix
-    try:
+    with whole_file(path, suffix=".keras") as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a", zipfile.ZIP_STORED) as archive:  # compressed members are refused on loading
             archive.writestr(MEMBER, member)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_description(path: str | os.PathLike[str]) -> ModelDescription | None:

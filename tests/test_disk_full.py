@@ -12,9 +12,10 @@ import pytest
 from small_classifier import small_classifier
 
 from keras_resnet.cli.main import main
-from keras_resnet.export import export, files, pipeline
+from keras_resnet.export import export, pipeline
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
+from keras_resnet.whole_files import write_whole
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
@@ -129,7 +130,7 @@ def test_a_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
     (tmp_path / "manifest.json").write_bytes(b"older")
     monkeypatch.setattr(os, "replace", lambda new, path: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
     with pytest.raises(OSError, match="I/O error"):
-        files.write_whole(tmp_path / "manifest.json", b"newer")
+        write_whole(tmp_path / "manifest.json", b"newer")
     assert contents(tmp_path) == {"manifest.json": b"older"}
 
 

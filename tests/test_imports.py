@@ -18,6 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     "errors",
     "optional",
+    "whole_files",
     "quiet",
     "versions",
     "environment",

@@ -19,6 +19,7 @@ from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.manifest import file_sha256
+from keras_resnet.whole_files import PARTIAL
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
@@ -192,7 +193,7 @@ def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     from keras_resnet.export.report import FILES
 
     for name in ("manifest.json", *FILES):
-        (tmp_path / f".{name}{files.PARTIAL}").touch()
+        (tmp_path / f".{name}{PARTIAL}").touch()
     (tmp_path / ".other.partial").touch()
     files.clean(tmp_path, ["model.tflite"])
     assert [path.name for path in tmp_path.iterdir()] == [".other.partial"]

@@ -136,8 +136,8 @@ def _print(evaluation: "Evaluation") -> None:
 
 
 def _write(evaluation: "Evaluation", out: Path, about: dict[str, Any]) -> None:
-    from keras_resnet.export.files import write_whole
     from keras_resnet.versions import package_versions
+    from keras_resnet.whole_files import write_whole
 
     documents = evaluation.documents({**about, "versions": package_versions()})
     for name, content in documents.items():

@@ -51,7 +51,7 @@ def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, 
     network, contract = open_network(model, weights)
     from keras_resnet.evaluation.tiles import captioned
     from keras_resnet.explain import grad_cam
-    from keras_resnet.export.files import write_whole
+    from keras_resnet.whole_files import write_whole
 
     predictor = predictor_of(network, contract, model)
     count = network.output_shape[-1]

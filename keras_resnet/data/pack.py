@@ -17,6 +17,7 @@ from keras_resnet.data.problems import Problem
 from keras_resnet.data.shards import DESCRIPTION, FORMAT, INDEX, VERSION, names_from, names_to, read_description
 from keras_resnet.data.sources import Split, open_source
 from keras_resnet.errors import ArgumentError
+from keras_resnet.whole_files import whole_file, write_whole
 
 PLAN = ".plan.json"  # what the shards of an unfinished run are of
 SHARD_MB = 128
@@ -116,7 +117,7 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
         raise ArgumentError(f"{out} holds an unfinished run of other images or another number of shards; remove it")
     if any(out.iterdir()):
         raise ArgumentError(f"the folder to pack into must be new or empty, or hold an unfinished run. Received: {out}")
-    _write_whole(out / PLAN, json.dumps(plan).encode())
+    write_whole(out / PLAN, json.dumps(plan).encode())
 
 
 def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[Job]:
@@ -134,40 +135,36 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
     """Writes one shard and, before it gets its name, its part of the index beside it; nothing where they are there."""
     if path.is_file() and _side(path).is_file():
         return
-    partial = path.with_name(f".{path.name}.partial")
     records: list[tuple[int, int, int, int, int]] = []  # offset, length, label, height, width
     names, problems, position = [], [], 0
-    with tf.io.TFRecordWriter(str(partial)) as writer:
-        for index in indices.tolist():
-            name, label = source.name_of(index), int(source.labels[index])
-            checked = check_image(source, index)
-            if checked.problem is not None:
-                problems.append(checked.problem)
-            if checked.encoded is None:
-                continue
-            record = _example(checked, label, name)
-            begin = position + _HEAD_BYTES + record.index(checked.encoded)
-            records.append((begin, len(checked.encoded), label, *checked.size))
-            names.append(name)
-            writer.write(record)
-            position += _FRAME_BYTES + len(record)
-    offset, length, labels, heights, widths = np.array(records, "int64").reshape(-1, 5).T
-    text, ends = names_to(names)
-    side = _side(path)
-    with side.with_name(f"{side.name}.partial").open("wb") as stream:
-        np.savez(
-            stream,
-            offset=offset,
-            length=length,
-            label=labels,
-            height=heights,
-            width=widths,
-            names=text,
-            name_ends=ends,
-            problems=np.frombuffer(json.dumps([asdict(problem) for problem in problems]).encode(), np.uint8),
-        )
-    os.replace(side.with_name(f"{side.name}.partial"), side)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for index in indices.tolist():
+                name, label = source.name_of(index), int(source.labels[index])
+                checked = check_image(source, index)
+                if checked.problem is not None:
+                    problems.append(checked.problem)
+                if checked.encoded is None:
+                    continue
+                record = _example(checked, label, name)
+                begin = position + _HEAD_BYTES + record.index(checked.encoded)
+                records.append((begin, len(checked.encoded), label, *checked.size))
+                names.append(name)
+                writer.write(record)
+                position += _FRAME_BYTES + len(record)
+        offset, length, labels, heights, widths = np.array(records, "int64").reshape(-1, 5).T
+        text, ends = names_to(names)
+        arrays = {
+            "offset": offset,
+            "length": length,
+            "label": labels,
+            "height": heights,
+            "width": widths,
+            "names": text,
+            "name_ends": ends,
+            "problems": np.frombuffer(json.dumps([asdict(problem) for problem in problems]).encode(), np.uint8),
+        }
+        _write_arrays(_side(path), arrays)
 
 
 def _example(checked: Checked, label: int, name: str) -> bytes:
@@ -213,9 +210,7 @@ def _finish(
         }
         sizes += [np.stack([side["height"], side["width"]], 1) for side in sides]
         problems += [Problem(**entry) for side in sides for entry in json.loads(side["problems"].tobytes())]
-    with (out / f".{INDEX}.partial").open("wb") as stream:
-        np.savez(stream, **index)  # type: ignore[arg-type]
-    os.replace(out / f".{INDEX}.partial", out / INDEX)
+    _write_arrays(out / INDEX, index)
     listed = sorted(problems, key=lambda problem: problem.name)
     description = {
         "format": FORMAT,
@@ -228,7 +223,7 @@ def _finish(
         "unreadable": [{"name": each.name, "reason": each.reason} for each in listed if not each.used],
         "unusual": [{"name": each.name, "reason": each.reason} for each in listed if each.used],
     }
-    _write_whole(out / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+    write_whole(out / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
 
 
 def _clean(out: Path, jobs: list[Job]) -> dict[str, Any]:
@@ -238,12 +233,11 @@ def _clean(out: Path, jobs: list[Job]) -> dict[str, Any]:
     return read_description(out)
 
 
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with whole_file(path) as partial, partial.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
 def _side(path: Path) -> Path:
     """Shard -> the file beside it with its part of the index, until all are joined."""
     return path.with_name(f".{path.name}.npz")
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

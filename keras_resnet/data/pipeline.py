@@ -94,11 +94,7 @@ def training_batches(
     Raises:
         ArgumentError: Fewer images than a batch, a batch that can't be divided, or weights of other classes.
     """
-    if batch_size % workers or not 0 <= worker < workers:
-        raise ArgumentError(
-            f"`batch_size` must be a multiple of `workers`, and 0 <= worker < workers. "
-            f"Received: batch_size={batch_size}, worker={worker}, workers={workers}"
-        )
+    _check_workers(batch_size, worker, workers)
     batches = source.count // batch_size
     if not batches:
         raise ArgumentError(
@@ -139,11 +135,7 @@ def evaluation_batches(
     The pixels are those of `preprocessing.load_image`. n is `batch_size / workers`, and less in the last batch. Worker
     w gets the images w, w + `workers`, ... An image that can't be read is reported to `problems` and left out.
     """
-    if batch_size % workers or not 0 <= worker < workers:
-        raise ArgumentError(
-            f"`batch_size` must be a multiple of `workers`, and 0 <= worker < workers. "
-            f"Received: batch_size={batch_size}, worker={worker}, workers={workers}"
-        )
+    _check_workers(batch_size, worker, workers)
     elements = tf.data.Dataset.from_tensor_slices((np.arange(source.count), source.labels)).shard(workers, worker)
     if isinstance(source, EncodedSource):
         batches = _loaded_files(source, contract, elements, problems).batch(batch_size // workers)
@@ -153,6 +145,14 @@ def evaluation_batches(
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
     one_hot = batches.map(lambda pixels, labels: (pixels, tf.one_hot(labels, len(source.classes))))
     return one_hot.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+
+def _check_workers(batch_size: int, worker: int, workers: int) -> None:
+    if batch_size % workers or not 0 <= worker < workers:
+        raise ArgumentError(
+            f"`batch_size` must be a multiple of `workers`, and 0 <= worker < workers. "
+            f"Received: batch_size={batch_size}, worker={worker}, workers={workers}"
+        )
 
 
 def _loaded_files(

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from keras_resnet.errors import ImageError
+from keras_resnet.whole_files import whole_file
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class Problems:
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the columns name, reason and used; the file appears only when it is whole."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
         # A name need not be text; what is not goes back as it came from the file system.
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        with (
+            whole_file(Path(path)) as partial,
+            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+        ):
             writer = csv.writer(stream)
             writer.writerow(("name", "reason", "used"))
             writer.writerows(astuple(problem) for problem in self.found)
-        os.replace(partial, path)
 
 
 def reason_of(error: ImageError) -> str:

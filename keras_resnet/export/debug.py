@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras_resnet.export.files import write_whole
 from keras_resnet.optional import require
+from keras_resnet.whole_files import write_whole
 
 SHOWN = 10  # layers in an error message
 

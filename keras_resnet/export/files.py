@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Artifacts and folders of them: replaced in one step where that can be, taken back, cleaned up."""
 
 import ctypes
 import os
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keras_resnet.export.formats import UNVERIFIED
+from keras_resnet.whole_files import PARTIAL
 
 REPLACED = ".replaced"  # suffix of a folder on its way out
-PARTIAL = ".partial"  # suffix of a file that is being written
 # Files that are replaced with each run.
 WRITTEN = ("manifest.json", "report.html", "REPORT.md", "report.png", "quantization-error-*")
 
@@ -41,17 +41,6 @@ def _exchange(first: Path, second: Path) -> bool:
         return False
     names = os.fsencode(first), os.fsencode(second)
     return renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces a file; a run that is killed meanwhile leaves the older one, and `.<name>.partial`."""
-    partial = path.with_name(f".{path.name}{PARTIAL}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def recover(path: Path) -> None:

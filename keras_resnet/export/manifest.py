@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ExportError
-from keras_resnet.export.files import write_whole
+from keras_resnet.whole_files import write_whole
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2

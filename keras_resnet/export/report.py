@@ -17,12 +17,12 @@ from keras_resnet.environment import environment
 from keras_resnet.errors import ExportError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export.cost import ArtifactCost, measure_artifact
-from keras_resnet.export.files import write_whole
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import read_manifest, size_bytes
 from keras_resnet.export.result import ExportReport
 from keras_resnet.labels import top_indices
 from keras_resnet.optional import require
+from keras_resnet.whole_files import write_whole
 
 FILES = ("report.html", "REPORT.md", "report.png")
 SHOWN = 48  # disagreements; the model's surest come first

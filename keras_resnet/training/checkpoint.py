@@ -1,6 +1,5 @@
 """All that a run needs to go on to the bit: one file, which appears whole or not at all."""
 
-import contextlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import safetensors
 from safetensors.numpy import save_file
 
 from keras_resnet.errors import TrainingError, reason
+from keras_resnet.whole_files import whole_file
 
 PATTERN = re.compile(r"step-(\d{9})\.safetensors")
 
@@ -45,16 +45,13 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: 
             f"step {progress.step}: {len(broken)} tensors are not finite, first {broken[0]}; no checkpoint was written"
         )
     path = folder / f"step-{progress.step:09d}.safetensors"
-    partial = folder / f".{path.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"progress": json.dumps(asdict(progress))})
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            save_file(tensors, partial, metadata={"progress": json.dumps(asdict(progress))})
+            with partial.open("rb+") as stream:
+                os.fsync(stream.fileno())
     except Exception as error:  # safetensors has its own exception for a full disk
-        with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            partial.unlink()
         raise TrainingError(
             f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). Earlier "
             "checkpoints stay; make room and go on with --resume"

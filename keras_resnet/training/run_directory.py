@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from keras_resnet.environment import environment
 from keras_resnet.errors import ArgumentError, MissingDependencyError
 from keras_resnet.optional import require
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
 
 RECIPE, HISTORY, CHECKPOINTS = "recipe.toml", "history.csv", "checkpoints"
 BEST, LAST = "model.keras", "model-last.keras"
@@ -25,21 +25,21 @@ def claim(run: Path, recipe: Recipe) -> None:
     Raises:
         ArgumentError: There is something in it.
     """
-    left = f".{RECIPE}.partial"  # all that there is of a run that was killed while it noted its recipe
+    left = f".{RECIPE}{PARTIAL}"  # all that there is of a run that was killed while it noted its recipe
     if run.exists() and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
         raise ArgumentError(
             f"--out must be a new or empty folder; a run that was interrupted goes on with --resume {run}. "
             f"Received: {run}"
         )
     run.mkdir(parents=True, exist_ok=True)
-    write_text(run / RECIPE, recipe.to_toml())
+    write_whole(run / RECIPE, recipe.to_toml().encode())
 
 
 def describe(run: Path, devices: str, training: dict[str, Any], validation: dict[str, Any]) -> None:
     """Writes `environment.json` and `data.json`."""
     made_with = environment() | {"devices": devices, "backend": keras.backend.backend()}
-    write_text(run / "environment.json", json.dumps(made_with, indent=2) + "\n")
-    write_text(run / "data.json", json.dumps({"train": training, "val": validation}, indent=2) + "\n")
+    write_whole(run / "environment.json", (json.dumps(made_with, indent=2) + "\n").encode())
+    write_whole(run / "data.json", (json.dumps({"train": training, "val": validation}, indent=2) + "\n").encode())
 
 
 def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
@@ -50,7 +50,7 @@ def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_text(run / HISTORY, text.getvalue())
+    write_whole(run / HISTORY, text.getvalue().encode())
 
 
 def log_to_tensorboard(run: Path, row: dict[str, Any]) -> None:
@@ -88,15 +88,8 @@ def plot_history(run: Path, history: Sequence[dict[str, Any]]) -> Path | None:
         axis.grid(alpha=0.3)
         if len(curves) > 1:
             axis.legend()
-    path, partial = run / "curves.png", run / ".curves.partial.png"
-    figure.savefig(partial, dpi=120)
+    path = run / "curves.png"
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     pyplot.close(figure)
-    os.replace(partial, path)
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file, which is there as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -1,0 +1,31 @@
+"""Files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PARTIAL = ".partial"  # part of the name of a file that is being written
+
+
+@contextmanager
+def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """`with whole_file(path) as partial:` what the block writes to `partial` takes the name `path` when it is done.
+
+    A block that fails leaves the older file, and nothing else; one that is killed leaves `.<name>.partial` beside it.
+    `suffix` is for writers that ask for one.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}{suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):  # what went wrong may be that the folder is gone
+            partial.unlink()
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces a file."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
