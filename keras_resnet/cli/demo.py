@@ -11,11 +11,11 @@ from keras_resnet.quiet import import_keras, terminal_stderr
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Run directory: images, model.keras, artifacts, manifest.json.")] = Path(
+    out: Annotated[Path, typer.Option(help="Run directory: images, training run, artifacts, manifest.json.")] = Path(
         "runs/demo"
     ),
 ) -> None:
-    """Train a ResNet-18 on real handwritten digits, export it four ways, prove the artifacts equal, compare them."""
+    """Train a ResNet-18 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.table import Table
@@ -58,4 +58,4 @@ def demo(
         f"Every artifact was verified before it got its name: {out}/manifest.json."
     )
     command = "keras-resnet" if shutil.which("keras-resnet") else sys.argv[0]  # as in an environment not activated
-    print(f"\nnext: {command} predict {out}/images/held_out/7 --model {out}/model.keras --top 3")
+    print(f"\nnext: {command} predict {out}/images/held_out/7 --model {out}/training/model.keras --top 3")

@@ -67,15 +67,15 @@ def train(
     console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("step {task.completed} of {task.total}, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
+        BarColumn(bar_width=8),
+        TextColumn("{task.completed}/{task.total}, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None, epoch="-", rate="-", figures="starting", visible=False)
 
         def show(standing: Any) -> None:
-            figures = ", ".join(f"{name} {value:.4f}" for name, value in standing.figures.items())
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in standing.figures.items())
             bar.update(
                 task,
                 total=standing.steps,

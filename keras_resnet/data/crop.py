@@ -87,7 +87,9 @@ def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Cal
 
     @tf.function(autograph=False)
     def crop_jpeg(encoded: tf.Tensor, seed: tf.Tensor) -> Cropped:
-        height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(encoded))
+        # libjpeg prints a line for each file of another kind.
+        with tf.control_dependencies([tf.debugging.Assert(tf.io.is_jpeg(encoded), ["not a JPEG file"])]):
+            height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(encoded))
         whole = tf.strings.substr(encoded, -2, 2) == b"\xff\xd9"
         small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS
         safe = whole & small & (channels != 4)  # else there is no window, and decoding fails

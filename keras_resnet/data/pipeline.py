@@ -143,8 +143,12 @@ def evaluation_batches(
         batches = _loaded_arrays(source, contract, elements.batch(batch_size // workers))
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
-    one_hot = batches.map(lambda pixels, labels: (pixels, tf.one_hot(labels, len(source.classes))))
-    return one_hot.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+    @do_not_convert
+    def one_hot(pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return pixels, tf.one_hot(labels, len(source.classes))
+
+    return batches.map(one_hot).with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
 
 def _check_workers(batch_size: int, worker: int, workers: int) -> None:
@@ -179,8 +183,16 @@ def _loaded_files(
         pixels, usable = tf.numpy_function(load, [index], (tf.uint8, tf.bool))
         return tf.ensure_shape(pixels, [size, size, 3]), label, tf.ensure_shape(usable, [])
 
+    @do_not_convert
+    def is_usable(pixels: tf.Tensor, label: tf.Tensor, usable: tf.Tensor) -> tf.Tensor:
+        return usable
+
+    @do_not_convert
+    def without_usable(pixels: tf.Tensor, label: tf.Tensor, usable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return pixels, label
+
     loaded = elements.map(one, num_parallel_calls=tf.data.AUTOTUNE)
-    return loaded.filter(lambda pixels, label, usable: usable).map(lambda pixels, label, usable: (pixels, label))
+    return loaded.filter(is_usable).map(without_usable)
 
 
 def _loaded_arrays(source: ArraySource, contract: InputContract, batches: tf.data.Dataset) -> tf.data.Dataset:
