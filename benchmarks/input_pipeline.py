@@ -9,7 +9,7 @@ Compared by turns in one run, each on both cores and with the page cache warm:
 - Pillow: decoding, `resize(box=)` and mirroring in two processes of PyTorch's `DataLoader`;
 - the limit: TensorFlow's libjpeg-turbo decoding the same areas of the same files, or the whole files, and nothing else.
 
-    python benchmarks/input_pipeline.py
+    python benchmarks/input_pipeline.py --photographs photographs
 """
 
 import gc
@@ -39,10 +39,7 @@ Batches = Iterator[int]  # images in each
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="Folder of photographs, from which the files are made.")] = Path(
-        "../shared/data/imagenet_500/images"
-    ),
-    images: Annotated[Path | None, typer.Option(help="Folder of class folders of JPEG files to use instead.")] = None,
+    photographs: Annotated[Path, typer.Option(help="Folder of photographs, from which the files are made.")],
     rounds: int = 7,
     batches: Annotated[int, typer.Option(help="Timed batches of each turn.")] = 30,
     only: Annotated[str, typer.Option(help="Names of what is measured, with commas between them.")] = "",
@@ -52,7 +49,7 @@ def main(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     with tempfile.TemporaryDirectory() as temporary:
-        folder = images or make_files(photographs, Path(temporary) / "files")
+        folder = make_files(photographs, Path(temporary) / "files")
         contenders = make_contenders(folder, Path(temporary) / "packed", WARM_UP + batches + MORE)
         chosen = {name: make for name, make in contenders.items() if not only or name in only.split(",")}
         rates: dict[str, list[float]] = {name: [] for name in chosen}

@@ -82,6 +82,7 @@ def summary(turns: dict[str, list[dict[str, float]]], name: str) -> dict[str, An
 def measure(name: str, batch_size: int, steps: int) -> dict[str, float]:
     """One contender -> images a second of `steps` steps, and the process's peak memory."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `keras-resnet train` does; for the rival as well
     package, _, precision = name.partition(" ")
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (batch_size, SIZE, SIZE, 3), dtype="uint8")

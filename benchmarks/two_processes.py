@@ -1,8 +1,11 @@
 """One run in one process and in two, on the JAX backend: the same global batches, the losses step by step, images/s.
 
+Each process has one core for itself, so that two have twice the means of one.
+
 python benchmarks/two_processes.py --out benchmarks/results/two_processes.json
 """
 
+import functools
 import json
 import os
 import socket
@@ -18,7 +21,8 @@ import typer
 
 from keras_resnet.benchmark.record import write_record
 
-STEPS, IMAGES, BATCH_SIZE, SIZE = 20, 640, 32, 32
+STEPS, BATCH_SIZE, SIZE = 20, 128, 32
+IMAGES = STEPS * BATCH_SIZE
 
 
 def main(
@@ -65,9 +69,8 @@ def write_images(path: Path) -> None:
 
 def start(folder: Path, name: str, processes: int, network: str) -> dict[str, Any]:
     """Runs the job in so many processes -> what the first of them found."""
+    cores = sorted(os.sched_getaffinity(0))
     environment = os.environ | {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Each process computes on one thread, so that two have twice the means of one.
-    environment |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1"}
     if processes > 1:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -81,6 +84,7 @@ def start(folder: Path, name: str, processes: int, network: str) -> dict[str, An
         subprocess.Popen(
             command,
             env=environment | {"KERAS_DISTRIBUTION_PROCESS_ID": str(index)},
+            preexec_fn=functools.partial(os.sched_setaffinity, 0, {cores[index]}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

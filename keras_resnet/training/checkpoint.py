@@ -30,6 +30,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
     fingerprint: str = ""  # of the training data
     contract: dict[str, Any] = field(default_factory=dict)  # how image files become the model's pixels
+    problems: list[tuple[str, str, bool]] = field(default_factory=list)  # name, reason and use of odd image files
 
 
 def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: int) -> Path:
@@ -113,7 +114,9 @@ def _variables(model: keras.Model, progress: Progress) -> Iterator[tuple[str, An
         groups["metrics"] = model.metrics_variables
     for group, variables in groups.items():
         for index, variable in enumerate(variables):
-            yield f"{group}/{index:04d}/{variable.name}", variable  # a path counts the optimizers made before
+            # The path of an optimizer's variable counts the optimizers that the process has made.
+            name = variable.path if group == "model" else variable.name
+            yield f"{group}/{index:04d}/{name}", variable
 
 
 def value_of(variable: Any) -> np.ndarray:

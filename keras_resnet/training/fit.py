@@ -168,6 +168,8 @@ class _Run:
                 "removed or renamed); begin a new run"
             )
         self.progress = progress
+        for problem in progress.problems:
+            self.problems.add(*problem)
         self._say(f"going on after step {progress.step}, from {checkpoint.name}")
         return checkpoint
 

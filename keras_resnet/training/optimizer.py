@@ -13,8 +13,11 @@ FIRST_RATE = 0.1  # of the peak, where the warm-up begins
 
 
 def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: float) -> Any:
-    """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine down to zero."""
-    warmup = min(round(recipe.warmup_epochs * updates_per_epoch), updates - 1)
+    """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine down to zero.
+
+    The warm-up takes at most half of the phase: else one of a few epochs, for the head say, would be nothing else.
+    """
+    warmup = min(round(recipe.warmup_epochs * updates_per_epoch), updates // 2)
     if warmup < 1:
         return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, max(updates, 1))
     return keras.optimizers.schedules.CosineDecay(
@@ -87,7 +90,9 @@ class _Scaled:
 class ScaledSGD(_Scaled, keras.optimizers.SGD):
     """SGD whose decay joins the gradient before the momentum, as in the papers and in PyTorch.
 
-    Keras' own decay bypasses the momentum: for the same figure it is 1 / (1 - momentum) times weaker.
+    Keras' own decay bypasses the momentum: for the same figure it is 1 / (1 - momentum) times weaker. The momentum is
+    Keras': it holds the learning rates of past steps (Goyal et al. 2017, arXiv 1706.02677, section 3, discuss both
+    forms), and equals PyTorch's only while the rate is constant.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,6 +42,7 @@ class Watch(keras.callbacks.Callback):
         self.restore_from: Path | None = None
 
     def save(self) -> None:
+        self.progress.problems = [astuple(problem) for problem in self.problems.found]
         if self.folder is not None:
             save_checkpoint(self.folder, self.model, self.progress, self.recipe.checkpoints_kept)
 

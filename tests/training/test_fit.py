@@ -353,7 +353,13 @@ def test_more_unreadable_files_than_allowed_end_the_run(tmp_path: Path) -> None:
     # One more is allowed: the run goes on without them.
     result = fit.train(tiny(tmp_path / "data", problem_limit=3, **keys), tmp_path / "other")
     assert result.complete
-    assert (tmp_path / "other" / "problem_images.csv").exists()
+    listed = tmp_path / "other" / "problem_images.csv"
+    told = listed.read_text()
+    assert told.count("\n") == 1 + 3
+    # The checkpoint knows them as well.
+    listed.unlink()
+    fit.resume(tmp_path / "other")
+    assert listed.read_text() == told
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ BROKEN: list[tuple[str, Any, str]] = [
     ),
     ("network", "resnet19", "be one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet20, resnet32, "),
     ("head_epochs", 90, "be fewer than the epochs"),
-    ("warmup_epochs", 90.0, "be fewer than the epochs"),
     ("level_decay", 0.0, "lie above 0 and not above 1"),
     ("level_decay", 1.1, "lie above 0 and not above 1"),
     ("ema_momentum", 1.0, "lie in 0..1, without 1"),

@@ -126,8 +126,8 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
     ("arguments", "message"),
     [
         (
-            ["--epochs", "3"],
-            "the recipe's `warmup_epochs` must be fewer than the epochs. Received: warmup_epochs = 5.0",
+            ["--epochs", "3", "--head-epochs", "3"],
+            "the recipe's `head_epochs` must be fewer than the epochs. Received: head_epochs = 3",
         ),
         (["--seed", "1"], "--out names the folder of the run; --resume RUN goes on with an interrupted one"),
         *(
