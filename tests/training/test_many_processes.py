@@ -1,4 +1,4 @@
-"""Two processes of one run on the JAX backend, over the loopback: the same losses as one; a killed one ends the other."""
+"""Two processes of one run on the JAX backend: the same losses as one; a killed one ends the other."""
 
 import csv
 import os
