@@ -212,7 +212,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_older_file_stays(value:
         broken = np.array(variable)
         broken.flat[-1] = value
         variable.assign(broken)
-    message = "step 2: 2 tensors are not finite, first model/0000/kernel; no checkpoint was written"
+    message = "step 2: 2 tensors are not finite, first model/0000/stem_conv/kernel; no checkpoint was written"
     with pytest.raises(TrainingError, match=message):
         save_checkpoint(tmp_path, model, Progress(2), keep=1)
     assert names(tmp_path) == [path.name]
@@ -279,4 +279,4 @@ def test_a_checkpoint_is_an_ordinary_safetensors_file(tmp_path: Path) -> None:
     shutil.copy(path, tmp_path / "copy.safetensors")
     with safetensors.safe_open(tmp_path / "copy.safetensors", framework="numpy") as file:
         assert list(file.metadata()) == ["progress"]
-        np.testing.assert_array_equal(file.get_tensor("model/0000/kernel"), np.array(model.layers[1].kernel))
+        np.testing.assert_array_equal(file.get_tensor("model/0000/stem_conv/kernel"), np.array(model.layers[1].kernel))
