@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Two processes, a file of tests to each: much of a test is tracing, which takes one core.
-PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two processes, a file of tests to each, the long ones not last: much of a test is tracing, which takes one core.
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # By environment, for pip builds this package in an environment of its own, which --constraint does not reach. From
 # 25.3 on, pip takes the second name for it; earlier ones leave it unread.
 export PIP_CONSTRAINT = constraints.txt

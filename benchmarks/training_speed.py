@@ -22,6 +22,7 @@ import typer
 
 from keras_resnet.benchmark.memory import peak_memory_mb
 from keras_resnet.benchmark.record import write_record
+from keras_resnet.quiet import import_keras
 
 SIZE, CLASSES = 224, 1000
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
@@ -81,9 +82,9 @@ def summary(turns: dict[str, list[dict[str, float]]], name: str) -> dict[str, An
 
 def measure(name: str, batch_size: int, steps: int) -> dict[str, float]:
     """One contender -> images a second of `steps` steps, and the process's peak memory."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `keras-resnet train` does; for the rival as well
     package, _, precision = name.partition(" ")
+    if package != "pytorch":
+        import_keras()  # with oneDNN, as on the command line; the rival as well
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (batch_size, SIZE, SIZE, 3), dtype="uint8")
     labels = generator.integers(0, CLASSES, batch_size)

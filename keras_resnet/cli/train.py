@@ -67,8 +67,8 @@ def train(
     console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=8),
-        TextColumn("{task.completed}/{task.total}, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
+        BarColumn(bar_width=6),  # a line of 80 characters has room for all
+        TextColumn("{task.percentage:.0f} %, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:

@@ -1,47 +1,14 @@
 """A run that is killed, or terminated, and goes on comes to the same weights to the bit; through the real command."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from tiny_run import tiny, write_arrays
-
-from keras_resnet.training.checkpoint import checkpoints
-
-COMMAND = [str(Path(sys.executable).with_name("keras-resnet")), "train"]
-LONGEST_S = 300
-
-
-def command(*arguments: object) -> subprocess.Popen[str]:
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=pipe, stderr=pipe, text=True, env=environment)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=LONGEST_S)
-    return process.returncode, out, err
-
-
-def newest_step(run: Path) -> int:
-    found = checkpoints(run / "checkpoints")
-    return int(found[0].stem.split("-")[1]) if found else -1
-
-
-def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
-    """Until a checkpoint of that step or a later one is there, however slowly the process starts."""
-    end = time.monotonic() + LONGEST_S
-    while newest_step(run) < step:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.005)
+from train_process import command, finish, newest_step, wait_for_step
 
 
 def weights(run: Path) -> list[np.ndarray]:
