@@ -147,3 +147,5 @@ def test_demo(tmp_path):
     assert np.all([row["latency"]["median_ms"] > 0 for row in rows.values()])
     for name in rows:
         assert name in result.stdout
+    assert "JPEG" not in result.stderr  # as libjpeg says of each file that is a PNG
+    assert "AutoGraph" not in result.stderr
