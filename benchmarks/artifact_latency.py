@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_resnet.benchmark.latency import measure_latency
-from keras_resnet.benchmark.record import write_record
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.manifest import read_manifest
 from keras_resnet.export.runtimes import format_of, open_runtime
+from keras_resnet.measure.latency import measure_latency
+from keras_resnet.measure.record import write_record
 
 SLOW_MS = 300  # an artifact slower than that runs once in a round
 THREADS = 2

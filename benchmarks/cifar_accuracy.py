@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from cifar10 import read_images
 
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.record import write_record
 from keras_resnet.models import BUILDERS
 from keras_resnet.variants import VARIANTS
 

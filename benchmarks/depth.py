@@ -26,9 +26,9 @@ import typer
 from cifar10 import CLASSES, Images, read_images
 from keras import layers
 
-from keras_resnet.benchmark.record import write_record
 from keras_resnet.blocks import conv_bn, padded_shortcut
 from keras_resnet.heads.classification import classification_head
+from keras_resnet.measure.record import write_record
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import normalisation_layer
 

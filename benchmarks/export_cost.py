@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.benchmark.memory import peak_memory_mb
-from keras_resnet.benchmark.record import write_record
 from keras_resnet.cli.network import WeightsOption, open_network
+from keras_resnet.measure.memory import peak_memory_mb
+from keras_resnet.measure.record import write_record
 
 BARE = "bare "  # before a format's name: the converter alone
 

@@ -30,8 +30,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_resnet.benchmark.memory import peak_memory_mb, reset_peak_memory_mb
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
+from keras_resnet.measure.record import write_record
 
 SIZE = 32  # pixels a side of the network's input
 FEW_BYTES = 4096  # at either end of a file, where most of its structure stands

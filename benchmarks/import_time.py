@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.record import write_record
 
 COMMANDS = {
     "python": "",

@@ -26,7 +26,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import list_images
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90

@@ -23,7 +23,7 @@ import numpy as np
 import safetensors
 import typer
 
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.record import write_record
 from keras_resnet.quiet import import_keras
 from keras_resnet.training.checkpoint import checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe

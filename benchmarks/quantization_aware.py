@@ -27,7 +27,6 @@ import typer
 from cifar10 import CLASSES, Images, read_images
 
 from keras_resnet.backbone import resnet_backbone
-from keras_resnet.benchmark.record import write_record
 from keras_resnet.blocks import BATCH_NORM_EPSILON
 from keras_resnet.compress.legacy import legacy_packages, legacy_twin
 from keras_resnet.compress.quantization import quantize_aware
@@ -35,6 +34,7 @@ from keras_resnet.errors import VerificationError
 from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.heads.classification import classification_head
+from keras_resnet.measure.record import write_record
 from keras_resnet.models import ResNet20
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.variants import VARIANTS

@@ -20,8 +20,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_resnet.benchmark.memory import peak_memory_mb
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.memory import peak_memory_mb
+from keras_resnet.measure.record import write_record
 from keras_resnet.quiet import import_keras
 
 SIZE, CLASSES = 224, 1000

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_resnet.benchmark.record import write_record
+from keras_resnet.measure.record import write_record
 
 STEPS, BATCH_SIZE, SIZE = 20, 128, 32
 IMAGES = STEPS * BATCH_SIZE

@@ -12,8 +12,6 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_resnet.benchmark.latency import Latency, measure_latency
-from keras_resnet.benchmark.record import write_record
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
@@ -21,6 +19,8 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.pipeline import require_converters
 from keras_resnet.export.runtimes import open_runtime, predict
+from keras_resnet.measure.latency import Latency, measure_latency
+from keras_resnet.measure.record import write_record
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.training import fit

@@ -33,6 +33,10 @@ class AccuracyError(VerificationError):
     """An artifact whose accuracy falls too far below its model's; it does not get its final name."""
 
 
+class MeasurementError(KerasResnetError, RuntimeError):
+    """A measurement that failed or gave no answer."""
+
+
 class MissingDependencyError(KerasResnetError, ImportError):
     """An optional package that is not installed; the message names the extra that brings it."""
 

@@ -38,8 +38,9 @@ ORDER = (
     "data",
     "training",
     "evaluation",
-    "benchmark",
+    "measure",
     "export",
+    "benchmark",
     "demo",
     "cli",
 )

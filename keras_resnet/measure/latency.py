@@ -1,7 +1,7 @@
 """Callable -> latency in milliseconds, with its spread."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: the median over `repeats`, and the deciles that enclose four fifths of them."""
+    """Milliseconds of one call: the median (p50) over `repeats`, the deciles that enclose four fifths, the slowest."""
 
     median_ms: float
     p10_ms: float
     p90_ms: float
+    p99_ms: float
     repeats: int
+
+    @classmethod
+    def of(cls, times_ms: Sequence[float] | np.ndarray) -> "Latency":
+        """Milliseconds of each call -> their percentiles."""
+        p10, median, p90, p99 = (float(value) for value in np.percentile(times_ms, [10, 50, 90, 99]))
+        return cls(median, p10, p90, p99, len(times_ms))
 
 
 def measure_latency(call: Callable[[], Any], repeats: int = 50, warmup: int = 5) -> Latency:
@@ -29,5 +36,4 @@ def measure_latency(call: Callable[[], Any], repeats: int = 50, warmup: int = 5)
         start = time.perf_counter_ns()
         call()
         times_ms[index] = (time.perf_counter_ns() - start) / 1e6
-    p10, median, p90 = np.percentile(times_ms, [10, 50, 90])
-    return Latency(float(median), float(p10), float(p90), repeats)
+    return Latency.of(times_ms)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from keras_resnet.benchmark import latency, record
+from keras_resnet.measure import latency, record
 
 
 def test_latency_is_the_median_of_the_counted_calls(monkeypatch):

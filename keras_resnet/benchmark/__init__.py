@@ -1,1 +1,0 @@
-"""How fast: latency of anything that can be called."""

@@ -1,0 +1,190 @@
+"""One subject of a measurement in a process of its own: opened, timed on request, asked for its peak memory.
+
+A subject is named by its opener, `"package.module:function"`, and the opener's arguments. The opener imports what it
+needs and returns a function; that function opens the model. So the import of a framework, the opening of a model and
+its calls are told apart.
+"""
+
+import gc
+import importlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from keras_resnet.errors import MeasurementError
+from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
+
+TIMEOUT_S = 600  # of one answer
+FREE_SIDE = 224  # pixels, where a model leaves height and width free
+
+
+class Opened(NamedTuple):
+    """An opened model."""
+
+    predict: Callable[[np.ndarray], Any]  # pixels uint8 [N, H, W, C] -> outputs [N, ...]
+    image_shape: tuple[int | None, int | None, int]  # height and width, which it may leave free, and channels
+
+
+Loader = Callable[[], Opened]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What it takes until the first answer."""
+
+    import_ms: float  # start of the opener to its return: the import of a framework
+    load_ms: float  # from there to the first answer
+    load_memory_mb: float  # resident at the most until the first answer, above what the import had left
+
+
+class Subject:
+    """A running process that holds one opened model; a context manager, at whose end the process ends.
+
+    Raises:
+        MeasurementError: The process failed or gave no answer in time; the message has the end of what it said.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opener: str,
+        arguments: Mapping[str, Any],
+        *,
+        batch_size: int = 1,
+        free_side: int = FREE_SIDE,
+        timeout_s: float = TIMEOUT_S,
+    ):
+        """`batch_size` of the first answer; `free_side` of its images where the model leaves that free."""
+        self.name = name
+        self._timeout_s = timeout_s
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
+        request = json.dumps(
+            {"opener": opener, "arguments": dict(arguments), "batch_size": batch_size, "side": free_side}
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "keras_resnet.measure.process", request],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+        )
+        try:
+            self.opening = Opening(**self._answer())
+        except BaseException:
+            self.close()
+            raise
+
+    def times_ms(self, repeats: int, batch_size: int = 1) -> list[float]:
+        """-> milliseconds of each of so many calls with that many images."""
+        return list(self._ask(repeats=repeats, batch_size=batch_size))
+
+    def predict(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+        """Pixels `[N, H, W, C]` -> outputs `[N, ...]`, `batch_size` images a call."""
+        with tempfile.TemporaryDirectory() as folder:
+            given, answer = Path(folder, "pixels.npy"), Path(folder, "outputs.npy")
+            np.save(given, pixels)
+            self._ask(pixels=str(given), outputs=str(answer), batch_size=batch_size)
+            return np.load(answer)
+
+    def peak_memory_mb(self) -> float:
+        """-> largest resident memory of the process since the first answer, or before it."""
+        return float(self._ask(peak_memory=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._stderr.close()
+
+    def _ask(self, **request: Any) -> Any:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except OSError:  # it has ended; `_answer` tells how
+            pass
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], self._timeout_s)[0]:
+            raise MeasurementError(f"{self.name} can't be measured: no answer in {self._timeout_s:g} s")
+        line = self._process.stdout.readline()
+        if not line:
+            self._stderr.seek(0)
+            said = self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            raise MeasurementError(
+                f"{self.name} can't be measured: exit status {self._process.wait()}: {said[-1].strip()}"
+            )
+        return json.loads(line)
+
+
+def _serve(request: dict[str, Any]) -> None:
+    """The other side, in the process itself, which has done nothing before."""
+    # Whatever a framework prints goes to stderr, and the answers alone to the pipe.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(value: Any) -> None:
+        print(json.dumps(value), file=answers, flush=True)
+
+    def pixels_of(batch_size: int) -> np.ndarray:
+        height, width, channels = opened.image_shape
+        shape = (batch_size, height or request["side"], width or request["side"], channels)
+        return np.random.default_rng(0).integers(0, 256, shape, "uint8")
+
+    module, _, function = request["opener"].partition(":")
+    start = time.perf_counter()
+    load: Loader = getattr(importlib.import_module(module), function)(**request["arguments"])
+    import_ms = _since_ms(start)
+    gc.collect()
+    before_mb = reset_peak_memory_mb()
+    start = time.perf_counter()
+    opened = load()
+    opened.predict(pixels_of(request["batch_size"]))
+    load_ms = _since_ms(start)
+    answer({"import_ms": import_ms, "load_ms": load_ms, "load_memory_mb": peak_memory_mb() - before_mb})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "repeats" in asked:
+            pixels = pixels_of(asked["batch_size"])
+            answer([_call_ms(opened.predict, pixels) for _ in range(asked["repeats"])])
+        elif "pixels" in asked:
+            images, size = np.load(asked["pixels"]), asked["batch_size"]
+            outputs = [np.asarray(opened.predict(images[i : i + size])) for i in range(0, len(images), size)]
+            np.save(asked["outputs"], np.concatenate(outputs))
+            answer(len(images))
+        else:
+            answer(peak_memory_mb())
+
+
+def _call_ms(predict: Callable[[np.ndarray], Any], pixels: np.ndarray) -> float:
+    start = time.perf_counter()
+    predict(pixels)
+    return _since_ms(start)
+
+
+def _since_ms(start: float) -> float:
+    return 1e3 * (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    _serve(json.loads(sys.argv[1]))

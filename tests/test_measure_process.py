@@ -1,0 +1,76 @@
+"""A subject in a process of its own: its figures are its own, and a failure says whose and why."""
+
+import time
+
+import numpy as np
+import pytest
+
+from keras_resnet.errors import MeasurementError
+from keras_resnet.measure.process import Loader, Opened, Subject
+
+HELD_BYTES = 200_000_000
+SLEEP_S = 0.05
+
+
+def loader(fails: str = "", side: int | None = 5) -> Loader:
+    """A model that sleeps for each image, holds much memory while it is loaded, and sums the pixels of an image."""
+    print("a framework that chatters on stdout")
+    time.sleep(0.2)
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        if fails == "later" and len(pixels) > 1:
+            raise ValueError("two are too many")
+        time.sleep(SLEEP_S * len(pixels))
+        return pixels.sum((1, 2, 3), dtype="int64")
+
+    def load() -> Opened:
+        if fails == "at once":
+            raise ValueError("no such model")
+        if fails == "never":
+            time.sleep(60)
+        np.ones(HELD_BYTES, "uint8").sum()  # and let go again
+        return Opened(predict, (side, side, 2))
+
+    return load
+
+
+OPENER = f"{__name__}:loader"
+
+
+@pytest.fixture(autouse=True)
+def _found_by_the_process(monkeypatch, request):
+    monkeypatch.setenv("PYTHONPATH", str(request.path.parent))
+
+
+def test_import_load_calls_and_memory_are_told_apart():
+    with Subject("sleeper", OPENER, {}) as subject:
+        assert subject.opening.import_ms >= 200
+        assert 50 <= subject.opening.load_ms < 2000
+        assert subject.opening.load_memory_mb == pytest.approx(HELD_BYTES / 1e6, rel=0.2)
+        one, three = subject.times_ms(4), subject.times_ms(2, batch_size=3)
+        assert (len(one), len(three)) == (4, 2)
+        assert min(one) >= 1e3 * SLEEP_S
+        assert min(three) >= 3e3 * SLEEP_S
+        assert subject.peak_memory_mb() > HELD_BYTES / 1e6
+
+
+def test_predicts_what_it_is_given(rng):
+    pixels = rng.integers(0, 256, (5, 4, 6, 3), "uint8")
+    with Subject("sleeper", OPENER, {"side": None}) as subject:
+        np.testing.assert_array_equal(subject.predict(pixels, batch_size=2), pixels.sum((1, 2, 3), dtype="int64"))
+
+
+def test_failure_says_whose_and_why():
+    with pytest.raises(MeasurementError, match="sleeper can't be measured: exit status 1: ValueError: no such model"):
+        Subject("sleeper", OPENER, {"fails": "at once"})
+    with Subject("sleeper", OPENER, {"fails": "later"}) as subject:
+        assert len(subject.times_ms(1)) == 1
+        with pytest.raises(MeasurementError, match="sleeper can't be measured: exit status 1: .*two are too many"):
+            subject.times_ms(1, batch_size=2)
+        with pytest.raises(MeasurementError, match="two are too many"):
+            subject.times_ms(1)
+
+
+def test_no_answer_in_time_ends_the_process():
+    with pytest.raises(MeasurementError, match="sleeper can't be measured: no answer in 2 s"):
+        Subject("sleeper", OPENER, {"fails": "never"}, timeout_s=2)
