@@ -5,6 +5,7 @@ needs and returns a function; that function opens the model. So the import of a 
 its calls are told apart.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -79,6 +80,8 @@ class Subject:
             stderr=self._stderr,
             text=True,
         )
+        self._requests = cast(IO[str], self._process.stdin)
+        self._answers = cast(IO[str], self._process.stdout)
         try:
             self.opening = Opening(**self._answer())
         except BaseException:
@@ -115,19 +118,15 @@ class Subject:
         self._stderr.close()
 
     def _ask(self, **request: Any) -> Any:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except OSError:  # it has ended; `_answer` tells how
-            pass
+        with contextlib.suppress(OSError):  # it has ended; `_answer` tells how
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
         return self._answer()
 
     def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], self._timeout_s)[0]:
+        if not select.select([self._answers], [], [], self._timeout_s)[0]:
             raise MeasurementError(f"{self.name} can't be measured: no answer in {self._timeout_s:g} s")
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             self._stderr.seek(0)
             said = self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"]
