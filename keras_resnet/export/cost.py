@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.errors import ExportError, MeasurementError
-from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime
+from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
 
@@ -51,6 +51,10 @@ def artifact_loader(path: str, threads: int | None = None) -> Loader:
         runtime = open_runtime(Path(path), row, threads)
         shape = next(iter(runtime.inputs.values())).shape
         height, width, channels = (*shape[2:], shape[1]) if is_nchw(shape) else shape[1:]
-        return Opened(runtime.run, (height, width, channels or 3))
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            return predict(runtime, pixels, len(pixels) if row.any_batch else 1)
+
+        return Opened(run, (height, width, channels or 3))
 
     return load

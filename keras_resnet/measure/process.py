@@ -6,6 +6,7 @@ its calls are told apart.
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -64,9 +65,13 @@ class Subject:
         *,
         batch_size: int = 1,
         free_side: int = FREE_SIDE,
+        threads: int | None = None,
         timeout_s: float = TIMEOUT_S,
     ):
-        """`batch_size` of the first answer; `free_side` of its images where the model leaves that free."""
+        """`batch_size` of the first answer; `free_side` of its images where the model leaves that free.
+
+        With `threads`, the process keeps to that many cores (on Linux): so does what has no setting for it.
+        """
         self.name = name
         self._timeout_s = timeout_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
@@ -145,11 +150,14 @@ def _serve(request: dict[str, Any]) -> None:
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
+    @functools.cache  # the same array again: a rival's input is made of it once
     def pixels_of(batch_size: int) -> np.ndarray:
         height, width, channels = opened.image_shape
         shape = (batch_size, height or request["side"], width or request["side"], channels)
         return np.random.default_rng(0).integers(0, 256, shape, "uint8")
 
+    if request["threads"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
     module, _, function = request["opener"].partition(":")
     start = time.perf_counter()
     load: Loader = getattr(importlib.import_module(module), function)(**request["arguments"])
