@@ -7,6 +7,7 @@ ours start from uint8 pixels. So the comparison never flatters ours.
 import concurrent.futures
 import importlib.util
 import multiprocessing
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,12 +176,12 @@ def _nchw(pixels: np.ndarray) -> np.ndarray:
 
 
 def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
-    """.onnx or .xml file -> OpenVINO with its hint for latency; a file of ours gets pixels, another's its own input."""
+    """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency; what is of ours gets pixels."""
     library = require("openvino", "rivals")
 
     def load() -> Opened:
         core = library.Core()
-        model = core.read_model(path)
+        model = core.read_model(Path(path, "model.xml") if Path(path).is_dir() else path)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
@@ -195,12 +196,12 @@ def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
 
 
 def quantize_by_nncf(onnx: Path, path: Path, pixels: np.ndarray) -> None:
-    """Float .onnx file of ours, calibration pixels -> int8 .xml file, as NNCF makes it for a convolutional network."""
+    """Float .onnx file of ours, calibration pixels -> folder of the int8 model that NNCF makes of it."""
     nncf, library = require("nncf", "rivals"), require("openvino", "rivals")
     model = library.Core().read_model(str(onnx))
     dataset = nncf.Dataset(pixels.astype("float32"), lambda image: {"image": image[None]})
     quantized = nncf.quantize(model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
-    library.save_model(quantized, str(path))
+    library.save_model(quantized, path / "model.xml")  # and model.bin beside it
 
 
 RIVALS = (
@@ -271,7 +272,6 @@ RIVALS = (
         {},
         quantize_by_nncf,
         made_of="onnx and pixels",
-        suffix=".xml",
     ),
 )
 
@@ -331,10 +331,17 @@ def in_openvino(name: str, path: Path, threads: int, contract: InputContract | N
 
 
 def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None:
-    """Runs it in a process of its own: what it imports and holds ends with it."""
+    """Runs it in a process of its own: what it imports, holds and prints ends with it."""
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=_silence) as executor:
         try:
             executor.submit(make, *arguments).result()
         except Exception as error:  # a converter can raise anything
             raise MeasurementError(f"{name}: its file can't be made: {reason(error)}") from error
+
+
+def _silence() -> None:
+    """Whatever this process prints from here on is lost."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)

@@ -12,6 +12,8 @@ from keras_resnet.cli.network import WeightsOption, check_model, is_artifact
 from keras_resnet.errors import ArgumentError
 from keras_resnet.variants import VARIANTS
 
+WIDTH = 110  # characters
+
 if TYPE_CHECKING:
     from keras_resnet.benchmark.compare import Contender, Result
     from keras_resnet.measure.process import Loader
@@ -197,16 +199,15 @@ def _images_of(data: str) -> Callable[["Contender"], tuple[Any, Any]]:
 
 
 def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
-    """One table a batch size, in at most 110 columns."""
+    """One table a batch size."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     has_accuracy = any(result.top1_percent is not None for result in results.values())
     for batch_size in batch_sizes:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
-        table.title = f"batch {batch_size}"
-        table.add_column("", no_wrap=True, overflow="ellipsis", max_width=32)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(f"batch {batch_size}\n", no_wrap=True)
         columns = ["p50\nms", "p90\nms", "p99\nms", "images/s\n", "ratio\n", "load\nms", "memory\nMB", "file\nMB"]
         for column in [*columns, *(["top-1\n%"] if has_accuracy else [])]:
             table.add_column(column, no_wrap=True, justify="right")
@@ -217,8 +218,8 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
             cells += [f"{timing.images_per_s:.3g}", f"{timing.ratio_to_first.median:.2f}"]
             cells += [f"{result.opening.load_ms:.0f}", f"{result.peak_memory_mb:.0f}", _cell(result.size_mb, ".1f")]
             table.add_row(name, *cells, *([_cell(result.top1_percent, ".2f")] if has_accuracy else []))
-        console = Console()
-        console.print(table, width=max(110, console.width) if not console.is_terminal else None)
+        # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
+        Console(width=WIDTH, highlight=False).print(table)
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -76,7 +76,13 @@ class Subject:
         self._timeout_s = timeout_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
         request = json.dumps(
-            {"opener": opener, "arguments": dict(arguments), "batch_size": batch_size, "side": free_side}
+            {
+                "opener": opener,
+                "arguments": dict(arguments),
+                "batch_size": batch_size,
+                "side": free_side,
+                "threads": threads,
+            }
         )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "keras_resnet.measure.process", request],
