@@ -144,7 +144,9 @@ class _Graph:
         tensor = product.input[1]
         while tensor in self.makers:  # what makes float numbers of the integers that are stored
             tensor = self.makers[tensor].input[0]
-        stored = self._constants[tensor]
+        stored = self._constants.get(tensor)
+        if stored is None:
+            return 0, 0
         types = require("onnx", "onnx").helper
         elements = int(np.prod(stored.dims))
         return elements, elements * types.tensor_dtype_to_np_dtype(stored.data_type).itemsize

@@ -19,7 +19,7 @@ from keras_resnet.measure.process import FREE_SIDE
 
 RUNS = 20
 WARMUP = 3  # runs that do not count
-WIDTH = 100  # columns of a printed table, at most
+WIDTH = 110  # characters of a printed table
 
 _TIMERS: Mapping[str, Callable[[Path, np.ndarray, int], LayerTimer]] = {
     "LiteRT": TfliteLayers,
@@ -81,7 +81,7 @@ def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None
     Raises:
         ArgumentError: A number is below 1, or the artifact is a SavedModel.
         ExportError: The artifact does not exist, is damaged, or can't be opened.
-        MeasurementError: The file can't be taken apart.
+        MeasurementError: The file has not one input, or can't be taken apart.
     """
     threads = threads if threads is not None else os.cpu_count() or 1
     for name, value in (("batch_size", batch_size), ("threads", threads), ("runs", runs)):
@@ -92,6 +92,8 @@ def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None
         profiled = ", ".join(other.name for other in FORMATS.values() if other.runtime in _TIMERS)
         raise ArgumentError(f"{path}: the layers of these formats can be timed: {profiled}. Received: {row.name}")
     whole = open_runtime(path, row, threads)
+    if len(whole.inputs) != 1:
+        raise MeasurementError(f"{path}: needs one input, with a signature. It has {len(whole.inputs)}")
     [given] = whole.inputs.values()
     height, width, channels = (*given.shape[2:], given.shape[1]) if is_nchw(given.shape) else given.shape[1:]
     shape = (batch_size, height or FREE_SIDE, width or FREE_SIDE, channels or 3)
@@ -117,7 +119,7 @@ def _call_ms(run: Callable[[np.ndarray], Any], pixels: np.ndarray) -> float:
 
 
 def print_profile(profile: Profile) -> None:
-    """Prints the layers in the order of the network, and the shares of kinds and stages, in at most 100 columns."""
+    """Prints the layers in the order of execution, and the shares of kinds and stages."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -127,18 +129,24 @@ def print_profile(profile: Profile) -> None:
     for column in ("layer", "operator", "output"):
         table.add_column(column, no_wrap=True, overflow="ellipsis")
     for column in ("MMACs", "ms", "%", "GFLOP/s"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=7)
     for layer in profile.layers:
-        products = (f"{layer.macs / 1e6:.1f}", f"{layer.gflop_per_s:.1f}") if layer.macs else ("", "")
+        macs, speed = (f"{layer.macs / 1e6:.1f}", f"{layer.gflop_per_s:.1f}") if layer.macs else ("", "")
         output = "x".join(map(str, layer.output_shape[1:]))
-        figures = (products[0], f"{layer.ms:.3f}", f"{layer.share_percent:.1f}", products[1])
+        figures = (macs, f"{layer.ms:.3f}", f"{layer.share_percent:.1f}", speed)
         table.add_row(Text(layer.name), layer.operator, output, *figures)
-    console = Console()
-    console.print(table, width=min(WIDTH, console.width))
+    # A fixed width: on a pipe there is none to ask for.
+    Console(width=WIDTH, highlight=False).print(table)
+    print()
     for what in ("kind", "stage"):
-        print(f"\n% by {what:7}" + "  ".join(f"{group} {share:.1f}" for group, share in profile.by(what).items()))
-    flops = 2 * profile.macs
+        print(f"% by {what:5}  " + ", ".join(f"{group} {share:.1f}" for group, share in profile.by(what).items()))
+    gflop = 2e-9 * profile.macs
     print(
-        f"\n{profile.latency_ms:.2f} ms a call ({profile.batch_size} images, {profile.threads} threads), of which the "
-        f"layers {profile.layers_ms:.2f}; {flops / 1e9:.2f} GFLOP, {flops / profile.latency_ms / 1e6:.1f} GFLOP/s"
+        f"{profile.latency_ms:.2f} ms a call (batch {profile.batch_size}, {counted(profile.threads, 'thread')}), "
+        f"{profile.layers_ms:.2f} ms in the layers; {gflop:.2f} GFLOP, {1e3 * gflop / profile.latency_ms:.1f} GFLOP/s"
     )
+
+
+def counted(number: int, thing: str) -> str:
+    """2, "thread" -> "2 threads"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.benchmark.layers import KINDS, Layer
-from keras_resnet.benchmark.profile import Profile
+from keras_resnet.benchmark.profile import Profile, counted
 from keras_resnet.benchmark.roofline import Peak
 from keras_resnet.optional import require
 
@@ -121,7 +121,7 @@ def _near(layer: Layer, other: Layer) -> bool:
 def _title(profile: Profile) -> str:
     return (
         f"{profile.format}: {profile.layers_ms:.2f} ms in {len(profile.layers)} layers, "
-        f"batch {profile.batch_size}, {profile.threads} threads"
+        f"batch {profile.batch_size}, {counted(profile.threads, 'thread')}"
     )
 
 

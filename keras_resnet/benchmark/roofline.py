@@ -80,7 +80,7 @@ def _measure(threads: int) -> Peak:
         copied_s = _fastest_s(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)))
     how = (
         f"{best}: product of two {SIDE}x{SIDE} float32 matrices; numpy: copy of {source.nbytes / 1e6:.0f} MB; "
-        f"{threads} threads; fastest of {REPEATS}"
+        f"threads: {threads}; fastest of {REPEATS}"
     )
     return Peak(found[best], 2e-9 * source.nbytes / copied_s, how)
 

@@ -137,8 +137,8 @@ class _Piece:
     """Operators of one layer, opened as a file of their own.
 
     A layer inside a network finds its inputs in the cache, and the memory of its output, which was another tensor's;
-    its weights it does not find there. So both are touched before each run, and there is but one run at a time. The
-    sum over ResNet-50 on one thread was within 1 % of the whole file's CPU time (medians; float32 and integers).
+    its weights it does not find there. So both are touched before each run, and there is but one run at a time.
+    On one thread the layers of ResNet-50 came to 96 % of the whole file's CPU time, those in integers to 99 %.
     """
 
     def __init__(self, graph: _Graph, operators: list[Any], tensors: dict[int, np.ndarray], threads: int):
