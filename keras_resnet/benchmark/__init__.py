@@ -1,0 +1,1 @@
+"""Networks compared: what was published, counted and measured of each."""
