@@ -118,7 +118,7 @@ def side_by_side(record: Record) -> Iterable[str]:
     setting = f"{machine(record)}, {settings['threads']} threads, {settings['rounds']} rounds"
     yield f"## ResNet-50 beside its rivals\n\n{setting} (`keras-resnet benchmark --rivals`)."
     for batch_size in settings["batch_sizes"]:
-        header = ("batch " + str(batch_size), "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio (range)")
+        columns = ("batch " + str(batch_size), "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio (range)")
         rows = []
         for name, result in contenders.items():
             timing = result["timings"][str(batch_size)]
@@ -131,7 +131,7 @@ def side_by_side(record: Record) -> Iterable[str]:
                     f"{ratio['median']:.2f} ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})",
                 )
             )
-        yield table(header, rows)
+        yield table(columns, rows)
     header = ("", "top-1 %", "file MB", "import ms", "load ms", "memory MB", "setting")
     yield table(
         header,
@@ -154,9 +154,10 @@ def side_by_side(record: Record) -> Iterable[str]:
 
 def roofline(record: Record) -> Iterable[str]:
     """Record of `keras-resnet benchmark` -> GFLOP/s of each contender and the share of the machine's peak."""
-    peak, gmacs = record["results"].get("peak"), record["results"].get("gmacs")
-    if not peak or not gmacs:
+    peak, profiles = record["results"].get("peak"), record["results"].get("profiles")
+    if not peak or not profiles:
         return
+    gmacs = next(iter(profiles.values()))["macs"] / 1e9
     yield (
         f"The machine's measured peak is {peak['gflops']:.0f} GFLOP/s in float32 ({peak['how']}), its bandwidth "
         f"{peak['bandwidth_gb_per_s']:.1f} GB/s. int8 has a higher peak of its own, which was not measured: its share "
@@ -167,6 +168,15 @@ def roofline(record: Record) -> Iterable[str]:
         gflops = 2e3 * gmacs / result["timings"]["1"]["latency"]["median_ms"]
         rows.append((name, f"{gflops:.0f}", f"{100 * gflops / peak['gflops']:.0f}"))
     yield table(("batch 1", "GFLOP/s", "% of the peak"), rows)
+    yield "Where the time goes, in percent by kind of layer (`--profile`):"
+    kinds = list(dict.fromkeys(kind for one in profiles.values() for kind in one["share_percent_by_kind"]))
+    yield table(
+        ("", *kinds),
+        [
+            (name, *(cell(one["share_percent_by_kind"].get(kind), ".1f") for kind in kinds))
+            for name, one in profiles.items()
+        ],
+    )
 
 
 def training_speed(record: Record) -> Iterable[str]:

@@ -1,1 +1,1 @@
-"""How we stand: models, artifacts and rivals by turns; where the time goes; how far that is from what is possible."""
+"""How we stand: models, artifacts and rivals by turns; networks compared; where the time goes, and the limits."""

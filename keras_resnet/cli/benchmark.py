@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from keras_resnet.cli.network import WeightsOption, check_model, is_artifact
 from keras_resnet.errors import ArgumentError
+from keras_resnet.optional import require
 from keras_resnet.variants import VARIANTS
 
 WIDTH = 110  # characters
@@ -68,6 +70,10 @@ def benchmark(
     for subject in chosen:
         if not is_artifact(subject):
             check_model(subject, weights if subject in VARIANTS else None)
+    if profile:
+        require("matplotlib", "plots")
+        if not any(subject.endswith((".tflite", ".onnx")) for subject in chosen):
+            raise ArgumentError(f"--profile needs a .tflite or .onnx file. Received: {', '.join(chosen)}")
     batch_sizes = batch_size or [1]
     if len(set(batch_sizes)) < len(batch_sizes):
         raise ArgumentError(f"--batch-size must be given once for each size. Received: {batch_sizes}")
@@ -87,11 +93,13 @@ def benchmark(
             tell=status.update,
         )
     _print(results, batch_sizes)
-    profiles: dict[str, Any] = {}
+    record: dict[str, Any] = {"contenders": {name: result.as_dict() for name, result in results.items()}}
+    if profile:
+        record |= _profile([Path(subject) for subject in chosen], cores, out)
     if out is not None:
-        settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data}
-        record = {name: result.as_dict() for name, result in results.items()}
-        write_record(out / "benchmark.json", "benchmark", settings, {"contenders": record, "profiles": profiles})
+        data_name = None if data is None else Path(data).name
+        settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data_name}
+        write_record(out / "benchmark.json", "benchmark", settings, record)
         print(f"\nwritten to {out}")
 
 
@@ -196,6 +204,30 @@ def _images_of(data: str) -> Callable[["Contender"], tuple[Any, Any]]:
         return read[contract], classes
 
     return images
+
+
+def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[str, Any]:
+    """Prints where the time of each file goes -> that and the machine's limits, for the record; pictures to `out`."""
+    from keras_resnet.benchmark.profile import print_profile, profile_artifact
+    from keras_resnet.benchmark.profile_plots import draw_profile, draw_roofline
+    from keras_resnet.benchmark.roofline import measure_peak
+    from keras_resnet.whole_files import write_whole
+
+    peak = measure_peak(threads)
+    print(f"\nlimits: {peak.gflops:.0f} GFLOP/s, {peak.bandwidth_gb_per_s:.1f} GB/s ({peak.how})")
+    profiles = {}
+    for path in artifacts:
+        if path.suffix not in (".tflite", ".onnx"):
+            continue
+        profile = profile_artifact(path, threads=threads)
+        print()
+        print_profile(profile)
+        profiles[path.name] = profile.as_dict() | {"path": path.name}
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(out / f"{path.name} profile.png", draw_profile(profile))
+            write_whole(out / f"{path.name} roofline.png", draw_roofline(profile, peak))
+    return {"peak": asdict(peak), "profiles": profiles}
 
 
 def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.errors import ExportError, MeasurementError
+from keras_resnet.export.formats import format_named
 from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
@@ -42,9 +43,13 @@ def measure_artifact(path: Path) -> ArtifactCost:
         raise ExportError(str(error)) from error
 
 
-def artifact_loader(path: str, threads: int | None = None) -> Loader:
-    """Artifact, CPU threads (default: all) -> what opens it in this process, whose runtime is then imported."""
-    row = format_of(Path(path))
+def artifact_loader(path: str, threads: int | None = None, format_name: str | None = None) -> Loader:
+    """Artifact, CPU threads (default: all) -> what opens it in this process, whose runtime is then imported.
+
+    `format_name` is for a file that says nothing about itself: to be opened for its format, it would be in memory once
+    before it is measured.
+    """
+    row = format_of(Path(path)) if format_name is None else format_named(format_name)
     importlib.import_module(RUNTIME_MODULES[row.runtime])
 
     def load() -> Opened:
