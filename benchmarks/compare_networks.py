@@ -12,7 +12,6 @@ which `keras-resnet list --compare` takes its figures.
 """
 
 import os
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +22,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import typer
 
 from keras_resnet.benchmark.compared import NETWORKS, OURS, RECORD, ROWS
+from keras_resnet.benchmark.rivals import convert_keras_applications
 from keras_resnet.export.cost import OPENER
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Subject
 from keras_resnet.measure.record import write_record
-from keras_resnet.quiet import quiet_stderr
 from keras_resnet.whole_files import write_whole
 
 NAME = "compare_networks"
@@ -83,7 +82,7 @@ def tflite_file(network: str, folder: Path) -> Path:
         if NETWORKS[network] == OURS:
             _export_ours(network, path.parent)
         else:
-            write_whole(path, _converted_theirs(network))
+            convert_keras_applications(network, path)
         keras.backend.clear_session()
     return path
 
@@ -99,19 +98,6 @@ def _export_ours(network: str, folder: Path) -> None:
         if isinstance(layer, keras.layers.BatchNormalization) and not layer.gamma.numpy().any():
             layer.gamma.assign(keras.ops.full_like(layer.gamma, SCALE))
     export(model, folder, ["tflite"])
-
-
-def _converted_theirs(network: str) -> bytes:
-    import keras
-    import tensorflow as tf
-
-    from keras_resnet.export.to_savedmodel import write_savedmodel
-
-    model = getattr(keras.applications, network)(weights=None, input_shape=(SIZES[network], SIZES[network], 3))
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        write_savedmodel(model, Path(folder), batch_size=1)
-        content: bytes = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    return content
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from keras_resnet.measure.process import FREE_SIDE, Loader, Opened
 from keras_resnet.optional import require
 from keras_resnet.quiet import import_keras, quiet_stderr
 from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.whole_files import write_whole
 
 IMAGE_SHAPE = (FREE_SIDE, FREE_SIDE, 3)
 KERAS_APPLICATIONS = {"resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152"}
@@ -82,7 +83,7 @@ def convert_keras_applications(network: str, path: Path) -> None:
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     with quiet_stderr():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)])
-        path.write_bytes(converter.convert())
+        write_whole(path, converter.convert())
 
 
 def litert(path: str, threads: int) -> Loader:
