@@ -236,10 +236,28 @@ def cost_growth(record: Record) -> Iterable[str]:
     yield "![Latency against batch and image size](plots/growth.png)"
 
 
+def depth(record: Record) -> Iterable[str]:
+    settings = record["settings"]
+    yield (
+        f"## Depth\n\nPlain and residual networks on {settings['train_images']:,} CIFAR-10 images, "
+        f"{settings['epochs']} epochs by one recipe (`benchmarks/depth.py`; He et al. 2015, section 4.2): figures of "
+        "the last epoch. The deeper plain network is far worse than the shallow one, on the images it was trained on; "
+        "the deeper residual network is close to the shallow one after so short a training."
+    )
+    rows = []
+    for name, seeds in record["results"].items():
+        last = [epochs[-1] for epochs in seeds.values()]
+        means = (sum(row[key] for row in last) / len(last) for key in ("train_top1_percent", "test_top1_percent"))
+        rows.append((name, *(f"{mean:.1f}" for mean in means), str(len(seeds))))
+    yield table(("network", "training top-1 %", "test top-1 %", "seeds"), rows)
+    yield "![Training error by epoch](results/depth.png)"
+
+
 SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
     "training_speed": training_speed,
     "two_processes": two_processes,
     "cost_growth": cost_growth,
+    "depth": depth,
 }
 
 
