@@ -1,6 +1,8 @@
 """Tensor -> tensor: the convolution unit, shortcuts and residual blocks of He et al. 2015 (arXiv 1512.03385)."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -9,7 +11,29 @@ from keras import layers
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # torchvision's 0.1, counted from the other end
 
+_values_follow = ContextVar("values_follow", default=False)
+
 Shortcut = Callable[[Any, int, int, str], Any]  # block's input, output channels, stride, block's name -> what is added
+
+
+@contextlib.contextmanager
+def values_follow(follow: bool) -> Iterator[None]:
+    """Within it, if so, kernels are zeros: a file has their values, and to draw random ones is half of building."""
+    token = _values_follow.set(follow)
+    try:
+        yield
+    finally:
+        _values_follow.reset(token)
+
+
+def with_kernel(layer: Any, x: Any) -> Any:
+    """Layer that is not built yet, tensor -> its output; the kernel is drawn, but where its values follow."""
+    initializer = layer.kernel_initializer
+    if _values_follow.get():
+        layer.kernel_initializer = keras.initializers.Zeros()
+    y = layer(x)
+    layer.kernel_initializer = initializer  # the layer's configuration names it
+    return y
 
 
 def conv_bn(
@@ -33,7 +57,7 @@ def conv_bn(
         padding = "valid"
     else:
         padding = "same"
-    x = layers.Conv2D(
+    convolution = layers.Conv2D(
         filters,
         kernel_size,
         strides=stride,
@@ -42,7 +66,8 @@ def conv_bn(
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal"),
         name=f"{name}_conv",
-    )(x)
+    )
+    x = with_kernel(convolution, x)
     x = layers.BatchNormalization(
         epsilon=BATCH_NORM_EPSILON,
         momentum=BATCH_NORM_MOMENTUM,

@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from keras_resnet.backbone import resnet_backbone
+from keras_resnet.blocks import values_follow
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.variants import CIFAR_FILES, VARIANTS, Design, Variant
@@ -43,13 +44,14 @@ def build(
     image = _input(variant.design, input_tensor, input_shape, include_top)
 
     x = normalisation_layer(image.shape[-1])(image) if include_preprocessing else image
-    x = resnet_backbone(x, variant, output_stride)[variant.levels[-1]]
-    if include_top:
-        x = classification_head(x, number_of_classes, classifier_activation)
-    elif pooling == "avg":
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-    elif pooling == "max":
-        x = layers.GlobalMaxPooling2D(name="pool")(x)
+    with values_follow(weights is not None):
+        x = resnet_backbone(x, variant, output_stride)[variant.levels[-1]]
+        if include_top:
+            x = classification_head(x, number_of_classes, classifier_activation)
+        elif pooling == "avg":
+            x = layers.GlobalAveragePooling2D(name="pool")(x)
+        elif pooling == "max":
+            x = layers.GlobalMaxPooling2D(name="pool")(x)
 
     inputs = keras.utils.get_source_inputs(image)  # several, where `input_tensor` was made from several
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)

@@ -295,12 +295,16 @@ def match_weights(model: keras.Model, variant: Variant, file: WeightFile, source
     }
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
 
-    if (HEAD_LAYER, "kernel") not in variables or _head_differs(variables, tensors, head, file.layout, source):
+    values: list[tuple[Any, np.ndarray]] = []
+    fresh = _head_differs(variables, tensors, head, file.layout, source)
+    if fresh:
+        kernel, draw = variables[HEAD_LAYER, "kernel"], model.get_layer(HEAD_LAYER).kernel_initializer
+        values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))  # it was built with zeros
+    if fresh or (HEAD_LAYER, "kernel") not in variables:
         for name in head:
             names.pop(name)
             tensors.pop(name, None)
 
-    values: list[tuple[Any, np.ndarray]] = []
     for name, target in names.items():
         label = f"{name} -> {'/'.join(target)}"
         if name not in tensors:
@@ -311,7 +315,7 @@ def match_weights(model: keras.Model, variant: Variant, file: WeightFile, source
             continue
         value = _to_keras_axes(tensors[name], file.layout)
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as that
-            value = value.astype(np.float32)
+            value = value.astype(np.float32, order="C")  # or each backend would copy the turned kernels once more
         shape = tuple(variables[target].shape)
         if target == STEM_KERNEL:
             value = _fit_input_channels(value, shape)
@@ -337,7 +341,7 @@ def _head_differs(
     variables: dict[Target, Any], tensors: dict[str, np.ndarray], head: list[str], layout: str, source: str
 ) -> bool:
     """Whether the file holds a whole head of another number of classes than the model's; warns if so."""
-    if any(name not in tensors for name in head):
+    if (HEAD_LAYER, "kernel") not in variables or any(name not in tensors for name in head):
         return False
     kernel, bias = (_to_keras_axes(tensors[name], layout) for name in head)
     features, classes = variables[HEAD_LAYER, "kernel"].shape

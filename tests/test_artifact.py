@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from keras_resnet.cli.main import app
 from keras_resnet.data.labelled import labelled_images
 from keras_resnet.errors import AccuracyError, ArgumentError, ExportError, ImageError
-from keras_resnet.export import export
+from keras_resnet.export import export, runtimes
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
 
@@ -57,6 +57,16 @@ def test_an_artifact_carries_all_that_it_takes_to_run_it(name, exported, model):
     np.testing.assert_allclose(artifact.predict(IMAGES[:5]), expected, atol=0.1 if name == "onnx-int8" else 1e-5)
     result = CliRunner().invoke(app, ["info", str(exported.paths[name]), "--json"])
     assert json.loads(result.stdout)["format"] == name
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnx-int8"])
+def test_a_file_is_hashed_and_its_description_read_once(name, exported, monkeypatch):
+    calls = []
+    for function in ("check_whole", "read_description"):
+        whole = getattr(runtimes, function)
+        monkeypatch.setattr(runtimes, function, lambda path, f=whole, n=function: calls.append(n) or f(path))
+    assert open_artifact(exported.paths[name]).labels == LABELS
+    assert calls == ["check_whole", "read_description"]
 
 
 def test_tflite_metadata_is_packed_as_standard_tools_read_it(exported):

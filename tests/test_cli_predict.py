@@ -12,6 +12,7 @@ from small_classifier import small_classifier
 from typer.testing import CliRunner
 
 from keras_resnet.cli.main import main
+from keras_resnet.cli.network import open_network, predictor_of
 from keras_resnet.cli.predict import predict
 from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.labels import imagenet_labels
@@ -130,6 +131,45 @@ def test_unreadable_images_are_reported_and_the_rest_go_on(models, tmp_path):
     assert errors[1].startswith(f"{tmp_path / '2.jpg'}: not an image")
     assert errors[2] == f"{tmp_path / '3.jpg'}: the file is empty"
     assert len(errors) == 3
+
+
+def test_the_rate_is_stated_for_more_than_a_few_images(models, tmp_path):
+    for number in range(17):
+        save_image(tmp_path / f"{number:02}.png", number)
+    options = ["--model", models / "logits.keras", "--batch-size", 4, "--top", 1]
+    status, lines, errors, _ = run(tmp_path, *options)
+    assert (status, len(lines), len(errors)) == (0, 2 * 17, 1)
+    stated = re.fullmatch(r"17 images in (\d+\.\d) s: (\d+\.\d) images/s", errors[0])
+    assert float(stated[2]) == pytest.approx(17 / float(stated[1]), rel=0.3)  # a fast machine rounds the seconds much
+
+    (tmp_path / "16.png").write_bytes(b"")
+    status, fewer, errors, _ = run(tmp_path, *options)
+    assert (status, fewer, len(errors)) == (1, lines[:-2], 1)  # 16 that can be read
+    assert errors[0].endswith("the file is empty")
+
+
+def test_one_trace_serves_batches_of_all_sizes(models):
+    network, contract = open_network(str(models / "probabilities.keras"), None)
+    pixels = np.random.default_rng(6).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    predict = predictor_of(network, contract, "model").predict
+    answers = [predict(pixels[:count]) for count in (4, 3, 1)]
+    assert network.predict_function.experimental_get_tracing_count() == 1
+    expected = keras.models.load_model(models / "probabilities.keras").predict_on_batch(pixels)
+    for count, answer in zip((4, 3, 1), answers, strict=True):
+        np.testing.assert_allclose(answer, expected[:count], rtol=1e-5)
+
+
+def test_where_xla_compiles_a_smaller_batch_is_filled_up(models):
+    network, contract = open_network(str(models / "logits.keras"), None)
+    network.jit_compile = True
+    sizes, predict_on_batch = [], network.predict_on_batch
+    network.predict_on_batch = lambda pixels: sizes.append(len(pixels)) or predict_on_batch(pixels)
+    pixels = np.random.default_rng(6).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    predict = predictor_of(network, contract, "model").predict
+    expected = keras.models.load_model(models / "probabilities.keras").predict_on_batch(pixels)
+    for count in (2, 4, 3, 1):
+        np.testing.assert_allclose(predict(pixels[:count]), expected[:count], rtol=1e-4)
+    assert sizes == [2, 4, 4, 4]
 
 
 def test_nothing_to_predict_is_a_failure_before_any_model_is_built(tmp_path):

@@ -160,6 +160,18 @@ def test_importing_loads_no_framework(module: str) -> None:
     assert not loaded & {"keras", "tensorflow", "jax", "torch"}
 
 
+def test_the_command_line_imports_keras_without_what_it_does_not_use() -> None:
+    code = (
+        "import gc, sys; from keras_resnet.quiet import import_keras; import_keras()\n"
+        "print(sorted({'keras', 'sklearn', 'scipy', 'matplotlib'} & sys.modules.keys()), gc.isenabled())\n"
+        "import matplotlib.pyplot, sklearn.base; print('later')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "No module named" in run.stderr:
+        pytest.skip("Matplotlib or scikit-learn is not installed")
+    assert (run.stdout.splitlines(), run.stderr) == (["['keras'] True", "later"], "")
+
+
 def test_the_public_names_are_these_and_resolve() -> None:
     assert set(keras_resnet.__all__) == PUBLIC
     assert len(keras_resnet.__all__) == len(PUBLIC)

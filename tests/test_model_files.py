@@ -176,6 +176,22 @@ def test_a_damaged_archive_is_refused(described, tmp_path):
         read_description(tmp_path / "absent.keras")
 
 
+def test_opening_a_file_leaves_no_variables_to_be_filled(described, monkeypatch):
+    """The network that its declared size is taken from has none; on JAX, Keras would fill them at the first batch."""
+    drawn = []
+    draw = keras.initializers.VarianceScaling.__call__
+
+    def count(initializer, shape, dtype=None):
+        drawn.append(shape)
+        return draw(initializer, shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", count)
+    network, _ = open_network(str(described), None)
+    with keras.StatelessScope():
+        pass
+    assert len(drawn) == sum(variable.name == "kernel" for variable in network.variables)
+
+
 def test_predict_goes_by_labels_and_contract(model, described, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(8).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(path)

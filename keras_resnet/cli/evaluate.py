@@ -28,7 +28,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for evaluation.json, predictions.csv and pictures; replaces an older evaluation."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at a time.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that the model takes at a time.")] = 64,
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes on labelled images.
 

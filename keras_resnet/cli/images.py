@@ -1,12 +1,23 @@
 """Image files, as the commands read them: what can't be read is named on stderr, and the others go on."""
 
+import contextlib
+import itertools
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from keras_resnet.errors import ImageError
 from keras_resnet.variants import InputContract
+
+BATCHES_AHEAD = 2  # that are decoded while the network works on another
+
+Job = tuple[Path, Future[Any]]  # a file, and where its pixels are awaited
 
 
 def list_or_name(patterns: Sequence[str]) -> tuple[list[Path], int]:
@@ -28,27 +39,73 @@ def read_batches(
 ) -> Iterator[tuple[list[int], Any]]:
     """Paths -> for each batch: places in `paths`, pixels uint8 `[n, size, size, 3]`; others go to `unreadable`.
 
-    A progress bar is shown where it disturbs nothing; `prints` says that the caller prints something for each batch.
+    While the caller works on a batch, threads decode the next ones, up to `BATCHES_AHEAD`. A progress bar is shown
+    where it disturbs nothing; `prints` says that the caller prints something for each batch.
     """
     import numpy as np
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from keras_resnet.preprocessing import load_image
 
     # Where the results themselves appear on the terminal, they show the progress.
     hidden = (prints and sys.stdout.isatty()) or not sys.stderr.isatty() or len(paths) <= batch_size
-    with Progress(console=Console(stderr=True), redirect_stdout=False, transient=True, disable=hidden) as progress:
-        task = progress.add_task("images", total=len(paths))
+    images = _read_ahead(paths, contract, BATCHES_AHEAD * batch_size)
+    with _progress_bar(len(paths), hidden) as advance:
         for start in range(0, len(paths), batch_size):
             places, pixels = [], []
-            for place in range(start, min(start + batch_size, len(paths))):
+            for place, image in enumerate(itertools.islice(images, batch_size), start):
                 try:
-                    pixels.append(load_image(paths[place], contract))
+                    pixels.append(image.result())
                     places.append(place)
                 except ImageError as error:
                     unreadable.append(paths[place])
                     print(error, file=sys.stderr)
             if places:
                 yield places, np.stack(pixels)
-            progress.advance(task, min(batch_size, len(paths) - start))
+            advance(min(batch_size, len(paths) - start))
+
+
+@contextlib.contextmanager
+def _progress_bar(total: int, hidden: bool) -> Iterator[Callable[[int], None]]:
+    """-> what is told of so many images more."""
+    if hidden:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), redirect_stdout=False, transient=True) as progress:
+        task = progress.add_task("images", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _read_ahead(paths: Sequence[Path], contract: InputContract, ahead: int) -> Iterator[Future[Any]]:
+    """Paths -> the pixels `[size, size, 3]` of each, in order; threads read as many as `ahead` that nobody took yet."""
+    # Not an executor, whose threads Python waits for at its end: Ctrl-C would hang on a file that comes slowly.
+    jobs: SimpleQueue[Job | None] = SimpleQueue()
+    threads = min(os.cpu_count() or 1, ahead, len(paths))
+    for _ in range(threads):
+        Thread(target=_read, args=(jobs, contract), daemon=True).start()
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for path in paths:
+            if len(waiting) == ahead:
+                yield waiting.popleft()
+            waiting.append(Future())
+            jobs.put((path, waiting[-1]))
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for image in waiting:
+            image.cancel()
+        for _ in range(threads):
+            jobs.put(None)
+
+
+def _read(jobs: SimpleQueue[Job | None], contract: InputContract) -> None:
+    from keras_resnet.preprocessing import load_image
+
+    while (job := jobs.get()) is not None:
+        path, image = job
+        if image.set_running_or_notify_cancel():
+            try:
+                image.set_result(load_image(path, contract))
+            except BaseException as error:  # noqa: BLE001  raised where the image is taken
+                image.set_exception(error)

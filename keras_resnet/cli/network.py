@@ -6,6 +6,7 @@ import math
 import warnings
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,17 +67,36 @@ def open_predictor(model: str, weights: str | None) -> Predictor:
 
 def predictor_of(network: Any, contract: InputContract, model: str) -> Predictor:
     """Network as `open_network` gives it, its contract, the value of `--model` -> predictor."""
+    import keras
+    import numpy as np
+
     from keras_resnet.heads.classification import ends_in_logits
 
     finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
+    largest = 0
 
     def predict(pixels: Any) -> Any:
+        nonlocal largest
+        count = len(pixels)
+        largest = max(largest, count)
         try:
-            return finish(network.predict_on_batch(pixels))
+            if network.jit_compile:  # XLA compiles anew for another batch size: the last, smaller batch is filled up
+                pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
+            elif network.predict_function is None and keras.backend.backend() == "tensorflow":
+                _trace(network)
+            return finish(network.predict_on_batch(pixels)[:count])
         except Exception as error:  # a layer of a user's model can raise anything
             raise WeightsError(f"{model}: fails on images: {reason(error)}") from error
 
     return Predictor(predict, contract, labels_of(network))
+
+
+def _trace(network: Any) -> None:
+    """Traces the network for batches of any size. By itself, Keras would do so with the second size that it sees."""
+    import tensorflow as tf
+
+    network.make_predict_function()
+    network.predict_function.get_concrete_function([(tf.TensorSpec(network.inputs[0].shape, "uint8"),)])
 
 
 def labels_of(network: Any) -> list[str] | None:
@@ -169,7 +189,10 @@ def _load_file(path: str) -> Any:
     from keras_resnet.weights import WeightsOrigin, file_sha256
 
     try:
-        _check_declared_size(path, check_keras_archive(Path(path)))
+        stored_bytes = check_keras_archive(Path(path))
+        # In a thread of its own: Keras notes, for each thread, the variables without values, and fills them later on.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_check_declared_size, path, stored_bytes).result()
         description = read_description(path)
         network = keras.models.load_model(path, compile=False)
         network.weights_origin = WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path)))

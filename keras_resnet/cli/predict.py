@@ -1,5 +1,7 @@
 """`keras-resnet predict`: image files -> the most probable classes of each, with names."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -8,17 +10,20 @@ import typer
 from keras_resnet.cli.images import list_or_name, read_batches
 from keras_resnet.cli.network import ModelOption, Predictor, WeightsOption, check_model, is_artifact, open_predictor
 
+FEW = 16  # images whose rate is of no interest
+
 
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.")],
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at a time.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that the network takes at a time.")] = 16,
 ) -> None:
     """Print the most probable classes of each image.
 
-    An image that can't be read is named on stderr while the others go on; the exit status is then 1.
+    An image that can't be read is named on stderr while the others go on; the exit status is then 1. After more than
+    a few images, a last line on stderr says how many there were a second, from the first file on.
     """
     if not is_artifact(model):
         check_model(model, weights)
@@ -37,6 +42,7 @@ def _predict_all(paths: list[Path], predictor: Predictor, top: int, batch_size: 
     if names == [name for _, name in imagenet_labels()]:
         names = None  # decode_predictions knows them, with their wnids
     unreadable: list[Path] = []
+    start = time.perf_counter()
     for places, pixels in read_batches(paths, predictor.contract, batch_size, unreadable):
         probabilities = predictor.predict(pixels)
         classes = probabilities.shape[1]
@@ -46,4 +52,7 @@ def _predict_all(paths: list[Path], predictor: Predictor, top: int, batch_size: 
             print(paths[place])
             for wnid, name, probability in best:
                 print(f"  {100 * probability:6.2f} %  {name if names else f'{wnid}  {name}'}")
+    seconds, read = time.perf_counter() - start, len(paths) - len(unreadable)
+    if read > FEW:
+        print(f"{read} images in {seconds:.1f} s: {read / seconds:.1f} images/s", file=sys.stderr)
     return len(unreadable)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.errors import ExportError, reason
-from keras_resnet.export.description import LARGEST_SIDE, read_description
+from keras_resnet.export.description import LARGEST_SIDE
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
-from keras_resnet.export.runtimes import Runtime, format_of, is_nchw, open_runtime, predict
+from keras_resnet.export.runtimes import Runtime, format_and_description, is_nchw, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.variants import InputContract
 
@@ -53,7 +53,7 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
         ExportError: It is no artifact, can't be opened, or does not take RGB images.
     """
     path = Path(path)
-    row = format_of(path)
+    row, description = format_and_description(path)
     runtime = open_runtime(path, row, threads)
     if list(runtime.inputs) != [INPUT_NAME] or list(runtime.outputs) != [OUTPUT_NAME]:
         raise ExportError(
@@ -68,7 +68,6 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     height, width, channels = (shape[2], shape[3], shape[1]) if is_nchw(shape) else shape[1:]
     if channels != 3 or height != width or (height or 0) > LARGEST_SIDE:
         raise ExportError(f"{path}: must take square RGB images of up to {LARGEST_SIDE} pixels. Its input is {shape}")
-    description = read_description(path)
     given = description["input"] if description else {}
     if given.get("centre_crop"):
         contract = InputContract(given["centre_crop"], given["resize_short_side"], given["interpolation"])

@@ -151,6 +151,14 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
 def format_of(path: Path) -> Format:
     """Artifact, verified or not -> its row of the table, by what it says about itself, or else by what it holds.
 
+    Raises: as `format_and_description`.
+    """
+    return format_and_description(path)[0]
+
+
+def format_and_description(path: Path) -> tuple[Format, dict[str, Any] | None]:
+    """Artifact, verified or not -> its row of the table, and what it says about itself.
+
     Raises:
         ExportError: The file does not exist, is of no known kind, is damaged, or can't be opened.
     """
@@ -162,13 +170,13 @@ def format_of(path: Path) -> Format:
     check_whole(path)
     description = read_description(path)
     if description is not None:
-        return _as_described(format_named(description["format"]), description)
+        return _as_described(format_named(description["format"]), description), description
     if path.is_dir():
-        return FORMATS["saved_model"]
+        return FORMATS["saved_model"], None
     if name.endswith(".onnx"):
-        return FORMATS["onnx"]
+        return FORMATS["onnx"], None
     tensors = open_runtime(path, FORMATS["tflite"]).inputs.values()
-    return FORMATS["tflite-int8" if any(tensor.dtype in ("uint8", "int8") for tensor in tensors) else "tflite"]
+    return FORMATS["tflite-int8" if any(tensor.dtype in ("uint8", "int8") for tensor in tensors) else "tflite"], None
 
 
 def _as_described(row: Format, description: dict[str, Any]) -> Format:

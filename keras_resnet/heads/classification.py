@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_resnet.blocks import with_kernel
+
 
 def classification_head(x: Any, classes: int, activation: str | None) -> Any:
     """`[N, H, W, C]` -> `[N, classes]` float32: average over positions, dense layer, activation.
@@ -12,12 +14,13 @@ def classification_head(x: Any, classes: int, activation: str | None) -> Any:
     The head computes in float32 under every dtype policy: a softmax over 16-bit logits loses the small probabilities.
     """
     x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
-    x = layers.Dense(
+    logits = layers.Dense(
         classes,
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform"),
         name="logits",
         dtype="float32",
-    )(x)
+    )
+    x = with_kernel(logits, x)
     if activation is None:
         return x
     return layers.Activation(activation, name="probabilities", dtype="float32")(x)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from resnet18_files import RESNET18, SHAPE, assert_same_weights, load, refusal, resnet18_state, save, value
 
+from keras_resnet.errors import WeightsError
 from keras_resnet.models import BUILDERS, ResNet18
 from keras_resnet.variants import VARIANTS
-from keras_resnet.weights import torchvision_names
+from keras_resnet.weights import load_weights, torchvision_names
 
 # --- the name map -------------------------------------------------------------------------------------------------
 
@@ -202,6 +203,58 @@ def test_half_a_head_and_a_crooked_head_are_refused(tmp_path, state, small):
     assert "missing (1):\n  fc.bias" in refusal(small, save(tmp_path, half))
     crooked = {**state, "fc.weight": state["fc.weight"][:37]}
     assert "fc.weight -> logits/kernel: (37, 512), must be (1000, 512)" in refusal(small, save(tmp_path, crooked))
+
+
+# --- what the file's values replace -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[tuple[int, ...]]:
+    """Shapes of the random kernels that are drawn from here on."""
+    shapes = []
+    draw = keras.initializers.VarianceScaling.__call__
+
+    def note(initializer, shape, dtype=None):
+        shapes.append(tuple(shape))
+        return draw(initializer, shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", note)
+    return shapes
+
+
+@pytest.mark.parametrize("arguments", [{}, {"include_top": False, "pooling": "max"}])
+def test_no_random_kernels_are_drawn_where_a_file_has_them(file, drawn, arguments):
+    model = load(file, **arguments)
+    assert drawn == []
+    random = ResNet18(input_shape=SHAPE, **arguments)
+    assert len(drawn) == (20 if arguments else 21)
+    load_weights(random, RESNET18, file)
+    assert_same_weights(model, random)
+    pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), dtype=np.uint8)
+    np.testing.assert_array_equal(model(pixels, training=False), random(pixels, training=False))
+
+
+def test_of_another_number_of_classes_the_head_alone_is_drawn(file, drawn):
+    with pytest.warns(UserWarning, match="the head stays fresh"):
+        ResNet18(weights=file, input_shape=SHAPE, classes=37)
+    assert drawn == [(512, 37)]
+
+
+def test_the_configuration_names_the_same_initializers(file):
+    keras.utils.set_random_seed(3)
+    fresh = ResNet18(input_shape=SHAPE)
+    keras.utils.set_random_seed(3)
+    model = ResNet18(weights=file, input_shape=SHAPE)
+    assert model.get_config() == fresh.get_config()
+    assert [variable.path for variable in model.variables] == [variable.path for variable in fresh.variables]
+    again = keras.models.clone_model(model)
+    assert np.std(value(again, "stem_conv")) > 0
+
+
+def test_after_a_refused_file_networks_are_random_again(tmp_path):
+    with pytest.raises(WeightsError):
+        ResNet18(weights=tmp_path / "absent.safetensors", input_shape=SHAPE)
+    assert np.std(value(ResNet18(input_shape=SHAPE), "stem_conv")) > 0
 
 
 # --- stem ---------------------------------------------------------------------------------------------------------
