@@ -65,7 +65,7 @@ def test_failure_says_whose_and_why():
         Subject("sleeper", OPENER, {"fails": "at once"})
     with Subject("sleeper", OPENER, {"fails": "later"}) as subject:
         assert len(subject.times_ms(1)) == 1
-        with pytest.raises(MeasurementError, match="sleeper can't be measured: exit status 1: .*two are too many"):
+        with pytest.raises(MeasurementError, match=r"sleeper can't be measured: exit status 1: .*two are too many"):
             subject.times_ms(1, batch_size=2)
         with pytest.raises(MeasurementError, match="two are too many"):
             subject.times_ms(1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oracle.make_references import REFERENCES
 
+from keras_resnet.benchmark.macs import multiply_accumulates
 from keras_resnet.models import BUILDERS
 from keras_resnet.variants import DEFAULT_TAG, VARIANTS, InputContract
 
@@ -33,17 +34,6 @@ PUBLISHED_TOP1_PERCENT = {
     "resnet101": {"tv_in1k": 77.38, "tv2_in1k": 81.90, "a1_in1k": 81.50, "a2_in1k": 81.32, "a3_in1k": 79.82},
     "resnet152": {"tv_in1k": 78.32, "tv2_in1k": 82.29, "a1_in1k": 81.97, "a2_in1k": 81.77, "a3_in1k": 80.56},
 }
-
-
-def multiply_accumulates(model: keras.Model) -> int:
-    """Model with a fixed input shape -> multiplications of one image, biases not counted."""
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            total += math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
-        elif isinstance(layer, keras.layers.Dense):
-            total += math.prod(layer.kernel.shape)
-    return total
 
 
 @pytest.mark.parametrize("network", EXPECTED)

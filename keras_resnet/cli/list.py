@@ -1,17 +1,27 @@
-"""`keras-resnet list`: the table of variants, and the weights published for each."""
+"""`keras-resnet list`: the table of variants, and the weights published for each; or of networks to choose from."""
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from keras_resnet.variants import CIFAR_FILES, DEFAULT_TAG, VARIANTS, Variant
 
-WIDTH = 80  # characters
+WIDTH, COMPARED_WIDTH = 80, 100  # characters
+SIZE_COLUMNS = (("network\n", "left"), ("params\nM", "right"), ("GMACs\n", "right"))
 
 
-def list_networks() -> None:
+def list_networks(
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Beside networks of keras.applications, and when to take which.")
+    ] = False,
+) -> None:
     """List the networks and the weights published for each."""
     from rich.console import Console
 
     # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
+    if compare:
+        _print_compared(Console(width=COMPARED_WIDTH, highlight=False))
+        return
     console = Console(width=WIDTH, highlight=False)
     console.print(_imagenet_table())
     console.print(
@@ -33,15 +43,15 @@ params: trainable, 10 classes. GMACs: of one image at 32x32."""
     )
 
 
-def _table(*last_columns: tuple[str, str]) -> Any:
-    """Headings and justifications -> empty table, the columns that say how large a network is before them."""
+def _table(*columns: tuple[str, str], gap: int = 1) -> Any:
+    """Headings and justifications -> empty table; a column stands `gap` characters and a rule from the next."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    columns: Any = (("network\n", "left"), ("params\nM", "right"), ("GMACs\n", "right"), *last_columns)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     for heading, justify in columns:
-        table.add_column(heading, no_wrap=True, justify=justify)
+        justified: Any = justify
+        table.add_column(heading, no_wrap=True, justify=justified)
     return table
 
 
@@ -52,7 +62,11 @@ def _size(variant: Variant) -> tuple[str, str, str]:
 def _imagenet_table() -> Any:
     """-> one row a set of published weights."""
     table = _table(
-        ("weights\n", "left"), ("top-1\n%", "right"), ("resize -> crop\nand filter", "left"), ("licence\n", "left")
+        *SIZE_COLUMNS,
+        ("weights\n", "left"),
+        ("top-1\n%", "right"),
+        ("resize -> crop\nand filter", "left"),
+        ("licence\n", "left"),
     )
     for variant in VARIANTS.values():
         for row, (tag, weights) in enumerate(variant.weights.items()):
@@ -69,9 +83,82 @@ def _imagenet_table() -> Any:
 
 def _cifar_table() -> Any:
     """-> one row a network, which has one file of published weights."""
-    table = _table(("file of weights\n", "left"), ("top-1\n%", "right"), ("licence\n", "left"))
+    table = _table(*SIZE_COLUMNS, ("file of weights\n", "left"), ("top-1\n%", "right"), ("licence\n", "left"))
     for variant in VARIANTS.values():
         if variant.file is not None:
             top1_percent = f"{variant.file.top1_percent:.2f}"
             table.add_row(*_size(variant), variant.file.name, top1_percent, variant.file.licence)
+    return table
+
+
+def _print_compared(console: Any) -> None:
+    """Prints the table of networks, where its figures come from, and when to take which."""
+    from keras_resnet.benchmark.compared import NETWORKS, Measurements, advice
+
+    measurements = Measurements.read()
+    console.print(_compared_table(measurements))
+    console.print(
+        "\npublished: by those who published the weights, each with a resize and crop of their own: torchvision for "
+        "tv and tv2, timm at 224 for a1; the table of keras.io/api/applications; Keras' documentation of MobileNetV3. "
+        f'weights="imagenet" means {DEFAULT_TAG}.'
+    )
+    console.print(
+        "counted: trainable parameters with 1000 classes; multiply-accumulates of one image of the input size."
+    )
+    if measurements.networks:
+        values = measurements.networks.values()
+        below = max(1 - value.p10_ms / value.latency_ms for value in values)
+        above = max(value.p90_ms / value.latency_ms - 1 for value in values)
+        console.print(
+            f"measured: the TFLite file in float32, batch 1, {measurements.threads} threads of {measurements.cpu}, "
+            f"{measurements.date}, in a process of its own, by turns: its size; the median, with four fifths of the "
+            f"calls at most {100 * below:.0f} % below or {100 * above:.0f} % above it; the memory that the file takes "
+            "until the first answer. 1 MB is 10^6 bytes."
+        )
+    if not measurements.networks.keys() >= NETWORKS.keys():
+        console.print("-: not measured; benchmarks/compare_networks.py measures.")
+    console.print()
+    for use, network in advice(measurements).items():
+        console.print(f"{use}: {network}.")
+
+
+def _compared_table(measurements: Any) -> Any:
+    """Measurements -> one row a network and set of weights; figures of a network stand in its first row."""
+    from keras_resnet.benchmark.compared import ROWS
+
+    table = _table(
+        ("network\n\n", "left"),
+        ("source\n\n", "left"),
+        ("top-1\n%\npublished", "right"),
+        ("params\nM\ncounted", "right"),
+        ("GMACs\n\ncounted", "right"),
+        ("input\npixels\n", "right"),
+        ("file\nMB\nmeasured", "right"),
+        ("latency\nms\nmeasured", "right"),
+        ("memory\nMB\nmeasured", "right"),
+        gap=0,
+    )
+    network, package = "", ROWS[0].package
+    for row in ROWS:
+        if row.package != package:
+            table.add_section()
+        top1_percent = f"{row.top1_percent:.1f}"
+        if row.network == network:
+            table.add_row("", row.source, top1_percent)
+        else:
+            measured = measurements.networks.get(row.network)
+            table.add_row(
+                row.network,
+                row.source,
+                top1_percent,
+                f"{row.parameters / 1e6:.2f}",
+                f"{row.gmacs:.3f}",
+                str(row.size),
+                *(
+                    (f"{measured.size_mb:.1f}", f"{measured.latency_ms:.1f}", f"{measured.memory_mb:.0f}")
+                    if measured
+                    else ("-", "-", "-")
+                ),
+            )
+        network, package = row.network, row.package
     return table

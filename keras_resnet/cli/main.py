@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from keras_resnet import __version__
+from keras_resnet.cli.benchmark import benchmark
 from keras_resnet.cli.data import app as data
 from keras_resnet.cli.demo import demo
 from keras_resnet.cli.evaluate import evaluate
@@ -38,6 +39,7 @@ app.command("explain")(explain)
 app.command("export")(export)
 app.command("info")(info)
 app.command("verify")(verify)
+app.command("benchmark")(benchmark)
 app.command("demo")(demo)
 app.add_typer(data, name="data")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.errors import ExportError, MeasurementError
-from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime
+from keras_resnet.export.formats import format_named
+from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
 
@@ -42,15 +43,23 @@ def measure_artifact(path: Path) -> ArtifactCost:
         raise ExportError(str(error)) from error
 
 
-def artifact_loader(path: str, threads: int | None = None) -> Loader:
-    """Artifact, CPU threads (default: all) -> what opens it in this process, whose runtime is then imported."""
-    row = format_of(Path(path))
+def artifact_loader(path: str, threads: int | None = None, format_name: str | None = None) -> Loader:
+    """Artifact, CPU threads (default: all) -> what opens it in this process, whose runtime is then imported.
+
+    `format_name` is for a file that says nothing about itself: to be opened for its format, it would be in memory once
+    before it is measured.
+    """
+    row = format_of(Path(path)) if format_name is None else format_named(format_name)
     importlib.import_module(RUNTIME_MODULES[row.runtime])
 
     def load() -> Opened:
         runtime = open_runtime(Path(path), row, threads)
         shape = next(iter(runtime.inputs.values())).shape
         height, width, channels = (*shape[2:], shape[1]) if is_nchw(shape) else shape[1:]
-        return Opened(runtime.run, (height, width, channels or 3))
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            return predict(runtime, pixels, len(pixels) if row.any_batch else 1)
+
+        return Opened(run, (height, width, channels or 3))
 
     return load

@@ -5,6 +5,8 @@ needs and returns a function; that function opens the model. So the import of a 
 its calls are told apart.
 """
 
+import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -18,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -63,14 +65,24 @@ class Subject:
         *,
         batch_size: int = 1,
         free_side: int = FREE_SIDE,
+        threads: int | None = None,
         timeout_s: float = TIMEOUT_S,
     ):
-        """`batch_size` of the first answer; `free_side` of its images where the model leaves that free."""
+        """`batch_size` of the first answer; `free_side` of its images where the model leaves that free.
+
+        With `threads`, the process keeps to that many cores (on Linux): so does what has no setting for it.
+        """
         self.name = name
         self._timeout_s = timeout_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
         request = json.dumps(
-            {"opener": opener, "arguments": dict(arguments), "batch_size": batch_size, "side": free_side}
+            {
+                "opener": opener,
+                "arguments": dict(arguments),
+                "batch_size": batch_size,
+                "side": free_side,
+                "threads": threads,
+            }
         )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "keras_resnet.measure.process", request],
@@ -79,6 +91,8 @@ class Subject:
             stderr=self._stderr,
             text=True,
         )
+        self._requests = cast(IO[str], self._process.stdin)
+        self._answers = cast(IO[str], self._process.stdout)
         try:
             self.opening = Opening(**self._answer())
         except BaseException:
@@ -115,19 +129,15 @@ class Subject:
         self._stderr.close()
 
     def _ask(self, **request: Any) -> Any:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except OSError:  # it has ended; `_answer` tells how
-            pass
+        with contextlib.suppress(OSError):  # it has ended; `_answer` tells how
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
         return self._answer()
 
     def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], self._timeout_s)[0]:
+        if not select.select([self._answers], [], [], self._timeout_s)[0]:
             raise MeasurementError(f"{self.name} can't be measured: no answer in {self._timeout_s:g} s")
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             self._stderr.seek(0)
             said = self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"]
@@ -146,11 +156,14 @@ def _serve(request: dict[str, Any]) -> None:
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
+    @functools.cache  # the same array again: a rival's input is made of it once
     def pixels_of(batch_size: int) -> np.ndarray:
         height, width, channels = opened.image_shape
         shape = (batch_size, height or request["side"], width or request["side"], channels)
         return np.random.default_rng(0).integers(0, 256, shape, "uint8")
 
+    if request["threads"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
     module, _, function = request["opener"].partition(":")
     start = time.perf_counter()
     load: Loader = getattr(importlib.import_module(module), function)(**request["arguments"])

@@ -1,0 +1,373 @@
+"""Records in benchmarks/results/ -> benchmarks/RESULTS.md and its plots.
+
+python benchmarks/results_page.py            writes them
+python benchmarks/results_page.py --check    exit status 1 if they are not what the records give
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_resnet.optional import require
+from keras_resnet.whole_files import write_whole
+
+HERE = Path(__file__).parent
+RECORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.md", HERE / "plots"
+SIDE_BY_SIDE = ("rivals_resnet50",)  # records of `keras-resnet benchmark`
+SOURCE = "Source"  # key of a PNG's text: hash of the figures that it shows
+
+Record = dict[str, Any]
+Rows = Sequence[Sequence[str]]
+
+
+def main(check: Annotated[bool, typer.Option("--check", help="Compare in place of writing.")] = False) -> None:
+    """Writes the page and its plots, or says what of them is not current."""
+    records = {path.stem: json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))}
+    drawn = plots(records)
+    page = text_of(records)
+    if check:
+        stale = [] if PAGE.exists() and PAGE.read_text() == page else [PAGE]
+        stale += [PLOTS / name for name, (source, _) in drawn.items() if source_of(PLOTS / name) != source]
+        if stale:
+            print(f"not current: {', '.join(path.name for path in stale)}: run python benchmarks/results_page.py")
+            raise typer.Exit(1)
+        return
+    PLOTS.mkdir(exist_ok=True)
+    write_whole(PAGE, page.encode())
+    for name, (source, draw) in drawn.items():
+        save(draw(), PLOTS / name, source)
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def text_of(records: dict[str, Record]) -> str:
+    """Records by name -> the page."""
+    parts = [
+        "# Results",
+        losses(records),
+        "Everything here is made from the records in `results/` by `python benchmarks/results_page.py`; each record "
+        "says which machine, versions and code it is of. ms are medians of calls; a ratio is the median, over the "
+        "rounds of one run, of medians of turns that follow one another. 1 MB = 10^6 bytes.",
+    ]
+    for name in SIDE_BY_SIDE:
+        if name in records:
+            parts += side_by_side(records[name])
+    for name, part in SECTIONS.items():
+        if name in records:
+            parts += [*part(records[name])]
+    parts += ["## Other records", listed(records)]
+    return "\n\n".join(parts) + "\n"
+
+
+def losses(records: dict[str, Record]) -> str:
+    """What we lose, in one paragraph: where a rival is faster than the best of ours of its kind."""
+    said = []
+    for name in SIDE_BY_SIDE:
+        if name not in records:
+            continue
+        for kind in ("float32", "int8"):
+            best = fastest(records[name], kind, ours=True)
+            rival = fastest(records[name], kind, ours=False)
+            if best is None or rival is None:
+                continue
+            (mine, mine_ms), (other, other_ms) = best, rival
+            word = "loses to" if mine_ms > other_ms else "is ahead of"
+            said.append(
+                f"at batch 1 our fastest {kind} file, {mine} ({mine_ms:.1f} ms), {word} the fastest rival, {other} "
+                f"({other_ms:.1f} ms), {mine_ms / other_ms:.2f} of its latency"
+            )
+    if "training_speed" in records:
+        for name, result in records["training_speed"]["results"].items():
+            if not name.startswith("ours") and result["ours_against_it"] < 1:
+                said.append(
+                    f"training of ResNet-50 in float32 on the CPU runs at {result['ours_against_it']:.2f} of the rate "
+                    f"of {name}"
+                )
+    if "input_pipeline" in records:
+        rates = {name: row["images_per_second"] for name, row in records["input_pipeline"]["results"].items()}
+        said.append(f"the input pipeline reaches {rates['ours'] / rates['limit the areas']:.2f} of bare JPEG decoding")
+    return "What we lose, and where we are ahead: " + "; ".join(said) + "."
+
+
+def fastest(record: Record, kind: str, ours: bool) -> tuple[str, float] | None:
+    """Record of `keras-resnet benchmark` -> name and ms of the fastest float32 or int8 contender, ours or a rival."""
+    found = [
+        (result["timings"]["1"]["latency"]["median_ms"], name)
+        for name, result in record["results"]["contenders"].items()
+        if is_ours(name) == ours and kind_of(name) == kind
+    ]
+    return (min(found)[1], min(found)[0]) if found else None
+
+
+def is_ours(name: str) -> bool:
+    return not name.startswith(("keras.applications", "PyTorch", "OpenVINO"))
+
+
+def kind_of(name: str) -> str:
+    return next((kind for kind in ("int8", "bfloat16", "float16") if kind in name), "float32")
+
+
+def side_by_side(record: Record) -> Iterable[str]:
+    """Record of `keras-resnet benchmark` -> its section."""
+    settings, contenders = record["settings"], record["results"]["contenders"]
+    setting = f"{machine(record)}, {settings['threads']} threads, {settings['rounds']} rounds"
+    yield f"## ResNet-50 beside its rivals\n\n{setting} (`keras-resnet benchmark --rivals`)."
+    for batch_size in settings["batch_sizes"]:
+        columns = ("batch " + str(batch_size), "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio (range)")
+        rows = []
+        for name, result in contenders.items():
+            timing = result["timings"][str(batch_size)]
+            latency, ratio = timing["latency"], timing["ratio_to_first"]
+            rows.append(
+                (
+                    name,
+                    *(f"{latency[key]:.1f}" for key in ("median_ms", "p90_ms", "p99_ms")),
+                    f"{timing['images_per_s']:.1f}",
+                    f"{ratio['median']:.2f} ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})",
+                )
+            )
+        yield table(columns, rows)
+    header = ("", "top-1 %", "file MB", "import ms", "load ms", "memory MB", "setting")
+    yield table(
+        header,
+        [
+            (
+                name,
+                cell(result["top1_percent"], ".2f"),
+                cell(result["size_mb"], ".1f"),
+                f"{result['opening']['import_ms']:.0f}",
+                f"{result['opening']['load_ms']:.0f}",
+                f"{result['peak_memory_mb']:.0f}",
+                result["setting"],
+            )
+            for name, result in contenders.items()
+        ],
+    )
+    yield "![Accuracy against latency](plots/accuracy_latency.png)"
+    yield from roofline(record)
+
+
+def roofline(record: Record) -> Iterable[str]:
+    """Record of `keras-resnet benchmark` -> GFLOP/s of each contender and the share of the machine's peak."""
+    peak, profiles = record["results"].get("peak"), record["results"].get("profiles")
+    if not peak or not profiles:
+        return
+    gmacs = next(iter(profiles.values()))["macs"] / 1e9
+    yield (
+        f"The machine's measured peak is {peak['gflops']:.0f} GFLOP/s in float32 ({peak['how']}), its bandwidth "
+        f"{peak['bandwidth_gb_per_s']:.1f} GB/s. int8 has a higher peak of its own, which was not measured: its share "
+        "is of float32's."
+    )
+    rows = []
+    for name, result in record["results"]["contenders"].items():
+        gflops = 2e3 * gmacs / result["timings"]["1"]["latency"]["median_ms"]
+        rows.append((name, f"{gflops:.0f}", f"{100 * gflops / peak['gflops']:.0f}"))
+    yield table(("batch 1", "GFLOP/s", "% of the peak"), rows)
+    yield "Where the time goes, in percent by kind of layer (`--profile`):"
+    kinds = list(dict.fromkeys(kind for one in profiles.values() for kind in one["share_percent_by_kind"]))
+    yield table(
+        ("", *kinds),
+        [
+            (name, *(cell(one["share_percent_by_kind"].get(kind), ".1f") for kind in kinds))
+            for name, one in profiles.items()
+        ],
+    )
+
+
+def training_speed(record: Record) -> Iterable[str]:
+    settings = record["settings"]
+    yield (
+        f"## Training\n\n{settings['network']}, batch {settings['batch_size']}, {settings['size']} pixels, "
+        f"{machine(record)}, {settings['rounds']} rounds (`benchmarks/training_speed.py`)."
+    )
+    yield table(
+        ("", "images/s", "range", "ours in float32 against it", "memory MB"),
+        [
+            (
+                name,
+                f"{result['images_per_second']:.2f}",
+                f"{result['minimum']:.2f} to {result['maximum']:.2f}",
+                f"{result['ours_against_it']:.2f}",
+                f"{result['peak_memory_mb']:.0f}",
+            )
+            for name, result in record["results"].items()
+        ],
+    )
+
+
+def two_processes(record: Record) -> Iterable[str]:
+    results = record["results"]
+    ratio = results["two_against_one"]
+    yield (
+        "## Number of workers\n\nTwo processes of one core each, on the JAX backend, against one process of one core, "
+        f"{record['settings']['network']}, batch {record['settings']['batch_size']}, {machine(record)} "
+        f"(`benchmarks/two_processes.py`): {ratio['median']:.2f} of its images/s ({ratio['smallest']:.2f} to "
+        f"{ratio['largest']:.2f}), where 2 would be perfect: at each BatchNorm both wait for a collective over "
+        "loopback. The losses of 20 steps differ by "
+        f"{results['largest_relative_difference']:.1e} relative at the most."
+    )
+
+
+def cost_growth(record: Record) -> Iterable[str]:
+    yield (
+        f"## How cost grows\n\n{machine(record)} (`benchmarks/cost_growth.py`). The last column is time for the work, "
+        "as a multiple of the first row's: what stays near 1, or falls, grows no faster than its work."
+    )
+    for what, rows in record["results"].items():
+        unit = "files" if what == "files" else "GMACs a core-pair" if what == "threads" else "GMACs"
+        yield table(
+            (what, "ms", f"work, {unit}", "memory MB", "time for the work"),
+            [
+                (
+                    f"{row['value']:,}" if isinstance(row["value"], int) else row["value"],
+                    f"{row['median_ms']:.1f}",
+                    f"{row['work_gmacs']:,.3g}" if what != "files" else f"{row['work_gmacs']:,}",
+                    cell(row.get("peak_memory_mb"), ".0f"),
+                    f"{row['time_for_work']:.2f}",
+                )
+                for row in rows
+            ],
+        )
+    yield "![Latency against batch and image size](plots/growth.png)"
+
+
+def depth(record: Record) -> Iterable[str]:
+    settings = record["settings"]
+    yield (
+        f"## Depth\n\nPlain and residual networks on {settings['train_images']:,} CIFAR-10 images, "
+        f"{settings['epochs']} epochs by one recipe (`benchmarks/depth.py`; He et al. 2015, section 4.2): figures of "
+        "the last epoch. The deeper plain network is far worse than the shallow one, on the images it was trained on; "
+        "the deeper residual network is close to the shallow one after so short a training."
+    )
+    rows = []
+    for name, seeds in record["results"].items():
+        last = [epochs[-1] for epochs in seeds.values()]
+        means = (sum(row[key] for row in last) / len(last) for key in ("train_top1_percent", "test_top1_percent"))
+        rows.append((name, *(f"{mean:.1f}" for mean in means), str(len(seeds))))
+    yield table(("network", "training top-1 %", "test top-1 %", "seeds"), rows)
+    yield "![Training error by epoch](results/depth.png)"
+
+
+SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
+    "training_speed": training_speed,
+    "two_processes": two_processes,
+    "cost_growth": cost_growth,
+    "depth": depth,
+}
+
+
+def listed(records: dict[str, Record]) -> str:
+    shown = {*SIDE_BY_SIDE, *SECTIONS}
+    return table(
+        ("record", "of", "machine"),
+        [
+            (f"[{name}](results/{name}.json)", record["environment"]["created"][:10], machine(record))
+            for name, record in records.items()
+            if name not in shown
+        ],
+    )
+
+
+def machine(record: Record) -> str:
+    environment = record["environment"]
+    return f"{environment['cpu']} ({environment['cpu_count']} cores; {', '.join(environment.get('cpu_flags', []))})"
+
+
+def table(header: Sequence[str], rows: Rows) -> str:
+    lines: Rows = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+# --- plots ----------------------------------------------------------------------------------------------------------
+
+
+def plots(records: dict[str, Record]) -> dict[str, tuple[str, Callable[[], Any]]]:
+    """Records by name -> by file name: hash of what a plot shows, and what draws it."""
+    drawn: dict[str, tuple[str, Callable[[], Any]]] = {}
+    if SIDE_BY_SIDE[0] in records:
+        contenders = records[SIDE_BY_SIDE[0]]["results"]["contenders"]
+        drawn["accuracy_latency.png"] = (hashed(contenders), lambda: accuracy_plot(contenders))
+    if "cost_growth" in records:
+        curves = records["cost_growth"]["results"]
+        drawn["growth.png"] = (hashed(curves), lambda: growth_plot(curves))
+    return drawn
+
+
+def accuracy_plot(contenders: Record) -> Any:
+    """Contenders whose accuracy was measured -> top-1 against latency and against file size."""
+    pyplot = require("matplotlib.pyplot", "plots")
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    known = {name: result for name, result in contenders.items() if result["top1_percent"] is not None}
+    latency = {name: result["timings"]["1"]["latency"]["median_ms"] for name, result in known.items()}
+    size = {name: result["size_mb"] for name, result in known.items() if result["size_mb"] is not None}
+    for panel, values, label in zip(panels, (latency, size), ("latency ms, batch 1", "file MB"), strict=True):
+        for index, (name, value) in enumerate(values.items()):
+            mark = "o" if is_ours(name) else "s"
+            panel.plot(value, known[name]["top1_percent"], mark, label=name, color=f"C{index}")
+        panel.set_xlabel(label)
+        panel.set_xlim(left=0)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("top-1 %")
+    panels[0].legend(fontsize=8)
+    return figure
+
+
+def growth_plot(curves: Record) -> Any:
+    """Curves of cost_growth -> latency against batch and image size, with the line of equal time for the work."""
+    pyplot = require("matplotlib.pyplot", "plots")
+    figure, panels = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for panel, what, label in zip(
+        panels, ("batch", "size", "classes"), ("batch", "image size, pixels", "classes"), strict=True
+    ):
+        rows = curves[what]
+        values, times = [row["value"] for row in rows], [row["median_ms"] for row in rows]
+        first = rows[0]
+        panel.plot(values, times, "o-", label="measured")
+        panel.plot(
+            values,
+            [first["median_ms"] * row["work_gmacs"] / first["work_gmacs"] for row in rows],
+            "--",
+            color="grey",
+            label="as the work grows",
+        )
+        panel.set(xlabel=label, ylabel="ms", xscale="log", yscale="log")
+        panel.set_xticks(values, [f"{value:,}" for value in values], minor=False)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    return figure
+
+
+def hashed(figures: Any) -> str:
+    return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()
+
+
+def save(figure: Any, path: Path, source: str) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={SOURCE: source})
+    write_whole(path, buffer.getvalue())
+
+
+def source_of(path: Path) -> str | None:
+    """Plot -> hash of the figures that it was drawn of, or None where it is absent."""
+    from PIL import Image
+
+    if not path.exists():
+        return None
+    with Image.open(path) as image:
+        return image.info.get(SOURCE)
+
+
+if __name__ == "__main__":
+    typer.run(main)

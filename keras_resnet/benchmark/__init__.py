@@ -1,0 +1,1 @@
+"""How we stand: models, artifacts and rivals by turns; networks compared; where the time goes, and the limits."""

@@ -1,0 +1,131 @@
+"""Contenders -> latency, memory, load time, accuracy and size of each, measured by turns in processes of their own.
+
+Every contender is opened once, in a process that lives as long as the comparison and does nothing out of turn. In each
+round each of them has one turn; the ratio of two is that of the medians of their turns, round by round, so that what
+slows the whole machine for a while cancels out.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.export.manifest import size_bytes
+from keras_resnet.measure.latency import Latency
+from keras_resnet.measure.process import Opening, Subject
+from keras_resnet.variants import InputContract
+
+WARMUP = 2  # calls at the start of each turn that do not count
+TURN_S = 1.5  # what a turn may take; slow contenders get fewer calls, but three at least
+FEWEST, MOST = 3, 50  # calls of a turn
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is measured: `opener` and `arguments` as `measure.process.Subject` takes them."""
+
+    name: str
+    opener: str
+    arguments: Mapping[str, Any]
+    setting: str  # in words, how it runs
+    file: Path | None = None
+    contract: InputContract | None = None  # of image files; None: its answers mean nothing
+    labels: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of a contender's latency to the first one's, over the rounds."""
+
+    median: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one contender at one batch size."""
+
+    latency: Latency  # over the calls of all rounds
+    images_per_s: float
+    ratio_to_first: Ratio
+
+
+@dataclass
+class Result:
+    """Of one contender."""
+
+    setting: str
+    opening: Opening
+    size_mb: float | None  # of its file; 1 MB = 10^6 bytes
+    timings: dict[int, Timing] = field(default_factory=dict)  # by batch size
+    peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on
+    top1_percent: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """-> as a record in JSON holds it."""
+        return asdict(self)
+
+
+def compare(
+    contenders: Sequence[Contender],
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    threads: int | None = None,
+    rounds: int = 5,
+    images: Callable[[Contender], tuple[np.ndarray, np.ndarray]] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Result]:
+    """Contenders -> by name, what was measured of each.
+
+    `images` gives for a contender with a contract pixels uint8 `[N, H, W, 3]` and classes `[N]`; `tell` hears what is
+    being done.
+
+    Raises:
+        MeasurementError: One of them failed or gave no answer.
+    """
+    results: dict[str, Result] = {}
+    subjects: dict[str, Subject] = {}
+    turns_ms: dict[tuple[str, int], list[list[float]]] = {}
+    with contextlib.ExitStack() as stack:
+        for contender in contenders:
+            tell(f"opening {contender.name}")
+            subject = Subject(
+                contender.name, contender.opener, contender.arguments, batch_size=batch_sizes[0], threads=threads
+            )
+            subjects[contender.name] = stack.enter_context(subject)
+            size_mb = None if contender.file is None else size_bytes(contender.file) / 1e6
+            results[contender.name] = Result(contender.setting, subject.opening, size_mb)
+        for number in range(rounds):
+            for batch_size in batch_sizes:
+                tell(f"round {number + 1} of {rounds}, batch {batch_size}")
+                for name, subject in subjects.items():
+                    turns_ms.setdefault((name, batch_size), []).append(_turn(subject, batch_size))
+        for contender in contenders:
+            result, subject = results[contender.name], subjects[contender.name]
+            for batch_size in batch_sizes:
+                first = turns_ms[contenders[0].name, batch_size]
+                result.timings[batch_size] = _timing(turns_ms[contender.name, batch_size], first, batch_size)
+            result.peak_memory_mb = subject.peak_memory_mb()
+            if images is not None and contender.contract is not None:
+                tell(f"accuracy of {contender.name}")
+                pixels, classes = images(contender)
+                answers = subject.predict(pixels, batch_size=1)
+                result.top1_percent = 100 * float(np.mean(answers.argmax(axis=1) == classes))
+    return results
+
+
+def _turn(subject: Subject, batch_size: int) -> list[float]:
+    once_ms = subject.times_ms(WARMUP, batch_size)[-1]
+    return subject.times_ms(int(np.clip(1e3 * TURN_S / once_ms, FEWEST, MOST)), batch_size)
+
+
+def _timing(turns_ms: list[list[float]], first: list[list[float]], batch_size: int) -> Timing:
+    """Milliseconds of the calls, round by round, of a contender and of the first -> what they say."""
+    latency = Latency.of(np.concatenate(turns_ms))
+    ratios = [float(np.median(own) / np.median(other)) for own, other in zip(turns_ms, first, strict=True)]
+    ratio = Ratio(float(np.median(ratios)), min(ratios), max(ratios))
+    return Timing(latency, 1e3 * batch_size / latency.median_ms, ratio)

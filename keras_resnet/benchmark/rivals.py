@@ -1,0 +1,348 @@
+"""The rivals: what they are called, how they are made and opened, and the setting at which each is fastest.
+
+A rival of the same network gets its input as its own users would have it ready, normalised and in its own layout;
+ours start from uint8 pixels. So the comparison never flatters ours.
+"""
+
+import concurrent.futures
+import importlib.util
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.benchmark.compare import Contender
+from keras_resnet.errors import MeasurementError, reason
+from keras_resnet.measure.process import FREE_SIDE, Loader, Opened
+from keras_resnet.optional import require
+from keras_resnet.quiet import import_keras, quiet_stderr
+from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.whole_files import write_whole
+
+IMAGE_SHAPE = (FREE_SIDE, FREE_SIDE, 3)
+KERAS_APPLICATIONS = {"resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152"}
+OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One rival, for every network that it has."""
+
+    name: str
+    setting: str
+    packages: tuple[str, ...]
+    opener: str  # function of this module; its arguments are `network` or `path`, `threads`, and `options`
+    options: dict[str, Any]
+    maker: Callable[..., None] | None = None  # (network, path to write) or, of an ONNX file, (path, path, pixels)
+    made_of: str = "network"  # or "onnx", or "onnx and pixels": then its answers are those of our weights
+    suffix: str = ""
+    networks: tuple[str, ...] = tuple(name for name, variant in VARIANTS.items() if variant.weights)
+
+
+def _ready(convert: Callable[[np.ndarray], Any], run: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
+    """-> pixels to outputs, where the same pixels, given again, are converted once and before the clock of a call."""
+    kept: list[Any] = [None, None]
+
+    def predict(pixels: np.ndarray) -> Any:
+        if kept[0] is not pixels:
+            kept[:] = [pixels, convert(pixels)]
+        return run(kept[1])
+
+    return predict
+
+
+def normalised(pixels: np.ndarray) -> np.ndarray:
+    """Pixels uint8 `[N, H, W, 3]` -> values about 0 and 1, float32 `[N, H, W, 3]`; which values, no latency depends."""
+    return pixels.astype("float32") / 127.5 - 1
+
+
+def keras_applications(network: str, threads: int) -> Loader:
+    """Name of a class of keras.applications -> its network with random weights, called as `predict_on_batch`."""
+    import_keras()
+    import keras
+
+    def load() -> Opened:
+        model = getattr(keras.applications, KERAS_APPLICATIONS.get(network, network))(weights=None)
+        return Opened(_ready(normalised, model.predict_on_batch), IMAGE_SHAPE)
+
+    return load
+
+
+def convert_keras_applications(network: str, path: Path) -> None:
+    """Name of a class of keras.applications -> float32 .tflite file, by TensorFlow's converter."""
+    import_keras()
+    import keras
+    import tensorflow as tf
+
+    model = getattr(keras.applications, KERAS_APPLICATIONS.get(network, network))(weights=None)
+    function = tf.function(lambda image: model(image, training=False))
+    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    with quiet_stderr():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)])
+        write_whole(path, converter.convert())
+
+
+def litert(path: str, threads: int) -> Loader:
+    """.tflite file that takes float32 -> LiteRT with XNNPACK."""
+    interpreters = require("ai_edge_litert.interpreter", "tflite")
+
+    def load() -> Opened:
+        interpreter = interpreters.Interpreter(path, num_threads=threads)
+        interpreter.allocate_tensors()
+        given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+        def run(values: np.ndarray) -> Any:
+            if tuple(interpreter.get_input_details()[0]["shape"]) != values.shape:
+                interpreter.resize_tensor_input(given["index"], values.shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(given["index"], values)
+            interpreter.invoke()
+            return interpreter.get_tensor(answer["index"])
+
+        return Opened(_ready(normalised, run), IMAGE_SHAPE)
+
+    return load
+
+
+def pytorch_resnet(network: str) -> Any:
+    """Name -> transformers' ResNet of that depth, for 1000 classes, with random weights, for inference."""
+    transformers = require("transformers", "rivals")
+    variant = VARIANTS[network]
+    config = transformers.ResNetConfig(
+        depths=list(variant.blocks_per_stage),
+        hidden_sizes=[64 * variant.expansion * 2**stage for stage in range(4)],
+        layer_type=variant.block,
+        num_labels=1000,
+    )
+    return transformers.ResNetForImageClassification(config).eval()
+
+
+def pytorch(network: str, threads: int, compiled: bool, precision: str = "float32") -> Loader:
+    """Name -> PyTorch's network, channels last; eager, or by torch.compile with its weights as constants."""
+    torch = require("torch", "rivals")
+    require("transformers", "rivals")
+
+    def load() -> Opened:
+        torch.set_num_threads(threads)
+        model: Any = pytorch_resnet(network).to(memory_format=torch.channels_last)
+        if compiled:
+            import torch._inductor.config as inductor
+
+            inductor.freezing = True
+            model = torch.compile(model)
+
+        def convert(pixels: np.ndarray) -> Any:
+            return torch.from_numpy(normalised(pixels)).permute(0, 3, 1, 2)  # in memory channels stay last
+
+        def run(values: Any) -> Any:
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+                return model(pixel_values=values).logits.float().numpy()
+
+        return Opened(_ready(convert, run), IMAGE_SHAPE)
+
+    return load
+
+
+def export_pytorch(network: str, path: Path) -> None:
+    """Name -> float32 .onnx file of PyTorch's network, its batch size free."""
+    torch = require("torch", "rivals")
+    model = pytorch_resnet(network)
+    model.config.return_dict = False  # a tuple of the logits alone
+    example = torch.zeros(1, 3, FREE_SIDE, FREE_SIDE)
+    names = {"input_names": ["pixel_values"], "output_names": ["logits"]}
+    free = {name: {0: "batch"} for name in ("pixel_values", "logits")}
+    torch.onnx.export(model, (example,), str(path), dynamo=False, dynamic_axes=free, **names)
+
+
+def onnx_runtime(path: str, threads: int) -> Loader:
+    """.onnx file `[N, 3, H, W]` -> ONNX Runtime."""
+    onnxruntime = require("onnxruntime", "onnx")
+
+    def load() -> Opened:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return Opened(_ready(_nchw, lambda values: session.run(None, {name: values})[0]), IMAGE_SHAPE)
+
+    return load
+
+
+def _nchw(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(normalised(pixels).transpose(0, 3, 1, 2))
+
+
+def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
+    """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency; what is of ours gets pixels."""
+    library = require("openvino", "rivals")
+
+    def load() -> Opened:
+        core = library.Core()
+        model = core.read_model(Path(path, "model.xml") if Path(path).is_dir() else path)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision],
+        }
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        ours = model.inputs[0].any_name == "image"
+        convert = (lambda pixels: pixels.astype("float32")) if ours else _nchw
+        return Opened(_ready(convert, lambda values: request.infer([values])[0].copy()), IMAGE_SHAPE)
+
+    return load
+
+
+def quantize_by_nncf(onnx: Path, path: Path, pixels: np.ndarray) -> None:
+    """Float .onnx file of ours, calibration pixels -> folder of the int8 model that NNCF makes of it."""
+    nncf, library = require("nncf", "rivals"), require("openvino", "rivals")
+    model = library.Core().read_model(str(onnx))
+    dataset = nncf.Dataset(pixels.astype("float32"), lambda image: {"image": image[None]})
+    quantized = nncf.quantize(model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
+    library.save_model(quantized, path / "model.xml")  # and model.bin beside it
+
+
+RIVALS = (
+    Rival(
+        "keras.applications, Keras",
+        "predict_on_batch (a compiled tf.function), TensorFlow with oneDNN",
+        ("tensorflow",),
+        "keras_applications",
+        {},
+        networks=tuple(KERAS_APPLICATIONS),
+    ),
+    Rival(
+        "keras.applications, LiteRT",
+        "TensorFlow's converter; LiteRT with XNNPACK",
+        ("tensorflow", "ai_edge_litert"),
+        "litert",
+        {},
+        convert_keras_applications,
+        suffix=".tflite",
+        networks=tuple(KERAS_APPLICATIONS),
+    ),
+    Rival(
+        "PyTorch, eager",
+        "channels last, no_grad, oneDNN",
+        ("torch", "transformers"),
+        "pytorch",
+        {"compiled": False},
+    ),
+    Rival(
+        "PyTorch, torch.compile",
+        "inductor with frozen weights, channels last, no_grad",
+        ("torch", "transformers"),
+        "pytorch",
+        {"compiled": True},
+    ),
+    Rival(
+        "PyTorch, ONNX Runtime",
+        "torch.onnx.export; all graph optimizations",
+        ("torch", "transformers", "onnx", "onnxruntime"),
+        "onnx_runtime",
+        {},
+        export_pytorch,
+        suffix=".onnx",
+    ),
+    Rival(
+        "PyTorch, OpenVINO float32",
+        "torch.onnx.export; hint LATENCY, precision f32",
+        ("torch", "transformers", "onnx", "openvino"),
+        "openvino",
+        {},
+        export_pytorch,
+        suffix=".onnx",
+    ),
+    Rival(
+        "PyTorch, OpenVINO bfloat16",
+        "torch.onnx.export; hint LATENCY, precision bf16",
+        ("torch", "transformers", "onnx", "openvino"),
+        "openvino",
+        {"precision": "bfloat16"},
+        export_pytorch,
+        suffix=".onnx",
+    ),
+    Rival(
+        "OpenVINO int8 (NNCF)",
+        "nncf.quantize of our float ONNX file, preset MIXED; hint LATENCY",
+        ("openvino", "nncf"),
+        "openvino",
+        {},
+        quantize_by_nncf,
+        made_of="onnx and pixels",
+    ),
+)
+
+
+def rivals_of(
+    network: str,
+    folder: Path,
+    threads: int,
+    onnx: Path | None = None,
+    pixels: np.ndarray | None = None,
+    contract: InputContract | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> tuple[list[Contender], list[str]]:
+    """Network, folder for the rivals' files -> contenders, and a line for each rival that is absent.
+
+    `onnx` is our float file of the network, of which some rivals are made, on calibration `pixels`; their answers are
+    then those of its weights, under its `contract`.
+
+    Raises:
+        MeasurementError: A rival's file can't be made.
+    """
+    contenders, absent = [], []
+    for rival in RIVALS:
+        missing = [package for package in rival.packages if importlib.util.find_spec(package) is None]
+        if network not in rival.networks:
+            continue
+        if missing:
+            absent.append(f"{rival.name}: not installed: {', '.join(missing)}")
+            continue
+        if rival.made_of != "network" and (onnx is None or pixels is None):
+            absent.append(f"{rival.name}: needs our ONNX file and calibration images")
+            continue
+        arguments: dict[str, Any] = {"threads": threads, **rival.options}
+        file = None
+        if rival.maker is None:
+            arguments["network"] = network
+        else:
+            # One file for all rivals of that maker.
+            file = folder / f"{network} {rival.maker.__name__}{rival.suffix}"
+            if not file.exists():
+                tell(f"making {rival.name}")
+                given = (network, file) if rival.made_of == "network" else (onnx, file, pixels)
+                _in_a_process(rival.name, rival.maker, *given)
+            arguments["path"] = str(file)
+        known = contract if rival.made_of != "network" else None
+        contenders.append(
+            Contender(rival.name, f"{__name__}:{rival.opener}", arguments, rival.setting, file, contract=known)
+        )
+    return contenders, absent
+
+
+def in_openvino(name: str, path: Path, threads: int, contract: InputContract | None) -> Contender:
+    """Name and path of an ONNX artifact of ours -> the contender that runs it in OpenVINO."""
+    arguments = {"path": str(path), "threads": threads}
+    setting = "hint LATENCY, precision f32"
+    return Contender(f"{name} in OpenVINO", f"{__name__}:openvino", arguments, setting, path, contract)
+
+
+def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None:
+    """Runs it in a process of its own: what it imports, holds and prints ends with it."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=_silence) as executor:
+        try:
+            executor.submit(make, *arguments).result()
+        except Exception as error:  # a converter can raise anything
+            raise MeasurementError(f"{name}: its file can't be made: {reason(error)}") from error
+
+
+def _silence() -> None:
+    """Whatever this process prints from here on is lost."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)

@@ -1,0 +1,258 @@
+"""`keras-resnet benchmark`: latency, memory, size and accuracy of models, artifacts and their rivals, side by side."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_resnet.cli.network import WeightsOption, check_model, is_artifact
+from keras_resnet.errors import ArgumentError
+from keras_resnet.optional import require
+from keras_resnet.variants import VARIANTS
+
+WIDTH = 110  # characters
+
+if TYPE_CHECKING:
+    from keras_resnet.benchmark.compare import Contender, Result
+    from keras_resnet.measure.process import Loader
+
+
+def benchmark(
+    subjects: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SUBJECT...",
+            help="Artifacts (SavedModel folders, .tflite, .onnx), folders of exported artifacts, .keras files, names "
+            "of networks. Ratios are to the first.",
+        ),
+    ],
+    weights: WeightsOption = None,
+    batch_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images a call; may be given again.", show_default="1")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores that each may use.", show_default="all")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
+    rivals: Annotated[
+        bool,
+        typer.Option(
+            "--rivals",
+            help="Measure beside them what other packages make of the same network: keras.applications, PyTorch, "
+            "ONNX Runtime, OpenVINO, as far as they are installed.",
+        ),
+    ] = False,
+    calibration: Annotated[
+        str | None, typer.Option(help="With --rivals: folder or quoted glob of images that OpenVINO's int8 needs.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Labelled images, a folder of class folders or a CSV file: top-1 of each.")
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time of each .tflite and .onnx file goes, by layer.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for benchmark.json, and with --profile for profiles and pictures.")
+    ] = None,
+) -> None:
+    """Measure models, artifacts and their rivals by turns, each in a process of its own."""
+    from rich.console import Console
+
+    from keras_resnet.measure.record import write_record
+    from keras_resnet.quiet import terminal_stderr
+
+    cores = threads or os.cpu_count() or 1
+    chosen = [path for subject in subjects for path in _expand(subject)]
+    if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
+        raise ArgumentError(f"each subject can be measured once. Received twice: {', '.join(repeated)}")
+    for subject in chosen:
+        if not is_artifact(subject):
+            check_model(subject, weights if subject in VARIANTS else None)
+    if profile:
+        require("matplotlib", "plots")
+        if not any(subject.endswith((".tflite", ".onnx")) for subject in chosen):
+            raise ArgumentError(f"--profile needs a .tflite or .onnx file. Received: {', '.join(chosen)}")
+    batch_sizes = batch_size or [1]
+    if len(set(batch_sizes)) < len(batch_sizes):
+        raise ArgumentError(f"--batch-size must be given once for each size. Received: {batch_sizes}")
+    console = Console(file=terminal_stderr())
+    with tempfile.TemporaryDirectory() as name, console.status("start") as status:
+        contenders = [_contender(subject, weights, cores) for subject in chosen]
+        if rivals:
+            contenders += _rivals(chosen, contenders, Path(name), cores, calibration, status.update)
+        from keras_resnet.benchmark.compare import compare
+
+        results = compare(
+            contenders,
+            batch_sizes=batch_sizes,
+            threads=threads,
+            rounds=rounds,
+            images=None if data is None else _images_of(data),
+            tell=status.update,
+        )
+    _print(results, batch_sizes)
+    record: dict[str, Any] = {"contenders": {name: result.as_dict() for name, result in results.items()}}
+    if profile:
+        record |= _profile([Path(subject) for subject in chosen], cores, out)
+    if out is not None:
+        data_name = None if data is None else Path(data).name
+        settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data_name}
+        write_record(out / "benchmark.json", "benchmark", settings, record)
+        print(f"\nwritten to {out}")
+
+
+def _expand(subject: str) -> list[str]:
+    """What the user names -> itself, or the artifacts of an export's folder."""
+    from keras_resnet.export.manifest import FILE_NAME, read_manifest
+
+    if not Path(subject, FILE_NAME).is_file():
+        return [subject]
+    return [str(Path(subject, entry["file"])) for entry in read_manifest(Path(subject))["artifacts"].values()]
+
+
+def _contender(subject: str, weights: str | None, threads: int) -> "Contender":
+    from keras_resnet.benchmark.compare import Contender
+
+    if is_artifact(subject):
+        from keras_resnet.export import cost
+        from keras_resnet.export.artifact import open_artifact
+
+        artifact = open_artifact(subject, threads)
+        setting = f"{artifact.format.runtime}, from pixels"
+        arguments = {"path": subject, "threads": threads}
+        path = Path(subject)
+        return Contender(path.name, cost.OPENER, arguments, setting, path, artifact.contract, artifact.labels)
+    from keras_resnet.cli.network import open_predictor
+
+    predictor = open_predictor(subject, weights)
+    file = Path(subject) if subject.endswith(".keras") else None
+    return Contender(
+        Path(subject).name,
+        f"{__name__}:model_loader",
+        {"model": subject, "weights": weights},
+        "Keras, predict_on_batch, from pixels",
+        file,
+        predictor.contract,
+        predictor.labels,
+    )
+
+
+def model_loader(model: str, weights: str | None) -> "Loader":
+    """The options of a network -> what opens it as `keras-resnet predict` does."""
+    from keras_resnet.cli.network import open_predictor
+    from keras_resnet.measure.process import Opened
+    from keras_resnet.quiet import import_keras
+
+    import_keras()
+
+    def load() -> Opened:
+        predictor = open_predictor(model, weights)
+        return Opened(predictor.predict, (predictor.contract.size, predictor.contract.size, 3))
+
+    return load
+
+
+def _rivals(
+    subjects: Sequence[str],
+    contenders: Sequence["Contender"],
+    folder: Path,
+    threads: int,
+    calibration: str | None,
+    tell: Callable[[str], None],
+) -> list["Contender"]:
+    """-> what others make of the first subject's network; who is absent is named on stderr."""
+    from keras_resnet.benchmark.rivals import in_openvino, rivals_of
+    from keras_resnet.export.description import read_description
+    from keras_resnet.preprocessing import list_images, load_images
+
+    described = [(read_description(Path(subject)) or {}) if is_artifact(subject) else {} for subject in subjects]
+    network = str(described[0].get("network", subjects[0]))
+    if network not in VARIANTS or not VARIANTS[network].weights:
+        known = ", ".join(name for name, variant in VARIANTS.items() if variant.weights)
+        raise ArgumentError(
+            f"--rivals needs as the first subject one of {known}, or an artifact of one. It is {network}"
+        )
+    kinds = {about.get("format"): place for place, about in enumerate(described)}
+    onnx = None if "onnx" not in kinds else Path(subjects[kinds["onnx"]])
+    contract = None if onnx is None else contenders[kinds["onnx"]].contract
+    pixels = None
+    if calibration is not None and contract is not None:
+        pixels = load_images(list_images([calibration]), contract)
+    found, absent = rivals_of(network, folder, threads, onnx, pixels, contract, tell)
+    for line in absent:
+        typer.echo(line, err=True)
+    if not any("openvino" in line for line in absent):
+        ours = [contenders[kinds[kind]] for kind in ("onnx", "onnx-int8") if kind in kinds]
+        found += [in_openvino(one.name, one.file, threads, one.contract) for one in ours if one.file is not None]
+    return found
+
+
+def _images_of(data: str) -> Callable[["Contender"], tuple[Any, Any]]:
+    """Labelled images -> for a contender, the pixels that its contract makes of them, and their classes."""
+    from keras_resnet.data.labelled import labelled_images
+    from keras_resnet.preprocessing import IMAGENET_CONTRACT, load_images
+
+    read: dict[Any, Any] = {}
+
+    def images(contender: "Contender") -> tuple[Any, Any]:
+        paths, classes = labelled_images(data, contender.labels)
+        contract = contender.contract or IMAGENET_CONTRACT
+        if contract not in read:
+            read[contract] = load_images(paths, contract)
+        return read[contract], classes
+
+    return images
+
+
+def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[str, Any]:
+    """Prints where the time of each file goes -> that and the machine's limits, for the record; pictures to `out`."""
+    from keras_resnet.benchmark.profile import print_profile, profile_artifact
+    from keras_resnet.benchmark.profile_plots import draw_profile, draw_roofline
+    from keras_resnet.benchmark.roofline import measure_peak
+    from keras_resnet.whole_files import write_whole
+
+    peak = measure_peak(threads)
+    print(f"\nlimits: {peak.gflops:.0f} GFLOP/s, {peak.bandwidth_gb_per_s:.1f} GB/s ({peak.how})")
+    profiles = {}
+    for path in artifacts:
+        if path.suffix not in (".tflite", ".onnx"):
+            continue
+        profile = profile_artifact(path, threads=threads)
+        print()
+        print_profile(profile)
+        profiles[path.name] = profile.as_dict() | {"path": path.name}
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(out / f"{path.name} profile.png", draw_profile(profile))
+            write_whole(out / f"{path.name} roofline.png", draw_roofline(profile, peak))
+    return {"peak": asdict(peak), "profiles": profiles}
+
+
+def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
+    """One table a batch size."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    has_accuracy = any(result.top1_percent is not None for result in results.values())
+    for batch_size in batch_sizes:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(f"batch {batch_size}\n", no_wrap=True)
+        columns = ["p50\nms", "p90\nms", "p99\nms", "images/s\n", "ratio\n", "load\nms", "memory\nMB", "file\nMB"]
+        for column in [*columns, *(["top-1\n%"] if has_accuracy else [])]:
+            table.add_column(column, no_wrap=True, justify="right")
+        for name, result in results.items():
+            timing = result.timings[batch_size]
+            latency = timing.latency
+            cells = [f"{ms:.3g}" for ms in (latency.median_ms, latency.p90_ms, latency.p99_ms)]
+            cells += [f"{timing.images_per_s:.3g}", f"{timing.ratio_to_first.median:.2f}"]
+            cells += [f"{result.opening.load_ms:.0f}", f"{result.peak_memory_mb:.0f}", _cell(result.size_mb, ".1f")]
+            table.add_row(name, *cells, *([_cell(result.top1_percent, ".2f")] if has_accuracy else []))
+        # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
+        Console(width=WIDTH, highlight=False).print(table)
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
