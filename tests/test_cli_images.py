@@ -90,10 +90,16 @@ def test_no_more_than_some_batches_are_decoded_ahead(decode_with):
         next(batches)
         time.sleep(0.02)  # enough for all that may be decoded
         assert taken + (BATCHES_AHEAD - 1) * 5 <= decoder.started <= taken + BATCHES_AHEAD * 5
-    started = decoder.started
+
+
+def test_when_the_caller_stops_so_do_the_threads(decode_with):
+    decoder = decode_with(Decoder(lambda number: 0.02), threads=1)
+    batches = read_batches(files(100), CONTRACT, 10, [])
+    next(batches)
     batches.close()
-    time.sleep(0.05)
-    assert decoder.started == started
+    started = decoder.started
+    time.sleep(0.2)
+    assert decoder.started <= started + 1
 
 
 def test_another_error_reaches_the_caller_at_its_place(decode_with):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from resnet18_files import RESNET18, SHAPE, assert_same_weights, load, refusal, resnet18_state, save, value
 
-from keras_resnet.errors import WeightsError
+from keras_resnet.blocks import conv_bn
 from keras_resnet.models import BUILDERS, ResNet18
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights import load_weights, torchvision_names
@@ -251,10 +251,10 @@ def test_the_configuration_names_the_same_initializers(file):
     assert np.std(value(again, "stem_conv")) > 0
 
 
-def test_after_a_refused_file_networks_are_random_again(tmp_path):
-    with pytest.raises(WeightsError):
-        ResNet18(weights=tmp_path / "absent.safetensors", input_shape=SHAPE)
-    assert np.std(value(ResNet18(input_shape=SHAPE), "stem_conv")) > 0
+def test_what_is_built_afterwards_is_random(file, drawn):
+    load(file)
+    conv_bn(keras.Input((8, 8, 3)), 4, 3, name="own")
+    assert drawn == [(3, 3, 3, 4)]
 
 
 # --- stem ---------------------------------------------------------------------------------------------------------
