@@ -27,6 +27,7 @@ from keras_resnet.preprocessing import list_images, load_images
 
 STATED = re.compile(r"(\d+) images in [\d.]+ s: ([\d.]+) images/s")
 NETWORK = "resnet50"
+TIMEOUT_S = 1200  # of one process
 
 SAVE = """
 import sys, keras
@@ -108,7 +109,9 @@ def command(model: str, weights: str | None = None) -> list[str]:
 def run(arguments: Sequence[str]) -> tuple[float, str, str]:
     """Arguments of Python -> seconds of the process, what it printed on stdout, and on stderr."""
     start = time.perf_counter()
-    process = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
     seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)}:\n{process.stderr}")
