@@ -27,7 +27,7 @@ from keras_resnet.training import fit
 from keras_resnet.training.recipe import Recipe
 
 HELD_OUT = 360  # images, a fifth
-CALIBRATION = 200  # images, of the training split
+CALIBRATION = 1000  # images, of the training split
 SHOWN = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
 RECIPE = Recipe(
     network="resnet18",

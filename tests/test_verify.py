@@ -95,7 +95,8 @@ def with_fault(job, model, fault):
 FAULTS = {
     classes_reversed: ("relative error", "unexplained variance"),
     offset: ("relative error", "mean error"),
-    nan: ("finite", None),  # an integer can't be NaN; see test_a_model_with_nan_is_refused_at_once
+    # TensorFlow's ReLU makes 0 of NaN where oneDNN has AVX-512: the answers are then finite, and wrong.
+    nan: ("(finite|relative error)", None),  # an integer can't be NaN; see test_a_model_with_nan_is_refused_at_once
     wrong_mean: ("relative error", "unexplained variance"),
     mean_forgotten: ("relative error", "unexplained variance"),
     bgr: ("relative error", "unexplained variance"),

@@ -8,6 +8,7 @@ import concurrent.futures
 import importlib.util
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +79,20 @@ def convert_keras_applications(network: str, path: Path) -> None:
     import keras
     import tensorflow as tf
 
-    model = getattr(keras.applications, KERAS_APPLICATIONS.get(network, network))(weights=None)
-    function = tf.function(lambda image: model(image, training=False))
-    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
-    with quiet_stderr():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)])
-        write_whole(path, converter.convert())
+    from keras_resnet.export.to_savedmodel import write_savedmodel
+
+    shape = IMAGE_SHAPE  # stated, for it spares the file the arithmetic of shapes, as one image does
+    model = getattr(keras.applications, KERAS_APPLICATIONS.get(network, network))(weights=None, input_shape=shape)
+    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
+        write_savedmodel(model, Path(folder), batch_size=1)
+        write_whole(path, tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
 def litert(path: str, threads: int) -> Loader:
-    """.tflite file that takes float32 -> LiteRT with XNNPACK."""
+    """.tflite file that takes one image, float32 -> LiteRT with XNNPACK, an image at a time.
+
+    Not every file can be resized to another batch; nor does LiteRT gain by it on a CPU.
+    """
     interpreters = require("ai_edge_litert.interpreter", "tflite")
 
     def load() -> Opened:
@@ -96,12 +101,12 @@ def litert(path: str, threads: int) -> Loader:
         given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
         def run(values: np.ndarray) -> Any:
-            if tuple(interpreter.get_input_details()[0]["shape"]) != values.shape:
-                interpreter.resize_tensor_input(given["index"], values.shape)
-                interpreter.allocate_tensors()
-            interpreter.set_tensor(given["index"], values)
-            interpreter.invoke()
-            return interpreter.get_tensor(answer["index"])
+            answers = []
+            for value in values:
+                interpreter.set_tensor(given["index"], value[None])
+                interpreter.invoke()
+                answers.append(interpreter.get_tensor(answer["index"]))
+            return np.concatenate(answers)
 
         return Opened(_ready(normalised, run), IMAGE_SHAPE)
 
