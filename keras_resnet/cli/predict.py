@@ -54,5 +54,5 @@ def _predict_all(paths: list[Path], predictor: Predictor, top: int, batch_size: 
                 print(f"  {100 * probability:6.2f} %  {name if names else f'{wnid}  {name}'}")
     seconds, read = time.perf_counter() - start, len(paths) - len(unreadable)
     if read > FEW:
-        print(f"{read} images in {seconds:.1f} s: {read / seconds:.1f} images/s", file=sys.stderr)
+        print(f"{read} images in {seconds:.2f} s: {read / seconds:.1f} images/s", file=sys.stderr)
     return len(unreadable)
