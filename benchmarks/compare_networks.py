@@ -12,7 +12,6 @@ which `keras-resnet list --compare` takes its figures.
 """
 
 import os
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,11 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
-from keras_resnet.benchmark.compared import NETWORKS, OURS, RECORD, ROWS
+from keras_resnet.benchmark.compare import Contender, compare
+from keras_resnet.benchmark.networks import NETWORKS, OURS, RECORD, ROWS
 from keras_resnet.benchmark.rivals import convert_keras_applications
 from keras_resnet.export.cost import OPENER
-from keras_resnet.measure.latency import Latency
-from keras_resnet.measure.process import Subject
 from keras_resnet.measure.record import write_record
 from keras_resnet.whole_files import write_whole
 
@@ -39,32 +37,29 @@ def main(
     out: Annotated[Path, typer.Option(help="Record to write.")],
     files: Annotated[Path, typer.Option(help="Folder for the TFLite files.")] = Path("runs", NAME),
     only: Annotated[str, typer.Option(help="Networks, with commas between them.")] = ",".join(NETWORKS),
-    rounds: Annotated[int, typer.Option(min=1)] = 10,
-    calls: Annotated[int, typer.Option(min=1, help="Of each network in a round, after one that does not count.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
 ) -> None:
     """Makes the files, measures them by turns, and prints and records the figures."""
     networks = only.split(",")
     if not set(networks) <= NETWORKS.keys():
         raise typer.BadParameter(f"--only must be some of {', '.join(NETWORKS)}. Received: {only}")
     paths = {network: tflite_file(network, files) for network in networks}
+    contenders = [
+        Contender(name, OPENER, {"path": str(path), "threads": THREADS, "format_name": "tflite"}, "", path)
+        for name, path in paths.items()
+    ]
+    compared = compare(contenders, threads=THREADS, rounds=rounds, tell=lambda line: print(line, flush=True))
+    if compared.failures:
+        raise SystemExit("\n".join(compared.failures.values()))
     results: dict[str, dict[str, Any]] = {}
-    times_ms: dict[str, list[float]] = {network: [] for network in networks}
-    with ExitStack() as stack:
-        subjects = {}
-        for network, path in paths.items():
-            arguments = {"path": str(path), "threads": THREADS, "format_name": "tflite"}
-            subjects[network] = stack.enter_context(Subject(network, OPENER, arguments))
-        for _ in range(rounds):
-            for network, subject in subjects.items():
-                times_ms[network] += subject.times_ms(1 + calls)[1:]
-        for network, subject in subjects.items():
-            results[network] = {
-                "size_bytes": paths[network].stat().st_size,
-                "memory_mb": subject.opening.load_memory_mb,
-                "latency": asdict(Latency.of(times_ms[network])),
-            }
-            print(network, results[network], flush=True)
-    settings = {"threads": THREADS, "batch_size": 1, "rounds": rounds, "calls": calls, "sizes": SIZES}
+    for network, result in compared.results.items():
+        results[network] = {
+            "size_bytes": paths[network].stat().st_size,
+            "memory_mb": result.opening.load_memory_mb,
+            "latency": asdict(result.timings[1].latency),
+        }
+        print(network, results[network])
+    settings = {"threads": THREADS, "batch_size": 1, "rounds": rounds, "sizes": SIZES}
     write_record(out, NAME, settings, results)
     if results.keys() == NETWORKS.keys():
         write_whole(RECORD, out.read_bytes())

@@ -137,10 +137,11 @@ def keras_steps(model: Any, inputs: np.ndarray, labels: np.ndarray) -> Callable[
 
 def pytorch(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
     import torch
-    from transformers import ResNetConfig, ResNetForImageClassification
+
+    from keras_resnet.benchmark.rivals import pytorch_resnet
 
     torch.set_num_threads(os.cpu_count() or 1)
-    model = ResNetForImageClassification(ResNetConfig(num_labels=CLASSES)).to(memory_format=torch.channels_last).train()
+    model = pytorch_resnet("resnet50").to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=1e-4)
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
     wanted = torch.from_numpy(labels)

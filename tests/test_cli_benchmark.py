@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +73,7 @@ def test_an_export_and_its_model_side_by_side(user, tmp_path, monkeypatch):
         (["{out}", "{out}"], "each subject can be measured once. Received twice: "),
         (["{keras}", "--profile"], "--profile needs a .tflite or .onnx file. Received: "),
         (["{out}", "--rivals"], "--rivals needs as the first subject one of resnet18"),
+        (["{out}", "--calibration", "images"], "--calibration is for --rivals, which was not given"),
         (["{out}", "--batch-size", "2", "--batch-size", "2"], "--batch-size must be given once for each size"),
     ],
 )
@@ -79,6 +82,16 @@ def test_wrong_arguments_are_named(user, arguments, message):
     status, _, said = in_process("benchmark", *(argument.format(**places) for argument in arguments))
     assert status == 1
     assert message in said[-1]
+
+
+def test_two_files_of_one_name_are_told_apart(user, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "TURN_S", 0.01)
+    other = tmp_path / "model.onnx"
+    other.write_bytes((user / "out" / "model.onnx").read_bytes())
+    status, _, _ = in_process("benchmark", user / "out" / "model.onnx", other, "--rounds", 1, "--out", tmp_path)
+    assert status == 0
+    contenders = json.loads((tmp_path / "benchmark.json").read_text())["results"]["contenders"]
+    assert list(contenders) == [str(user / "out" / "model.onnx"), str(other)]
 
 
 def test_rivals_that_are_not_installed_are_named(tmp_path, monkeypatch):
@@ -117,3 +130,17 @@ def test_keras_applications_in_litert_gives_keras_answers(tmp_path):
     for count in (1, 2):
         expected = model.predict_on_batch(rivals.normalised(pixels[:count]))
         np.testing.assert_allclose(np.asarray(opened.predict(pixels[:count])), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_rival_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    unmakable = [replace(rival, maker=_fail) for rival in rivals.RIVALS if rival.name == "PyTorch, ONNX Runtime"]
+    monkeypatch.setattr(rivals, "RIVALS", unmakable)
+    monkeypatch.setattr(rivals.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    found, absent = rivals.rivals_of("resnet18", tmp_path, threads=1)
+    assert found == []
+    assert absent == ["PyTorch, ONNX Runtime: its file can't be made: no such operator"]
+
+
+def _fail(network, path):
+    raise ValueError("no such operator\nand more")

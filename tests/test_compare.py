@@ -6,7 +6,6 @@ from test_measure_process import OPENER
 
 from keras_resnet.benchmark import compare as comparison
 from keras_resnet.benchmark.compare import Contender, compare
-from keras_resnet.errors import MeasurementError
 from keras_resnet.measure.latency import Latency
 from keras_resnet.variants import InputContract
 
@@ -49,17 +48,19 @@ def test_each_is_measured_in_each_round(tmp_path):
     pixels = np.zeros((4, 4, 4, 3), "uint8")
     pixels[range(4), 0, 0, [0, 1, 2, 2]] = 255
     told = []
-    results = compare(
+    compared = compare(
         contenders,
         batch_sizes=(1, 2),
         rounds=3,
         images=lambda contender: (pixels, np.array([0, 1, 2, 1])),
         tell=told.append,
     )
-    slow, quick = results["slow"], results["quick"]
+    assert compared.failures == {}
+    slow, quick = compared.results["slow"], compared.results["quick"]
     for batch_size in (1, 2):
-        assert slow.timings[batch_size].latency.median_ms == pytest.approx(30 * batch_size, rel=0.5)
-        assert quick.timings[batch_size].ratio_to_first.median == pytest.approx(1 / 3, rel=0.5)
+        assert slow.timings[batch_size].latency.median_ms >= 30 * batch_size
+        assert quick.timings[batch_size].latency.median_ms >= 10 * batch_size
+        assert quick.timings[batch_size].ratio_to_first.median < 1
         assert slow.timings[batch_size].ratio_to_first == comparison.Ratio(1.0, 1.0, 1.0)
     assert slow.timings[2].images_per_s == pytest.approx(2e3 / slow.timings[2].latency.median_ms)
     # Of a tenth of a second, calls of 30 ms fill a third; no turn has fewer than three.
@@ -80,6 +81,16 @@ def test_ratio_is_taken_round_by_round():
     assert timing.images_per_s == pytest.approx(4e3 / 30)
 
 
-def test_a_contender_that_fails_is_named():
-    with pytest.raises(MeasurementError, match=r"broken can't be measured: .*no such model"):
-        compare([Contender("good", QUICK, {}, ""), Contender("broken", OPENER, {"fails": "at once"}, "")])
+def test_a_contender_that_fails_costs_the_others_nothing():
+    """The first can't be opened, the last fails at a batch of two: ratios are to the first that can be measured."""
+    contenders = [
+        Contender("absent", OPENER, {"fails": "at once"}, ""),
+        Contender("good", QUICK, {}, ""),
+        Contender("broken", OPENER, {"fails": "later"}, ""),
+    ]
+    compared = compare(contenders, batch_sizes=(1, 2), rounds=1)
+    assert compared.results.keys() == {"good"}
+    assert compared.results["good"].timings[2].ratio_to_first.median == 1.0
+    assert compared.failures.keys() == {"absent", "broken"}
+    assert "no such model" in compared.failures["absent"]
+    assert "two are too many" in compared.failures["broken"]

@@ -45,7 +45,7 @@ def _found_by_the_process(monkeypatch, request):
 def test_import_load_calls_and_memory_are_told_apart():
     with Subject("sleeper", OPENER, {}) as subject:
         assert subject.opening.import_ms >= 200
-        assert 50 <= subject.opening.load_ms < 2000
+        assert subject.opening.load_ms >= 1e3 * SLEEP_S
         assert subject.opening.load_memory_mb == pytest.approx(HELD_BYTES / 1e6, rel=0.2)
         one, three = subject.times_ms(4), subject.times_ms(2, batch_size=3)
         assert (len(one), len(three)) == (4, 2)

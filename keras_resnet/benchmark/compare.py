@@ -6,13 +6,14 @@ slows the whole machine for a while cancels out.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_resnet.errors import MeasurementError
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Opening, Subject
@@ -70,6 +71,14 @@ class Result:
         return asdict(self)
 
 
+@dataclass
+class Comparison:
+    """Of all contenders that could be measured; by name, why each of the others could not."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
 def compare(
     contenders: Sequence[Contender],
     *,
@@ -78,44 +87,57 @@ def compare(
     rounds: int = 5,
     images: Callable[[Contender], tuple[np.ndarray, np.ndarray]] | None = None,
     tell: Callable[[str], None] = lambda line: None,
-) -> dict[str, Result]:
-    """Contenders -> by name, what was measured of each.
+) -> Comparison:
+    """Contenders, each with a name of its own -> what was measured of each; one that fails costs the others nothing.
 
     `images` gives for a contender with a contract pixels uint8 `[N, H, W, 3]` and classes `[N]`; `tell` hears what is
     being done.
-
-    Raises:
-        MeasurementError: One of them failed or gave no answer.
     """
-    results: dict[str, Result] = {}
-    subjects: dict[str, Subject] = {}
+    compared = Comparison()
     turns_ms: dict[tuple[str, int], list[list[float]]] = {}
     with contextlib.ExitStack() as stack:
+        subjects: dict[str, Subject] = {}
         for contender in contenders:
-            tell(f"opening {contender.name}")
-            subject = Subject(
-                contender.name, contender.opener, contender.arguments, batch_size=batch_sizes[0], threads=threads
-            )
-            subjects[contender.name] = stack.enter_context(subject)
-            size_mb = None if contender.file is None else size_bytes(contender.file) / 1e6
-            results[contender.name] = Result(contender.setting, subject.opening, size_mb)
+            with _noting(compared, contender.name):
+                tell(f"opening {contender.name}")
+                subject = Subject(
+                    contender.name, contender.opener, contender.arguments, batch_size=batch_sizes[0], threads=threads
+                )
+                subjects[contender.name] = stack.enter_context(subject)
+                size_mb = None if contender.file is None else size_bytes(contender.file) / 1e6
+                compared.results[contender.name] = Result(contender.setting, subject.opening, size_mb)
         for number in range(rounds):
             for batch_size in batch_sizes:
                 tell(f"round {number + 1} of {rounds}, batch {batch_size}")
-                for name, subject in subjects.items():
-                    turns_ms.setdefault((name, batch_size), []).append(_turn(subject, batch_size))
+                for name in list(compared.results):
+                    with _noting(compared, name):
+                        turns_ms.setdefault((name, batch_size), []).append(_turn(subjects[name], batch_size))
         for contender in contenders:
-            result, subject = results[contender.name], subjects[contender.name]
-            for batch_size in batch_sizes:
-                first = turns_ms[contenders[0].name, batch_size]
-                result.timings[batch_size] = _timing(turns_ms[contender.name, batch_size], first, batch_size)
-            result.peak_memory_mb = subject.peak_memory_mb()
-            if images is not None and contender.contract is not None:
-                tell(f"accuracy of {contender.name}")
-                pixels, classes = images(contender)
-                answers = subject.predict(pixels, batch_size=1)
-                result.top1_percent = 100 * float(np.mean(answers.argmax(axis=1) == classes))
-    return results
+            if contender.name not in compared.results:
+                continue
+            with _noting(compared, contender.name):
+                result, subject = compared.results[contender.name], subjects[contender.name]
+                result.peak_memory_mb = subject.peak_memory_mb()
+                if images is not None and contender.contract is not None:
+                    tell(f"accuracy of {contender.name}")
+                    pixels, classes = images(contender)
+                    answers = subject.predict(pixels, batch_size=1)
+                    result.top1_percent = 100 * float(np.mean(answers.argmax(axis=1) == classes))
+    for name, result in compared.results.items():
+        first = next(iter(compared.results))
+        for batch_size in batch_sizes:
+            result.timings[batch_size] = _timing(turns_ms[name, batch_size], turns_ms[first, batch_size], batch_size)
+    return compared
+
+
+@contextlib.contextmanager
+def _noting(compared: Comparison, name: str) -> Iterator[None]:
+    """Takes a contender that fails within it out of the results, and notes why."""
+    try:
+        yield
+    except MeasurementError as error:
+        compared.results.pop(name, None)
+        compared.failures[name] = str(error)
 
 
 def _turn(subject: Subject, batch_size: int) -> list[float]:

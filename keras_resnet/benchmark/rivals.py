@@ -1,7 +1,7 @@
 """The rivals: what they are called, how they are made and opened, and the setting at which each is fastest.
 
-A rival of the same network gets its input as its own users would have it ready, normalised and in its own layout;
-ours start from uint8 pixels. So the comparison never flatters ours.
+What runs here gets its input as its own users would have it ready: normalised, in float32 and in its own layout. Ours,
+in the runtimes that verified them, start from uint8 pixels. So the comparison never flatters ours.
 """
 
 import concurrent.futures
@@ -38,8 +38,8 @@ class Rival:
     packages: tuple[str, ...]
     opener: str  # function of this module; its arguments are `network` or `path`, `threads`, and `options`
     options: dict[str, Any]
-    maker: Callable[..., None] | None = None  # (network, path to write) or, of an ONNX file, (path, path, pixels)
-    made_of: str = "network"  # or "onnx", or "onnx and pixels": then its answers are those of our weights
+    maker: Callable[..., None] | None = None  # (network, path to write), or (our ONNX file, path, pixels)
+    of_ours: bool = False  # made of our ONNX file and calibration pixels: its answers are those of our weights
     suffix: str = ""
     networks: tuple[str, ...] = tuple(name for name, variant in VARIANTS.items() if variant.weights)
 
@@ -126,7 +126,7 @@ def pytorch_resnet(network: str) -> Any:
     return transformers.ResNetForImageClassification(config).eval()
 
 
-def pytorch(network: str, threads: int, compiled: bool, precision: str = "float32") -> Loader:
+def pytorch(network: str, threads: int, compiled: bool) -> Loader:
     """Name -> PyTorch's network, channels last; eager, or by torch.compile with its weights as constants."""
     torch = require("torch", "rivals")
     require("transformers", "rivals")
@@ -144,8 +144,8 @@ def pytorch(network: str, threads: int, compiled: bool, precision: str = "float3
             return torch.from_numpy(normalised(pixels)).permute(0, 3, 1, 2)  # in memory channels stay last
 
         def run(values: Any) -> Any:
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                return model(pixel_values=values).logits.float().numpy()
+            with torch.no_grad():
+                return model(pixel_values=values).logits.numpy()
 
         return Opened(_ready(convert, run), IMAGE_SHAPE)
 
@@ -182,7 +182,7 @@ def _nchw(pixels: np.ndarray) -> np.ndarray:
 
 
 def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
-    """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency; what is of ours gets pixels."""
+    """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency; what is of ours takes pixels."""
     library = require("openvino", "rivals")
 
     def load() -> Opened:
@@ -207,6 +207,7 @@ def quantize_by_nncf(onnx: Path, path: Path, pixels: np.ndarray) -> None:
     model = library.Core().read_model(str(onnx))
     dataset = nncf.Dataset(pixels.astype("float32"), lambda image: {"image": image[None]})
     quantized = nncf.quantize(model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
+    path.mkdir()
     library.save_model(quantized, path / "model.xml")  # and model.bin beside it
 
 
@@ -277,7 +278,7 @@ RIVALS = (
         "openvino",
         {},
         quantize_by_nncf,
-        made_of="onnx and pixels",
+        of_ours=True,
     ),
 )
 
@@ -291,13 +292,10 @@ def rivals_of(
     contract: InputContract | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Contender], list[str]]:
-    """Network, folder for the rivals' files -> contenders, and a line for each rival that is absent.
+    """Network, folder for the rivals' files -> contenders, and a line for each rival that is absent, or can't be made.
 
     `onnx` is our float file of the network, of which some rivals are made, on calibration `pixels`; their answers are
     then those of its weights, under its `contract`.
-
-    Raises:
-        MeasurementError: A rival's file can't be made.
     """
     contenders, absent = [], []
     for rival in RIVALS:
@@ -307,7 +305,7 @@ def rivals_of(
         if missing:
             absent.append(f"{rival.name}: not installed: {', '.join(missing)}")
             continue
-        if rival.made_of != "network" and (onnx is None or pixels is None):
+        if rival.of_ours and (onnx is None or pixels is None):
             absent.append(f"{rival.name}: needs our ONNX file and calibration images")
             continue
         arguments: dict[str, Any] = {"threads": threads, **rival.options}
@@ -319,10 +317,14 @@ def rivals_of(
             file = folder / f"{network} {rival.maker.__name__}{rival.suffix}"
             if not file.exists():
                 tell(f"making {rival.name}")
-                given = (network, file) if rival.made_of == "network" else (onnx, file, pixels)
-                _in_a_process(rival.name, rival.maker, *given)
+                given = (onnx, file, pixels) if rival.of_ours else (network, file)
+                try:
+                    _in_a_process(rival.name, rival.maker, *given)
+                except MeasurementError as error:
+                    absent.append(str(error))
+                    continue
             arguments["path"] = str(file)
-        known = contract if rival.made_of != "network" else None
+        known = contract if rival.of_ours else None
         contenders.append(
             Contender(rival.name, f"{__name__}:{rival.opener}", arguments, rival.setting, file, contract=known)
         )
@@ -332,12 +334,16 @@ def rivals_of(
 def in_openvino(name: str, path: Path, threads: int, contract: InputContract | None) -> Contender:
     """Name and path of an ONNX artifact of ours -> the contender that runs it in OpenVINO."""
     arguments = {"path": str(path), "threads": threads}
-    setting = "hint LATENCY, precision f32"
+    setting = "hint LATENCY, precision f32, from pixels as float32"
     return Contender(f"{name} in OpenVINO", f"{__name__}:openvino", arguments, setting, path, contract)
 
 
 def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None:
-    """Runs it in a process of its own: what it imports, holds and prints ends with it."""
+    """Runs it in a process of its own: what it imports, holds and prints ends with it.
+
+    Raises:
+        MeasurementError: It failed.
+    """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=_silence) as executor:
         try:

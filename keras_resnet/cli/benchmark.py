@@ -1,5 +1,6 @@
 """`keras-resnet benchmark`: latency, memory, size and accuracy of models, artifacts and their rivals, side by side."""
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -57,7 +58,10 @@ def benchmark(
         Path | None, typer.Option(help="Folder for benchmark.json, and with --profile for profiles and pictures.")
     ] = None,
 ) -> None:
-    """Measure models, artifacts and their rivals by turns, each in a process of its own."""
+    """Measure models, artifacts and their rivals by turns, each in a process of its own.
+
+    One that can't be measured is named on stderr while the others go on; the exit status is then 1.
+    """
     from rich.console import Console
 
     from keras_resnet.measure.record import write_record
@@ -74,17 +78,20 @@ def benchmark(
         require("matplotlib", "plots")
         if not any(subject.endswith((".tflite", ".onnx")) for subject in chosen):
             raise ArgumentError(f"--profile needs a .tflite or .onnx file. Received: {', '.join(chosen)}")
+    if calibration is not None and not rivals:
+        raise ArgumentError(f"--calibration is for --rivals, which was not given. Received: {calibration}")
     batch_sizes = batch_size or [1]
     if len(set(batch_sizes)) < len(batch_sizes):
         raise ArgumentError(f"--batch-size must be given once for each size. Received: {batch_sizes}")
     console = Console(file=terminal_stderr())
     with tempfile.TemporaryDirectory() as name, console.status("start") as status:
-        contenders = [_contender(subject, weights, cores) for subject in chosen]
+        names = _names(chosen)
+        contenders = [_contender(one, names[one], weights, cores, rivals or data is not None) for one in chosen]
         if rivals:
             contenders += _rivals(chosen, contenders, Path(name), cores, calibration, status.update)
         from keras_resnet.benchmark.compare import compare
 
-        results = compare(
+        compared = compare(
             contenders,
             batch_sizes=batch_sizes,
             threads=threads,
@@ -92,8 +99,13 @@ def benchmark(
             images=None if data is None else _images_of(data),
             tell=status.update,
         )
-    _print(results, batch_sizes)
-    record: dict[str, Any] = {"contenders": {name: result.as_dict() for name, result in results.items()}}
+    for failure in compared.failures.values():
+        typer.echo(failure, err=True)
+    _print(compared.results, batch_sizes)
+    record: dict[str, Any] = {
+        "contenders": {name: result.as_dict() for name, result in compared.results.items()},
+        "failures": compared.failures,
+    }
     if profile:
         record |= _profile([Path(subject) for subject in chosen], cores, out)
     if out is not None:
@@ -101,6 +113,8 @@ def benchmark(
         settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data_name}
         write_record(out / "benchmark.json", "benchmark", settings, record)
         print(f"\nwritten to {out}")
+    if compared.failures:
+        raise typer.Exit(1)
 
 
 def _expand(subject: str) -> list[str]:
@@ -112,7 +126,14 @@ def _expand(subject: str) -> list[str]:
     return [str(Path(subject, entry["file"])) for entry in read_manifest(Path(subject))["artifacts"].values()]
 
 
-def _contender(subject: str, weights: str | None, threads: int) -> "Contender":
+def _names(subjects: Sequence[str]) -> dict[str, str]:
+    """-> for each subject the name of its file, or its whole path where that name is another's too."""
+    names = [Path(subject).name for subject in subjects]
+    return {subject: name if names.count(name) == 1 else subject for subject, name in zip(subjects, names, strict=True)}
+
+
+def _contender(subject: str, name: str, weights: str | None, threads: int, answers: bool) -> "Contender":
+    """`answers`: whether it matters what it says, of which images. A model is then built here to be asked."""
     from keras_resnet.benchmark.compare import Contender
 
     if is_artifact(subject):
@@ -122,20 +143,18 @@ def _contender(subject: str, weights: str | None, threads: int) -> "Contender":
         artifact = open_artifact(subject, threads)
         setting = f"{artifact.format.runtime}, from pixels"
         arguments = {"path": subject, "threads": threads}
-        path = Path(subject)
-        return Contender(path.name, cost.OPENER, arguments, setting, path, artifact.contract, artifact.labels)
+        return Contender(name, cost.OPENER, arguments, setting, Path(subject), artifact.contract, artifact.labels)
     from keras_resnet.cli.network import open_predictor
 
-    predictor = open_predictor(subject, weights)
-    file = Path(subject) if subject.endswith(".keras") else None
+    predictor = open_predictor(subject, weights) if answers else None
     return Contender(
-        Path(subject).name,
+        name,
         f"{__name__}:model_loader",
         {"model": subject, "weights": weights},
         "Keras, predict_on_batch, from pixels",
-        file,
-        predictor.contract,
-        predictor.labels,
+        Path(subject) if subject.endswith(".keras") else None,
+        predictor.contract if predictor else None,
+        predictor.labels if predictor else None,
     )
 
 
@@ -183,7 +202,7 @@ def _rivals(
     found, absent = rivals_of(network, folder, threads, onnx, pixels, contract, tell)
     for line in absent:
         typer.echo(line, err=True)
-    if not any("openvino" in line for line in absent):
+    if importlib.util.find_spec("openvino") is not None:
         ours = [contenders[kinds[kind]] for kind in ("onnx", "onnx-int8") if kind in kinds]
         found += [in_openvino(one.name, one.file, threads, one.contract) for one in ours if one.file is not None]
     return found

@@ -93,7 +93,7 @@ def _cifar_table() -> Any:
 
 def _print_compared(console: Any) -> None:
     """Prints the table of networks, where its figures come from, and when to take which."""
-    from keras_resnet.benchmark.compared import NETWORKS, Measurements, advice
+    from keras_resnet.benchmark.networks import NETWORKS, Measurements, advice
 
     measurements = Measurements.read()
     console.print(_compared_table(measurements))
@@ -124,7 +124,7 @@ def _print_compared(console: Any) -> None:
 
 def _compared_table(measurements: Any) -> Any:
     """Measurements -> one row a network and set of weights; figures of a network stand in its first row."""
-    from keras_resnet.benchmark.compared import ROWS
+    from keras_resnet.benchmark.networks import ROWS
 
     table = _table(
         ("network\n\n", "left"),

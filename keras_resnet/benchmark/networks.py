@@ -1,7 +1,7 @@
 """The table of networks to weigh against each other; what was measured of them; when to take which.
 
-Imports no Keras: `keras-resnet list --compare` prints it. `tests/test_compared.py` recomputes every parameter count and
-MAC count from the built networks. What is measured stands in `compared.json`, a record that
+Imports no Keras: `keras-resnet list --compare` prints it. `tests/test_networks.py` recomputes every parameter count and
+MAC count from the built networks. What is measured stands in `networks.json`, a record that
 `benchmarks/compare_networks.py` writes.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from keras_resnet.variants import DEFAULT_TAG, VARIANTS, Variant
 
 OURS, THEIRS = "keras_resnet", "keras.applications"
-RECORD = Path(__file__).with_name("compared.json")
+RECORD = Path(__file__).with_name("networks.json")
 
 
 @dataclass(frozen=True)
