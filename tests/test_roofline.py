@@ -10,7 +10,7 @@ from PIL import Image
 from keras_resnet.benchmark.layers import Layer
 from keras_resnet.benchmark.profile import Profile
 from keras_resnet.benchmark.profile_plots import draw_roofline
-from keras_resnet.benchmark.roofline import Peak, measure_peak, share_of_peak_percent
+from keras_resnet.benchmark.roofline import Peak, measure_peak
 from keras_resnet.errors import ArgumentError, MeasurementError
 
 PEAK = Peak(gflops=100.0, bandwidth_gb_per_s=20.0, how="by hand")
@@ -29,12 +29,6 @@ def test_the_roof_is_the_lower_of_the_two_limits():
     assert PEAK.roof_gflops(0.5) == 10.0
     assert PEAK.roof_gflops(5.0) == 100.0
     assert PEAK.roof_gflops(500.0) == 100.0
-
-
-def test_share_of_peak():
-    """ResNet-50's 4.089 GMACs are 8.178 GFLOP: 81.78 ms at 100 GFLOP/s, and half of that in twice the time."""
-    assert share_of_peak_percent(4_089_000_000, 81.78, PEAK) == pytest.approx(100)
-    assert share_of_peak_percent(4_089_000_000, 163.56, PEAK) == pytest.approx(50)
 
 
 def test_threads_are_at_least_one():

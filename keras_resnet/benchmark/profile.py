@@ -1,9 +1,9 @@
 """Artifact -> time of each of its layers, in the runtime that serves it."""
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from keras_resnet.benchmark.onnx_layers import OnnxLayers
 from keras_resnet.benchmark.tflite_layers import TfliteLayers
 from keras_resnet.errors import ArgumentError, MeasurementError, reason
 from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime
+from keras_resnet.export.runtimes import format_of, image_shape, open_runtime
+from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.process import FREE_SIDE
 
 RUNS = 20
@@ -95,10 +96,10 @@ def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None
     if len(whole.inputs) != 1:
         raise MeasurementError(f"{path}: needs one input, with a signature. It has {len(whole.inputs)}")
     [given] = whole.inputs.values()
-    height, width, channels = (*given.shape[2:], given.shape[1]) if is_nchw(given.shape) else given.shape[1:]
+    height, width, channels = image_shape(given.shape)
     shape = (batch_size, height or FREE_SIDE, width or FREE_SIDE, channels or 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, "uint8")
-    latency_ms = min(_call_ms(whole.run, pixels) for _ in range(WARMUP + runs))
+    latency_ms = min(call_ms(partial(whole.run, pixels)) for _ in range(WARMUP + runs))
     del whole  # and its threads
     try:
         timer = _TIMERS[row.runtime](path, pixels, threads)
@@ -110,12 +111,6 @@ def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None
     total_ms = sum(layer.ms for layer in layers)
     shared = tuple(replace(layer, share_percent=100 * layer.ms / total_ms) for layer in layers)
     return Profile(str(path), row.name, row.runtime, batch_size, threads, runs, latency_ms, shared)
-
-
-def _call_ms(run: Callable[[np.ndarray], Any], pixels: np.ndarray) -> float:
-    start = time.perf_counter_ns()
-    run(pixels)
-    return (time.perf_counter_ns() - start) / 1e6
 
 
 def print_profile(profile: Profile) -> None:

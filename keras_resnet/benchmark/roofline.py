@@ -64,11 +64,6 @@ def measure_peak(threads: int | None = None) -> Peak:
     return Peak(**json.loads(done.stdout))
 
 
-def share_of_peak_percent(macs: int, latency_ms: float, peak: Peak) -> float:
-    """Multiply-accumulates of a call, its latency -> share of the machine's float32 arithmetic that it used."""
-    return 100 * 2e-6 * macs / latency_ms / peak.gflops
-
-
 def _measure(threads: int) -> Peak:
     """The other side, in the process itself."""
     matrix = np.random.default_rng(0).standard_normal((SIDE, SIDE), "float32")

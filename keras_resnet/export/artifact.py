@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet.errors import ExportError, reason
 from keras_resnet.export.description import LARGEST_SIDE
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
-from keras_resnet.export.runtimes import Runtime, format_and_description, is_nchw, open_runtime, predict
+from keras_resnet.export.runtimes import Runtime, format_and_description, image_shape, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.variants import InputContract
 
@@ -65,7 +65,7 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
         raise ExportError(
             f"{path}: must take images [N, H, W, 3] and give [N, classes]. It takes {shape} and gives {answer}"
         )
-    height, width, channels = (shape[2], shape[3], shape[1]) if is_nchw(shape) else shape[1:]
+    height, width, channels = image_shape(shape)
     if channels != 3 or height != width or (height or 0) > LARGEST_SIDE:
         raise ExportError(f"{path}: must take square RGB images of up to {LARGEST_SIDE} pixels. Its input is {shape}")
     given = description["input"] if description else {}

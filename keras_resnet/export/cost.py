@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_resnet.errors import ExportError, MeasurementError
 from keras_resnet.export.formats import format_named
-from keras_resnet.export.runtimes import format_of, is_nchw, open_runtime, predict
+from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
 
@@ -54,8 +54,7 @@ def artifact_loader(path: str, threads: int | None = None, format_name: str | No
 
     def load() -> Opened:
         runtime = open_runtime(Path(path), row, threads)
-        shape = next(iter(runtime.inputs.values())).shape
-        height, width, channels = (*shape[2:], shape[1]) if is_nchw(shape) else shape[1:]
+        height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
 
         def run(pixels: np.ndarray) -> np.ndarray:
             return predict(runtime, pixels, len(pixels) if row.any_batch else 1)

@@ -141,6 +141,12 @@ def is_nchw(shape: tuple[int | None, ...]) -> bool:
     return len(shape) == 4 and (shape[3] is None or (shape[1] is not None and shape[1] < shape[3]))
 
 
+def image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, int | None, int | None]:
+    """Shape of an image tensor, in either layout -> height, width, channels, None where one is free."""
+    height, width, channels = (*shape[2:], shape[1]) if is_nchw(shape) else shape[1:]
+    return height, width, channels
+
+
 _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "TensorFlow": _SavedModel,
     "LiteRT": _LiteRT,

@@ -31,9 +31,11 @@ def measure_latency(call: Callable[[], Any], repeats: int = 50, warmup: int = 5)
         raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats}")
     for _ in range(warmup):
         call()
-    times_ms = np.empty(repeats)
-    for index in range(repeats):
-        start = time.perf_counter_ns()
-        call()
-        times_ms[index] = (time.perf_counter_ns() - start) / 1e6
-    return Latency.of(times_ms)
+    return Latency.of([call_ms(call) for _ in range(repeats)])
+
+
+def call_ms(call: Callable[[], Any]) -> float:
+    """Callable -> milliseconds of one call."""
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) / 1e6

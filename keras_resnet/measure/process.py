@@ -25,6 +25,7 @@ from typing import IO, Any, NamedTuple, Self, cast
 import numpy as np
 
 from keras_resnet.errors import MeasurementError
+from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 
 TIMEOUT_S = 600  # of one answer
@@ -178,8 +179,8 @@ def _serve(request: dict[str, Any]) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         if "repeats" in asked:
-            pixels = pixels_of(asked["batch_size"])
-            answer([_call_ms(opened.predict, pixels) for _ in range(asked["repeats"])])
+            call = functools.partial(opened.predict, pixels_of(asked["batch_size"]))
+            answer([call_ms(call) for _ in range(asked["repeats"])])
         elif "pixels" in asked:
             images, size = np.load(asked["pixels"]), asked["batch_size"]
             outputs = [np.asarray(opened.predict(images[i : i + size])) for i in range(0, len(images), size)]
@@ -187,12 +188,6 @@ def _serve(request: dict[str, Any]) -> None:
             answer(len(images))
         else:
             answer(peak_memory_mb())
-
-
-def _call_ms(predict: Callable[[np.ndarray], Any], pixels: np.ndarray) -> float:
-    start = time.perf_counter()
-    predict(pixels)
-    return _since_ms(start)
 
 
 def _since_ms(start: float) -> float:
