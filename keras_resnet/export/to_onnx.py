@@ -13,6 +13,7 @@ import numpy as np
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
+from keras_resnet.export.onnx_graph import simplify
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
@@ -87,6 +88,7 @@ def _proto(model: keras.Model, job: Job) -> Any:
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=job.options.opset or OPSET, inputs_as_nchw=nchw
     )
+    simplify(proto.graph)
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     return proto

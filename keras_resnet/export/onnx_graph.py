@@ -1,0 +1,68 @@
+"""ONNX graph as tf2onnx writes it -> the same function in the operators that ONNX Runtime has its fast kernels for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.optional import require
+
+
+def simplify(graph: Any) -> None:
+    """Changes the graph in place; nodes that it leaves keep their tensors' names."""
+    _gemm_for_dense(graph)
+    _padding_into_pooling(graph)
+
+
+def _gemm_for_dense(graph: Any) -> None:
+    """MatMul and Add of a constant -> Gemm: in integers, the runtime multiplies the former's kernel as floats."""
+    onnx = require("onnx", "onnx")
+    constants = _constants(graph)
+    for product, addition in _pairs(graph, "MatMul", "Add"):
+        kernel, bias = (constants.get(name) for name in (product.input[1], _other(addition, product.output[0])))
+        if kernel is None or bias is None or (kernel.ndim, bias.ndim) != (2, 1):
+            continue
+        inputs = [*product.input, _other(addition, product.output[0])]
+        gemm = onnx.helper.make_node("Gemm", inputs, addition.output, name=product.name)
+        graph.node.insert(list(graph.node).index(product), gemm)
+        graph.node.remove(product)
+        graph.node.remove(addition)
+
+
+def _padding_into_pooling(graph: Any) -> None:
+    """ReLU, Pad with zeros, MaxPool -> ReLU, MaxPool that pads: with less than all that it may choose, but no less."""
+    onnx = require("onnx", "onnx")
+    constants = _constants(graph)
+    makers = {output: node for node in graph.node for output in node.output}
+    for padding, pooling in _pairs(graph, "Pad", "MaxPool"):
+        modes = {attribute.name: attribute.s for attribute in padding.attribute}
+        maker = makers.get(padding.input[0])
+        names = {attribute.name for attribute in pooling.attribute}
+        amounts = constants.get(padding.input[1])
+        values = constants.get(padding.input[2], np.ones(1)) if len(padding.input) > 2 else np.zeros(1)
+        if maker is None or maker.op_type != "Relu" or amounts is None or len(amounts) != 8 or names & {"pads", "auto_pad"}:
+            continue
+        if modes.get("mode", b"constant") != b"constant" or values.any() or amounts[[0, 1, 4, 5]].any():
+            continue
+        pooling.input[0] = padding.input[0]
+        pooling.attribute.append(onnx.helper.make_attribute("pads", amounts[[2, 3, 6, 7]].tolist()))
+        graph.node.remove(padding)
+
+
+def _pairs(graph: Any, first: str, second: str) -> Iterator[tuple[Any, Any]]:
+    """-> nodes of the first operator, each with the one node that reads it, where that is of the second."""
+    outputs = {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.op_type == first]:
+        readers = [other for other in graph.node if node.output[0] in other.input]
+        if len(readers) == 1 and readers[0].op_type == second and node.output[0] not in outputs:
+            yield node, readers[0]
+
+
+def _constants(graph: Any) -> dict[str, np.ndarray]:
+    onnx = require("onnx", "onnx")
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def _other(node: Any, name: str) -> str:
+    """Node of two inputs, one of them -> the other."""
+    return str(next(given for given in node.input if given != name))
