@@ -109,11 +109,12 @@ def tflite_operators(path):
 
 def test_tflite_folds_batch_norm_and_fuses_relu(exported):
     operators = tflite_operators(exported.paths["tflite"])
-    # 20 convolutions; 8 joins, and the mean on the border of the image; five explicit paddings.
+    # 20 convolutions; 8 joins, and the mean on the border of the image; five paddings, one of them in rows.
     assert operators == {
         "CONV_2D": 20,
         "ADD": 8 + 1,
         "PAD": 5,
+        "RESHAPE": 2,
         "MAX_POOL_2D": 1,
         "MEAN": 1,
         "FULLY_CONNECTED": 1,

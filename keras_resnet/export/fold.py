@@ -27,9 +27,8 @@ class ConstantPadding2D(layers.Layer):
         self.border[:, p : p + height, p : p + width] = 0
 
     def call(self, inputs: Any) -> Any:
-        p, (_, height, width, channels) = self.padding, inputs.shape
-        rows = ops.pad(ops.reshape(inputs, (-1, height, width * channels)), ((0, 0), (p, p), (p * channels,) * 2))
-        return ops.reshape(rows, (-1, height + 2 * p, width + 2 * p, channels)) + self.border
+        p = self.padding
+        return ops.pad(inputs, ((0, 0), (p, p), (p, p), (0, 0))) + self.border
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         batch, height, width, channels = input_shape

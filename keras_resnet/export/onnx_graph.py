@@ -1,6 +1,6 @@
 """ONNX graph as tf2onnx writes it -> the same function in the operators that ONNX Runtime has its fast kernels for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,26 @@ def simplify(graph: Any) -> None:
     """Changes the graph in place; nodes that it leaves keep their tensors' names."""
     _gemm_for_dense(graph)
     _padding_into_pooling(graph)
+
+
+def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
+    """Integer graph, which nodes are to stay float -> they do so in ONNX Runtime, too.
+
+    On loading, it makes integers of whatever stands between a DequantizeLinear and a QuantizeLinear, whether its kernel
+    was rounded or not, but does not look past a Clip.
+    """
+    onnx = require("onnx", "onnx")
+    makers = {output: node for node in graph.node for output in node.output}
+    lowest = onnx.numpy_helper.from_array(np.finfo("float32").min, "lowest_float")
+    for node in [node for node in graph.node if kept(node)]:
+        for place, name in enumerate(node.input):
+            if name in makers and makers[name].op_type == "DequantizeLinear":
+                same = f"{node.name}_input_{place}"
+                clip = onnx.helper.make_node("Clip", [name, lowest.name], [same], name=same)
+                graph.node.insert(list(graph.node).index(node), clip)
+                node.input[place] = same
+    if any(lowest.name in node.input for node in graph.node):
+        graph.initializer.append(lowest)
 
 
 def _gemm_for_dense(graph: Any) -> None:
@@ -40,7 +60,13 @@ def _padding_into_pooling(graph: Any) -> None:
         names = {attribute.name for attribute in pooling.attribute}
         amounts = constants.get(padding.input[1])
         values = constants.get(padding.input[2], np.ones(1)) if len(padding.input) > 2 else np.zeros(1)
-        if maker is None or maker.op_type != "Relu" or amounts is None or len(amounts) != 8 or names & {"pads", "auto_pad"}:
+        if (
+            maker is None
+            or maker.op_type != "Relu"
+            or amounts is None
+            or len(amounts) != 8
+            or names & {"pads", "auto_pad"}
+        ):
             continue
         if modes.get("mode", b"constant") != b"constant" or values.any() or amounts[[0, 1, 4, 5]].any():
             continue

@@ -13,7 +13,7 @@ import numpy as np
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
-from keras_resnet.export.onnx_graph import simplify
+from keras_resnet.export.onnx_graph import keep_apart, simplify
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
@@ -71,6 +71,12 @@ def to_onnx_int8(job: Job, path: Path) -> None:
             )
         finally:
             logging.getLogger().setLevel(level)
+    if quantized.keep_float:
+        onnx = require("onnx", "onnx")
+        names = {layer.name for layer in quantized.model.layers}
+        proto = onnx.load(str(path))
+        keep_apart(proto.graph, lambda node: _layer_of(node, names) in quantized.keep_float)
+        _save(proto, path)
 
 
 def has_vnni() -> bool:
@@ -128,6 +134,7 @@ def _layer_of(node: Any, names: set[str]) -> str | None:
 
 def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
     names = {layer.name for layer in quantized.model.layers}
+    kept: dict[str, list[dict[str, np.float32]]] = {}  # tensors that stay float
     yield INPUT_NAME, _bounds((0.0, 255.0))
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
@@ -137,7 +144,12 @@ def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[s
             if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
                 yield tensor, _bounds((0.0, 255.0))
             elif layer is not None and layer in quantized.ranges:
-                yield tensor, _bounds(quantized.ranges[layer])
+                bounds = _bounds(quantized.ranges[layer])
+                yield tensor, bounds
+                if layer in quantized.keep_float:
+                    kept[tensor] = bounds
+            elif node.op_type in ("MaxPool", "Pad") and node.input[0] in kept:  # first of its values in integers
+                yield tensor, kept[node.input[0]]
 
 
 def _grids(proto: Any, steps: int, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
