@@ -27,7 +27,7 @@ JAX, most of the others with timm and PyTorch's neighbours):
 and there, in the checkout:
 
     python -m pip install --no-index --no-deps --target site wheels/*.whl
-    PYTHONPATH=.:site KERAS_BACKEND=jax python benchmarks/gpu.py --out benchmarks/results/gpu.json
+    PYTHONPATH=.:site python benchmarks/gpu.py --out benchmarks/results/gpu.json
 
 To see on a CPU that it runs:
 
