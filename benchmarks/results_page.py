@@ -122,13 +122,13 @@ def side_by_side(record: Record) -> Iterable[str]:
         rows = []
         for name, result in contenders.items():
             timing = result["timings"][str(batch_size)]
-            latency, ratio = timing["latency"], timing["ratio_to_first"]
+            latency = timing["latency"]
             rows.append(
                 (
                     name,
                     *(f"{latency[key]:.1f}" for key in ("median_ms", "p90_ms", "p99_ms")),
                     f"{timing['images_per_s']:.1f}",
-                    f"{ratio['median']:.2f} ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})",
+                    spread(timing["ratio_to_first"]),
                 )
             )
         yield table(columns, rows)
@@ -200,6 +200,37 @@ def training_speed(record: Record) -> Iterable[str]:
     )
 
 
+def gpu(record: Record) -> Iterable[str]:
+    settings = record["settings"]
+    card = settings["gpu"]
+    where = f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record)
+    peak = settings["peak_tflops"]
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    yield (
+        f"## On a GPU\n\n{where}, {settings['dtype']}, batch {settings['batch_size']}, {settings['size']} pixels, "
+        f"synthetic images on the device, {settings['rounds']} rounds; {versions} (`benchmarks/gpu.py`). "
+        + (f"MFU is a share of the card's published {peak:.0f} TFLOP/s." if peak else "The card's peak is unknown.")
+    )
+    for subject, result in record["results"].items():
+        work, _, network = subject.partition(" ")
+        yield table(
+            (f"{network}, {work}", "images/s", "p10 to p90", "ours against it (range)", "MFU %", "peak memory MB"),
+            [
+                (
+                    f"{name}: {row['setting']}",
+                    f"{row['images_per_second']:,.0f}",
+                    f"{row['images_per_second_p10']:,.0f} to {row['images_per_second_p90']:,.0f}",
+                    spread(row["ours_against_it"]),
+                    cell(row["mfu_percent"], ".1f"),
+                    f"{row['peak_memory_mb']:,.0f}",
+                )
+                for name, row in result["contenders"].items()
+            ],
+        )
+        for reason in result["failures"].values():
+            yield f"Not measured: {reason}."
+
+
 def two_processes(record: Record) -> Iterable[str]:
     results = record["results"]
     ratio = results["two_against_one"]
@@ -255,6 +286,7 @@ def depth(record: Record) -> Iterable[str]:
 
 SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
     "training_speed": training_speed,
+    "gpu": gpu,
     "two_processes": two_processes,
     "cost_growth": cost_growth,
     "depth": depth,
@@ -285,6 +317,13 @@ def table(header: Sequence[str], rows: Rows) -> str:
 
 def cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def spread(ratio: dict[str, float] | None) -> str:
+    """Ratio over the rounds -> its median and extremes."""
+    if ratio is None:
+        return "-"
+    return f"{ratio['median']:.2f} ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

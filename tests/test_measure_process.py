@@ -12,7 +12,7 @@ HELD_BYTES = 200_000_000
 SLEEP_S = 0.05
 
 
-def loader(fails: str = "", side: int | None = 5) -> Loader:
+def loader(fails: str = "", side: int | None = 5, device_mb: float | None = None) -> Loader:
     """A model that sleeps for each image, holds much memory while it is loaded, and sums the pixels of an image."""
     print("a framework that chatters on stdout")
     time.sleep(0.2)
@@ -29,7 +29,7 @@ def loader(fails: str = "", side: int | None = 5) -> Loader:
         if fails == "never":
             time.sleep(60)
         np.ones(HELD_BYTES, "uint8").sum()  # and let go again
-        return Opened(predict, (side, side, 2))
+        return Opened(predict, (side, side, 2), None if device_mb is None else lambda: device_mb)
 
     return load
 
@@ -52,6 +52,11 @@ def test_import_load_calls_and_memory_are_told_apart():
         assert min(one) >= 1e3 * SLEEP_S
         assert min(three) >= 3e3 * SLEEP_S
         assert subject.peak_memory_mb() > HELD_BYTES / 1e6
+
+
+def test_what_runs_on_a_device_tells_the_memory_of_that():
+    with Subject("sleeper", OPENER, {"device_mb": 7.5}) as subject:
+        assert subject.peak_memory_mb() == 7.5
 
 
 def test_predicts_what_it_is_given():

@@ -63,7 +63,7 @@ class Result:
     opening: Opening
     size_mb: float | None  # of its file; 1 MB = 10^6 bytes
     timings: dict[int, Timing] = field(default_factory=dict)  # by batch size
-    peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on
+    peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on; of a GPU the GPU's
     top1_percent: float | None = None
 
     def as_dict(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Opened(NamedTuple):
 
     predict: Callable[[np.ndarray], Any]  # pixels uint8 [N, H, W, C] -> outputs [N, ...]
     image_shape: tuple[int | None, int | None, int]  # height and width, which it may leave free, and channels
+    device_peak_memory_mb: Callable[[], float] | None = None  # where it runs in a memory that is not the process's own
 
 
 Loader = Callable[[], Opened]
@@ -113,7 +114,7 @@ class Subject:
             return np.load(answer)
 
     def peak_memory_mb(self) -> float:
-        """-> largest resident memory of the process since the first answer, or before it."""
+        """-> largest resident memory of the process since the first answer, or before it; of a GPU the GPU's."""
         return float(self._ask(peak_memory=True))
 
     def __enter__(self) -> Self:
@@ -187,7 +188,7 @@ def _serve(request: dict[str, Any]) -> None:
             np.save(asked["outputs"], np.concatenate(outputs))
             answer(len(images))
         else:
-            answer(peak_memory_mb())
+            answer((opened.device_peak_memory_mb or peak_memory_mb)())
 
 
 def _since_ms(start: float) -> float:
