@@ -3,17 +3,14 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from keras_resnet.compress.rewrite import copy, rebuild
 from keras_resnet.errors import ExportError
-from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
+from keras_resnet.export.tflite_graph import for_xnnpack
 from keras_resnet.export.to_savedmodel import write_savedmodel
 
 
@@ -73,25 +70,12 @@ def to_tflite_int16x8(job: Job, path: Path) -> None:
 def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
     """The route through a SavedModel of raw variables: it keeps the weights and gives the file a signature."""
     with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
-        write_savedmodel(rebuild(model, _padding_rows), Path(folder), batch_size=1)
+        write_savedmodel(for_xnnpack(model), Path(folder), batch_size=1)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
         set_up(converter)
         content = converter.convert()
     path.write_bytes(_without_flips(content) if job.row.keep_float else content)
-
-
-class _RowPadding2D(ConstantPadding2D):
-    """The same, done on `[N, H, W * C]`: XNNPACK copies whole rows, where it would copy three channels at a time."""
-
-    def call(self, inputs: Any) -> Any:
-        p, (_, height, width, channels) = self.padding, inputs.shape
-        rows = ops.pad(ops.reshape(inputs, (-1, height, width * channels)), ((0, 0), (p, p), (p * channels,) * 2))
-        return ops.reshape(rows, (-1, height + 2 * p, width + 2 * p, channels)) + self.border
-
-
-def _padding_rows(layer: Any) -> Any:
-    return _RowPadding2D.from_config(layer.get_config()) if isinstance(layer, ConstantPadding2D) else copy(layer)
 
 
 def _without_flips(content: bytes) -> bytes:
