@@ -7,11 +7,13 @@ python benchmarks/results_page.py --check    exit status 1 if they are not what 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.benchmark.networks import OURS, ROWS, THEIRS, Row
 from keras_resnet.optional import require
 from keras_resnet.whole_files import write_whole
 
@@ -21,7 +23,7 @@ SIDE_BY_SIDE = ("rivals_resnet50",)  # records of `keras-resnet benchmark`
 SOURCE = "Source"  # key of a PNG's text: hash of the figures that it shows
 
 Record = dict[str, Any]
-Rows = Sequence[Sequence[str]]
+Cells = Sequence[Sequence[str]]
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="Compare in place of writing.")] = False) -> None:
@@ -284,7 +286,71 @@ def depth(record: Record) -> Iterable[str]:
     yield "![Training error by epoch](results/depth.png)"
 
 
+def predict_speed(record: Record) -> Iterable[str]:
+    settings, results = record["settings"], record["results"]
+    yield (
+        f"## `keras-resnet predict`\n\n{settings['network']}, {settings['images']} photographs, batch "
+        f"{settings['batch_size']}, {machine(record)}, {settings['rounds']} rounds (`benchmarks/predict_speed.py`). "
+        "Alone: the network with pixels in memory; stated: what the command says at its end, from the first image on; "
+        "process: with the start of Python and the opening of the network."
+    )
+    yield table(
+        ("images/s", "alone", "stated", "of alone", "process"),
+        [
+            (
+                subject,
+                f"{kinds['alone']['median']:.1f}",
+                f"{kinds['stated']['median']:.1f}",
+                spread(kinds["stated"]["of_the_network_alone"]),
+                f"{kinds['process']['median']:.1f}",
+            )
+            for subject, kinds in results["images_per_second"].items()
+        ],
+    )
+    yield table(
+        ("first prediction from a cold start", "seconds", "of keras.applications"),
+        [
+            (name, f"{value['median']:.1f}", spread(value["of_keras_applications"]))
+            for name, value in results["first_prediction_s"].items()
+        ],
+    )
+
+
+def compare_networks(record: Record) -> Iterable[str]:
+    settings = record["settings"]
+    yield (
+        f"## Networks to choose among\n\nTop-1 as published for the weights of `imagenet`; parameters and MACs "
+        f"counted; TFLite files in float32, batch 1, {settings['threads']} threads, {machine(record)}, "
+        f"{settings['rounds']} rounds (`benchmarks/compare_networks.py`). `keras-resnet list --compare` prints it with "
+        "advice, and with the best weights of each network."
+    )
+    yield table(
+        ("", "top-1 %", "parameters, M", "GMACs", "file MB", "p50 ms", "p99 ms", "memory MB"),
+        [
+            (
+                f"{row.package} {row.network}",
+                f"{row.top1_percent:.1f}",
+                f"{row.parameters / 1e6:.1f}",
+                f"{row.gmacs:.2f}",
+                f"{result['size_bytes'] / 1e6:.1f}",
+                *(f"{result['latency'][key]:.1f}" for key in ("median_ms", "p99_ms")),
+                f"{result['memory_mb']:.0f}",
+            )
+            for row, result in weighed(record)
+        ],
+    )
+    yield "![Accuracy against MACs, latency and size](plots/networks.png)"
+
+
+def weighed(record: Record) -> list[tuple[Row, Record]]:
+    """Record of `compare_networks.py` -> each of its networks with its default weights, and what was measured."""
+    rows = {row.network: row for row in reversed(ROWS)}  # the default weights stand first
+    return [(rows[network], result) for network, result in record["results"].items()]
+
+
 SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
+    "compare_networks": compare_networks,
+    "predict_speed": predict_speed,
     "training_speed": training_speed,
     "gpu": gpu,
     "two_processes": two_processes,
@@ -310,8 +376,8 @@ def machine(record: Record) -> str:
     return f"{environment['cpu']} ({environment['cpu_count']} cores; {', '.join(environment.get('cpu_flags', []))})"
 
 
-def table(header: Sequence[str], rows: Rows) -> str:
-    lines: Rows = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def table(header: Sequence[str], rows: Cells) -> str:
+    lines: Cells = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -335,6 +401,12 @@ def plots(records: dict[str, Record]) -> dict[str, tuple[str, Callable[[], Any]]
     if SIDE_BY_SIDE[0] in records:
         contenders = records[SIDE_BY_SIDE[0]]["results"]["contenders"]
         drawn["accuracy_latency.png"] = (hashed(contenders), lambda: accuracy_plot(contenders))
+    if "compare_networks" in records:
+        networks = weighed(records["compare_networks"])
+        drawn["networks.png"] = (
+            hashed([[asdict(row), result] for row, result in networks]),
+            lambda: networks_plot(networks),
+        )
     if "cost_growth" in records:
         curves = records["cost_growth"]["results"]
         drawn["growth.png"] = (hashed(curves), lambda: growth_plot(curves))
@@ -356,6 +428,31 @@ def accuracy_plot(contenders: Record) -> Any:
         panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 %")
+    panels[0].legend(fontsize=8)
+    return figure
+
+
+def networks_plot(networks: Sequence[tuple[Row, Record]]) -> Any:
+    """Networks and what was measured of them -> published top-1 against MACs, latency and file size."""
+    pyplot = require("matplotlib.pyplot", "plots")
+    figure, panels = pyplot.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
+    measures: dict[str, Callable[[Row, Record], float]] = {
+        "GMACs": lambda row, result: row.gmacs,
+        "latency ms, batch 1": lambda row, result: result["latency"]["median_ms"],
+        "file MB": lambda row, result: result["size_bytes"] / 1e6,
+    }
+    for panel, (label, measure) in zip(panels, measures.items(), strict=True):
+        for row, result in networks:
+            ours = row.package == OURS
+            place = (measure(row, result), row.top1_percent)
+            panel.plot(*place, "o" if ours else "s", color="C0" if ours else "C1")
+            panel.annotate(row.network, place, (4, -10 if ours else 4), textcoords="offset points", fontsize=7)
+        panel.set(xlabel=label, xscale="log")
+        panel.margins(x=0.2)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("published top-1 %")
+    for mark, color, package in (("o", "C0", OURS), ("s", "C1", THEIRS)):
+        panels[0].plot([], [], mark, color=color, label=package)
     panels[0].legend(fontsize=8)
     return figure
 

@@ -89,6 +89,6 @@ def layer_name(text: str) -> str:
     first = [part for part in text.split(";") if part][-1:]
     scopes = first[0].split("/") if first else [text]
     if len(scopes) < 2:
-        return re.sub(r"(:\d+)?(_(Quantize|Dequantize)Linear)?(_Output)?$", "", scopes[0])
+        return re.sub(r"^serving_default_|(:\d+)?(_(Quantize|Dequantize)Linear)?(_Output)?$", "", scopes[0])
     model, layer = scopes[:2]
     return re.sub(r"_\d+$", "", layer) if re.search(r"_\d+$", model) else layer

@@ -159,9 +159,10 @@ class _Piece:
         tensors.update(self.run(tensors))
         self._times_ms.clear()
         output = self._outputs[-1]
+        named = self.inputs[0] if graph.name(output).startswith("tfl.") else output  # which the converter added
         computing = [operator for operator in operators if not graph.unpacks(operator)]
         self._layer = Layer(
-            name=layer_name(graph.name(output)),
+            name=layer_name(graph.name(named)),
             operator=", ".join(map(graph.kind, computing)),
             node=graph.name(output),
             output_shape=tensors[output].shape,
