@@ -160,9 +160,7 @@ def read_pixels(
             image.load()
             return convert(image)
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name}: not an image, or not a whole one, of the formats {', '.join(formats)}"
-        ) from error
+        raise ImageError(f"{name}: not an image, or not a whole one, of the formats {', '.join(formats)}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
     except ImageError as error:

@@ -99,6 +99,9 @@ def cropping_of(target: Target, augmentation: Augmentation, size: int, interpola
 Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
 
 
+Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # its pixels, resized; where it is; height and width of the whole image
+
+
 @functools.cache  # traced once in a process, and not in every epoch
 def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Cropped]:
     """-> (encoded bytes, target of the whole image, seed of the window) -> cropped.
@@ -109,7 +112,6 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
     target_kind, window, size, interpolation, padded = cropping
     # Such fractions of a part begin at multiples of 8, 4 or 2 pixels, and its target would be shifted against it.
     ratios = () if target_kind.exact or padded else (8, 4, 2)
-    Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # noqa: N806 - pixels; the part; height and width of the image
 
     def decode(encoded: tf.Tensor, box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         if not padded:
@@ -128,10 +130,9 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
         upright = window(*upright_size, seed)
         box = tf.where(safe, _stored(upright, height, width, orientation), -1)
         short = tf.reduce_min(box[2:])
-        pixels = tf.case(
-            [(short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in ratios],
-            lambda: decode(encoded, box, height, width),
-        )
+        fractions = [(short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in ratios]
+        fractions.append((tf.constant(True), lambda: decode(encoded, box, height, width)))
+        pixels = tf.case(fractions)
         return _turned(_resize(pixels, size, interpolation), orientation), upright, tf.stack(upright_size)
 
     @tf.function(autograph=False)

@@ -80,10 +80,10 @@ def training_batches(
     """Source, augmentation -> an epoch of (uint8 `[B, size, size, 3]`, float32 `[B, classes]`), shuffled.
 
     Of a source with masks, it is (uint8 `[B, size, size, 3]`, uint8 `[B, size, size]`), the classes of the pixels or
-    `VOID`. With class weights, each element has the images' own too, float32 `[B]`: those of their classes, in the shares of
-    their mixture. B is `batch_size / workers`; a worker gets rows `worker`, `worker + workers`, ... of each batch,
-    whatever the number of workers, but that MixUp and CutMix act within its part. An epoch has `source.count //
-    batch_size` batches.
+    `VOID`. With class weights, each element has the images' own too, float32 `[B]`: those of their classes, in the
+    shares of their mixture. B is `batch_size / workers`; a worker gets rows `worker`, `worker + workers`, ... of each
+    batch, whatever the number of workers, but that MixUp and CutMix act within its part. An epoch has
+    `source.count // batch_size` batches.
 
     A file that can't be read is reported to `problems`, and in its place stands a copy of the next image of the part
     that can; or of the next image of the epoch, where the part has none.
@@ -142,8 +142,8 @@ def evaluation_batches(
     The pixels are those of `preprocessing.load_image`. n is `batch_size / workers`, and less in the last batch. Worker
     w gets the images w, w + `workers`, ... An image that can't be read is reported to `problems` and left out.
 
-    A source with masks takes a `WholeImage` for its contract, and gives (uint8 `[n, H, W, 3]`, uint8 `[n, H, W]`). Where
-    the images keep their own sizes, n is 1.
+    A source with masks takes a `WholeImage` for its contract, and gives (uint8 `[n, H, W, 3]`, uint8 `[n, H, W]`).
+    Where the images keep their own sizes, n is 1.
     """
     _check_workers(batch_size, worker, workers)
     elements = tf.data.Dataset.range(source.count).shard(workers, worker)

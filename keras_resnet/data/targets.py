@@ -33,8 +33,8 @@ def _unchanged(label: tf.Tensor, *_: object) -> tf.Tensor:
 def _cut_mask(mask: tf.Tensor, box: tf.Tensor, shape: tf.Tensor, size: int) -> tf.Tensor:
     """uint8 `[H, W]`, top, left, height and width of a part, H and W of the image, size -> uint8 `[size, size]`.
 
-    The nearest pixel, by the half-pixel centres of the image's bilinear resize; void outside of the mask. It fails where
-    the mask's shape is not its image's.
+    The nearest pixel, by the half-pixel centres of the image's bilinear resize; void outside of the mask. It fails
+    where the mask's shape is not its image's.
     """
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(tf.shape(mask) == shape), ["not of one size"])]):
         centres = 2 * tf.range(size) + 1  # in halves of a pixel
