@@ -212,7 +212,7 @@ def fit_whole(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
         return pixels
     height, width = contract.area_of(*pixels.shape[:2])
     fitted = np.full((contract.height, contract.width, 3), MEAN_COLOUR, np.uint8)
-    fitted[:height, :width] = Image.fromarray(pixels).resize((width, height), _RESAMPLING["bilinear"])
+    fitted[:height, :width] = np.asarray(Image.fromarray(pixels).resize((width, height), _RESAMPLING["bilinear"]))
     return fitted
 
 

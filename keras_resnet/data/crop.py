@@ -130,9 +130,12 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
         upright = window(*upright_size, seed)
         box = tf.where(safe, _stored(upright, height, width, orientation), -1)
         short = tf.reduce_min(box[2:])
-        fractions = [(short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in ratios]
-        fractions.append((tf.constant(True), lambda: decode(encoded, box, height, width)))
-        pixels = tf.case(fractions)
+        pixels = tf.case(
+            [
+                *((short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in ratios),
+                (tf.constant(True), lambda: decode(encoded, box, height, width)),
+            ]
+        )
         return _turned(_resize(pixels, size, interpolation), orientation), upright, tf.stack(upright_size)
 
     @tf.function(autograph=False)

@@ -1,6 +1,7 @@
 """Masks: which class each pixel of an image is."""
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -133,6 +134,21 @@ def _values(image: Image.Image) -> np.ndarray:
     raise ImageError(f"its mode is {image.mode}; a mask has one label for each pixel, or one colour without alpha")
 
 
+def encode_mask(classes: np.ndarray) -> bytes:
+    """Classes uint8 `[H, W]` -> PNG file of 8-bit grey, which `packed_legend` reads."""
+    stream = io.BytesIO()
+    Image.fromarray(classes).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def packed_legend(classes: np.ndarray) -> Legend:
+    """Class of each packed class, int `[classes]` -> legend."""
+    lookup = np.full(256, UNKNOWN, np.uint8)
+    lookup[: len(classes)] = classes
+    lookup[VOID] = VOID
+    return Legend(lookup)
+
+
 class MaskedSource(EncodedSource):
     """Images of one source, and the mask of each in another, at the same index.
 
@@ -230,7 +246,7 @@ def fit_mask(mask: np.ndarray, contract: WholeImage) -> np.ndarray:
         return mask
     height, width = contract.area_of(*mask.shape)
     fitted = np.full((contract.height, contract.width), VOID, np.uint8)
-    fitted[:height, :width] = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    fitted[:height, :width] = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     return fitted
 
 

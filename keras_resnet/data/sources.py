@@ -20,8 +20,16 @@ from keras_resnet.data.files import (
     split_folders,
 )
 from keras_resnet.data.labelled import MASK_COLUMNS, class_indices, known_names
-from keras_resnet.data.masks import CLASSES, Legend, MaskedSource, check_pairs, make_legend, read_class_table
-from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index
+from keras_resnet.data.masks import (
+    CLASSES,
+    Legend,
+    MaskedSource,
+    check_pairs,
+    make_legend,
+    packed_legend,
+    read_class_table,
+)
+from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index, task_of
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
 
@@ -186,18 +194,15 @@ def _open_shards(folder: Path, split: Split, labels: Sequence[str] | None) -> So
     new = (
         class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
     )
-    return ShardSource(
-        shards,
-        index["shard"],
-        index["offset"],
-        index["length"],
-        str(folder),
-        split,
-        own_classes,
-        names,
-        new[index["label"]],
-        held_out=description["validation"] != "its own",
-    )
+
+    def within(what: str, labels: np.ndarray | None) -> ShardSource:
+        place = (index["shard"], index[f"{what}offset"], index[f"{what}length"])
+        held_out = description["validation"] != "its own"
+        return ShardSource(shards, *place, str(folder), split, own_classes, names, labels, held_out=held_out)
+
+    if task_of(description) == MaskedSource.target.task:
+        return MaskedSource(within("", None), within("mask_", None), packed_legend(new))
+    return within("", new[index["label"]])
 
 
 def _open_tfds(name: str, split: Split, labels: Sequence[str] | None) -> Source:
