@@ -88,8 +88,8 @@ def figures():
     """-> mean IoU and pixel accuracy in percent of three batches, as `evaluate` accumulates them."""
     model = keras.Sequential([keras.layers.Input((None, None, 5)), keras.layers.Identity()])
     model.compile(loss=make_loss(Recipe(), "segmentation"), metrics=make_metrics("segmentation", 5))
-    for batch in (1, 3, 2):
-        found = model.test_on_batch(data(batch)[1], data(batch)[0], return_dict=True)
+    batches = (data(batch)[::-1] for batch in (1, 3, 2))
+    found = model.evaluate(batches, verbose=0, return_dict=True)
     return [float(found[name]) for name in ("mean_iou_percent", "pixel_accuracy_percent")]
 
 
