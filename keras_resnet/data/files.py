@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.base import EncodedSource
-from keras_resnet.data.labelled import CLASS_COLUMNS, MASK_COLUMNS, read_rows
+from keras_resnet.data.labelled import CLASS_COLUMNS, LISTED, MASK_COLUMNS, read_rows
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.preprocessing import SUFFIXES
 
@@ -107,6 +108,28 @@ def list_masked(folder: Path, images: str, masks: str) -> tuple[list[str], list[
     if not listed[0]:
         raise ImageError(f"{folder / images}: no image in this folder (files that end in {', '.join(SUFFIXES)})")
     return listed[0], listed[1]
+
+
+def check_pairs(where: str | os.PathLike[str], images: Sequence[str], masks: Sequence[str]) -> list[str]:
+    """Images and masks, relative to their folders -> the mask of each image, which has the same name but the suffix.
+
+    Raises:
+        ArgumentError: An image without a mask, a mask without an image, or a name that two have.
+    """
+    by_name = {os.path.splitext(mask)[0]: mask for mask in masks}
+    stems = [os.path.splitext(image)[0] for image in images]
+    counts = Counter(stems)
+    problems = [
+        f"  {image}: no mask {stem}.png" for image, stem in zip(images, stems, strict=True) if stem not in by_name
+    ]
+    problems += [f"  {mask}: no image of that name" for stem, mask in by_name.items() if stem not in counts]
+    problems += [f"  {stem}: {count} images of that name" for stem, count in counts.items() if count > 1]
+    if problems:
+        more = [f"  and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
+        raise ArgumentError(
+            "\n".join([f"{where}: {len(problems)} images and masks are no pairs:", *problems[:LISTED], *more])
+        )
+    return [by_name[stem] for stem in stems]
 
 
 def has_masks(file: Path) -> bool:

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from keras_resnet.data.base import HELD_OUT, EncodedSource, fingerprint_of
 from keras_resnet.data.check import check_image, percentiles
-from keras_resnet.data.masks import MaskedSource, count_labels, encode_mask, packed_legend
+from keras_resnet.data.legend import packed_legend
+from keras_resnet.data.masked import MaskedSource
+from keras_resnet.data.masks import count_labels, encode_mask
 from keras_resnet.data.problems import Problem
 from keras_resnet.data.shards import (
     DESCRIPTION,

@@ -12,6 +12,7 @@ from keras_resnet.data.arrays import ArraySource, read_npz
 from keras_resnet.data.base import Source
 from keras_resnet.data.files import (
     FileSource,
+    check_pairs,
     has_masks,
     list_csv,
     list_folder,
@@ -20,15 +21,8 @@ from keras_resnet.data.files import (
     split_folders,
 )
 from keras_resnet.data.labelled import MASK_COLUMNS, class_indices, known_names
-from keras_resnet.data.masks import (
-    CLASSES,
-    Legend,
-    MaskedSource,
-    check_pairs,
-    make_legend,
-    packed_legend,
-    read_class_table,
-)
+from keras_resnet.data.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
+from keras_resnet.data.masked import MaskedSource
 from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index, task_of
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError

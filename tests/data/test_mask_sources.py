@@ -76,6 +76,8 @@ def test_void_labels_are_no_classes_and_the_others_move_up(tmp_path):
     named = open_source(tmp_path, "val", labels=("a", "b", "c"), void_labels=(1, 3))
     assert named.classes == ("a", "b", "c")
     np.testing.assert_array_equal(named.legend.labels, source.legend.labels)
+    twice = open_source(tmp_path, "val", labels=("a", "b", "a"), void_labels=(1, 3))  # as two of ImageNet's are
+    np.testing.assert_array_equal(twice.legend.labels, source.legend.labels)
 
 
 def test_a_table_names_classes_and_colours_and_void(tmp_path):
