@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+VOID = 255  # label of the pixels of a mask that no class is; neither losses nor figures count them
+
 
 @functools.cache
 def imagenet_labels() -> tuple[tuple[str, str], ...]:

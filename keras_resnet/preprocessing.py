@@ -4,7 +4,7 @@ import glob
 import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resnet.errors import ImageError
-from keras_resnet.variants import CIFAR, IMAGENET, InputContract
+from keras_resnet.variants import CIFAR, IMAGENET, InputContract, WholeImage
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MEAN_COLOUR = (124, 116, 104)  # that mean in 0..255; normalised, it is zero
 
 # Named one by one, since some of Pillow's other readers start a program (EPS) or depend on how it was built.
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -134,6 +135,17 @@ def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
     """
+    return read_pixels(source, IMAGE_FORMATS, lambda image: np.array(_opaque_rgb(_upright(image))))
+
+
+def read_pixels(
+    source: str | os.PathLike[str] | bytes, formats: tuple[str, ...], convert: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """Path or encoded bytes of one image, formats of Pillow that it may have -> what is made of its first frame.
+
+    Raises:
+        ImageError: The file can't be read as such an image; the message starts with its name.
+    """
     name = _name(source)
     # Not catch_warnings: that swaps the filters of all threads, and decoding in several threads would lose them.
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -144,14 +156,11 @@ def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     if not encoded:
         raise ImageError(f"{name}: the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS) as image:
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
             image.load()
-            upright = _upright(image)
-            return np.array(_opaque_rgb(upright))
+            return convert(image)
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name}: not an image, or not a whole one, of the formats {', '.join(IMAGE_FORMATS)}"
-        ) from error
+        raise ImageError(f"{name}: not an image, or not a whole one, of the formats {', '.join(formats)}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
     except ImageError as error:
@@ -195,6 +204,16 @@ def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTR
     top = round((height - contract.size) / 2)  # half to even, as torchvision does
     left = round((width - contract.size) / 2)
     return resized[top : top + contract.size, left : left + contract.size].copy()
+
+
+def fit_whole(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
+    """uint8 RGB `[H, W, 3]` -> `[height, width, 3]` of the contract: antialiased, at the top left, the rest mean."""
+    if contract.height is None or contract.width is None:
+        return pixels
+    height, width = contract.area_of(*pixels.shape[:2])
+    fitted = np.full((contract.height, contract.width, 3), MEAN_COLOUR, np.uint8)
+    fitted[:height, :width] = np.asarray(Image.fromarray(pixels).resize((width, height), _RESAMPLING["bilinear"]))
+    return fitted
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

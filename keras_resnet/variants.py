@@ -27,6 +27,32 @@ class InputContract:
 
 
 @dataclass(frozen=True)
+class WholeImage:
+    """What pixels a network of any size expects: RGB, 0..255, the whole image; never cropped, never distorted.
+
+    With a height and a width, the image is resized to fit into them, and what it leaves free, on the right or below,
+    has the mean colour; without, it keeps its own size.
+    """
+
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.height is None) != (self.width is None) or min(self.height or 1, self.width or 1) < 1:
+            raise ValueError(
+                "`height` and `width` must both be at least 1, or both None. "
+                f"Received: height={self.height}, width={self.width}"
+            )
+
+    def area_of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image -> those of the part of the pixels that it takes, from the top left."""
+        if self.height is None or self.width is None:
+            return height, width
+        scale = min(self.height / height, self.width / width)
+        return max(1, min(self.height, round(scale * height))), max(1, min(self.width, round(scale * width)))
+
+
+@dataclass(frozen=True)
 class PublishedWeights:
     """One set of ImageNet-1k weights: repository `timm/<network>.<tag>` on the Hugging Face Hub."""
 

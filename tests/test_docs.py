@@ -140,7 +140,9 @@ def test_commands_and_their_options_exist(page, line):
         assert set(argument for argument in arguments if "=" not in argument) <= set(targets)
     elif program == "keras-resnet":
         commands = typer.main.get_command(app).commands
-        options = {option for parameter in commands[arguments[0]].params for option in parameter.opts}
+        command = commands[arguments[0]]
+        command = command.commands[arguments[1]] if hasattr(command, "commands") else command
+        options = {option for parameter in command.params for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("-")} <= options
         assert_formats_exist(arguments)
     elif program in ("python", "python3"):

@@ -14,14 +14,21 @@ app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it 
 DataArgument = Annotated[
     str,
     typer.Argument(
-        help="Folder of class folders (or of train/ and val/), CSV file, packed shards, .npz, or tfds:NAME."
+        help="Folder of class folders (or of train/ and val/), folder of images/ and masks/, CSV file, packed shards, "
+        ".npz, or tfds:NAME."
     ),
 ]
 
 
+VoidLabels = Annotated[
+    list[int] | None,
+    typer.Option("--void-label", help="Of masks: a label, besides 255, whose pixels are of no class. May be repeated."),
+]
+
+
 @app.command("check")
-def check(data: DataArgument) -> None:
-    """Decode every image once: print counts by class, sizes, and each file that can't be read or is unusual.
+def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
+    """Decode every image, and mask, once: print counts by class, sizes, and each file that can't be read or is unusual.
 
     The exit status is 1 if a file can't be read.
     """
@@ -31,15 +38,21 @@ def check(data: DataArgument) -> None:
     from keras_resnet.data.check import check_source, percentiles
     from keras_resnet.data.sources import open_source
 
-    sources = [open_source(data, "train"), open_source(data, "val")]
+    sources = [open_source(data, "train", None, void_labels or ()), open_source(data, "val", None, void_labels or ())]
     with _progress("images") as progress:
         checked = [check_source(source, progress) for source in sources]
     train, val = sources
-    width = max(len(name) for name in ("class", *train.classes))
-    print(f"{'class':{width}}  {'train':>9}  {'val':>9}")
-    for name, counts in zip(train.classes, zip(train.class_counts, val.class_counts, strict=True), strict=True):
-        print(f"{name:{width}}  {counts[0]:>9,}  {counts[1]:>9,}")
-    print(f"{'all':{width}}  {train.count:>9,}  {val.count:>9,}")
+    rows = [
+        (f"{train.counted} of class", "train", "val"),
+        *(
+            (name, *map("{:,}".format, counts))
+            for name, *counts in zip(train.classes, train.class_counts, val.class_counts, strict=True)
+        ),
+        ("all images", f"{train.count:,}", f"{val.count:,}"),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *counts in rows:
+        print(f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}")
     if val.held_out:
         print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
     _print_sizes(percentiles(np.concatenate([sizes for sizes, _ in checked])))
@@ -60,8 +73,11 @@ def pack(
     shards: Annotated[int | None, typer.Option(min=1, help="Of the training split. Default: by --shard-mb.")] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
+    void_labels: VoidLabels = None,
 ) -> None:
     """Write image files, as they are, into TFRecord shards in random order, with an index and dataset.json.
+
+    Masks become PNG files of classes, 255 where there is none.
 
     Each image is decoded once; those that can't be read are left out and named on stderr. A run that was killed goes on
     with the same command.
@@ -72,7 +88,15 @@ def pack(
     from keras_resnet.data.pack import pack as pack_images
 
     with _progress("shards") as progress:
-        description = pack_images(data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)
+        description = pack_images(
+            data,
+            out,
+            shards=shards,
+            shard_mb=shard_mb,
+            workers=workers,
+            void_labels=void_labels or (),
+            progress=progress,
+        )
     for problem in description["unreadable"]:
         print(f"left out: {problem['name']}: {problem['reason']}", file=sys.stderr)
     for name, split in description["splits"].items():

@@ -54,8 +54,7 @@ def train(
     given = {name: value for name, value in keys.items() if value is not None}
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume goes on with the run's own recipe, and takes no other option")
-    if "progressive_sizes" in given:
-        given["progressive_sizes"] = _sizes(given["progressive_sizes"])
+    given |= {name: _numbers(name, given[name]) for name in ("progressive_sizes", "void_labels") if name in given}
     chosen = read_recipe(recipe, given)
     run = out or resume
     if run is None:
@@ -106,12 +105,12 @@ def train(
     _print(result)
 
 
-def _sizes(text: str) -> list[int]:
-    """ "128,160" -> the two numbers."""
-    sizes = [size.strip() for size in text.split(",") if size.strip()]
-    if not all(size.isdecimal() for size in sizes):
-        raise ArgumentError(f"--progressive-sizes takes whole numbers, 128,160 say. Received: {text}")
-    return [int(size) for size in sizes]
+def _numbers(name: str, text: str) -> list[int]:
+    """Key of the recipe, "128,160" -> the two numbers."""
+    numbers = [number.strip() for number in text.split(",") if number.strip()]
+    if not all(number.isdecimal() for number in numbers):
+        raise ArgumentError(f"--{name.replace('_', '-')} takes whole numbers, 128,160 say. Received: {text}")
+    return [int(number) for number in numbers]
 
 
 def _print(result: Any) -> None:

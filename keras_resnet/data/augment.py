@@ -10,9 +10,13 @@ class Augmentation:
 
     # resized: a random area of a random aspect ratio 3/4..4/3 (Szegedy et al. 2014, arXiv 1409.4842), resized;
     # padded: short side to the size, centre, an eighth of zeros around it (4 pixels of 32), a random crop of that
-    # (He et al. 2015, arXiv 1512.03385); none: short side to the size, centre.
-    crop: Literal["resized", "padded", "none"] = "resized"
+    # (He et al. 2015, arXiv 1512.03385); scaled: the image by a random factor, a random crop of that, the mean colour
+    # around it where it is smaller (Chen et al. 2017, arXiv 1706.05587, section 4.1); none: short side to the size,
+    # centre.
+    crop: Literal["resized", "padded", "scaled", "none"] = "resized"
     minimum_area: float = 0.08  # of "resized", as a share of the image
+    minimum_scale: float = 0.5  # of "scaled"
+    maximum_scale: float = 2.0
     flip: bool = True  # left to right, of every other image
     randaugment_operations: int = 0  # for each image; 0: none (Cubuk et al. 2019, arXiv 1909.13719)
     randaugment_magnitude: float = 0.0  # 0..1, the factor of keras.layers.RandAugment

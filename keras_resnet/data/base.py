@@ -1,32 +1,40 @@
-"""What every source of labelled images has in common."""
+"""What every source of images, and of what they show, has in common."""
 
 import abc
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data.targets import LABEL, Target
 from keras_resnet.errors import ImageError
+from keras_resnet.preprocessing import decode_image, resize_and_crop
+from keras_resnet.variants import InputContract, WholeImage
 
 HELD_OUT = "a tenth of each class of the images, by a hash of their names"
 
 
+Contract = InputContract | WholeImage  # how the images of an evaluation become pixels
+
+
 class Source:
-    """Labelled images of one split, in a fixed order.
+    """Images of one split and what they show, in a fixed order.
 
     Args:
         path: What the user named.
         split: "train" or "val".
         classes: Names of the classes.
         names: Names of the images, which don't depend on where the data lies.
-        labels: Classes of the images, int `[N]`.
+        labels: Classes of the images, int `[N]`; None where they show something else than one class each.
         held_out: Whether the data has no validation images of its own, and val is the tenth that train goes without.
     """
 
     kind = ""
+    target: Target = LABEL
+    counted = "images"  # of each class
 
     def __init__(
         self,
@@ -34,17 +42,17 @@ class Source:
         split: str,
         classes: Sequence[str],
         names: Sequence[str],
-        labels: np.ndarray,
+        labels: np.ndarray | None,
         held_out: bool = False,
     ) -> None:
         self.path, self.split, self.held_out = path, split, held_out
         self.classes = tuple(classes)
         self.names = names
-        self.labels = labels.astype("int32")
+        self.labels = np.zeros(0, "int32") if labels is None else labels.astype("int32")
 
     @property
     def count(self) -> int:
-        return len(self.labels)
+        return len(self.names)
 
     @cached_property
     def class_counts(self) -> np.ndarray:
@@ -75,12 +83,36 @@ class Source:
         """-> indices of the images in an epoch's order, int64 `[N]`: each once."""
         return np.random.default_rng([seed, epoch]).permutation(self.count)
 
+    # How the graph of a pipeline comes to the targets: `locate_targets` once for some images, then `fetch_target` for
+    # each.
+
+    def locate_targets(self, indices: tf.Tensor) -> tf.Tensor:
+        """int64 `[n]` -> what `fetch_target` takes, `[n]`; here the classes."""
+        return tf.gather(self._graph_labels, indices)
+
+    def fetch_target(self, located: tf.Tensor) -> tf.Tensor:
+        """Element of `locate_targets` -> target of the whole image."""
+        return located
+
+    @cached_property
+    def _graph_labels(self) -> tf.Tensor:
+        with tf.device("CPU"), tf.init_scope():
+            return tf.constant(self.labels)
+
 
 def fingerprint_of(names: Sequence[str], labels: np.ndarray) -> str:
     """Names and classes of images -> SHA-256 over them in order: where it is equal, an epoch has the same order."""
     hashed = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
     hashed.update(labels.astype("<i8").tobytes())
     return hashed.hexdigest()
+
+
+class Decoded(NamedTuple):
+    """One image of a source, whole, and what it shows."""
+
+    encoded: bytes
+    pixels: np.ndarray  # uint8 [H, W, 3]
+    target: np.ndarray  # int32 [], or uint8 [H, W]
 
 
 class EncodedSource(Source, abc.ABC):
@@ -93,6 +125,25 @@ class EncodedSource(Source, abc.ABC):
         Raises:
             ImageError: They can't be read.
         """
+
+    def decode(self, index: int) -> Decoded:
+        """Index -> its image and target, by Pillow.
+
+        Raises:
+            ImageError: One of them can't be read, or they don't belong together.
+        """
+        encoded = self.read(index)
+        return Decoded(encoded, decode_image(encoded), self.labels[index])
+
+    def prepare(self, decoded: Decoded, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+        """Image and target -> pixels and target of an evaluation.
+
+        Raises:
+            ImageError: The image is too elongated for the contract.
+        """
+        if not isinstance(contract, InputContract):
+            raise TypeError(f"`contract` must be an InputContract for {self.target.task}. Received: {contract!r}")
+        return resize_and_crop(decoded.pixels, contract), decoded.target
 
     # How the graph of a pipeline comes to the bytes: `locate` once for some images, then `fetch` for each.
 

@@ -12,7 +12,6 @@ from keras_resnet.data.base import EncodedSource, Source
 from keras_resnet.data.crop import describe_unusual
 from keras_resnet.data.problems import Problem, reason_of
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import decode_image
 
 IN_TURN = 1024  # images whose results are waited for at a time
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
@@ -23,20 +22,20 @@ class Checked:
     """One image, decoded once."""
 
     encoded: bytes | None  # None: it can't be used
+    target: np.ndarray | None
     size: tuple[int, int]  # height, width in pixels
     problem: Problem | None
 
 
 def check_image(source: EncodedSource, index: int) -> Checked:
-    """Index of an image -> its bytes, its size and what is the matter with it."""
+    """Index of an image -> its bytes, what it shows, its size and what is the matter with it."""
     name = source.name_of(index)
     try:
-        encoded = source.read(index)
-        height, width = decode_image(encoded).shape[:2]
+        encoded, pixels, target = source.decode(index)
     except ImageError as error:
-        return Checked(None, (0, 0), Problem(name, reason_of(error), used=False))
+        return Checked(None, None, (0, 0), Problem(name, reason_of(error), used=False))
     notes = describe_unusual(encoded)
-    return Checked(encoded, (height, width), Problem(name, notes, used=True) if notes else None)
+    return Checked(encoded, target, pixels.shape[:2], Problem(name, notes, used=True) if notes else None)
 
 
 def check_source(source: Source, progress: Callable[[int, int], None]) -> tuple[np.ndarray, list[Problem]]:

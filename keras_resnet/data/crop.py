@@ -11,7 +11,7 @@ and resized with antialiasing.
 import functools
 import io
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,23 +19,30 @@ from PIL import Image
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.base import EncodedSource
+from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import IMAGE_FORMATS, MAXIMUM_PIXELS, decode_image
+from keras_resnet.preprocessing import IMAGE_FORMATS, MAXIMUM_PIXELS, MEAN_COLOUR
 
 UNUSABLE, USED, UNUSUAL = 0, 1, 2  # what has become of an image; an unusual one is used
 ELONGATED = 20  # long side in short sides, from which on an image is worth a note
 
 Interpolation = Literal["bilinear", "bicubic"]
-Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # height, width, seed -> top, left, height, width
+
+# Height, width, seed -> top, left, height, width; of a scaled image it may stick out.
+Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _HEAD_BYTES = 1024  # Exif stands first in a file, after JFIF's 20 bytes at most
 _ORIENTATION = 0x0112
 _WHOLE_IMAGE = np.array([[[0.0, 0.0, 1.0, 1.0]]], "float32")
 
 
-def window_of(augmentation: Augmentation) -> Window:
-    """Augmentation -> what picks the part of an image that becomes the training image."""
-    return _random_area(augmentation.minimum_area) if augmentation.crop == "resized" else _centre
+def window_of(augmentation: Augmentation, size: int) -> Window:
+    """Augmentation, pixels a side -> what picks the part of an image that becomes the training image."""
+    if augmentation.crop == "resized":
+        return _random_area(augmentation.minimum_area)
+    if augmentation.crop == "scaled":
+        return _random_scale(size, augmentation.minimum_scale, augmentation.maximum_scale)
+    return _centre
 
 
 @functools.cache
@@ -55,38 +62,84 @@ def _random_area(minimum_area: float) -> Window:
     return random_area
 
 
+@functools.cache
+def _random_scale(size: int, minimum: float, maximum: float) -> Window:
+    def random_scale(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        draws = tf.random.stateless_uniform([3], seed)
+        side = tf.cast(tf.round(size / (minimum + draws[0] * (maximum - minimum))), tf.int32)
+        side = tf.maximum(side, 1)
+        free = tf.stack([height, width]) - side  # below zero: the image lies somewhere within the window
+        first, last = tf.minimum(free, 0), tf.maximum(free, 0)
+        corner = first + tf.cast(draws[1:] * tf.cast(last - first + 1, tf.float32), tf.int32)
+        return tf.concat([corner, tf.stack([side, side])], 0)
+
+    return random_scale
+
+
 def _centre(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     side = tf.minimum(height, width)
     return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
 
 
-Cropped = tuple[tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; UNUSABLE, USED or UNUSUAL
+class Cropping(NamedTuple):
+    """How images and their targets become those of a training batch."""
+
+    target: Target
+    window: Window
+    size: int  # pixels a side
+    interpolation: Interpolation
+    padded: bool  # whether the window may stick out of the image
+
+
+def cropping_of(target: Target, augmentation: Augmentation, size: int, interpolation: Interpolation) -> Cropping:
+    padded = augmentation.crop == "scaled"
+    return Cropping(target, window_of(augmentation, size), size, interpolation, padded)
+
+
+Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
+
+
+Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # its pixels, resized; where it is; height and width of the whole image
 
 
 @functools.cache  # traced once in a process, and not in every epoch
-def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Callable[[tf.Tensor, tf.Tensor], Cropped]:
-    """-> (encoded bytes, seed of the window) -> cropped.
+def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Cropped]:
+    """-> (encoded bytes, target of the whole image, seed of the window) -> cropped.
 
-    It fails on everything but a whole JPEG file of grey or of colours: `crop_any` says the rest.
+    It fails on everything but a whole JPEG file of grey or of colours, and a target that is the image's: `crop_any`
+    says the rest.
     """
+    target_kind, window, size, interpolation, padded = cropping
+    # Such fractions of a part begin at multiples of 8, 4 or 2 pixels, and its target would be shifted against it.
+    ratios = () if target_kind.exact or padded else (8, 4, 2)
 
-    def plain(encoded: tf.Tensor, safe: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def decode(encoded: tf.Tensor, box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        if not padded:
+            return _decode(encoded, box, 1)
+        inside = _inside(box, height, width)
+        return _pad(_decode(encoded, inside, 1), box, inside)
+
+    def plain(encoded: tf.Tensor, safe: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> Part:
         box = window(height, width, seed)
-        return _resize(_decode(encoded, tf.where(safe, box, -1), 1), size, interpolation)
+        pixels = decode(encoded, tf.where(safe, box, -1), height, width)
+        return _resize(pixels, size, interpolation), box, tf.stack([height, width])
 
-    def special(encoded: tf.Tensor, safe: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def special(encoded: tf.Tensor, safe: tf.Tensor, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> Part:
         orientation = tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int32, stateful=False), [])
-        upright = window(*_upright_size(height, width, orientation), seed)
+        upright_size = _upright_size(height, width, orientation)
+        upright = window(*upright_size, seed)
         box = tf.where(safe, _stored(upright, height, width, orientation), -1)
         short = tf.reduce_min(box[2:])
         pixels = tf.case(
-            [(short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in (8, 4, 2)],
-            lambda: _decode(encoded, box, 1),
+            [
+                *((short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in ratios),
+                (tf.constant(True), lambda: decode(encoded, box, height, width)),
+            ]
         )
-        return _turned(_resize(pixels, size, interpolation), orientation)
+        return _turned(_resize(pixels, size, interpolation), orientation), upright, tf.stack(upright_size)
 
     @tf.function(autograph=False)
-    def crop_jpeg(encoded: tf.Tensor, seed: tf.Tensor) -> Cropped:
+    def crop_jpeg(encoded: tf.Tensor, target: tf.Tensor, seed: tf.Tensor) -> Cropped:
         # libjpeg prints a line for each file of another kind.
         with tf.control_dependencies([tf.debugging.Assert(tf.io.is_jpeg(encoded), ["not a JPEG file"])]):
             height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(encoded))
@@ -95,39 +148,63 @@ def jpeg_cropper(window: Window, size: int, interpolation: Interpolation) -> Cal
         safe = whole & small & (channels != 4)  # else there is no window, and decoding fails
         # \C is a byte; the pattern would be UTF-8 otherwise.
         has_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*")
-        pixels = tf.cond(
-            has_exif | (tf.minimum(height, width) >= 2 * size),
+        large = tf.minimum(height, width) >= 2 * size if ratios else False
+        pixels, box, shape = tf.cond(
+            has_exif | large,
             lambda: special(encoded, safe, height, width, seed),
             lambda: plain(encoded, safe, height, width, seed),
         )
         elongated = tf.maximum(height, width) > ELONGATED * tf.minimum(height, width)
-        return pixels, tf.where(elongated, UNUSUAL, USED)
+        return pixels, target_kind.cut(target, box, shape, size), tf.where(elongated, UNUSUAL, USED)
 
     return crop_jpeg
 
 
-def crop_any(
-    source: EncodedSource,
-    index: tf.Tensor,
-    seed: tf.Tensor,
-    window: Window,
-    size: int,
-    interpolation: Interpolation,
-) -> Cropped:
+def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping: Cropping) -> Cropped:
     """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black."""
+    spec = cropping.target.spec(1)
 
-    def decode(index: np.ndarray) -> tuple[np.ndarray, np.int32]:
+    def decode(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.int32]:
         try:
-            encoded = source.read(int(index))
-            pixels = decode_image(encoded)
+            decoded = source.decode(int(index))
         except ImageError:
-            return np.zeros((1, 1, 3), np.uint8), np.int32(UNUSABLE)
-        return pixels, np.int32(UNUSUAL if describe_unusual(encoded) else USED)
+            nothing = np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
+            return np.zeros((1, 1, 3), np.uint8), nothing, np.int32(UNUSABLE)
+        return decoded.pixels, decoded.target, np.int32(UNUSUAL if describe_unusual(decoded.encoded) else USED)
 
-    pixels, status = tf.numpy_function(decode, [index], (tf.uint8, tf.int32), stateful=False)
-    pixels, status = tf.ensure_shape(pixels, [None, None, 3]), tf.ensure_shape(status, [])
-    top, left, height, width = tf.unstack(window(tf.shape(pixels)[0], tf.shape(pixels)[1], seed))
-    return resize_smoothly(pixels[top : top + height, left : left + width], size, interpolation), status
+    outputs = tf.numpy_function(decode, [index], (tf.uint8, spec.dtype, tf.int32), stateful=False)
+    pixels, target, status = (
+        tf.ensure_shape(output, shape)
+        for output, shape in zip(outputs, ([None, None, 3], [None] * spec.shape.rank, []), strict=True)
+    )
+    shape = tf.shape(pixels)[:2]
+    box = cropping.window(shape[0], shape[1], seed)
+    pixels = resize_smoothly(part_of(pixels, box, cropping.padded), cropping.size, cropping.interpolation)
+    return pixels, cropping.target.cut(target, box, shape, cropping.size), status
+
+
+def part_of(pixels: tf.Tensor, box: tf.Tensor, padded: bool) -> tf.Tensor:
+    """uint8 `[H, W, 3]`, top, left, height and width of a part -> the part, the mean colour where it sticks out."""
+    inside = _inside(box, *tf.unstack(tf.shape(pixels)[:2])) if padded else box
+    top, left, height, width = tf.unstack(inside)
+    part = pixels[top : top + height, left : left + width]
+    return _pad(part, box, inside) if padded else part
+
+
+def _inside(box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Part that may stick out of an image of that height and width -> what of it lies inside."""
+    begin = tf.maximum(box[:2], 0)
+    end = tf.minimum(box[:2] + box[2:], tf.stack([height, width]))
+    return tf.concat([begin, end - begin], 0)
+
+
+def _pad(pixels: tf.Tensor, box: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """Pixels of what lies inside -> of the whole part, the rest in the mean colour."""
+    before = inside[:2] - box[:2]
+    after = box[2:] - inside[2:] - before
+    margins = tf.concat([tf.stack([before, after], 1), [[0, 0]]], 0)
+    mean = tf.constant(MEAN_COLOUR, tf.uint8)
+    return tf.pad(pixels - mean, margins) + mean  # both wrap around
 
 
 def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) -> tf.Tensor:

@@ -1,6 +1,8 @@
-"""Image files: folders of class folders, CSV files."""
+"""Image files: folders of class folders, folders of images and masks, CSV files."""
 
+import csv
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.base import EncodedSource
-from keras_resnet.data.labelled import read_rows
+from keras_resnet.data.labelled import CLASS_COLUMNS, LISTED, MASK_COLUMNS, read_rows
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.preprocessing import SUFFIXES
 
 TRAIN = "train"
 VALIDATION = ("val", "validation", "test")  # names of a split that validates, the first that is there
+IMAGES, MASKS = "images", "masks"
 
 
 class FileSource(EncodedSource):
@@ -51,18 +54,18 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
         ImageError: There are none.
     """
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    files = [(name, file) for name in classes for file in sorted(_images(folder, name))]
+    files = [(name, file) for name in classes for file in sorted(_files(folder, name))]
     if not files:
         raise ImageError(f"{folder}: its images must lie in a folder for each class")
     return [file for _, file in files], [name for name, _ in files]
 
 
-def _images(folder: Path, name: str) -> Iterator[str]:
+def _files(folder: Path, name: str, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
     root = os.fspath(folder)
     for parent, _, files in os.walk(os.path.join(root, name)):
         relative = os.path.relpath(parent, root)
         for file in files:
-            if file.lower().endswith(SUFFIXES):
+            if file.lower().endswith(suffixes):
                 yield f"{relative}/{file}"
 
 
@@ -74,13 +77,76 @@ def split_folders(folder: Path) -> tuple[Path | None, Path | None]:
     return train, next((folder / name for name in VALIDATION if (folder / name).is_dir()), None)
 
 
-def list_csv(file: Path) -> tuple[list[str], list[str], np.ndarray | None]:
-    """CSV file -> files relative to its folder, names of their classes, whether each validates (None: no such column).
+def mask_folders(folder: Path) -> tuple[tuple[str, str], tuple[str, str] | None] | None:
+    """Folder -> its folders of images and of masks, for training, and for validation where it has them; else None.
+
+    They are `train/images` and `train/masks`, or `images/train` and `masks/train`, or, of both splits, `images` and
+    `masks`.
+    """
+    splits = (TRAIN, *VALIDATION)
+    for pairs in (
+        {split: (f"{split}/{IMAGES}", f"{split}/{MASKS}") for split in splits},
+        {split: (f"{IMAGES}/{split}", f"{MASKS}/{split}") for split in splits},
+        {TRAIN: (IMAGES, MASKS)},
+    ):
+        there = [pair for pair in pairs.values() if all((folder / name).is_dir() for name in pair)]
+        if pairs[TRAIN] in there:
+            return there[0], (there[1] if len(there) > 1 else None)
+    return None
+
+
+def list_masked(folder: Path, images: str, masks: str) -> tuple[list[str], list[str]]:
+    """Folder, its folders of images and of masks -> images and PNG files, at any depth of these; sorted.
+
+    Raises:
+        ImageError: There are no images.
+    """
+    listed = [
+        [os.path.relpath(file, name) for file in sorted(_files(folder, name, suffixes))]
+        for name, suffixes in ((images, SUFFIXES), (masks, (".png",)))
+    ]
+    if not listed[0]:
+        raise ImageError(f"{folder / images}: no image in this folder (files that end in {', '.join(SUFFIXES)})")
+    return listed[0], listed[1]
+
+
+def check_pairs(where: str | os.PathLike[str], images: Sequence[str], masks: Sequence[str]) -> list[str]:
+    """Images and masks, relative to their folders -> the mask of each image, which has the same name but the suffix.
+
+    Raises:
+        ArgumentError: An image without a mask, a mask without an image, or a name that two have.
+    """
+    by_name = {os.path.splitext(mask)[0]: mask for mask in masks}
+    stems = [os.path.splitext(image)[0] for image in images]
+    counts = Counter(stems)
+    problems = [
+        f"  {image}: no mask {stem}.png" for image, stem in zip(images, stems, strict=True) if stem not in by_name
+    ]
+    problems += [f"  {mask}: no image of that name" for stem, mask in by_name.items() if stem not in counts]
+    problems += [f"  {stem}: {count} images of that name" for stem, count in counts.items() if count > 1]
+    if problems:
+        more = [f"  and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
+        raise ArgumentError(
+            "\n".join([f"{where}: {len(problems)} images and masks are no pairs:", *problems[:LISTED], *more])
+        )
+    return [by_name[stem] for stem in stems]
+
+
+def has_masks(file: Path) -> bool:
+    """Whether a CSV file has a column of masks."""
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        return bool({*next(csv.reader(stream), [])} & {*MASK_COLUMNS})
+
+
+def list_csv(file: Path, columns: Sequence[str] = CLASS_COLUMNS) -> tuple[list[str], list[str], np.ndarray | None]:
+    """CSV file -> files relative to its folder, names of their classes (or masks), whether each validates.
+
+    The last is None where the file has no such column.
 
     Raises:
         ArgumentError: It lacks a column, or names another split.
     """
-    rows, file_column, class_column = read_rows(file)
+    rows, file_column, class_column = read_rows(file, columns)
     names, files = [row[class_column] for row in rows], [row[file_column] for row in rows]
     if "split" not in rows[0]:
         return files, names, None

@@ -14,6 +14,7 @@ from keras_resnet.preprocessing import list_images
 
 FILE_COLUMNS = ("file", "path")
 CLASS_COLUMNS = ("index", "wnid", "label", "name", "class")
+MASK_COLUMNS = ("mask",)
 LISTED = 10  # names in an error message
 
 
@@ -87,8 +88,8 @@ def _csv(file: Path) -> tuple[list[str], list[Path]]:
     return [row[class_column] for row in rows], paths
 
 
-def read_rows(file: Path) -> tuple[list[dict[str, str]], str, str]:
-    """CSV file of labelled images -> its rows, the column of the files, the column of the classes.
+def read_rows(file: Path, columns_wanted: Sequence[str] = CLASS_COLUMNS) -> tuple[list[dict[str, str]], str, str]:
+    """CSV file of images, names of a column -> its rows, the column of the files, the first of those that it has.
 
     Raises:
         ArgumentError: It has no rows, or not both columns.
@@ -100,10 +101,10 @@ def read_rows(file: Path) -> tuple[list[dict[str, str]], str, str]:
         raise ArgumentError(f"{file}: not a CSV file: {reason(error)}") from error
     columns = list(rows[0]) if rows else []
     file_column = next((name for name in FILE_COLUMNS if name in columns), None)
-    class_column = next((name for name in CLASS_COLUMNS if name in columns), None)
-    if file_column is None or class_column is None:
+    wanted_column = next((name for name in columns_wanted if name in columns), None)
+    if file_column is None or wanted_column is None:
         raise ArgumentError(
             f"{file}: a CSV file of labelled images must have rows, a column out of {', '.join(FILE_COLUMNS)} and "
-            f"one out of {', '.join(CLASS_COLUMNS)}. Received: {', '.join(columns) or 'no rows'}"
+            f"one out of {', '.join(columns_wanted)}. Received: {', '.join(columns) or 'no rows'}"
         )
-    return rows, file_column, class_column
+    return rows, file_column, wanted_column

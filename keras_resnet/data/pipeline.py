@@ -1,4 +1,4 @@
-"""Source -> batches of pixels and labels, as a tf.data.Dataset.
+"""Source -> batches of pixels and of what they show, as a tf.data.Dataset.
 
 A training batch is a pure function of the seed, the epoch and its number. A run that goes on in the middle of an epoch
 therefore starts at that batch, and decodes nothing of what came before.
@@ -13,26 +13,27 @@ import tensorflow as tf
 
 from keras_resnet.data.arrays import ArraySource
 from keras_resnet.data.augment import Augmentation
-from keras_resnet.data.base import EncodedSource, Source
+from keras_resnet.data.base import Contract, EncodedSource, Source
 from keras_resnet.data.crop import (
     UNUSABLE,
     UNUSUAL,
     USED,
+    Cropping,
     Interpolation,
-    Window,
     crop_any,
+    cropping_of,
     describe_unusual,
     jpeg_cropper,
+    part_of,
     resize_smoothly,
     to_uint8,
-    window_of,
 )
 from keras_resnet.data.problems import Problems, reason_of
+from keras_resnet.data.targets import LABEL, check_augmentation
 from keras_resnet.data.transforms import (
     CROP,
     MIXING,
     ROWS,
-    flip,
     mixing,
     row_layers,
     shift_and_flip,
@@ -40,7 +41,6 @@ from keras_resnet.data.transforms import (
     uniform_draws,
 )
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.preprocessing import decode_image, load_image
 from keras_resnet.variants import InputContract
 
 CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
@@ -58,6 +58,7 @@ class Rows(NamedTuple):
     indices: tf.Tensor  # of the source, int64 `[n]`
     positions: tf.Tensor  # in the epoch, int64 `[n]`
     images: tf.Tensor  # uint8 `[n, size, size, 3]`
+    targets: tf.Tensor  # int32 `[n]`, or uint8 `[n, size, size]`
     status: tf.Tensor  # int32 `[n]`: UNUSABLE, USED or UNUSUAL
 
 
@@ -78,10 +79,11 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Source, augmentation -> an epoch of (uint8 `[B, size, size, 3]`, float32 `[B, classes]`), shuffled.
 
-    With class weights, each element has the images' own too, float32 `[B]`: those of their classes, in the shares of
-    their mixture. B is `batch_size / workers`; a worker gets rows `worker`, `worker + workers`, ... of each batch,
-    whatever the number of workers, but that MixUp and CutMix act within its part. An epoch has `source.count //
-    batch_size` batches.
+    Of a source with masks, it is (uint8 `[B, size, size, 3]`, uint8 `[B, size, size]`), the classes of the pixels or
+    `VOID`. With class weights, each element has the images' own too, float32 `[B]`: those of their classes, in the
+    shares of their mixture. B is `batch_size / workers`; a worker gets rows `worker`, `worker + workers`, ... of each
+    batch, whatever the number of workers, but that MixUp and CutMix act within its part. An epoch has
+    `source.count // batch_size` batches.
 
     A file that can't be read is reported to `problems`, and in its place stands a copy of the next image of the part
     that can; or of the next image of the epoch, where the part has none.
@@ -92,15 +94,19 @@ def training_batches(
         first_batch: Batches of the epoch that are skipped, without decoding them.
 
     Raises:
-        ArgumentError: Fewer images than a batch, a batch that can't be divided, or weights of other classes.
+        ArgumentError: Fewer images than a batch, a batch that can't be divided, weights of other classes, or an
+            augmentation that the source's task does not have.
     """
     _check_workers(batch_size, worker, workers)
+    check_augmentation(source.target, augmentation)
     batches = source.count // batch_size
     if not batches:
         raise ArgumentError(
             f"{source.path}: its {source.count} {source.split} images are fewer than a batch; "
             f"`batch_size` must be at most that. Received: batch_size={batch_size}"
         )
+    if class_weights is not None and source.target is not LABEL:
+        raise ArgumentError("`class_weights` of masks are the loss's; the batches have none. Received: class_weights")
     if class_weights is not None and len(class_weights) != len(source.classes):
         raise ArgumentError(
             f"`class_weights` must have one for each of the {len(source.classes)} classes. Received: {class_weights}"
@@ -110,11 +116,12 @@ def training_batches(
     draws = uniform_draws(seed, epoch, batches * batch_size)
     elements = (order[places], places, draws[places])
     keys = {stream: stream_key(seed, epoch, stream) for stream in (CROP, ROWS, MIXING)}
+    cropping = cropping_of(source.target, augmentation, size, interpolation)
     if isinstance(source, ArraySource):
-        rows = _batches_of_arrays(source, augmentation, elements, keys, size, interpolation)
+        rows = _batches_of_arrays(source, augmentation, elements, keys, cropping)
     elif isinstance(source, EncodedSource):
-        rows = _decoded_rows(source, augmentation, elements, keys, size, interpolation)
-        rows = _with_all_usable(rows, source, order, problems, window_of(augmentation), keys[CROP], size, interpolation)
+        rows = _decoded_rows(source, augmentation, elements, keys, cropping)
+        rows = _with_all_usable(rows, source, order, problems, cropping, keys[CROP])
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
     finish = _finish(source, augmentation, keys[MIXING], class_weights, (*places.shape[1:], size, size, 3), worker)
@@ -123,7 +130,7 @@ def training_batches(
 
 def evaluation_batches(
     source: Source,
-    contract: InputContract,
+    contract: Contract,
     *,
     batch_size: int,
     problems: Problems,
@@ -134,21 +141,26 @@ def evaluation_batches(
 
     The pixels are those of `preprocessing.load_image`. n is `batch_size / workers`, and less in the last batch. Worker
     w gets the images w, w + `workers`, ... An image that can't be read is reported to `problems` and left out.
+
+    A source with masks takes a `WholeImage` for its contract, and gives (uint8 `[n, H, W, 3]`, uint8 `[n, H, W]`).
+    Where the images keep their own sizes, n is 1.
     """
     _check_workers(batch_size, worker, workers)
-    elements = tf.data.Dataset.from_tensor_slices((np.arange(source.count), source.labels)).shard(workers, worker)
+    elements = tf.data.Dataset.range(source.count).shard(workers, worker)
+    rows = batch_size // workers
     if isinstance(source, EncodedSource):
-        batches = _loaded_files(source, contract, elements, problems).batch(batch_size // workers)
+        loaded = _loaded_files(source, contract, elements, problems)
+        batches = loaded.batch(rows if loaded.element_spec[0].shape.is_fully_defined() else 1)
     elif isinstance(source, ArraySource):
-        batches = _loaded_arrays(source, contract, elements.batch(batch_size // workers))
+        batches = _loaded_arrays(source, contract, elements.batch(rows))
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
 
     @do_not_convert
-    def one_hot(pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return pixels, tf.one_hot(labels, len(source.classes))
+    def finish(pixels: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return pixels, tf.one_hot(targets, len(source.classes)) if source.target is LABEL else targets
 
-    return batches.map(one_hot).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return batches.map(finish).with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
 
 def _check_workers(batch_size: int, worker: int, workers: int) -> None:
@@ -160,51 +172,62 @@ def _check_workers(batch_size: int, worker: int, workers: int) -> None:
 
 
 def _loaded_files(
-    source: EncodedSource, contract: InputContract, elements: tf.data.Dataset, problems: Problems
+    source: EncodedSource, contract: Contract, elements: tf.data.Dataset, problems: Problems
 ) -> tf.data.Dataset:
-    """Dataset of (index, label) -> of (uint8 `[size, size, 3]`, label), without what can't be read."""
-    size = contract.size
+    """Dataset of indices -> of (uint8 `[H, W, 3]`, target), without what can't be read."""
+    height, width = _size_of(contract)
+    nothing = np.zeros((height or 1, width or 1, 3), np.uint8)
+    target = source.target.spec(1)
 
-    def load(index: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+    def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.bool_]:
         name = source.name_of(int(index))
         try:
-            encoded = source.read(int(index))
-            pixels = load_image(encoded, contract)
+            decoded = source.decode(int(index))
+            pixels, shown = source.prepare(decoded, contract)
         except ImageError as error:
             problems.add(name, reason_of(error), used=False)
-            return np.zeros((size, size, 3), np.uint8), np.False_
-        notes = describe_unusual(encoded)
+            shape = nothing.shape[: target.shape.rank]
+            return nothing, np.zeros(shape, target.dtype.as_numpy_dtype), np.False_
+        notes = describe_unusual(decoded.encoded)
         if notes:
             problems.add(name, notes, used=True)
-        return pixels, np.True_
+        return pixels, shown, np.True_
 
     @do_not_convert
-    def one(index: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels, usable = tf.numpy_function(load, [index], (tf.uint8, tf.bool))
-        return tf.ensure_shape(pixels, [size, size, 3]), label, tf.ensure_shape(usable, [])
+    def one(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pixels, shown, usable = tf.numpy_function(load, [index], (tf.uint8, target.dtype, tf.bool))
+        shown = tf.ensure_shape(shown, [height, width][: target.shape.rank])
+        return tf.ensure_shape(pixels, [height, width, 3]), shown, tf.ensure_shape(usable, [])
 
     @do_not_convert
-    def is_usable(pixels: tf.Tensor, label: tf.Tensor, usable: tf.Tensor) -> tf.Tensor:
+    def is_usable(pixels: tf.Tensor, shown: tf.Tensor, usable: tf.Tensor) -> tf.Tensor:
         return usable
 
     @do_not_convert
-    def without_usable(pixels: tf.Tensor, label: tf.Tensor, usable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return pixels, label
+    def without_usable(pixels: tf.Tensor, shown: tf.Tensor, usable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return pixels, shown
 
     loaded = elements.map(one, num_parallel_calls=tf.data.AUTOTUNE)
     return loaded.filter(is_usable).map(without_usable)
 
 
-def _loaded_arrays(source: ArraySource, contract: InputContract, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Dataset of (indices, labels) -> of (uint8 `[n, size, size, 3]`, labels)."""
+def _size_of(contract: Contract) -> tuple[int | None, int | None]:
+    """Contract -> height and width of its pixels, where they are known."""
+    return (contract.size,) * 2 if isinstance(contract, InputContract) else (contract.height, contract.width)
+
+
+def _loaded_arrays(source: ArraySource, contract: Contract, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Dataset of indices -> of (uint8 `[n, size, size, 3]`, labels)."""
+    if not isinstance(contract, InputContract):
+        raise TypeError(f"`contract` must be an InputContract for arrays. Received: {contract!r}")
 
     def load(indices: np.ndarray) -> np.ndarray:
         return np.stack([source.load(index, contract) for index in indices])
 
     @do_not_convert
-    def batch(indices: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.numpy_function(load, [indices], tf.uint8, stateful=False)
-        return tf.ensure_shape(pixels, [None, contract.size, contract.size, 3]), labels
+        return tf.ensure_shape(pixels, [None, *_size_of(contract), 3]), source.locate_targets(indices)
 
     return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -218,22 +241,17 @@ def _options() -> tf.data.Options:
 
 
 def _batches_of_arrays(
-    source: ArraySource,
-    augmentation: Augmentation,
-    elements: Elements,
-    keys: dict[int, int],
-    size: int,
-    interpolation: Interpolation,
+    source: ArraySource, augmentation: Augmentation, elements: Elements, keys: dict[int, int], cropping: Cropping
 ) -> tf.data.Dataset:
     """Arrays, which need no decoding and are all of one size -> batches of `Rows`, whole batches at a time."""
-    window, layers = window_of(augmentation), row_layers(augmentation)
+    layers, size, interpolation = row_layers(augmentation), cropping.size, cropping.interpolation
     pixels = tf.TensorSpec([size, size, 3], tf.uint8)
 
     @do_not_convert
     def batch(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> Rows:
         def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            top, left, rows, columns = tf.unstack(window(height, width, tf.stack([keys[CROP], row[1]])))
-            return resize_smoothly(row[0][top : top + rows, left : left + columns], size, interpolation)
+            box = cropping.window(tf.constant(height), tf.constant(width), tf.stack([keys[CROP], row[1]]))
+            return resize_smoothly(part_of(row[0], box, cropping.padded), size, interpolation)
 
         def augmented(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             return row[0] if layers is None else layers(row[0][None], tf.stack([keys[ROWS], row[1]]))[0]
@@ -242,7 +260,7 @@ def _batches_of_arrays(
         height, width = images.shape[1:3]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        if augmentation.crop == "resized":
+        if augmentation.crop in ("resized", "scaled"):
             images = tf.map_fn(part, (images, positions), fn_output_signature=pixels)
         else:
             images = images[:, top : top + side, left : left + side]
@@ -250,46 +268,52 @@ def _batches_of_arrays(
         images = shift_and_flip(images, draws, augmentation)
         if layers is not None:
             images = tf.map_fn(augmented, (images, positions), fn_output_signature=pixels)
-        return Rows(indices, positions, images, tf.fill(tf.shape(indices), USED))
+        return Rows(indices, positions, images, source.locate_targets(indices), tf.fill(tf.shape(indices), USED))
 
     return tf.data.Dataset.from_tensor_slices(elements).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _decoded_rows(
-    source: EncodedSource,
-    augmentation: Augmentation,
-    elements: Elements,
-    keys: dict[int, int],
-    size: int,
-    interpolation: Interpolation,
+    source: EncodedSource, augmentation: Augmentation, elements: Elements, keys: dict[int, int], cropping: Cropping
 ) -> tf.data.Dataset:
     """Encoded images -> batches of `Rows`.
 
     An image that fails is dropped from its chunk, and decoded once more by Pillow, which has the last word. tf.data
     catches errors for whole datasets alone; one for each image would cost a tenth of the time that decoding takes.
     """
-    window, layers = window_of(augmentation), row_layers(augmentation)
-    crop_jpeg = jpeg_cropper(window, size, interpolation)
+    layers, crop_jpeg, size, kind = row_layers(augmentation), jpeg_cropper(cropping), cropping.size, cropping.target
+    target_spec = kind.spec(size)
 
-    def finished(pixels: tf.Tensor, position: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        pixels = tf.ensure_shape(pixels, [size, size, 3])
-        if augmentation.crop == "padded":
+    def finished(
+        pixels: tf.Tensor, target: tf.Tensor, position: tf.Tensor, draws: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, target = tf.ensure_shape(pixels, [size, size, 3]), tf.ensure_shape(target, target_spec.shape)
+        if augmentation.crop == "padded":  # which no target with places knows
             pixels = shift_and_flip(pixels[None], draws[None], augmentation)[0]
         elif augmentation.flip:
-            pixels = flip(pixels, draws[2])
-        return pixels if layers is None else layers(pixels[None], tf.stack([keys[ROWS], position]))[0]
+            pixels, target = tf.cond(
+                draws[2] < 0.5, lambda: (tf.reverse(pixels, [1]), kind.mirrored(target)), lambda: (pixels, target)
+            )
+        if layers is not None:
+            pixels = layers(pixels[None], tf.stack([keys[ROWS], position]))[0]
+        return pixels, target
 
     @do_not_convert
     def chunk(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> tf.data.Dataset:
         @do_not_convert
-        def one(row: tf.Tensor, located: tf.Tensor, position: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            pixels, status = crop_jpeg(source.fetch(located), tf.stack([keys[CROP], position]))
-            return row, finished(pixels, position, draws), status
+        def one(
+            row: tf.Tensor, located: tf.Tensor, target: tf.Tensor, position: tf.Tensor, draws: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            encoded, seed = source.fetch(located), tf.stack([keys[CROP], position])
+            pixels, target, status = crop_jpeg(encoded, source.fetch_target(target), seed)
+            return row, *finished(pixels, target, position, draws), status
 
         rows = tf.range(tf.size(indices))
-        images = tf.data.Dataset.from_tensor_slices((rows, source.locate(indices), positions, draws))
+        located = source.locate(indices), source.locate_targets(indices)
+        images = tf.data.Dataset.from_tensor_slices((rows, *located, positions, draws))
         done = images.map(one).ignore_errors(log_warning=False).batch(CHUNK)
-        nothing = rows[:0], tf.zeros([0, size, size, 3], tf.uint8), rows[:0]
+        no_targets = tf.zeros([0, *target_spec.shape], target_spec.dtype)
+        nothing = rows[:0], tf.zeros([0, size, size, 3], tf.uint8), no_targets, rows[:0]
         done = done.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
         return done.map(do_not_convert(lambda *done: (indices, positions, draws, *done)))
 
@@ -299,23 +323,23 @@ def _decoded_rows(
         positions: tf.Tensor,
         draws: tf.Tensor,
         rows: tf.Tensor,
-        images: tf.Tensor,
-        status: tf.Tensor,
+        *done: tf.Tensor,  # images, targets, status
     ) -> Rows:
-        def late(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def late(row: tf.Tensor) -> tuple[tf.Tensor, ...]:
             seed = tf.stack([keys[CROP], positions[row]])
-            pixels, status = crop_any(source, indices[row], seed, window, size, interpolation)
-            return finished(pixels, positions[row], draws[row]), status
+            pixels, target, status = crop_any(source, indices[row], seed, cropping)
+            return *finished(pixels, target, positions[row], draws[row]), status
 
-        def with_late() -> tuple[tf.Tensor, tf.Tensor]:
+        def with_late() -> tuple[tf.Tensor, ...]:
             dropped = tf.sets.difference(tf.range(tf.size(indices))[None], rows[None]).values
-            signature = (tf.TensorSpec([size, size, 3], tf.uint8), tf.TensorSpec([], tf.int32))
-            late_images, late_status = tf.map_fn(late, dropped, fn_output_signature=signature)
-            both = [rows, dropped]
-            return tf.dynamic_stitch(both, [images, late_images]), tf.dynamic_stitch(both, [status, late_status])
+            signature = (tf.TensorSpec([size, size, 3], tf.uint8), target_spec, tf.TensorSpec([], tf.int32))
+            late_done = tf.map_fn(late, dropped, fn_output_signature=signature)
+            return tuple(
+                tf.dynamic_stitch([rows, dropped], [early, late]) for early, late in zip(done, late_done, strict=True)
+            )
 
         all_done = tf.size(rows) == tf.size(indices)
-        return Rows(indices, positions, *tf.cond(all_done, lambda: (images, status), with_late))
+        return Rows(indices, positions, *tf.cond(all_done, lambda: done, with_late))
 
     flat = tuple(part.reshape(-1, *part.shape[2:]) for part in elements)
     decoded = (
@@ -338,10 +362,8 @@ def _with_all_usable(
     source: EncodedSource,
     order: np.ndarray,
     problems: Problems,
-    window: Window,
+    cropping: Cropping,
     key: int,
-    size: int,
-    interpolation: Interpolation,
 ) -> tf.data.Dataset:
     """Batches of `Rows` -> the same, where copies stand for the images that can't be read, and are reported."""
 
@@ -357,32 +379,32 @@ def _with_all_usable(
         for place in range(int(position) + 1, int(position) + 1 + RESCUES):
             index = order[place % len(order)]
             try:
-                decode_image(source.read(int(index)))
+                source.decode(int(index))
             except ImageError:
                 continue
             return np.int64(index)
         return np.int64(-1)
 
     def replaced(rows: Rows) -> Rows:
-        indices, positions, images, status = rows
+        indices, positions, images, targets, status = rows
         reported = tf.ensure_shape(tf.numpy_function(report, [indices, status], tf.int64), indices.shape)
         usable = tf.where(status != UNUSABLE)[:, 0]
         count = tf.size(usable)
 
-        def by_neighbour() -> tuple[tf.Tensor, tf.Tensor]:
+        def by_neighbour() -> tuple[tf.Tensor, ...]:
             # Its own place where that is usable, else the next one that is.
             nearest = tf.searchsorted(usable, tf.range(indices.shape[0], dtype=tf.int64)) % count
             chosen = tf.gather(usable, nearest)
-            return tf.gather(reported, chosen), tf.gather(images, chosen)
+            return tuple(tf.gather(part, chosen) for part in (reported, images, targets))
 
-        def by_later_image() -> tuple[tf.Tensor, tf.Tensor]:
+        def by_later_image() -> tuple[tf.Tensor, ...]:
             index = tf.ensure_shape(tf.numpy_function(next_usable, [positions[-1]], tf.int64), [])
             index = tf.where(index < 0, reported[0], index)
-            pixels, _ = crop_any(source, index, tf.stack([key, positions[0]]), window, size, interpolation)
-            return tf.fill(tf.shape(indices), index), tf.tile(pixels[None], [indices.shape[0], 1, 1, 1])
+            pixels, target, _ = crop_any(source, index, tf.stack([key, positions[0]]), cropping)
+            return tuple(tf.stack([part] * indices.shape[0]) for part in (index, pixels, target))
 
-        indices, images = tf.cond(count > 0, by_neighbour, by_later_image)
-        return Rows(indices, positions, images, status)
+        indices, images, targets = tf.cond(count > 0, by_neighbour, by_later_image)
+        return Rows(indices, positions, images, targets, status)
 
     @do_not_convert
     def all_usable(rows: Rows) -> Rows:
@@ -395,7 +417,7 @@ def _report_unusable(source: EncodedSource, index: int, problems: Problems) -> N
     name = source.name_of(index)
     if not problems.knows(name):
         try:
-            decode_image(source.read(index))
+            source.decode(index)
             reason = "it could not be read, and could at a second attempt"
         except ImageError as error:
             reason = reason_of(error)
@@ -421,7 +443,6 @@ def _finish(
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
     """-> what makes an element of the dataset from the `Rows` of a batch, whose images have that shape."""
     with tf.device("CPU"):
-        labels = tf.constant(source.labels)
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)[:, None]
     classes, mix = len(source.classes), mixing(augmentation)
     smoothing = augmentation.label_smoothing
@@ -429,7 +450,9 @@ def _finish(
     @do_not_convert
     def finish(rows: Rows) -> tuple[tf.Tensor, ...]:
         images = tf.ensure_shape(rows.images, shape)
-        soft = tf.ensure_shape(tf.one_hot(tf.gather(labels, rows.indices), classes), [shape[0], classes])
+        if source.target is not LABEL:
+            return images, rows.targets
+        soft = tf.ensure_shape(tf.one_hot(rows.targets, classes), [shape[0], classes])
         if mix is not None:
             seed = tf.random.fold_in(tf.stack([tf.constant(key, tf.int64), rows.positions[0]]), worker)
             mixed = mix({"images": tf.cast(images, tf.float32), "labels": soft}, seed)

@@ -23,6 +23,9 @@ from keras_resnet.errors import ArgumentError, ImageError, reason
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
 FORMAT, VERSION = "keras-resnet dataset", 1
 
+# What the index has of each record besides its shard and where in it the image lies, by task.
+TARGET_COLUMNS = {"classification": ("label",), "segmentation": ("mask_offset", "mask_length")}
+
 BLOCK = 128  # records
 WINDOW = 32  # blocks
 
@@ -103,6 +106,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def task_of(description: dict[str, Any]) -> str:
+    """What `dataset.json` says -> the task; sets of before there were several don't name it."""
+    return str(description.get("task", "classification"))
+
+
 def read_index(
     folder: Path, split: str, description: dict[str, Any]
 ) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
@@ -122,7 +130,7 @@ def read_index(
         with np.load(folder / INDEX, allow_pickle=False) as archive:
             index = {
                 name: archive[f"{split}_{name}"]
-                for name in ("shard", "offset", "length", "label", "names", "name_ends")
+                for name in ("shard", "offset", "length", *TARGET_COLUMNS[task_of(description)], "names", "name_ends")
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set anew") from error

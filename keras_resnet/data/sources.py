@@ -1,4 +1,4 @@
-"""What the user names as data -> its labelled images."""
+"""What the user names as data -> its images, with their classes or masks."""
 
 import hashlib
 import os
@@ -10,9 +10,20 @@ import numpy as np
 
 from keras_resnet.data.arrays import ArraySource, read_npz
 from keras_resnet.data.base import Source
-from keras_resnet.data.files import FileSource, list_csv, list_folder, split_folders
-from keras_resnet.data.labelled import class_indices, known_names
-from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index
+from keras_resnet.data.files import (
+    FileSource,
+    check_pairs,
+    has_masks,
+    list_csv,
+    list_folder,
+    list_masked,
+    mask_folders,
+    split_folders,
+)
+from keras_resnet.data.labelled import MASK_COLUMNS, class_indices, known_names
+from keras_resnet.data.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
+from keras_resnet.data.masked import MaskedSource
+from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index, task_of
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
 
@@ -21,8 +32,13 @@ TFDS = "tfds:"
 Split = Literal["train", "val"]
 
 
-def open_source(data: str | os.PathLike[str], split: Split, labels: Sequence[str] | None = None) -> Source:
-    """Data, "train" or "val", names of the classes -> the labelled images of that split.
+def open_source(
+    data: str | os.PathLike[str],
+    split: Split,
+    labels: Sequence[str] | None = None,
+    void_labels: Sequence[int] = (),
+) -> Source:
+    """Data, "train" or "val", names of the classes -> the images of that split, with their classes or masks.
 
     Data without a validation split of its own gives a tenth of each class to it, which train goes without: the images
     whose names have the smallest hashes, so that a new image moves no more than one other.
@@ -31,30 +47,51 @@ def open_source(data: str | os.PathLike[str], split: Split, labels: Sequence[str
         data: A folder of class folders; a folder with `train/` and `val/` (or `validation/`, `test/`) of class folders;
             a CSV file with a column `file` or `path`, one of `index`, `wnid`, `label`, `name` and `class`, and maybe
             `split`; a folder that `keras-resnet data pack` wrote; an .npz archive with the arrays x_train, y_train and
-            maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets.
-        labels: None: the names of the classes found, sorted; numbers by their value.
+            maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets. With masks: a
+            folder with `train/images/` and `train/masks/`, or `images/train/` and `masks/train/` (and `val`, as above),
+            or `images/` and `masks/`; or a CSV file with the columns `file` or `path`, `mask`, and maybe `split`.
+        labels: None: the names of the classes found, sorted; numbers by their value. Of masks: those that `classes.csv`
+            has, or "class 0" and so on.
+        void_labels: Labels of the masks, besides 255, whose pixels are of no class.
 
     Raises:
-        ArgumentError: No such data, or a class that `labels` does not have.
+        ArgumentError: No such data, or a class that `labels` does not have, or images and masks that are no pairs.
         ImageError: A folder has no images.
     """
     if split not in ("train", "val"):
         raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
+    source = _open(data, split, labels, void_labels)
+    if void_labels and (not isinstance(source, MaskedSource) or source.kind == "shards"):
+        raise ArgumentError(
+            f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
+            f"Received: void_labels={[*void_labels]} for {data}"
+        )
+    return source
+
+
+def _open(
+    data: str | os.PathLike[str], split: Split, labels: Sequence[str] | None, void_labels: Sequence[int]
+) -> Source:
     text = os.fspath(data)
     path = Path(text)
     if text.startswith(TFDS):
         return _open_tfds(text, split, labels)
     if (path / DESCRIPTION).is_file():
         return _open_shards(path, split, labels)
+    if path.is_dir() and mask_folders(path):
+        return _open_masked_folder(path, split, labels, void_labels)
     if path.is_dir():
         return _open_folder(path, split, labels)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _open_npz(path, split, labels)
+    if path.is_file() and has_masks(path):
+        return _open_masked_csv(path, split, labels, void_labels)
     if path.is_file():
         return _open_csv(path, split, labels)
     raise ArgumentError(
-        "data is a folder of class folders, a folder with train/ and val/ of class folders, a CSV file, a folder of "
-        f"packed shards, an .npz archive, or tfds:NAME. Received: {text}, which is no such file or folder"
+        "data is a folder of class folders, a folder with train/ and val/ of class folders, or of images/ and masks/, "
+        "a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME. "
+        f"Received: {text}, which is no such file or folder"
     )
 
 
@@ -90,6 +127,46 @@ def _open_csv(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
     )
 
 
+def _open_masked_folder(folder: Path, split: Split, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+    train, val = mask_folders(folder) or (("", ""), None)
+    names_of = train if split == "train" or val is None else val
+    files, masks = list_masked(folder, *names_of)
+    masks = [f"{names_of[1]}/{mask}" for mask in check_pairs(folder / names_of[0], files, masks)]
+    files = [f"{names_of[0]}/{file}" for file in files]
+    trained = masks if names_of == train else [f"{train[1]}/{mask}" for mask in list_masked(folder, *train)[1]]
+    classes, legend = _legend(folder, folder, trained, labels, void_labels)
+    if val is None:
+        chosen = _chosen(files, np.zeros(len(files), int), split)
+        files, masks = [files[index] for index in chosen], [masks[index] for index in chosen]
+    images, shown = (
+        FileSource("folder", folder, each, str(folder), split, classes, each, None, held_out=val is None)
+        for each in (files, masks)
+    )
+    return MaskedSource(images, shown, legend)
+
+
+def _open_masked_csv(file: Path, split: Split, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+    files, masks, validates = list_csv(file, MASK_COLUMNS)
+    own = None if validates is None else np.flatnonzero(validates == (split == "val"))
+    chosen = _chosen(files, np.zeros(len(files), int), split) if own is None else own
+    if not len(chosen):
+        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+    classes, legend = _legend(file, file.parent, masks, labels, void_labels)
+    images, shown = (
+        FileSource("csv", file.parent, each, str(file), split, classes, each, None, held_out=validates is None)
+        for each in ([files[index] for index in chosen], [masks[index] for index in chosen])
+    )
+    return MaskedSource(images, shown, legend)
+
+
+def _legend(
+    data: Path, root: Path, masks: Sequence[str], labels: Sequence[str] | None, void_labels: Sequence[int]
+) -> tuple[Sequence[str], Legend]:
+    """Masks that are searched for classes where neither `labels` nor a table names them -> the classes, legend."""
+    searched = FileSource("", root, masks, str(data), "", (), masks, None)
+    return make_legend(searched, read_class_table(root / CLASSES), labels, void_labels)
+
+
 def _open_npz(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
     images, indices, classes, own = read_npz(file, split)
     if labels is not None and classes > len(labels):
@@ -111,18 +188,15 @@ def _open_shards(folder: Path, split: Split, labels: Sequence[str] | None) -> So
     new = (
         class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
     )
-    return ShardSource(
-        shards,
-        index["shard"],
-        index["offset"],
-        index["length"],
-        str(folder),
-        split,
-        own_classes,
-        names,
-        new[index["label"]],
-        held_out=description["validation"] != "its own",
-    )
+
+    def within(what: str, labels: np.ndarray | None) -> ShardSource:
+        place = (index["shard"], index[f"{what}offset"], index[f"{what}length"])
+        held_out = description["validation"] != "its own"
+        return ShardSource(shards, *place, str(folder), split, own_classes, names, labels, held_out=held_out)
+
+    if task_of(description) == MaskedSource.target.task:
+        return MaskedSource(within("", None), within("mask_", None), packed_legend(new))
+    return within("", new[index["label"]])
 
 
 def _open_tfds(name: str, split: Split, labels: Sequence[str] | None) -> Source:

@@ -14,8 +14,7 @@ import tensorflow as tf
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.crop import to_uint8
 from keras_resnet.errors import ArgumentError
-
-MEAN_COLOUR = (124, 116, 104)  # of ImageNet; normalised, it is zero
+from keras_resnet.preprocessing import MEAN_COLOUR
 
 # Of all layers. Their own seed is not used; without one they would draw it from Python's generator, and so change what
 # else is drawn there: the weights of a model, say.
@@ -198,11 +197,6 @@ def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | 
         return dict(tf.cond(chosen, lambda: layers[0](dict(batch)), lambda: layers[1](dict(batch))))
 
     return mixed
-
-
-def flip(pixels: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """`[H, W, 3]`, random number 0..1 -> the same, or mirrored."""
-    return tf.cond(draw < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
 
 
 def shift_and_flip(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:

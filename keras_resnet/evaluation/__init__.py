@@ -1,4 +1,4 @@
-"""Class probabilities and labels -> figures and pictures, of a model or of an artifact."""
+"""Class probabilities and labels, or masks -> figures and pictures, of a model or of an artifact."""
 
 from keras_resnet.evaluation.accuracy import (
     ClassAccuracy,
@@ -8,13 +8,17 @@ from keras_resnet.evaluation.accuracy import (
     topk_accuracy_percent,
 )
 from keras_resnet.evaluation.calibration import Calibration, calibration
+from keras_resnet.evaluation.segmentation import Segmentation, evaluate_segmentation, pixel_confusion
 
 __all__ = [
     "Calibration",
     "ClassAccuracy",
+    "Segmentation",
     "calibration",
     "class_accuracy",
     "confusion_matrix",
+    "evaluate_segmentation",
+    "pixel_confusion",
     "top1_agreement_percent",
     "topk_accuracy_percent",
 ]

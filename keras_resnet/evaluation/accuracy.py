@@ -31,7 +31,7 @@ def checked_labels(labels: Any, rows: int, classes: int) -> np.ndarray:
             f"`labels` must hold one integer for each of the {rows} rows of `probabilities`. "
             f"Received: {wanted.dtype} of shape {list(wanted.shape)}"
         )
-    if wanted.min() < 0 or wanted.max() >= classes:
+    if rows and (wanted.min() < 0 or wanted.max() >= classes):
         raise ValueError(f"`labels` must lie in 0..{classes - 1}. Received: {wanted.min()}..{wanted.max()}")
     return wanted
 
@@ -42,8 +42,15 @@ def confusion_matrix(probabilities: Any, labels: Any) -> np.ndarray:
     Raises:
         ValueError: As `topk_accuracy_percent`.
     """
-    predicted = top_indices(probabilities, 1)[:, 0]
-    classes = np.shape(probabilities)[1]
+    return confusion_of(top_indices(probabilities, 1)[:, 0], labels, np.shape(probabilities)[1])
+
+
+def confusion_of(predicted: np.ndarray, labels: Any, classes: int) -> np.ndarray:
+    """Predicted and true classes, integers `[N]` -> number of each pair int64 `[classes, classes]`: rows true.
+
+    Raises:
+        ValueError: As `checked_labels`.
+    """
     wanted = checked_labels(labels, len(predicted), classes).astype(np.int64)
     return np.bincount(wanted * classes + predicted, minlength=classes**2).reshape(classes, classes)
 

@@ -1,33 +1,115 @@
-"""Recipe -> what is minimised and what is reported: for one-hot or soft labels, and logits."""
+"""Recipe -> what is minimised and what is reported: of classes, one-hot or soft, and of masks; from logits."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resnet.errors import ArgumentError
+from keras_resnet.evaluation.segmentation_metric import SegmentationAccuracy
+from keras_resnet.labels import VOID
 from keras_resnet.training.recipe import Recipe
 
+LOSSES = {"classification": ("cross_entropy", "binary", "focal"), "segmentation": ("cross_entropy", "focal", "dice")}
+AUXILIARY = "auxiliary"  # the output of a network's auxiliary head
+AUXILIARY_WEIGHT = 0.5  # of its loss, as in torchvision's references/segmentation/train.py
+FOCAL_GAMMA = 2.0
 
-def make_loss(recipe: Recipe) -> keras.losses.Loss:
-    """Recipe -> loss of labels `[N, classes]` and logits `[N, classes]`.
+
+def make_loss(
+    recipe: Recipe, task: str = "classification", class_weights: Sequence[float] | None = None
+) -> keras.losses.Loss:
+    """Recipe, task -> loss of labels `[N, classes]` and logits `[N, classes]`, or of masks `[N, H, W]`: see `MaskLoss`.
 
     `binary` takes each class on its own (Wightman et al. 2021, arXiv 2110.00476); `focal` weakens what is already
-    right (Lin et al. 2017, arXiv 1708.02002), with Keras' gamma of 2.
+    right (Lin et al. 2017, arXiv 1708.02002), with Keras' gamma of 2; `dice` counts classes alike, however small they
+    are (Milletari et al. 2016, arXiv 1606.04797).
+
+    Args:
+        class_weights: Of masks. Those of labels come with the batches.
+
+    Raises:
+        ArgumentError: The task does not have the recipe's loss.
     """
+    if recipe.loss not in LOSSES[task]:
+        raise ArgumentError(f"`loss` must be one of {', '.join(LOSSES[task])} for {task}. Received: {recipe.loss!r}")
+    if task == "segmentation":
+        return MaskLoss(recipe.loss, class_weights)
     if recipe.loss == "binary":
         return keras.losses.BinaryCrossentropy(from_logits=True)
     if recipe.loss == "focal":
-        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, from_logits=True)
+        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=FOCAL_GAMMA, from_logits=True)
     return keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
-def make_metrics() -> list[Any]:
-    """-> accuracy as `fit` counts it: against the largest share of a mixed label."""
+class MaskLoss(keras.losses.Loss):
+    """Masks, integers `[N, H, W]`, logits `[N, H, W, classes]` -> loss `[]`, float32; void pixels count for nothing.
+
+    `cross_entropy` and `focal` are means over the pixels, weighted by their classes' weights, as those of
+    `torch.nn.functional.cross_entropy`. `dice` is one less the mean over the classes in the batch, weighted likewise,
+    of twice the overlap in the sum of both areas. Without a pixel that is not void, the loss is zero.
+    """
+
+    def __init__(self, kind: str, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__(name=kind, dtype="float32")
+        self.kind, self.class_weights = kind, class_weights
+
+    def call(self, masks: Any, logits: Any) -> Any:
+        ops = keras.ops
+        masks, logits = ops.cast(masks, "int32"), ops.cast(logits, "float32")
+        counted = ops.not_equal(masks, VOID)
+        labels = ops.where(counted, masks, 0)
+        inside = ops.cast(counted, "float32")
+        weights = None if self.class_weights is None else ops.convert_to_tensor(self.class_weights, "float32")
+        if self.kind == "dice":
+            return self._dice(labels, inside, logits, weights)
+        loss = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        if self.kind == "focal":
+            loss = loss * ops.power(1 - ops.exp(-loss), FOCAL_GAMMA)
+        if weights is not None:
+            inside = inside * ops.take(weights, labels)
+        return _mean(loss, inside)
+
+    def _dice(self, labels: Any, inside: Any, logits: Any, weights: Any) -> Any:
+        ops = keras.ops
+        true = ops.one_hot(labels, logits.shape[-1], dtype="float32") * inside[..., None]
+        predicted = ops.softmax(logits) * inside[..., None]
+        axes = tuple(range(len(logits.shape) - 1))
+        overlap, area = ops.sum(true * predicted, axes), ops.sum(true, axes)
+        share = 2 * overlap / ops.maximum(area + ops.sum(predicted, axes), keras.config.epsilon())
+        present = ops.cast(area > 0, "float32")
+        return _mean(1 - share, present if weights is None else present * weights)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "class_weights": self.class_weights}
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    """Values, weights of the same shape -> weighted mean; zero where all weights are."""
+    total = keras.ops.sum(weights)
+    return keras.ops.sum(values * weights) / keras.ops.where(total > 0, total, 1.0)
+
+
+def loss_weights(outputs: Sequence[str]) -> dict[str, float]:
+    """Names of a network's outputs -> weight of each one's loss."""
+    return {name: AUXILIARY_WEIGHT if name == AUXILIARY else 1.0 for name in outputs}
+
+
+def make_metrics(task: str = "classification", classes: int = 0) -> list[Any]:
+    """Task, number of classes -> what `fit` counts: top-1 against the largest share of a mixed label; IoU of masks."""
+    if task == "segmentation":
+        return [SegmentationAccuracy(classes)]
     return [keras.metrics.CategoricalAccuracy(name="top1")]
 
 
+def for_outputs(made: Any, outputs: Sequence[str]) -> Mapping[str, Any] | Any:
+    """What a single output takes (a loss, targets), names of the outputs -> the same for each, as Keras takes it."""
+    return made if len(outputs) == 1 else dict.fromkeys(outputs, made)
+
+
 def class_weights(recipe: Recipe, class_counts: np.ndarray) -> list[float] | None:
-    """Images of each class -> weight of each class, 1 on average over the images, or None where all count alike."""
+    """Images, or pixels, of each class -> its weight, 1 on average over all of them, or None where all count alike."""
     if recipe.class_weights == "none":
         return None
     present = np.maximum(class_counts, 1)

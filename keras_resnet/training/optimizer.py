@@ -1,4 +1,4 @@
-"""Recipe -> optimizer: warm-up and cosine, decay of kernels alone, learning rates by level."""
+"""Recipe -> optimizer: warm-up and schedule, decay of kernels alone, learning rates by level."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,17 @@ from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import VARIANTS
 
 FIRST_RATE = 0.1  # of the peak, where the warm-up begins
+POLY_POWER = 0.9  # Chen et al. 2016, arXiv 1606.00915, section 4.1.1
 
 
 def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: float) -> Any:
-    """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine down to zero.
+    """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine, or poly, down to zero.
 
     The warm-up takes at most half of the phase: else one of a few epochs, for the head say, would be nothing else.
     """
     warmup = min(round(recipe.warmup_epochs * updates_per_epoch), updates // 2)
+    if recipe.schedule == "poly":
+        return WarmUpAndPoly(recipe.learning_rate, updates, max(warmup, 0))
     if warmup < 1:
         return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, max(updates, 1))
     return keras.optimizers.schedules.CosineDecay(
@@ -26,6 +29,24 @@ def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: floa
         warmup_target=recipe.learning_rate,
         warmup_steps=warmup,
     )
+
+
+class WarmUpAndPoly(keras.optimizers.schedules.LearningRateSchedule):
+    """Update -> `FIRST_RATE * peak` rising to the peak, then `peak * (1 - share of the rest)^0.9`."""
+
+    def __init__(self, peak: float, updates: int, warmup: int) -> None:
+        self.peak, self.updates, self.warmup = peak, updates, warmup
+
+    def __call__(self, step: Any) -> Any:
+        ops = keras.ops
+        step = ops.cast(step, "float32")
+        rising = FIRST_RATE + (1 - FIRST_RATE) * step / max(self.warmup, 1)
+        left = 1 - (step - self.warmup) / max(self.updates - self.warmup, 1)
+        falling = ops.power(ops.clip(left, 0.0, 1.0), POLY_POWER)
+        return self.peak * ops.where(step < self.warmup, rising, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "updates": self.updates, "warmup": self.warmup}
 
 
 def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.optimizers.Optimizer:

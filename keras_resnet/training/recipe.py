@@ -35,14 +35,16 @@ class Recipe(Augmentation):
     progressive_sizes: tuple[int, ...] = ()
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     class_weights: Literal["none", "balanced"] = "none"
+    void_labels: tuple[int, ...] = ()
     problem_limit: int = 1000
 
     epochs: int = 90
     head_epochs: int = 0
     batch_size: int = 256
-    loss: Literal["cross_entropy", "binary", "focal"] = "cross_entropy"
+    loss: Literal["cross_entropy", "binary", "focal", "dice"] = "cross_entropy"
     optimizer: Literal["sgd", "lamb", "adamw"] = "sgd"
     learning_rate: float = 0.1
+    schedule: Literal["cosine", "poly"] = "cosine"
     level_decay: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -74,6 +76,7 @@ class Recipe(Augmentation):
             *("minimum_area", "cutmix_alpha", "erasing_probability", "label_smoothing", "randaugment_magnitude"),
             "momentum",
         )
+        scales = 0 < self.minimum_scale <= self.maximum_scale
         return [
             *((name, "be at least 1", getattr(self, name) >= 1) for name in at_least_one),
             *((name, "not be negative", getattr(self, name) >= 0) for name in not_negative),
@@ -83,6 +86,8 @@ class Recipe(Augmentation):
             ("level_decay", "lie above 0 and not above 1", 0 < self.level_decay <= 1),
             ("ema_momentum", "lie in 0..1, without 1", 0 <= self.ema_momentum < 1),
             ("progressive_sizes", "hold sizes of at least 1", all(size >= 1 for size in self.progressive_sizes)),
+            ("void_labels", "hold labels in 0..255", all(0 <= label <= 255 for label in self.void_labels)),
+            ("minimum_scale", "lie above 0 and not above maximum_scale", scales),
             ("freeze", "leave something to train: give weights", self.freeze == "none" or self.weights != ""),
         ]
 
@@ -122,8 +127,10 @@ HELP: Mapping[str, str] = {
     "size": "Pixels a side of the images.",
     "progressive_sizes": "Smaller sizes to begin with, each for an equal share of the epochs.",
     "interpolation": "Filter of the resize: bilinear or bicubic.",
-    "crop": "Of training images: resized (random area), padded (shifted by up to an eighth) or none.",
+    "crop": "Of training images: resized (random area), padded (shifted by an eighth), scaled (random factor) or none.",
     "minimum_area": "Smallest share of the image that a resized crop takes.",
+    "minimum_scale": "Smallest factor by which the image of a scaled crop is resized.",
+    "maximum_scale": "Largest such factor.",
     "flip": "Whether training images are mirrored at random.",
     "randaugment_operations": "RandAugment's operations for each image; 0: none.",
     "randaugment_magnitude": "Their strength, 0..1.",
@@ -133,13 +140,15 @@ HELP: Mapping[str, str] = {
     "cutmix_alpha": "CutMix's alpha; 0: none. With both, each batch takes one of the two.",
     "label_smoothing": "Share of the label that is spread over all classes.",
     "class_weights": "balanced: classes count alike however many images they have; none: images do.",
+    "void_labels": "Labels of masks, besides 255, whose pixels are of no class.",
     "problem_limit": "Files that can't be read, after which the run stops.",
     "epochs": "Passes over the training images.",
     "head_epochs": "Of these, the first that train the head alone.",
     "batch_size": "Images of one step, over all devices and processes.",
-    "loss": "cross_entropy, binary (each class on its own), or focal.",
+    "loss": "cross_entropy, binary (each class on its own), focal, or dice (of masks).",
     "optimizer": "sgd (with Nesterov momentum), lamb or adamw.",
-    "learning_rate": "At its peak: a linear warm-up leads there, a cosine down from it.",
+    "learning_rate": "At its peak: a linear warm-up leads there, the schedule down from it.",
+    "schedule": "cosine, or poly: what is left of the updates, as a share, to the power of 0.9.",
     "level_decay": "Factor of the learning rate of each level below the head: the highest has it once, the next twice.",
     "momentum": "Of sgd.",
     "weight_decay": "Of kernels, not of BatchNorm and biases; coupled with sgd, as in PyTorch, else decoupled.",

@@ -120,7 +120,7 @@ def test_ordinary_files_are_never_left_to_pillow(tmp_path, monkeypatch):
         "other": jpeg(picture(33, 32, 4)),
     }.items():
         (tmp_path / "ant" / f"{name}.jpg").write_bytes(content)
-    monkeypatch.setattr("keras_resnet.data.crop.decode_image", fail)
+    monkeypatch.setattr("keras_resnet.data.base.decode_image", fail)
     for augmentation in (Augmentation(crop="none"), Augmentation(crop="padded"), PLAIN):
         problems = Problems(0)
         source = open_source(tmp_path, "train")

@@ -37,6 +37,9 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("level_decay", 1.1, "lie above 0 and not above 1"),
     ("ema_momentum", 1.0, "lie in 0..1, without 1"),
     ("progressive_sizes", (128, 0), "hold sizes of at least 1"),
+    ("void_labels", (11, 256), "hold labels in 0..255"),
+    ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
+    ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
     ("freeze", "C3", "leave something to train: give weights"),
 ]
 

@@ -1,0 +1,179 @@
+"""Labels and colours of masks -> classes: `classes.csv`, void, and what is neither."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.data.base import EncodedSource
+from keras_resnet.data.labelled import class_indices, known_names
+from keras_resnet.data.masks import count_labels, decode_mask, of_each
+from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.labels import VOID
+
+CLASSES = "classes.csv"
+VOID_NAME = "void"  # rows of that name in `classes.csv` are no class
+UNKNOWN = 254  # within a look-up table: what no class and no void is; so 254 classes are the most
+COLOURS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the values of mask files stand for."""
+
+    labels: np.ndarray  # uint8 [256]: label of a file -> class, VOID or UNKNOWN
+    colours: np.ndarray | None = None  # int [n], red << 16 | green << 8 | blue, ascending
+    colour_labels: np.ndarray | None = None  # of each, its label
+
+    def classes_of(self, values: np.ndarray) -> np.ndarray:
+        """Labels, integers `[H, W]`, or colours uint8 `[H, W, 3]` -> classes uint8 `[H, W]`.
+
+        Raises:
+            ImageError: A value that is no class, and not void.
+        """
+        if values.ndim == 3:
+            values = self._labels_of(values)
+        known = (values >= 0) & (values < 256)
+        classes = self.labels[np.where(known, values, 0)]
+        wrong = ~known | (classes == UNKNOWN)
+        if wrong.any():
+            unknown = values[wrong]
+            raise ImageError(
+                f"{unknown.size:,} pixels have the label {unknown[0]}, which is none of the "
+                f"{np.sum(self.labels < UNKNOWN)} classes, and not void"
+            )
+        return classes
+
+    def _labels_of(self, pixels: np.ndarray) -> np.ndarray:
+        if self.colours is None or self.colour_labels is None:
+            raise ImageError(f"its pixels are colours, and there is no {CLASSES} that says which class each colour is")
+        red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
+        codes = red << 16 | green << 8 | blue
+        place = np.minimum(np.searchsorted(self.colours, codes), len(self.colours) - 1)
+        wrong = self.colours[place] != codes
+        if wrong.any():
+            raise ImageError(
+                f"{np.sum(wrong):,} pixels have the colour {', '.join(map(str, pixels[wrong][0]))}, "
+                f"which {CLASSES} does not have"
+            )
+        return self.colour_labels[place]
+
+
+def packed_legend(classes: np.ndarray) -> Legend:
+    """Class of each packed class, int `[classes]` -> legend."""
+    lookup = np.full(256, UNKNOWN, np.uint8)
+    lookup[: len(classes)] = classes
+    lookup[VOID] = VOID
+    return Legend(lookup)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """What `classes.csv` says: a row for each label of the masks, in the order of the labels from 0."""
+
+    names: Sequence[str]  # of the labels, `VOID_NAME` among them
+    colours: np.ndarray | None  # int [n, 3]
+
+
+def read_class_table(file: Path) -> ClassTable | None:
+    """`classes.csv` -> its rows, or None where there is no such file.
+
+    Raises:
+        ArgumentError: It has no column `name`, or a row that is no colour, or a name or colour twice.
+    """
+    if not file.is_file():
+        return None
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
+        names = [row["name"].strip() for row in rows]
+        colours = np.array([[int(row[each]) for each in COLOURS] for row in rows]) if COLOURS[0] in rows[0] else None
+    except (UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ArgumentError(
+            f"{file}: it must have a row for each label, the column name and, for masks of colours, "
+            f"{', '.join(COLOURS)}, each 0..255. Received: {type(error).__name__} {error}"
+        ) from error
+    if colours is not None and (colours.min() < 0 or colours.max() > 255):
+        raise ArgumentError(f"{file}: colours must lie in 0..255. Received: {colours.min()}..{colours.max()}")
+    classes = [name for name in names if name != VOID_NAME]
+    twice = sorted({name for name in classes if classes.count(name) > 1 or not name})
+    if twice or (colours is not None and len(np.unique(colours, axis=0)) < len(colours)):
+        raise ArgumentError(
+            f"{file}: no name and no colour may be empty or there twice. Received: {twice or 'a colour'}"
+        )
+    return ClassTable(names, colours)
+
+
+def colours_of(table: ClassTable | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """-> codes of the colours, ascending, and the label of each, where there are colours."""
+    if table is None or table.colours is None:
+        return None
+    codes = table.colours @ [1 << 16, 1 << 8, 1]
+    order = np.argsort(codes)
+    return codes[order], order
+
+
+def make_legend(
+    masks: EncodedSource,
+    table: ClassTable | None,
+    wanted: Sequence[str] | None,
+    void_labels: Sequence[int],
+) -> tuple[Sequence[str], Legend]:
+    """Masks, `classes.csv`, names that the user wants, labels that are void besides 255 -> names of classes, legend.
+
+    The labels that are not void are the classes, in their order. Without a table, they are as many as the user wants,
+    or go up to the highest that a mask has.
+
+    Raises:
+        ArgumentError: A name that `wanted` does not have, or no two classes.
+    """
+    wrong = [label for label in void_labels if not 0 <= label <= VOID]
+    if wrong:
+        raise ArgumentError(f"`void_labels` must lie in 0..255. Received: {wrong}")
+    void = {VOID, *void_labels}
+    if table is not None:
+        labels = range(len(table.names))
+        void |= {label for label in labels if table.names[label] == VOID_NAME}
+    elif wanted is not None:
+        labels = range(min(VOID, len(wanted) + len(void)))
+    else:
+        labels = range(highest_label(masks, void) + 1)
+    of_classes = [label for label in labels if label not in void]
+    if table is None and wanted is not None:
+        of_classes = of_classes[: len(wanted)]
+    names = [table.names[label] for label in of_classes] if table else [f"class {i}" for i in range(len(of_classes))]
+    classes = tuple(names if wanted is None else wanted)
+    if not 2 <= len(classes) <= UNKNOWN:
+        raise ArgumentError(
+            f"{masks.path}: its masks must have 2 to {UNKNOWN} classes besides void "
+            f"({', '.join(map(str, sorted(void)))}). Received: {len(classes)}"
+        )
+    lookup = np.full(256, UNKNOWN, np.uint8)
+    lookup[of_classes] = class_indices(masks.path, names, known_names(classes, names)) if table else range(len(names))
+    lookup[[*void]] = VOID
+    return classes, Legend(lookup, *(colours_of(table) or ()))
+
+
+def highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
+    """Masks of labels, those that are void -> the highest that is not; above 255 counts as void, and is reported later.
+
+    Raises:
+        ArgumentError: There is no mask of labels.
+    """
+
+    def counted(index: int) -> np.ndarray:
+        values = decode_mask(masks.read(index))
+        if values.ndim == 3:
+            raise ArgumentError(
+                f"{masks.path}: the mask {masks.name_of(index)} has colours; give a {CLASSES} with the columns name, "
+                f"{', '.join(COLOURS)} that says which class each colour is"
+            )
+        return count_labels(values)
+
+    counts = sum(of_each(counted, masks.count), np.zeros(256, np.int64))
+    counts[[*void]] = 0
+    if not counts.any():
+        raise ArgumentError(f"{masks.path}: none of its {masks.count} masks can be read and has a label besides void")
+    return int(np.flatnonzero(counts).max())

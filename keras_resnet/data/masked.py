@@ -1,0 +1,109 @@
+"""Images with masks, as a source."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.base import Contract, Decoded, EncodedSource, fingerprint_of
+from keras_resnet.data.legend import UNKNOWN, Legend
+from keras_resnet.data.masks import count_labels, decode_mask, fit_mask, of_each
+from keras_resnet.data.problems import reason_of
+from keras_resnet.data.targets import MASK
+from keras_resnet.errors import ImageError
+from keras_resnet.preprocessing import decode_image, fit_whole
+from keras_resnet.variants import WholeImage
+
+_GREY_8_BIT = b"\x08\x00"  # of a PNG file, the bytes 24 and 25: bits of a sample, colour type
+
+
+class MaskedSource(EncodedSource):
+    """Images of one source, and the mask of each in another, at the same index.
+
+    The masks' labels stand for what `legend` says.
+    """
+
+    target = MASK
+    counted = "pixels"
+
+    def __init__(self, images: EncodedSource, masks: EncodedSource, legend: Legend) -> None:
+        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out)
+        self.kind, self.images, self.masks, self.legend = images.kind, images, masks, legend
+
+    def read(self, index: int) -> bytes:
+        return self.images.read(index)
+
+    def locate(self, indices: tf.Tensor) -> tf.Tensor:
+        return self.images.locate(indices)
+
+    def fetch(self, located: tf.Tensor) -> tf.Tensor:
+        return self.images.fetch(located)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        return self.images.order(seed, epoch)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint_of([*self.names, *self.masks.names], self.legend.labels)
+
+    def summary(self) -> dict[str, Any]:
+        # Without the classes' counts, for which all masks would have to be read.
+        return {name: value for name, value in super().summary().items() if name != "class_counts"}
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """Pixels of each class in all masks that can be read, int `[classes]`."""
+        counts = np.zeros(256, np.int64)
+        for counted in of_each(lambda index: count_labels(self.decode_target(index)), self.count):
+            counts += counted
+        return counts[: len(self.classes)]
+
+    def decode_target(self, index: int) -> np.ndarray:
+        """Index -> classes uint8 `[H, W]`.
+
+        Raises:
+            ImageError: The mask can't be read, or has other labels.
+        """
+        try:
+            return self.legend.classes_of(decode_mask(self.masks.read(index)))
+        except ImageError as error:
+            raise ImageError(f"its mask {self.masks.name_of(index)}: {reason_of(error)}") from error
+
+    def decode(self, index: int) -> Decoded:
+        encoded = self.read(index)
+        pixels, mask = decode_image(encoded), self.decode_target(index)
+        if mask.shape != pixels.shape[:2]:
+            sizes = (f"{width} x {height}" for height, width in (mask.shape, pixels.shape[:2]))
+            raise ImageError(
+                f"its mask {self.masks.name_of(index)} has {' pixels, and the upright image '.join(sizes)}"
+            )
+        return Decoded(encoded, pixels, mask)
+
+    def prepare(self, decoded: Decoded, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+        if not isinstance(contract, WholeImage):
+            raise TypeError(f"`contract` must be a WholeImage for {self.target.task}. Received: {contract!r}")
+        return fit_whole(decoded.pixels, contract), fit_mask(decoded.target, contract)
+
+    def locate_targets(self, indices: tf.Tensor) -> tf.Tensor:
+        return self.masks.locate(indices)
+
+    def fetch_target(self, located: tf.Tensor) -> tf.Tensor:
+        """Of a mask that can't be read, or has other labels, nothing `[0, 0]`."""
+
+        def decode(encoded: bytes) -> np.ndarray:
+            try:
+                return self.legend.classes_of(decode_mask(encoded))
+            except ImageError:
+                return np.zeros((0, 0), np.uint8)
+
+        def by_pillow() -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(decode, [encoded], tf.uint8, stateful=False), [None, None])
+
+        def by_tensorflow() -> tf.Tensor:
+            labels = tf.io.decode_png(encoded, channels=1)[..., 0]
+            classes = tf.gather(tf.constant(self.legend.labels), tf.cast(labels, tf.int32))
+            return tf.cond(tf.reduce_any(classes == UNKNOWN), lambda: tf.zeros([0, 0], tf.uint8), lambda: classes)
+
+        encoded = self.masks.fetch(located)
+        return tf.cond(tf.strings.substr(encoded, 24, 2) == _GREY_8_BIT, by_tensorflow, by_pillow)
