@@ -70,7 +70,7 @@ def predictor_of(network: Any, contract: InputContract, model: str) -> Predictor
     import keras
     import numpy as np
 
-    from keras_resnet.heads.classification import ends_in_logits
+    from keras_resnet.heads.logits import ends_in_logits
 
     finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
     largest = 0

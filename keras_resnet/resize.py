@@ -1,0 +1,25 @@
+"""Feature map, reference -> the feature map at the reference's height and width."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class ResizeLike(keras.layers.Layer):
+    """`[x [N, h, w, C], reference [N, H, W, D]]` -> `[N, H, W, C]`, bilinear; of the reference, its size alone counts.
+
+    Pixels are squares, whose centres are interpolated between (`align_corners=False` in PyTorch), and nothing is
+    antialiased. Where height and width of the reference are known, the size is a constant of the graph.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        x, reference = inputs
+        known, current = reference.shape[1:3], ops.shape(reference)[1:3]
+        size = tuple(now if side is None else side for side, now in zip(known, current, strict=True))
+        return ops.cast(ops.image.resize(x, size, interpolation="bilinear", antialias=False), x.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        x, reference = input_shape
+        return (x[0], *reference[1:3], x[3])
