@@ -16,9 +16,13 @@ class ResizeLike(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         x, reference = inputs
-        known, current = reference.shape[1:3], ops.shape(reference)[1:3]
-        size = tuple(now if side is None else side for side, now in zip(known, current, strict=True))
-        return ops.cast(ops.image.resize(x, size, interpolation="bilinear", antialias=False), x.dtype)
+        size = tuple(reference.shape[1:3])
+        if None not in size:
+            return ops.image.resize(x, size, interpolation="bilinear", antialias=False)
+        # Only a graph of TensorFlow has sizes that are not known, and keras.ops.image.resize compares them with zero.
+        import tensorflow as tf
+
+        return tf.cast(tf.image.resize(x, tf.shape(reference)[1:3], method="bilinear", antialias=False), x.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         x, reference = input_shape
