@@ -7,7 +7,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_resnet import segmentation
     from keras_resnet.backbone import feature_maps
     from keras_resnet.freezing import freeze
     from keras_resnet.labels import decode_predictions

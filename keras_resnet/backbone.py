@@ -44,7 +44,7 @@ def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, A
 
 
 def _stem(x: Any, design: Design) -> tuple[Any, Any, int]:
-    """`[N, H, W, C]` -> the convolution's output, what the stages read `[N, H / stride, W / stride, filters]`, stride."""
+    """`[N, H, W, C]` -> C1, what the stages read `[N, H / stride, W / stride, filters]`, and that stride."""
     if design.stem == "3x3":
         c1 = conv_bn(x, design.filters, 3, name="stem")
         return c1, c1, 1

@@ -285,8 +285,8 @@ def torchvision_names(network: Network) -> dict[str, Target]:
         return _backbone_names(network) | _layer_names(network.design.dense_layer, HEAD_LAYER)
     if network.architecture not in _UNITS:
         raise WeightsError(
-            f"torchvision has no {network.name}, and so no names for its tensors: give its weights as a file that Keras "
-            "saved, .keras or .weights.h5"
+            f"torchvision has no {network.name}, and so no names for its tensors: give its weights as a file that "
+            "Keras saved, .keras or .weights.h5"
         )
     names = {f"backbone.{name}": target for name, target in _backbone_names(network.backbone).items()}
     for ours, conv in _UNITS[network.architecture].items():
@@ -426,19 +426,16 @@ def _fresh_heads(
     """Layers of the model that a file holds whole for another number of classes; warns if there are such."""
     fresh = set()
     for layer in _HEADS:
-        kernel, bias = (variables.get((layer, variable)) for variable in ("kernel", "bias"))
-        stored = [_to_keras_axes(tensors[name], layout) for name in names if names[name][0] == layer and name in tensors]
-        if kernel is None or len(stored) < 2 or stored[0].ndim != len(kernel.shape):
-            continue
-        same_features = stored[0].shape[:-1] == tuple(kernel.shape[:-1])
-        if same_features and stored[1].shape == stored[0].shape[-1:] and stored[1].shape != tuple(bias.shape):
+        ours = [tuple(variable.shape) for target, variable in variables.items() if target[0] == layer]
+        stored = [tensors[name] for name, target in names.items() if target[0] == layer and name in tensors]
+        theirs = [_to_keras_axes(tensor, layout).shape for tensor in stored]
+        # Kernels of the same features, and as many biases as classes, but another number.
+        if len(ours) == len(theirs) == 2 and ours[0][:-1] == theirs[0][:-1] and ours[1] != theirs[1] == theirs[0][-1:]:
             fresh.add(layer)
-            classes, classes_stored = bias.shape[0], stored[1].shape[0]
+            classes = f"the model has {ours[1][0]} classes, {source} has {theirs[1][0]}"
     if fresh:
-        warnings.warn(
-            f"the head stays fresh (random): the model has {classes} classes, {source} has {classes_stored}",
-            stacklevel=7,  # the line that calls ResNet50(...)
-        )
+        # The line that calls ResNet50(...).
+        warnings.warn(f"the head stays fresh (random): {classes}", stacklevel=7)
     return fresh
 
 
@@ -468,8 +465,9 @@ def _likely_cause(
         heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
         return set(names) - heads, set(tensors) - heads
 
-    on_backbones = (NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES)
-    for other in (*VARIANTS.values(), *on_backbones):
+    on_backbones = [NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES]
+    others: list[Network] = [*VARIANTS.values(), *on_backbones]
+    for other in others:
         theirs = torchvision_names(other)
         wanted, found = split(theirs if layout == "torchvision" else _keras_names(theirs.values()))
         if other.name != network.name and found == wanted:

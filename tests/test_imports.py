@@ -25,6 +25,7 @@ ORDER = (
     "variants",
     "labels",
     "preprocessing",
+    "resize",
     "blocks",
     "backbone",
     "heads",
@@ -32,6 +33,7 @@ ORDER = (
     "weights",
     "model_files",
     "models",
+    "segmentation",
     "freezing",
     "explain",
     "compress",
@@ -178,6 +180,13 @@ def test_the_public_names_are_these_and_resolve() -> None:
     for name in PUBLIC:
         assert callable(getattr(keras_resnet, name))
         assert name in dir(keras_resnet)
+
+
+def test_a_public_module_loads_on_first_use() -> None:
+    code = "import sys, keras_resnet; assert 'keras' not in sys.modules; print(keras_resnet.segmentation.UNet.__name__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "UNet\n", run.stderr
+    assert "segmentation" in dir(keras_resnet)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -183,7 +183,9 @@ def _build(name: str, weights: str) -> Any:
 def _load_file(path: str) -> Any:
     import keras
 
-    import keras_resnet.compress.fake_quant  # noqa: F401  registers the layers of quantization-aware training
+    # They register the layers of quantization-aware training, and that of segmentation networks.
+    import keras_resnet.compress.fake_quant
+    import keras_resnet.resize  # noqa: F401
     from keras_resnet.model_files import read_description
     from keras_resnet.weight_files import check_keras_archive
     from keras_resnet.weights import WeightsOrigin, file_sha256

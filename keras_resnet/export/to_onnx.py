@@ -97,9 +97,10 @@ def _proto(model: keras.Model, job: Job) -> Any:
 
 
 def _resize_by_size(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
-    """tf2onnx's graph, its node of a bilinear resize -> a resize to the size, which tf2onnx takes where it is no constant.
+    """tf2onnx's graph, its node of a bilinear resize -> ONNX's resize to that size.
 
-    A constant size becomes a scale in float32, and ONNX rounds down: 13 * float32(97 / 13) pixels are 96.
+    tf2onnx makes a scale in float32 of a constant size, and ONNX rounds down: 13 * float32(97 / 13) pixels are 96. So
+    the size is made to look as if it were not constant.
     """
     handlers = require("tf2onnx.onnx_opset.nn", "onnx")
     size = ctx.make_node("Identity", [node.input[1]])

@@ -11,7 +11,7 @@ def logits_initializer() -> keras.initializers.Initializer:
 
 
 def ends_in_logits(model: keras.Model) -> bool:
-    """Functional model -> whether what makes its output is a layer without a nonlinearity (dense, say), or its resize."""
+    """Functional model -> whether its output comes from a layer without a nonlinearity (dense, say), resized or not."""
     last = model.outputs[0]._keras_history.operation
     if isinstance(last, ResizeLike):
         last = last.input[0]._keras_history.operation

@@ -39,9 +39,7 @@ def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, 
 
     The head computes in float32 under every dtype policy, as that of a classifier does.
     """
-    logits = layers.Conv2D(
-        classes, 1, kernel_initializer=logits_initializer(), name=f"{prefix}logits", dtype="float32"
-    )
+    logits = layers.Conv2D(classes, 1, kernel_initializer=logits_initializer(), name=f"{prefix}logits", dtype="float32")
     x = with_kernel(logits, x)
     x = ResizeLike(name=f"{prefix}upsample", dtype="float32")([x, image])
     if activation is None:
@@ -50,7 +48,7 @@ def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, 
 
 
 def auxiliary_head(levels: Levels, image: Any, classes: int, activation: str | None) -> Any:
-    """Levels, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: an FCN head on C4, for a second loss in training."""
+    """Levels, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: an FCN head on C4, for a second loss."""
     return segmentation_head(_fcn(levels["C4"], "auxiliary"), image, classes, activation, prefix="auxiliary_")
 
 

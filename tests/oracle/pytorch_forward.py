@@ -43,7 +43,7 @@ def channels_last(x: torch.Tensor) -> np.ndarray:
 
 
 def levels(weights: Mapping[str, torch.Tensor], pixels: np.ndarray, output_stride: int) -> dict[str, torch.Tensor]:
-    """State dict, uint8 `[N, H, W, 3]` -> `{"C1": [N, 64, H/2, W/2], ..., "C5": ...}`; C1 is the stem before its pool."""
+    """State dict, uint8 `[N, H, W, 3]` -> `{"C1": [N, 64, H/2, W/2], ..., "C5": ...}`; C1 comes before the pool."""
 
     def unit(x: torch.Tensor, conv: str, bn: str, stride: int = 1, dilation: int = 1) -> torch.Tensor:
         kernel = weights[f"{conv}.weight"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from oracle.pytorch_forward import channels_last, levels, tensors
 
 Unit = Callable[..., torch.Tensor]  # input, name, dilation -> convolution, BatchNorm, ReLU
@@ -77,7 +78,9 @@ def _below(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.
 
 def _keras_parts(decoder: Mapping[str, np.ndarray]) -> tuple[Unit, tuple[torch.Tensor, torch.Tensor]]:
     """Decoder's arrays -> its units, and kernel and bias of its last convolution."""
-    weights = {name: value.permute(3, 2, 0, 1) if value.ndim == 4 else value for name, value in tensors(decoder).items()}
+    weights = {
+        name: value.permute(3, 2, 0, 1) if value.ndim == 4 else value for name, value in tensors(decoder).items()
+    }
 
     def unit(x: torch.Tensor, name: str, dilation: int = 1) -> torch.Tensor:
         names = zip(_STATISTICS, _KERAS_STATISTICS, strict=True)

@@ -72,9 +72,7 @@ def test_a_fixed_size_gives_the_same(networks, name):
     fixed.set_weights(networks[name].get_weights())
     assert fixed.output_shape == (None, 33, 70, 7)
     images = pixels(2, 33, 70)
-    np.testing.assert_allclose(
-        fixed(images, training=False), networks[name](images, training=False), rtol=0, atol=1e-5
-    )
+    np.testing.assert_allclose(fixed(images, training=False), networks[name](images, training=False), rtol=0, atol=1e-5)
 
 
 def test_the_head_computes_in_float32_under_mixed_precision():

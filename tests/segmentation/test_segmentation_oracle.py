@@ -50,16 +50,16 @@ def with_random_decoder(model: keras.Model, randomise) -> tuple[keras.Model, dic
     """Model -> the same, and its decoder's and head's arrays, drawn anew."""
     layers = [layer for layer in model.layers if layer.name.startswith(("aspp", "decoder", "logits"))]
     randomise(SimpleNamespace(layers=layers), seed=5)
-    return model, {f"{layer.name}/{variable.name}": np.array(variable) for layer in layers for variable in layer.weights}
+    return model, {
+        f"{layer.name}/{variable.name}": np.array(variable) for layer in layers for variable in layer.weights
+    }
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_deeplabv3plus(output_stride, randomise, tmp_path):
     file = backbone_file(tmp_path, "resnet18")
     model, decoder = with_random_decoder(
-        DeepLabV3Plus(
-            "resnet18", 5, backbone_weights=file, output_stride=output_stride, classifier_activation=None
-        ),
+        DeepLabV3Plus("resnet18", 5, backbone_weights=file, output_stride=output_stride, classifier_activation=None),
         randomise,
     )
     for size in SIZES:
