@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -36,9 +37,14 @@ def networks(randomise) -> dict[str, keras.Model]:
 )
 def test_there_are_as_many_parameters_as_torchvision_publishes(builder, backbone, parameters):
     """Its `num_params` are those of the networks with 21 classes and an auxiliary head."""
-    model = builder(backbone, auxiliary_head=True)
-    assert sum(math.prod(variable.shape) for variable in model.trainable_variables) == parameters
-    keras.backend.clear_session()
+
+    def count() -> int:
+        with keras.StatelessScope(initialize_variables=False):  # shapes alone, without values
+            model = builder(backbone, auxiliary_head=True)
+        return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+    with ThreadPoolExecutor(1) as thread:  # Keras notes, for each thread, the variables without values
+        assert thread.submit(count).result() == parameters
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -125,7 +131,7 @@ def test_a_resize_is_the_identity_at_the_same_size_and_keeps_the_dtype():
 # --- what other parts do with them --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ["deeplabv3plus", "unet"])
 def test_a_keras_file_gives_the_same_to_the_bit(networks, name, tmp_path):
     labels = [f"class {i}" for i in range(7)]
     save_model(networks[name], tmp_path / "model.keras", labels, InputContract(64, 64))

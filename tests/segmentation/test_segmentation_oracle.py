@@ -22,7 +22,6 @@ SIZES = ((65, 97), (64, 96))  # in batches of two images and of one
     [
         ("fcn", "resnet50", 8),
         ("deeplabv3", "resnet50", 8),
-        ("fcn", "resnet18", 8),
         ("deeplabv3", "resnet18", 16),
     ],
 )
