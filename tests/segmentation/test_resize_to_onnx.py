@@ -8,6 +8,7 @@ import pytest
 
 from keras_resnet.resize import ResizeLike
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 
@@ -17,9 +18,10 @@ def test_the_answer_is_kerass(sides):
     from keras_resnet.export.to_onnx import _proto
 
     image = keras.Input((*sides, 3), name="image")
-    x = keras.layers.Conv2D(4, 3, strides=8, padding="same")(image)  # 9x13 of 65x97; 13 * float32(97 / 13) < 97
+    x = keras.layers.Conv2D(4, 3, strides=8, padding="same")(image)  # 9x13 of 65x97
     model = keras.Model(image, ResizeLike(name="upsample")([x, image]))
     proto = _proto(model, SimpleNamespace(row=SimpleNamespace(layout="NHWC"), options=SimpleNamespace(opset=None)))
+    onnx.checker.check_model(proto, full_check=True)  # as the export does; it refuses a size that disagrees
     [resize] = [node for node in proto.graph.node if node.op_type == "Resize"]
     attributes = {attribute.name: attribute for attribute in resize.attribute}
     assert attributes["coordinate_transformation_mode"].s == b"half_pixel"
