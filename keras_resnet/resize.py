@@ -14,6 +14,11 @@ class ResizeLike(keras.layers.Layer):
     antialiased. Where height and width of the reference are known, the size is a constant of the graph.
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        # XLA in TensorFlow 2.21 compiles a bilinear resize of pixels that are squares into another, without an error.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+
     def call(self, inputs: Any) -> Any:
         x, reference = inputs
         size = tuple(reference.shape[1:3])

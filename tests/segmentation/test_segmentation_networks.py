@@ -128,6 +128,19 @@ def test_a_resize_is_the_identity_at_the_same_size_and_keeps_the_dtype():
     assert (half.dtype.name, tuple(half.shape)) == ("bfloat16", (2, 9, 8, 3))
 
 
+def test_keras_does_not_have_it_compiled_by_an_xla_that_resizes_otherwise():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("XLA in TensorFlow alone is at fault")
+    x, reference = keras.Input((5, 7, 3)), keras.Input((65, 97, 1))
+    model = keras.Model([x, reference], ResizeLike()([x, reference]))
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        model.compile(jit_compile=True)
+    arrays = [np.random.default_rng(0).normal(size=(2, *shape)) for shape in ((5, 7, 3), (65, 97, 1))]
+    np.testing.assert_allclose(model.predict(arrays, verbose=0), model(arrays), rtol=0, atol=1e-5)
+    model.compile(jit_compile="auto")
+    assert not model.jit_compile
+
+
 # --- what other parts do with them --------------------------------------------------------------------------------
 
 
