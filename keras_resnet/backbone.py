@@ -1,4 +1,4 @@
-"""Image -> C2..C5: the stem and the residual stages, and the view of a model as its feature maps."""
+"""Image -> C1..C5: the stem and the residual stages, and the view of a model as its feature maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +15,14 @@ LEVELS = ("C2", "C3", "C4", "C5")  # what stages 2 to 5 yield, named for the pap
 def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, Any]:
     """`[N, H, W, C]` -> `{"C2": [N, H/4, W/4, c], ..., "C5": [N, H/32, W/32, 8c]}`, c = 64 or 256 (bottleneck).
 
-    A network for CIFAR yields `{"C2": [N, H, W, 16], "C3": [N, H/2, W/2, 32], "C4": [N, H/4, W/4, 64]}`. Once
+    "C1" is there too: the stem before its pool, `[N, H/2, W/2, 64]`. A network for CIFAR yields
+    `{"C1": [N, H, W, 16], "C2": [N, H, W, 16], "C3": [N, H/2, W/2, 32], "C4": [N, H/4, W/4, 64]}`. Once
     `output_stride` is reached, a stage multiplies its dilation where it would have multiplied its stride.
     """
-    x, total_stride = _stem(x, variant.design)
+    c1, x, total_stride = _stem(x, variant.design)
     block = basic_block if variant.block == "basic" else bottleneck_block
     shortcut = projection_shortcut if variant.design.shortcut == "projection" else padded_shortcut
-    maps = {}
+    maps = {"C1": c1}
     dilation = 1
     for stage, blocks in enumerate(variant.blocks_per_stage, start=2):  # stage k yields level Ck
         stride, dilation_in = (1 if stage == 2 else 2), dilation
@@ -42,14 +43,15 @@ def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, A
     return maps
 
 
-def _stem(x: Any, design: Design) -> tuple[Any, int]:
-    """`[N, H, W, C]` -> `[N, H / stride, W / stride, filters]`, and that stride."""
+def _stem(x: Any, design: Design) -> tuple[Any, Any, int]:
+    """`[N, H, W, C]` -> C1, what the stages read `[N, H / stride, W / stride, filters]`, and that stride."""
     if design.stem == "3x3":
-        return conv_bn(x, design.filters, 3, name="stem"), 1
-    x = conv_bn(x, design.filters, 7, stride=2, name="stem")
+        c1 = conv_bn(x, design.filters, 3, name="stem")
+        return c1, c1, 1
+    c1 = conv_bn(x, design.filters, 7, stride=2, name="stem")
     # Padding with zeros equals padding with -inf here, since ReLU leaves nothing below zero.
-    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-    return layers.MaxPooling2D(3, strides=2, name="stem_pool")(x), 4
+    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(c1)
+    return c1, layers.MaxPooling2D(3, strides=2, name="stem_pool")(x), 4
 
 
 def feature_maps(model: keras.Model, levels: Sequence[str] | None = None) -> keras.Model:

@@ -7,7 +7,7 @@ so that building a model never reaches for the network; and `classes` may differ
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -16,9 +16,10 @@ from keras import layers
 
 from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import values_follow
+from keras_resnet.errors import WeightsError
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
-from keras_resnet.variants import CIFAR_FILES, VARIANTS, Design, Variant
+from keras_resnet.variants import CIFAR_FILES, VARIANTS, Design, Network, Variant
 from keras_resnet.weights import load_weights
 
 
@@ -37,31 +38,87 @@ def build(
     output_stride: int,
 ) -> keras.Model:
     """Row of the table of variants -> functional model: input, normalisation, stem and stages, head."""
-    _check_arguments(variant, include_top, pooling, classifier_activation, output_stride)
-    number_of_classes = _integer(classes)
-    if number_of_classes is None or number_of_classes < 1:
-        raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
-    image = _input(variant.design, input_tensor, input_shape, include_top)
+    _check_pooling(include_top, pooling)
+    check_output_stride(variant.name, variant.design.output_strides, output_stride)
+    check_activation(classifier_activation)
+    number_of_classes = checked_classes(classes)
+    size = variant.design.contract.size if include_top else None
+    image = image_input(variant.design, input_shape, (size, size, 3), input_tensor)
 
-    x = normalisation_layer(image.shape[-1])(image) if include_preprocessing else image
-    with values_follow(weights is not None):
-        x = resnet_backbone(x, variant, output_stride)[variant.levels[-1]]
+    def head(levels: Mapping[str, Any]) -> Any:
+        x = levels[variant.levels[-1]]
         if include_top:
-            x = classification_head(x, number_of_classes, classifier_activation)
-        elif pooling == "avg":
-            x = layers.GlobalAveragePooling2D(name="pool")(x)
-        elif pooling == "max":
-            x = layers.GlobalMaxPooling2D(name="pool")(x)
+            return classification_head(x, number_of_classes, classifier_activation)
+        if pooling == "avg":
+            return layers.GlobalAveragePooling2D(name="pool")(x)
+        return x if pooling is None else layers.GlobalMaxPooling2D(name="pool")(x)
 
-    inputs = keras.utils.get_source_inputs(image)  # several, where `input_tensor` was made from several
-    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
+    return on_backbone(
+        variant,
+        variant,
+        image,
+        head,
+        output_stride=output_stride,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
+        name=name,
+    )
+
+
+def on_backbone(
+    network: Network,
+    backbone: Variant,
+    image: Any,
+    head: Callable[[Mapping[str, Any]], Any],
+    *,
+    output_stride: int,
+    include_preprocessing: bool,
+    weights: str | os.PathLike[str] | None,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    name: str,
+) -> keras.Model:
+    """Row of the table, its backbone, symbolic pixels `[N, H, W, C]`, levels -> outputs -> functional model.
+
+    It is what networks of every kind have in common: input, normalisation, backbone, head, weights.
+
+    Args:
+        network: What `weights` are for.
+        head: Given `{"C1": ..., "C5": ...}`, returns the model's outputs.
+        backbone_weights: As a classifier over that backbone takes them; its head is left aside.
+    """
+    if weights is not None and backbone_weights is not None:
+        raise ValueError(
+            "`weights` are those of the whole network, so that `backbone_weights` must be None. "
+            f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
+        )
+    x = normalisation_layer(image.shape[-1])(image) if include_preprocessing else image
+    with values_follow(weights is not None or backbone_weights is not None):
+        levels = resnet_backbone(x, backbone, output_stride)
+    with values_follow(weights is not None):
+        outputs = head(levels)
+
+    inputs = keras.utils.get_source_inputs(image)  # several, where the image was made from several
+    inputs = inputs[0] if len(inputs) == 1 else inputs
+    model = keras.Model(inputs, outputs, name=name)
     if weights is not None:
-        load_weights(model, variant, weights)
+        load_weights(model, network, weights)
+    elif backbone_weights is not None:
+        bare = keras.Model(inputs, levels[backbone.levels[-1]], name=backbone.name)
+        try:
+            load_weights(bare, backbone, backbone_weights)
+        except WeightsError as error:
+            raise WeightsError(f"`backbone_weights`: {error}") from error
+        model.weights_origin = bare.weights_origin
     return model
 
 
-def _input(design: Design, input_tensor: Any, input_shape: Sequence[int | None] | None, include_top: bool) -> Any:
-    """The two input arguments -> one symbolic tensor `[N, H, W, C]` of pixels."""
+def image_input(
+    design: Design,
+    input_shape: Sequence[int | None] | None,
+    default_shape: tuple[int | None, int | None, int],
+    input_tensor: Any = None,
+) -> Any:
+    """The arguments that say what goes in -> one symbolic tensor `[N, H, W, C]` of pixels."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             "Only the 'channels_last' image data format is supported: "
@@ -81,10 +138,8 @@ def _input(design: Design, input_tensor: Any, input_shape: Sequence[int | None] 
                 f"Received: input_shape={tuple(input_shape)}, input_tensor of shape {input_tensor.shape}"
             )
         return input_tensor
-    if input_shape is None:
-        size = design.contract.size if include_top else None
-        input_shape = (size, size, 3)
-    return keras.Input(_checked_shape(design, "input_shape", input_shape), name="image")
+    shape = default_shape if input_shape is None else input_shape
+    return keras.Input(_checked_shape(design, "input_shape", shape), name="image")
 
 
 def _checked_shape(design: Design, argument: str, shape: Any) -> tuple[int | None, int | None, int]:
@@ -103,9 +158,7 @@ def _checked_shape(design: Design, argument: str, shape: Any) -> tuple[int | Non
     return height, width, channels
 
 
-def _check_arguments(
-    variant: Variant, include_top: bool, pooling: str | None, classifier_activation: str | None, output_stride: int
-) -> None:
+def _check_pooling(include_top: bool, pooling: str | None) -> None:
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}")
     if include_top and pooling is not None:
@@ -113,11 +166,19 @@ def _check_arguments(
             "`pooling` belongs to `include_top=False`; the classification head always averages. "
             f"Received: include_top={include_top}, pooling={pooling!r}"
         )
-    strides = variant.design.output_strides
-    if output_stride not in strides:
+
+
+def check_output_stride(name: str, output_strides: Sequence[int], output_stride: int) -> None:
+    """Raises `ValueError` unless the network of that name can have that output stride."""
+    if output_stride not in output_strides:
         raise ValueError(
-            f"`output_stride` must be one of {strides} for {variant.name}. Received: output_stride={output_stride!r}"
+            f"`output_stride` must be one of {tuple(sorted(output_strides))} for {name}. "
+            f"Received: output_stride={output_stride!r}"
         )
+
+
+def check_activation(classifier_activation: str | None) -> None:
+    """Raises `ValueError` unless it is a Keras activation, or None."""
     if classifier_activation is not None:
         try:
             keras.activations.get(classifier_activation)
@@ -126,6 +187,14 @@ def _check_arguments(
                 "`classifier_activation` must name a Keras activation, or be None for logits. "
                 f"Received: classifier_activation={classifier_activation!r}"
             ) from None
+
+
+def checked_classes(classes: Any) -> int:
+    """Number of classes as the caller gave it -> the same as Python's own integer."""
+    number = _integer(classes)
+    if number is None or number < 1:
+        raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
+    return number
 
 
 def _integer(value: Any) -> int | None:

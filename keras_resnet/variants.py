@@ -71,6 +71,23 @@ class PublishedFile:
 
 
 @dataclass(frozen=True)
+class TorchvisionFile:
+    """One file of torchvision's weights for a network over a backbone, in its folder `TORCHVISION_FILES`."""
+
+    name: str  # ends in the first 8 digits of its SHA-256
+    metrics: Mapping[str, float]  # by name with unit, as published
+    licence: str
+
+    @property
+    def url(self) -> str:
+        return f"{TORCHVISION_FILES}/{self.name}"
+
+    @property
+    def sha256_start(self) -> str:
+        return self.name.rpartition(".")[0].rpartition("-")[2]
+
+
+@dataclass(frozen=True)
 class Design:
     """What the networks made for one data set share (He et al. 2015, arXiv 1512.03385)."""
 
@@ -148,6 +165,26 @@ class Variant:
         if weights.startswith(repository):
             tag = weights.removeprefix(repository).rstrip("/")
         return tag if tag in self.weights else None
+
+
+@dataclass(frozen=True)
+class NetworkOnBackbone:
+    """One network that reads the levels of a backbone; its head's architecture is a row of a table beside the head."""
+
+    architecture: str  # "deeplabv3"
+    backbone: Variant
+    weights: Mapping[str, TorchvisionFile]  # by tag
+
+    @property
+    def name(self) -> str:
+        return f"{self.architecture}_{self.backbone.name}"
+
+    def tag_of(self, weights: object) -> str | None:
+        """Source of weights, as `weights=` takes it -> the tag that it means, if it means one."""
+        return weights if isinstance(weights, str) and weights in self.weights else None
+
+
+Network = Variant | NetworkOnBackbone
 
 
 def _tv(top1_percent: float) -> PublishedWeights:
@@ -257,4 +294,7 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 DEFAULT_TAG = "tv_in1k"  # what weights="imagenet" means
+TORCHVISION_FILES = "https://download.pytorch.org/models"
 CIFAR_FILES = "https://github.com/akamaster/pytorch_resnet_cifar10"  # in its folder pretrained_models
+
+BACKBONES = tuple(variant.name for variant in VARIANTS.values() if "C5" in variant.levels)  # of other networks

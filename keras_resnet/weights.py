@@ -11,7 +11,9 @@ import json
 import math
 import os
 import re
+import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,45 +21,57 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_resnet.errors import WeightsError
+from keras_resnet.errors import WeightsError, reason
+from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from keras_resnet.variants import CIFAR_FILES, DEFAULT_TAG, VARIANTS, InputContract, Variant
+from keras_resnet.variants import (
+    BACKBONES,
+    CIFAR_FILES,
+    DEFAULT_TAG,
+    VARIANTS,
+    InputContract,
+    Network,
+    NetworkOnBackbone,
+    TorchvisionFile,
+    Variant,
+)
 from keras_resnet.weight_files import SUFFIXES, WeightFile, read_weight_file
 
 Target = tuple[str, str]  # our layer, its variable
 
 HUB_FILE = "model.safetensors"
 HEAD_LAYER = "logits"
+AUXILIARY_PREFIX = "auxiliary_"  # of the names of the layers of an auxiliary head
 STEM_KERNEL: Target = ("stem_conv", "kernel")
 LISTED = 10  # tensors of one kind of problem that an error names
 
 
-def load_weights(model: keras.Model, variant: Variant, weights: str | os.PathLike[str]) -> None:
-    """Network of this package, its row of the table, source of weights -> the same network with those weights.
+def load_weights(model: keras.Model, network: Network, weights: str | os.PathLike[str]) -> None:
+    """Model of this package, its row of the table, source of weights -> the same model with those weights.
 
     What pixels the source states for them becomes the model's `input_contract`; None where it states nothing.
 
     Args:
-        model: With or without its head; without, the file's head is left aside.
-        variant: The row that the model was built from.
-        weights: "imagenet" or a tag, where the variant has them, "hf://owner/repository", or a path.
+        model: With or without its head, or its auxiliary head; without, the file's is left aside.
+        network: The row that the model was built from.
+        weights: "imagenet" or a tag, where the network has them, "hf://owner/repository", or a path.
 
     Raises:
         WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
     """
     has_preprocessing = any(layer.name == "preprocessing" for layer in model.layers)
-    path, contract = resolve_weights(variant, weights, has_preprocessing)
+    path, contract = resolve_weights(network, weights, has_preprocessing)
     sha256 = file_sha256(path) if path.is_file() else ""
     _check_download(path, sha256)
-    values = match_weights(model, variant, read_weight_file(path), str(path))
+    values = match_weights(model, network, read_weight_file(path), str(path))
     for variable, value in values:
         variable.assign(value)
     model.input_contract = contract
-    tag = variant.tag_of(weights)
+    tag = network.tag_of(weights)
     model.weights_origin = WeightsOrigin(
         source=tag or (str(weights) if str(weights).startswith("hf://") else path.name),
-        repository=f"timm/{variant.name}.{tag}" if tag else None,
-        licence=variant.weights[tag].licence if tag else None,
+        repository=f"timm/{network.name}.{tag}" if tag and isinstance(network, Variant) else None,
+        licence=network.weights[tag].licence if tag else None,
         file_sha256=sha256,
     )
 
@@ -92,14 +106,14 @@ def file_sha256(path: Path) -> str:
 
 
 def resolve_weights(
-    variant: Variant, weights: str | os.PathLike[str], imagenet_normalisation: bool = True
+    network: Network, weights: str | os.PathLike[str], imagenet_normalisation: bool = True
 ) -> tuple[Path, InputContract | None]:
     """Row of the table, source of weights -> path of a local file, and the input contract that the source states.
 
-    The file is downloaded to the Hub's cache if need be.
+    The file is downloaded if need be: to the Hub's cache, or to PyTorch's where it is torchvision's.
 
     Args:
-        variant: The network that the weights are for.
+        network: The network that the weights are for.
         weights: As `load_weights` takes it.
         imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics; then the
             `config.json` of a repository outside the table is read, and one that states others is refused.
@@ -108,10 +122,13 @@ def resolve_weights(
         WeightsError: An unknown word, or a file that can't be fetched.
     """
     if not isinstance(weights, (str, os.PathLike)):
-        raise WeightsError(f"`weights` must be None, {_choices(variant)}. Received: weights={weights!r}")
-    tag = variant.tag_of(weights)
+        raise WeightsError(f"`weights` must be None, {_choices(network)}. Received: weights={weights!r}")
+    tag = network.tag_of(weights)
     if tag is not None:
-        return _download(f"timm/{variant.name}.{tag}", HUB_FILE), variant.weights[tag].contract
+        published = network.weights[tag]
+        if isinstance(published, TorchvisionFile):
+            return _download_torchvision(published), None
+        return _download(f"timm/{network.name}.{tag}", HUB_FILE), published.contract
     if isinstance(weights, str) and weights.startswith("hf://"):
         return _from_repository(weights, imagenet_normalisation)
     path = Path(weights).expanduser()
@@ -119,26 +136,34 @@ def resolve_weights(
         return path, None
     if path.name.lower().endswith(SUFFIXES) or len(path.parts) > 1:
         raise WeightsError(f"`weights` names a file that does not exist. Received: weights={str(weights)!r}")
-    raise WeightsError(_unknown_word(variant, str(weights)))
+    raise WeightsError(_unknown_word(network, str(weights)))
 
 
-def _choices(variant: Variant) -> str:
-    tags = f"'imagenet' (which is {DEFAULT_TAG!r}), a tag of {variant.name} ({', '.join(variant.weights)}), "
-    return (tags if variant.weights else "") + f"'hf://owner/repository', or the path of a file ({', '.join(SUFFIXES)})"
+def _choices(network: Network) -> str:
+    imagenet = f"'imagenet' (which is {DEFAULT_TAG!r}), " if DEFAULT_TAG in network.weights else ""
+    tags = f"{imagenet}a tag of {network.name} ({', '.join(network.weights)}), " if network.weights else ""
+    return f"{tags}'hf://owner/repository', or the path of a file ({', '.join(SUFFIXES)})"
 
 
-def _unknown_word(variant: Variant, word: str) -> str:
-    message = f"`weights` must be None, {_choices(variant)}. Received: weights={word!r}"
-    if variant.file is not None:
-        return (
-            f"{message}; {variant.name} has no weights on the Hub: download {variant.file.name} from {CIFAR_FILES}, "
-            "and give its path"
-        )
-    networks = [other.name for other in VARIANTS.values() if word in other.weights]
-    if networks:
-        return f"{message}, which is published for {', '.join(networks)} only"
-    nearest = difflib.get_close_matches(word.lower(), ["imagenet", *variant.weights], n=1)
-    return f"{message}; did you mean {nearest[0]!r}?" if nearest else message
+def _unknown_word(network: Network, word: str) -> str:
+    message = f"`weights` must be None, {_choices(network)}. Received: weights={word!r}"
+    if isinstance(network, NetworkOnBackbone):
+        if network.backbone.tag_of(word):
+            return f"{message}, which is weights of the backbone alone: backbone_weights={word!r}"
+        choices = [*network.weights]
+    else:
+        if network.file is not None:
+            return (
+                f"{message}; {network.name} has no weights on the Hub: download {network.file.name} from "
+                f"{CIFAR_FILES}, and give its path"
+            )
+        names = [other.name for other in VARIANTS.values() if word in other.weights]
+        if names:
+            return f"{message}, which is published for {', '.join(names)} only"
+        choices = ["imagenet", *network.weights]
+    nearest = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], n=1)
+    found = next((choice for choice in choices if choice.lower() in nearest), None)
+    return f"{message}; did you mean {found!r}?" if found else message
 
 
 def _from_repository(weights: str, imagenet_normalisation: bool) -> tuple[Path, InputContract | None]:
@@ -211,49 +236,103 @@ def _download(repository: str, filename: str) -> Path:
         ) from error
 
 
+def _download_torchvision(file: TorchvisionFile) -> Path:
+    """torchvision's file -> its path in PyTorch's cache, where torchvision keeps it too."""
+    hub = require("torch.hub", "torch")
+    path = Path(hub.get_dir(), "checkpoints", file.name)
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hub.download_url_to_file(file.url, str(path), hash_prefix=file.sha256_start, progress=sys.stderr.isatty())
+    except Exception as error:  # no network, another file than was published, no permission
+        raise WeightsError(
+            f"can't fetch {file.url} ({type(error).__name__}: {reason(error)}). Download it where there is a network, "
+            f'and give it by path: weights="{file.name}"'
+        ) from error
+    return path
+
+
 # --- the name map -------------------------------------------------------------------------------------------------
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
+# Architecture: {our unit of convolution and BatchNorm: torchvision's convolution, whose BatchNorm is the next module}.
+_UNITS = {
+    "fcn": {"decoder": "classifier.0", "auxiliary": "aux_classifier.0"},
+    "deeplabv3": {
+        **{f"aspp_{i}": f"classifier.0.convs.{i - 1}.0" for i in (1, 2, 3, 4)},
+        "aspp_5": "classifier.0.convs.4.1",
+        "aspp_project": "classifier.0.project.0",
+        "decoder": "classifier.1",
+        "auxiliary": "aux_classifier.0",
+    },
+}
+_HEADS = {HEAD_LAYER: "classifier.4", f"{AUXILIARY_PREFIX}logits": "aux_classifier.4"}  # of the same networks
 
-def torchvision_names(variant: Variant) -> dict[str, Target]:
+
+def torchvision_names(network: Network) -> dict[str, Target]:
     """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all that a checkpoint should hold.
 
     The networks for CIFAR, which torchvision lacks, have the same names but for the head's, in the files of
     akamaster/pytorch_resnet_cifar10. A layer's variables follow each other in the order in which Keras stores them.
     Left out is `num_batches_tracked`, PyTorch's count of training steps, which no prediction uses.
+
+    Raises:
+        WeightsError: torchvision has no such network.
     """
-    names: dict[str, Target] = {}
+    if isinstance(network, Variant):
+        return _backbone_names(network) | _layer_names(network.design.dense_layer, HEAD_LAYER)
+    if network.architecture not in _UNITS:
+        raise WeightsError(
+            f"torchvision has no {network.name}, and so no names for its tensors: give its weights as a file that "
+            "Keras saved, .keras or .weights.h5"
+        )
+    names = {f"backbone.{name}": target for name, target in _backbone_names(network.backbone).items()}
+    for ours, conv in _UNITS[network.architecture].items():
+        module, _, index = conv.rpartition(".")
+        names |= _unit_names(conv, f"{module}.{int(index) + 1}", ours)
+    for ours, theirs in _HEADS.items():
+        names |= _layer_names(theirs, ours)
+    return names
 
-    def conv_bn(conv: str, bn: str, ours: str) -> None:
-        names[f"{conv}.weight"] = (f"{ours}_conv", "kernel")
-        for theirs, variable in _BATCH_NORM.items():
-            names[f"{bn}.{theirs}"] = (f"{ours}_bn", variable)
 
-    conv_bn("conv1", "bn1", "stem")
+def _backbone_names(variant: Variant) -> dict[str, Target]:
+    names = _unit_names("conv1", "bn1", "stem")
     convolutions = 2 if variant.block == "basic" else 3
     for layer, blocks in enumerate(variant.blocks_per_stage, start=1):
         for index in range(blocks):
             theirs, ours = f"layer{layer}.{index}", f"stage{layer + 1}_block{index + 1}"
             for i in range(1, convolutions + 1):
-                conv_bn(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}_{i}")
+                names |= _unit_names(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}_{i}")
             changes_shape = index == 0 and (layer > 1 or variant.expansion > 1)
             if changes_shape and variant.design.shortcut == "projection":
-                conv_bn(f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{ours}_shortcut")
-    names[f"{variant.design.dense_layer}.weight"] = (HEAD_LAYER, "kernel")
-    names[f"{variant.design.dense_layer}.bias"] = (HEAD_LAYER, "bias")
+                names |= _unit_names(f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{ours}_shortcut")
     return names
 
 
-def _names(variant: Variant, layout: str) -> dict[str, Target]:
-    """Name of each tensor in a file of that layout -> our variable. Keras' files number a layer's variables."""
-    names = torchvision_names(variant)
-    if layout == "torchvision":
-        return names
+def _unit_names(conv: str, bn: str, ours: str) -> dict[str, Target]:
+    """torchvision's convolution and BatchNorm, our unit of both -> the names of their tensors."""
+    names = {f"{conv}.weight": (f"{ours}_conv", "kernel")}
+    return names | {f"{bn}.{theirs}": (f"{ours}_bn", variable) for theirs, variable in _BATCH_NORM.items()}
+
+
+def _layer_names(theirs: str, ours: str) -> dict[str, Target]:
+    """torchvision's layer with a bias, ours -> the names of its tensors."""
+    return {f"{theirs}.weight": (ours, "kernel"), f"{theirs}.bias": (ours, "bias")}
+
+
+def _keras_names(targets: Iterable[Target]) -> dict[str, Target]:
+    """Our variables -> the same by name in Keras' files, which number a layer's variables."""
     variables: dict[str, list[str]] = {}
-    for layer, variable in names.values():
+    for layer, variable in targets:
         variables.setdefault(layer, []).append(variable)
     return {f"{layer}/{i}": (layer, variable) for layer in variables for i, variable in enumerate(variables[layer])}
+
+
+def _is_optional(layer: str) -> bool:
+    """Whether a model may lack that layer, and a file still have it: a layer of a head."""
+    return layer == HEAD_LAYER or layer.startswith(AUXILIARY_PREFIX)
 
 
 def _to_keras_axes(tensor: np.ndarray, layout: str) -> np.ndarray:
@@ -276,8 +355,8 @@ def _file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 Problem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
 
 
-def match_weights(model: keras.Model, variant: Variant, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
-    """Network, its row, a file's content -> `[(variable, float32 array)]`, checked and complete.
+def match_weights(model: keras.Model, network: Network, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
+    """Model, its row, a file's content -> `[(variable, float32 array)]`, checked and complete.
 
     A stem for other than the file's 3 input channels is summed (1 channel) or repeated and scaled (2, 4 or more). A
     head of another number of classes is left fresh, with a warning.
@@ -286,25 +365,25 @@ def match_weights(model: keras.Model, variant: Variant, file: WeightFile, source
         WeightsError: Lists every tensor that is wrong, and how.
     """
     problems: dict[Problem, list[str]] = {}
-    names = _names(variant, file.layout)
-    head = [name for name, (layer, _) in names.items() if layer == HEAD_LAYER]
+    variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
+    names = torchvision_names(network) if file.layout == "torchvision" else _keras_names(variables)
     tensors = {
         name: tensor
         for name, tensor in file.tensors.items()
         if not (file.layout == "torchvision" and name.endswith(".num_batches_tracked"))
     }
-    variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
+
+    fresh = _fresh_heads(variables, names, tensors, file.layout, source)
+    layer_of = {name: name.rpartition("/")[0] for name in tensors} | {name: layer for name, (layer, _) in names.items()}
+    present = {layer for layer, _ in variables}
+    aside = fresh | {layer for layer in layer_of.values() if _is_optional(layer) and layer not in present}
+    names = {name: target for name, target in names.items() if target[0] not in aside}
+    tensors = {name: tensor for name, tensor in tensors.items() if layer_of[name] not in aside}
 
     values: list[tuple[Any, np.ndarray]] = []
-    fresh = _head_differs(variables, tensors, head, file.layout, source)
-    if fresh:
-        kernel, draw = variables[HEAD_LAYER, "kernel"], model.get_layer(HEAD_LAYER).kernel_initializer
-        values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))  # it was built with zeros
-    if fresh or (HEAD_LAYER, "kernel") not in variables:
-        for name in head:
-            names.pop(name)
-            tensors.pop(name, None)
-
+    for layer in fresh:  # it was built with zeros
+        kernel, draw = variables[layer, "kernel"], model.get_layer(layer).kernel_initializer
+        values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))
     for name, target in names.items():
         label = f"{name} -> {'/'.join(target)}"
         if name not in tensors:
@@ -332,26 +411,32 @@ def match_weights(model: keras.Model, variant: Variant, file: WeightFile, source
     if unknown:
         problems["unknown"] = unknown
     if problems:
-        cause = _likely_cause(variant, file.layout, set(tensors) - set(head), set(names) - set(head), problems)
+        cause = _likely_cause(network, file.layout, names, tensors, problems)
         raise WeightsError(_report(model, source, problems, cause))
     return values
 
 
-def _head_differs(
-    variables: dict[Target, Any], tensors: dict[str, np.ndarray], head: list[str], layout: str, source: str
-) -> bool:
-    """Whether the file holds a whole head of another number of classes than the model's; warns if so."""
-    if (HEAD_LAYER, "kernel") not in variables or any(name not in tensors for name in head):
-        return False
-    kernel, bias = (_to_keras_axes(tensors[name], layout) for name in head)
-    features, classes = variables[HEAD_LAYER, "kernel"].shape
-    if kernel.ndim != 2 or kernel.shape[0] != features or bias.shape != kernel.shape[1:] or bias.shape[0] == classes:
-        return False
-    warnings.warn(
-        f"the head stays fresh (random): the model has {classes} classes, {source} has {bias.shape[0]}",
-        stacklevel=6,  # the line that calls ResNet50(...)
-    )
-    return True
+def _fresh_heads(
+    variables: Mapping[Target, Any],
+    names: Mapping[str, Target],
+    tensors: Mapping[str, np.ndarray],
+    layout: str,
+    source: str,
+) -> set[str]:
+    """Layers of the model that a file holds whole for another number of classes; warns if there are such."""
+    fresh = set()
+    for layer in _HEADS:
+        ours = [tuple(variable.shape) for target, variable in variables.items() if target[0] == layer]
+        stored = [tensors[name] for name, target in names.items() if target[0] == layer and name in tensors]
+        theirs = [_to_keras_axes(tensor, layout).shape for tensor in stored]
+        # Kernels of the same features, and as many biases as classes, but another number.
+        if len(ours) == len(theirs) == 2 and ours[0][:-1] == theirs[0][:-1] and ours[1] != theirs[1] == theirs[0][-1:]:
+            fresh.add(layer)
+            classes = f"the model has {ours[1][0]} classes, {source} has {theirs[1][0]}"
+    if fresh:
+        # The line that calls ResNet50(...).
+        warnings.warn(f"the head stays fresh (random): {classes}", stacklevel=7)
+    return fresh
 
 
 def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -368,22 +453,40 @@ def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _likely_cause(
-    variant: Variant, layout: str, found: set[str], wanted: set[str], problems: dict[Problem, list[str]]
+    network: Network,
+    layout: str,
+    names: Mapping[str, Target],
+    tensors: Mapping[str, np.ndarray],
+    problems: Mapping[Problem, list[str]],
 ) -> str | None:
-    """What the file probably is, from the names of its tensors; heads are left out of both sets."""
-    for other in VARIANTS.values():
-        body = {name for name, (layer, _) in _names(other, layout).items() if layer != HEAD_LAYER}
-        if other is not variant and found == body:
-            return f"these are the weights of a {other.name}, and the model is a {variant.name}"
+    """What the file probably is, from the names of its tensors; heads are left out of the comparison."""
+
+    def split(names: Mapping[str, Target]) -> tuple[set[str], set[str]]:
+        heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
+        return set(names) - heads, set(tensors) - heads
+
+    on_backbones = [NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES]
+    others: list[Network] = [*VARIANTS.values(), *on_backbones]
+    for other in others:
+        theirs = torchvision_names(other)
+        wanted, found = split(theirs if layout == "torchvision" else _keras_names(theirs.values()))
+        if other.name != network.name and found == wanted:
+            return f"these are the weights of a {other.name}, and the model is a {network.name}"
+    wanted, found = split(names)
     if not found & wanted:
+        prefix = "" if isinstance(network, Variant) else "backbone."
         return (
-            "no tensor has a name of torchvision's ResNet (conv1.weight, layer1.0.conv1.weight, ...): another "
-            "architecture, or names with a prefix"
+            f"no tensor has a name of torchvision's ResNet ({prefix}conv1.weight, {prefix}layer1.0.conv1.weight, ...): "
+            "another architecture, or names with a prefix"
             if layout == "torchvision"
             else "no layer has a name of this package's networks (stem_conv, stage2_block1_1_conv, ...)"
         )
-    if problems.keys() == {"missing"} and found == wanted and len(problems["missing"]) == 2:
-        return "the file has no head: build the network with include_top=False, or fill in the head yourself"
+    if problems.keys() == {"missing"} and found == wanted:
+        missing = {layer for name, (layer, _) in names.items() if name not in tensors}
+        if all(layer.startswith(AUXILIARY_PREFIX) for layer in missing):
+            return "the file has no auxiliary head: build the network with auxiliary_head=False"
+        if missing == {HEAD_LAYER} and isinstance(network, Variant):
+            return "the file has no head: build the network with include_top=False, or fill in the head yourself"
     if problems.keys() == {"misshaped"} and found == wanted:
         return "same depth, other widths: a Wide ResNet, a ResNeXt, or other input channels or classes"
     return None

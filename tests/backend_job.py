@@ -1,8 +1,10 @@
 """One backend's share of `test_backends.py`: builds, predicts, trains a step, saves and reloads a seeded network.
 
+A segmentation network predicts and trains a step.
+
     KERAS_BACKEND=jax python tests/backend_job.py FOLDER
 
-does so for each of `SIZES`, and writes FOLDER/<network>.npz; the test judges what is in it.
+does so for each of `SIZES`, and writes FOLDER/<network>.npz and FOLDER/deeplabv3.npz; the test judges what is in it.
 """
 
 import sys
@@ -10,12 +12,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from oracle.seeded import pixels, state_dict
+from oracle.seeded import pixels, segmentation_state_dict, state_dict
 from safetensors.numpy import save_file
 
 from keras_resnet.models import BUILDERS
+from keras_resnet.segmentation import DeepLabV3
 
 CLASSES = 10
+SEGMENTATION_SIZE = (49, 66)
 SIZES = {"resnet18": 64, "resnet20": 32}  # pixels a side; one network with projections, one with padded shortcuts
 
 
@@ -58,6 +62,22 @@ def measure(network: str, folder: Path) -> dict[str, np.ndarray]:
     return results
 
 
+def measure_segmentation(folder: Path) -> dict[str, np.ndarray]:
+    save_file(segmentation_state_dict("deeplabv3", "resnet18", CLASSES), folder / "seeded.safetensors")
+    model = DeepLabV3("resnet18", CLASSES, weights=folder / "seeded.safetensors", classifier_activation=None)
+    images = pixels(2, *SEGMENTATION_SIZE)
+    masks = np.arange(images[..., 0].size).reshape(images.shape[:3]) % CLASSES
+    results = {"logits": model.predict(images, verbose=0)}
+    model.get_layer("aspp_dropout").rate = 0  # its random numbers are the backend's own
+    model.compile(
+        optimizer=keras.optimizers.SGD(1e-3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    results["loss"] = np.array(model.train_on_batch(images, masks), dtype=np.float32)
+    results["trained_logits"] = model.predict(images, verbose=0)
+    return results
+
+
 if __name__ == "__main__":
+    np.savez(Path(sys.argv[1]) / "deeplabv3.npz", **measure_segmentation(Path(sys.argv[1])))
     for network in SIZES:
         np.savez(Path(sys.argv[1]) / f"{network}.npz", **measure(network, Path(sys.argv[1])))

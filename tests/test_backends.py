@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_job import CLASSES, SIZES
-from oracle.seeded import pixels, state_dict
+from backend_job import CLASSES, SEGMENTATION_SIZE, SIZES
+from oracle.seeded import pixels, segmentation_state_dict, state_dict
 
 JOB = Path(__file__).with_name("backend_job.py")
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -35,7 +35,7 @@ def run(backend: str) -> dict[str, dict[str, np.ndarray]]:
             check=False,
         )
         assert job.returncode == 0, f"the job under {backend} failed:\n{job.stderr[-4000:]}"
-        return {network: dict(np.load(Path(folder) / f"{network}.npz")) for network in SIZES}
+        return {network: dict(np.load(Path(folder) / f"{network}.npz")) for network in (*SIZES, "deeplabv3")}
 
 
 def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
@@ -93,3 +93,22 @@ def test_equals_the_oracle(network: str) -> None:
     size = SIZES[network]
     expected = forward(state_dict(network, CLASSES), pixels(3, size, size))["logits"]
     assert relative_error(run("tensorflow")[network]["logits"], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_segmentation_equals_tensorflow(backend: str) -> None:
+    results, expected = run(backend)["deeplabv3"], run("tensorflow")["deeplabv3"]
+    for key in ("logits", "loss"):
+        assert relative_error(results[key], expected[key]) <= TOLERANCE, key
+    # The BatchNorm of the pooled branch normalises two values by their variance; measured 1.6e-5.
+    assert relative_error(results["trained_logits"], expected["trained_logits"]) <= 1e-4
+    assert relative_error(results["trained_logits"], results["logits"]) > 0.01
+
+
+def test_segmentation_equals_the_oracle() -> None:
+    pytest.importorskip("torch", reason="the oracle needs torch")
+    from oracle.segmentation_forward import torchvision_forward
+
+    state = segmentation_state_dict("deeplabv3", "resnet18", CLASSES)
+    expected = torchvision_forward(state, pixels(2, *SEGMENTATION_SIZE))["logits"]
+    assert relative_error(run("tensorflow")["deeplabv3"]["logits"], expected) <= TOLERANCE

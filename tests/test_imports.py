@@ -25,6 +25,7 @@ ORDER = (
     "variants",
     "labels",
     "preprocessing",
+    "resize",
     "blocks",
     "backbone",
     "heads",
@@ -32,6 +33,7 @@ ORDER = (
     "weights",
     "model_files",
     "models",
+    "segmentation",
     "freezing",
     "explain",
     "compress",
@@ -178,6 +180,12 @@ def test_the_public_names_are_these_and_resolve() -> None:
     for name in PUBLIC:
         assert callable(getattr(keras_resnet, name))
         assert name in dir(keras_resnet)
+
+
+def test_a_public_module_loads_on_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(keras_resnet, "segmentation", raising=False)
+    assert callable(keras_resnet.segmentation.UNet)
+    assert "segmentation" in dir(keras_resnet)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

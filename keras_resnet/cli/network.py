@@ -70,7 +70,7 @@ def predictor_of(network: Any, contract: InputContract, model: str) -> Predictor
     import keras
     import numpy as np
 
-    from keras_resnet.heads.classification import ends_in_logits
+    from keras_resnet.heads.logits import ends_in_logits
 
     finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
     largest = 0
@@ -183,7 +183,9 @@ def _build(name: str, weights: str) -> Any:
 def _load_file(path: str) -> Any:
     import keras
 
-    import keras_resnet.compress.fake_quant  # noqa: F401  registers the layers of quantization-aware training
+    # They register the layers of quantization-aware training, and that of segmentation networks.
+    import keras_resnet.compress.fake_quant
+    import keras_resnet.resize  # noqa: F401
     from keras_resnet.model_files import read_description
     from keras_resnet.weight_files import check_keras_archive
     from keras_resnet.weights import WeightsOrigin, file_sha256

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resnet.compress.rewrite import rebuild
 from keras_resnet.errors import WeightsError
-from keras_resnet.heads.classification import ends_in_logits
+from keras_resnet.heads.logits import ends_in_logits
 from keras_resnet.optional import require
 
 # Layers that compute the same under both, by the names of their arguments.

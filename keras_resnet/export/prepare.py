@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import INPUT_NAME
-from keras_resnet.heads.classification import ends_in_logits
+from keras_resnet.heads.logits import ends_in_logits
 from keras_resnet.preprocessing import contract_of
 from keras_resnet.variants import InputContract
 

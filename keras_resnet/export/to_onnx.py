@@ -92,12 +92,28 @@ def _proto(model: keras.Model, job: Job) -> Any:
     function = serving_function(model, batch_size=None)
     nchw = [INPUT_NAME] if job.row.layout == "NCHW" else None
     proto, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=job.options.opset or OPSET, inputs_as_nchw=nchw
+        function,
+        input_signature=function.input_signature,
+        opset=job.options.opset or OPSET,
+        inputs_as_nchw=nchw,
+        custom_op_handlers={"ResizeBilinear": (_resize_by_size, [])},
     )
     simplify(proto.graph)
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     return proto
+
+
+def _resize_by_size(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """tf2onnx's graph, its node of a bilinear resize -> ONNX's resize to that size.
+
+    tf2onnx makes a scale in float32 of a constant size, and ONNX rounds down: 13 * float32(97 / 13) pixels are 96. So
+    the size is made to look as if it were not constant.
+    """
+    handlers = require("tf2onnx.onnx_opset.nn", "onnx")
+    size = ctx.make_node("Identity", [node.input[1]])
+    ctx.replace_input(node, node.input[1], size.output[0], 1)
+    handlers.Resize.version_11(ctx, node)
 
 
 def _save(proto: Any, path: Path) -> None:

@@ -24,7 +24,26 @@ def forward(state: Mapping[str, np.ndarray], pixels: np.ndarray, output_stride: 
     Where a stage would pass `output_stride`, its stride becomes dilation: torchvision's
     `replace_stride_with_dilation` for bottlenecks, and timm's `output_stride` for both kinds of block.
     """
-    weights = {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+    weights = tensors(state)
+    maps = levels(weights, pixels, output_stride)
+    head = "linear" if "linear.weight" in weights else "fc"
+    last = maps[max(maps)].mean((2, 3))
+    results = {level: channels_last(x) for level, x in maps.items() if level != "C1"}
+    return results | {"logits": F.linear(last, weights[f"{head}.weight"], weights[f"{head}.bias"]).numpy()}
+
+
+def tensors(state: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """State dict of arrays -> the same of tensors."""
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+
+
+def channels_last(x: torch.Tensor) -> np.ndarray:
+    """`[N, C, H, W]` -> array `[N, H, W, C]`."""
+    return x.permute(0, 2, 3, 1).numpy()
+
+
+def levels(weights: Mapping[str, torch.Tensor], pixels: np.ndarray, output_stride: int) -> dict[str, torch.Tensor]:
+    """State dict, uint8 `[N, H, W, 3]` -> `{"C1": [N, 64, H/2, W/2], ..., "C5": ...}`; C1 comes before the pool."""
 
     def unit(x: torch.Tensor, conv: str, bn: str, stride: int = 1, dilation: int = 1) -> torch.Tensor:
         kernel = weights[f"{conv}.weight"]
@@ -52,10 +71,10 @@ def forward(state: Mapping[str, np.ndarray], pixels: np.ndarray, output_stride: 
     x = (x - torch.tensor(MEAN).reshape(1, 3, 1, 1)) / torch.tensor(STD).reshape(1, 3, 1, 1)
     cifar = weights["conv1.weight"].shape[-1] == 3
     x = F.relu(unit(x, "conv1", "bn1", stride=1 if cifar else 2))
+    results = {"C1": x}
     if not cifar:
         x = F.max_pool2d(x, 3, stride=2, padding=1)
 
-    results = {}
     total_stride, dilation = (1 if cifar else 4), 1
     for stage in range(1, 4 if cifar else 5):
         stride, first_dilation = (1 if stage == 1 else 2), dilation
@@ -70,7 +89,5 @@ def forward(state: Mapping[str, np.ndarray], pixels: np.ndarray, output_stride: 
                 x, f"layer{stage}.{index}", stride if first else 1, first_dilation if first else dilation, dilation
             )
             index += 1
-        results[f"C{stage + 1}"] = x.permute(0, 2, 3, 1).numpy()
-    head = "linear" if cifar else "fc"
-    results["logits"] = F.linear(x.mean((2, 3)), weights[f"{head}.weight"], weights[f"{head}.bias"]).numpy()
+        results[f"C{stage + 1}"] = x
     return results

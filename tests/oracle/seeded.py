@@ -22,6 +22,25 @@ def _random(name: str) -> np.random.RandomState:
     return np.random.RandomState(zlib.crc32(name.encode()))
 
 
+class _State(dict[str, np.ndarray]):
+    """State dict with torchvision's names, to be filled."""
+
+    def uniform(self, name: str, low: float, high: float, *shape: int) -> None:
+        self[name] = _random(name).uniform(low, high, shape).astype(np.float32)
+
+    def convolution(self, name: str, outputs: int, inputs: int, size: int) -> None:
+        bound = np.sqrt(6 / (inputs * size * size))  # keeps the second moment through a ReLU
+        self.uniform(f"{name}.weight", -bound, bound, outputs, inputs, size, size)
+
+    def batch_norm(self, name: str, channels: int, last: bool = False) -> None:
+        # The last scale of a branch is small, so that 50 blocks on top of each other stay bounded.
+        self.uniform(f"{name}.weight", *((0.2, 0.5) if last else (0.7, 1.3)), channels)
+        self.uniform(f"{name}.bias", -0.3, 0.3, channels)
+        self.uniform(f"{name}.running_mean", -0.3, 0.3, channels)
+        self.uniform(f"{name}.running_var", 0.5, 2.0, channels)
+        self[f"{name}.num_batches_tracked"] = np.array(1000, dtype=np.int64)
+
+
 def pixels(batch: int, height: int, width: int, channels: int = 3) -> np.ndarray:
     """Shape -> uint8 `[batch, height, width, channels]`, with a mean of its own for every image and channel."""
     random = _random("pixels")
@@ -38,25 +57,9 @@ def state_dict(network: str, classes: int = 1000) -> dict[str, np.ndarray]:
     cifar = network in CIFAR_BLOCKS_PER_STAGE
     kind, blocks_per_stage = ("pair", (CIFAR_BLOCKS_PER_STAGE[network],) * 3) if cifar else ARCHITECTURES[network]
     stem, size, head = (16, 3, "linear") if cifar else (64, 7, "fc")
-    state: dict[str, np.ndarray] = {}
-
-    def uniform(name: str, low: float, high: float, *shape: int) -> None:
-        state[name] = _random(name).uniform(low, high, shape).astype(np.float32)
-
-    def convolution(name: str, outputs: int, inputs: int, size: int) -> None:
-        bound = np.sqrt(6 / (inputs * size * size))  # keeps the second moment through a ReLU
-        uniform(f"{name}.weight", -bound, bound, outputs, inputs, size, size)
-
-    def batch_norm(name: str, channels: int, last: bool = False) -> None:
-        # The last scale of a branch is small, so that 50 blocks on top of each other stay bounded.
-        uniform(f"{name}.weight", *((0.2, 0.5) if last else (0.7, 1.3)), channels)
-        uniform(f"{name}.bias", -0.3, 0.3, channels)
-        uniform(f"{name}.running_mean", -0.3, 0.3, channels)
-        uniform(f"{name}.running_var", 0.5, 2.0, channels)
-        state[f"{name}.num_batches_tracked"] = np.array(1000, dtype=np.int64)
-
-    convolution("conv1", stem, 3, size)
-    batch_norm("bn1", stem)
+    state = _State()
+    state.convolution("conv1", stem, 3, size)
+    state.batch_norm("bn1", stem)
     inputs = stem
     for stage, blocks in enumerate(blocks_per_stage, start=1):
         width = stem * 2 ** (stage - 1)
@@ -69,12 +72,41 @@ def state_dict(network: str, classes: int = 1000) -> dict[str, np.ndarray]:
                 else [(width, inputs, 1), (width, width, 3), (outputs, width, 1)]
             )
             for i, shape in enumerate(shapes, start=1):
-                convolution(f"{name}.conv{i}", *shape)
-                batch_norm(f"{name}.bn{i}", shape[0], last=i == len(shapes))
+                state.convolution(f"{name}.conv{i}", *shape)
+                state.batch_norm(f"{name}.bn{i}", shape[0], last=i == len(shapes))
             if block == 0 and (stage > 1 or inputs != outputs) and not cifar:
-                convolution(f"{name}.downsample.0", outputs, inputs, 1)
-                batch_norm(f"{name}.downsample.1", outputs)
+                state.convolution(f"{name}.downsample.0", outputs, inputs, 1)
+                state.batch_norm(f"{name}.downsample.1", outputs)
             inputs = outputs
-    uniform(f"{head}.weight", -np.sqrt(3 / inputs), np.sqrt(3 / inputs), classes, inputs)
-    uniform(f"{head}.bias", -0.5, 0.5, classes)
+    state.uniform(f"{head}.weight", -np.sqrt(3 / inputs), np.sqrt(3 / inputs), classes, inputs)
+    state.uniform(f"{head}.bias", -0.5, 0.5, classes)
+    return state
+
+
+def segmentation_state_dict(architecture: str, backbone: str, classes: int = 21) -> dict[str, np.ndarray]:
+    """An architecture of torchvision's, its backbone -> its state dict, the auxiliary head included."""
+    body = {name: value for name, value in state_dict(backbone, 1).items() if not name.startswith("fc.")}
+    state = _State({f"backbone.{name}": value for name, value in body.items()})
+    c5 = len(body["layer4.0.downsample.1.weight"])
+    units = [("aux_classifier.0", "aux_classifier.1", c5 // 8, c5 // 2, 3)]  # convolution, BatchNorm, out, in, size
+    if architecture == "fcn":
+        channels = c5 // 4
+        units += [("classifier.0", "classifier.1", channels, c5, 3)]
+    else:
+        channels = 256
+        units += [
+            ("classifier.0.convs.0.0", "classifier.0.convs.0.1", 256, c5, 1),
+            ("classifier.0.convs.1.0", "classifier.0.convs.1.1", 256, c5, 3),
+            ("classifier.0.convs.2.0", "classifier.0.convs.2.1", 256, c5, 3),
+            ("classifier.0.convs.3.0", "classifier.0.convs.3.1", 256, c5, 3),
+            ("classifier.0.convs.4.1", "classifier.0.convs.4.2", 256, c5, 1),
+            ("classifier.0.project.0", "classifier.0.project.1", 256, 5 * 256, 1),
+            ("classifier.1", "classifier.2", 256, 256, 3),
+        ]
+    for conv, bn, outputs, inputs, size in units:
+        state.convolution(conv, outputs, inputs, size)
+        state.batch_norm(bn, outputs)
+    for head, inputs in (("classifier.4", channels), ("aux_classifier.4", c5 // 8)):
+        state.convolution(head, classes, inputs, 1)
+        state.uniform(f"{head}.bias", -0.5, 0.5, classes)
     return state

@@ -1,0 +1,162 @@
+"""Levels of a backbone -> class probabilities or logits of every pixel."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras import layers
+
+from keras_resnet.blocks import conv_bn, with_kernel
+from keras_resnet.heads.logits import logits_initializer
+from keras_resnet.resize import ResizeLike
+from keras_resnet.variants import TorchvisionFile
+
+Levels = Mapping[str, Any]  # {"C1": [N, H/2, W/2, c], ..., "C5": ...}
+Decoder = Callable[[Levels, int], Any]  # levels, output stride -> the map whose positions are classified
+
+UNET_CHANNELS = {4: 256, 3: 128, 2: 64, 1: 32}  # of the decoder, by level of the skip
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What differs between the segmentation networks; a backbone is chosen for each."""
+
+    function: str  # its name in `keras_resnet.segmentation`
+    title: str
+    decoder: Decoder
+    output_strides: tuple[int, ...]  # of C5, those that can be asked for, its own being the last
+    has_auxiliary_head: bool
+    files: Mapping[str, TorchvisionFile]  # published weights, by backbone
+
+    @property
+    def name(self) -> str:
+        """How names of its networks begin: "deeplabv3" of "deeplabv3_resnet50"."""
+        return self.function.lower()
+
+
+def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, prefix: str = "") -> Any:
+    """`[N, h, w, C]`, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: 1x1 convolution, resize, activation.
+
+    The head computes in float32 under every dtype policy, as that of a classifier does.
+    """
+    logits = layers.Conv2D(classes, 1, kernel_initializer=logits_initializer(), name=f"{prefix}logits", dtype="float32")
+    x = with_kernel(logits, x)
+    x = ResizeLike(name=f"{prefix}upsample", dtype="float32")([x, image])
+    if activation is None:
+        return x
+    return layers.Activation(activation, name=f"{prefix}probabilities", dtype="float32")(x)
+
+
+def auxiliary_head(levels: Levels, image: Any, classes: int, activation: str | None) -> Any:
+    """Levels, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: an FCN head on C4, for a second loss."""
+    return segmentation_head(_fcn(levels["C4"], "auxiliary"), image, classes, activation, prefix="auxiliary_")
+
+
+def _fcn_decoder(levels: Levels, output_stride: int) -> Any:
+    """C5 `[N, h, w, C]` -> `[N, h, w, C / 4]`."""
+    return _fcn(levels["C5"], "decoder")
+
+
+def _fcn(x: Any, name: str) -> Any:
+    """`[N, h, w, C]` -> `[N, h, w, C / 4]`: torchvision's FCN head, up to its last convolution."""
+    x = conv_bn(x, x.shape[-1] // 4, 3, name=name)
+    return layers.Dropout(0.1, name=f"{name}_dropout")(x)
+
+
+def _deeplabv3_decoder(levels: Levels, output_stride: int) -> Any:
+    """C5 `[N, h, w, C]` -> `[N, h, w, 256]`."""
+    x = _aspp(levels["C5"], output_stride, dropout=0.5)
+    return conv_bn(x, 256, 3, name="decoder")
+
+
+def _aspp(c5: Any, output_stride: int, dropout: float) -> Any:
+    """`[N, h, w, C]` -> `[N, h, w, 256]`: atrous spatial pyramid pooling (Chen et al. 2017, arXiv 1706.05587).
+
+    The rates are the paper's: 6, 12 and 18 at output stride 16, twice that at 8.
+    """
+    branches = [conv_bn(c5, 256, 1, name="aspp_1")]
+    for index, rate in enumerate((12, 24, 36), start=2):
+        branches.append(conv_bn(c5, 256, 3, dilation=rate * 8 // output_stride, name=f"aspp_{index}"))
+    pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool", dtype="float32")(c5)  # [N, 1, 1, C]
+    pooled = conv_bn(pooled, 256, 1, name="aspp_5")
+    branches.append(ResizeLike(name="aspp_5_upsample")([pooled, c5]))
+    x = layers.Concatenate(name="aspp_concat")(branches)
+    x = conv_bn(x, 256, 1, name="aspp_project")
+    return layers.Dropout(dropout, name="aspp_dropout")(x)
+
+
+def _deeplabv3plus_decoder(levels: Levels, output_stride: int) -> Any:
+    """C5, C2 `[N, H/4, W/4, c]` -> `[N, H/4, W/4, 256]`."""
+    x = _aspp(levels["C5"], output_stride, dropout=0.1)  # the rate of the authors' code
+    low_level = conv_bn(levels["C2"], 48, 1, name="decoder_low_level")
+    x = ResizeLike(name="decoder_upsample")([x, low_level])
+    x = layers.Concatenate(name="decoder_concat")([x, low_level])
+    x = conv_bn(x, 256, 3, name="decoder_1")
+    return conv_bn(x, 256, 3, name="decoder_2")
+
+
+def _unet_decoder(levels: Levels, output_stride: int) -> Any:
+    """C5 to C1 -> `[N, H/2, W/2, 32]`.
+
+    It ends at stride 2, where the last skip is: the encoder has nothing finer, and two convolutions of 16 channels at
+    full resolution would take twice the memory of those before them.
+    """
+    x = levels["C5"]
+    for level, channels in UNET_CHANNELS.items():
+        name, skip = f"decoder{level}", levels[f"C{level}"]
+        x = ResizeLike(name=f"{name}_upsample")([x, skip])
+        x = layers.Concatenate(name=f"{name}_concat")([x, skip])
+        x = conv_bn(x, channels, 3, name=f"{name}_1")
+        x = conv_bn(x, channels, 3, name=f"{name}_2")
+    return x
+
+
+def _coco(name: str, mean_iou_percent: float, pixel_accuracy_percent: float) -> TorchvisionFile:
+    """torchvision's COCO_WITH_VOC_LABELS_V1; the metrics are its metadata's, on COCO val2017 with VOC's classes."""
+    metrics = {"mean_iou_percent": mean_iou_percent, "pixel_accuracy_percent": pixel_accuracy_percent}
+    return TorchvisionFile(name, metrics, "BSD-3-Clause")
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "FCN",
+            "Fully convolutional network (Long et al. 2015, arXiv 1411.4038; torchvision's, on a dilated backbone)",
+            _fcn_decoder,
+            output_strides=(8,),
+            has_auxiliary_head=True,
+            files={
+                "resnet50": _coco("fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
+                "resnet101": _coco("fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),
+            },
+        ),
+        Architecture(
+            "DeepLabV3",
+            "DeepLabV3 (Chen et al. 2017, arXiv 1706.05587; torchvision's)",
+            _deeplabv3_decoder,
+            output_strides=(16, 8),
+            has_auxiliary_head=True,
+            files={
+                "resnet50": _coco("deeplabv3_resnet50_coco-cd0a2569.pth", 66.4, 92.4),
+                "resnet101": _coco("deeplabv3_resnet101_coco-586e9e4e.pth", 67.4, 92.4),
+            },
+        ),
+        Architecture(
+            "DeepLabV3Plus",
+            "DeepLabV3+ (Chen et al. 2018, arXiv 1802.02611; plain atrous convolutions)",
+            _deeplabv3plus_decoder,
+            output_strides=(8, 16),
+            has_auxiliary_head=False,
+            files={},
+        ),
+        Architecture(
+            "UNet",
+            "U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with a ResNet as its encoder",
+            _unet_decoder,
+            output_strides=(32,),
+            has_auxiliary_head=False,
+            files={},
+        ),
+    )
+}

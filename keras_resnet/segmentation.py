@@ -1,0 +1,183 @@
+"""Segmentation networks over a ResNet: `FCN`, `DeepLabV3`, `DeepLabV3Plus` and `UNet`.
+
+They are given pixels as a classifier is, of any size, and answer for every one of them. A `.keras` file of such a
+network loads in Keras once this module is imported, which registers its one layer that Keras lacks.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+
+from keras_resnet.heads.segmentation import ARCHITECTURES, Architecture, auxiliary_head, segmentation_head
+from keras_resnet.models import check_activation, check_output_stride, checked_classes, image_input, on_backbone
+from keras_resnet.variants import BACKBONES, VARIANTS, NetworkOnBackbone
+
+VOC_CLASSES = 21  # Pascal VOC's 20 and the background, in the published weights
+TAG = "COCO_WITH_VOC_LABELS_V1"  # torchvision's name of the published weights
+
+
+class SegmentationBuilder(Protocol):
+    """The signature that all segmentation networks share, but for the default of `output_stride`."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        backbone: str = "resnet50",
+        classes: int = VOC_CLASSES,
+        *,
+        output_stride: int = ...,
+        weights: str | os.PathLike[str] | None = None,
+        backbone_weights: str | os.PathLike[str] | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        classifier_activation: str | None = "softmax",
+        auxiliary_head: bool = False,
+        include_preprocessing: bool = True,
+        name: str | None = None,
+    ) -> keras.Model: ...
+
+
+def network_of(architecture: str, backbone: str) -> NetworkOnBackbone:
+    """Names of an architecture and of a backbone -> the network, and what weights are published for it.
+
+    Raises:
+        ValueError: Another backbone than a ResNet with the levels C1 to C5.
+    """
+    if backbone not in BACKBONES:
+        why = "; a network for CIFAR has no C5" if backbone in VARIANTS else ""
+        raise ValueError(f"`backbone` must be one of {BACKBONES}{why}. Received: backbone={backbone!r}")
+    files = ARCHITECTURES[architecture].files
+    weights = {TAG: files[backbone]} if backbone in files else {}
+    return NetworkOnBackbone(architecture, VARIANTS[backbone], weights)
+
+
+def _builder(architecture: Architecture) -> SegmentationBuilder:
+    def builder(
+        backbone: str = "resnet50",
+        classes: int = VOC_CLASSES,
+        *,
+        output_stride: int = architecture.output_strides[-1],
+        weights: str | os.PathLike[str] | None = None,
+        backbone_weights: str | os.PathLike[str] | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        classifier_activation: str | None = "softmax",
+        auxiliary_head: bool = False,
+        include_preprocessing: bool = True,
+        name: str | None = None,
+    ) -> keras.Model:
+        return build(
+            architecture,
+            backbone,
+            classes,
+            output_stride=output_stride,
+            weights=weights,
+            backbone_weights=backbone_weights,
+            input_shape=input_shape,
+            classifier_activation=classifier_activation,
+            with_auxiliary_head=auxiliary_head,
+            include_preprocessing=include_preprocessing,
+            name=name,
+        )
+
+    builder.__name__ = builder.__qualname__ = architecture.function
+    builder.__doc__ = _documentation(architecture)
+    return builder
+
+
+def build(
+    architecture: Architecture,
+    backbone: str,
+    classes: int,
+    *,
+    output_stride: int,
+    weights: str | os.PathLike[str] | None,
+    backbone_weights: str | os.PathLike[str] | None,
+    input_shape: Sequence[int | None] | None,
+    classifier_activation: str | None,
+    with_auxiliary_head: bool,
+    include_preprocessing: bool,
+    name: str | None,
+) -> keras.Model:
+    """Row of the table of architectures -> functional model: input, normalisation, backbone, decoder, head."""
+    network = network_of(architecture.name, backbone)
+    check_output_stride(architecture.function, architecture.output_strides, output_stride)
+    check_activation(classifier_activation)
+    if with_auxiliary_head and not architecture.has_auxiliary_head:
+        having = [other.function for other in ARCHITECTURES.values() if other.has_auxiliary_head]
+        raise ValueError(
+            f"`auxiliary_head` must be False for {architecture.function}; {' and '.join(having)} can have one. "
+            f"Received: auxiliary_head={with_auxiliary_head!r}"
+        )
+    number_of_classes = checked_classes(classes)
+    image = image_input(network.backbone.design, input_shape, default_shape=(None, None, 3))
+
+    def head(levels: Mapping[str, Any]) -> Any:
+        x = architecture.decoder(levels, output_stride)
+        output = segmentation_head(x, image, number_of_classes, classifier_activation)
+        if not with_auxiliary_head:
+            return output
+        return {
+            "logits" if classifier_activation is None else "probabilities": output,
+            "auxiliary": auxiliary_head(levels, image, number_of_classes, classifier_activation),
+        }
+
+    return on_backbone(
+        network,
+        network.backbone,
+        image,
+        head,
+        output_stride=output_stride,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
+        backbone_weights=backbone_weights,
+        name=name or network.name,
+    )
+
+
+def _documentation(architecture: Architecture) -> str:
+    published = ", ".join(architecture.files)
+    tag = f'"{TAG}" (torchvision\'s, for {published}), the path of a\n            ' if published else "the path of a "
+    suffixes = ".safetensors, .pth, .pt, .th, .keras or .weights.h5" if published else ".keras or .weights.h5"
+    strides = " or ".join(map(str, reversed(architecture.output_strides)))
+    auxiliary = (
+        "Whether there is a second head, on C4, for a second loss in training. The output is a dict then:\n"
+        '            "probabilities", or "logits" without an activation, and "auxiliary", both `[N, H, W, classes]`.'
+        if architecture.has_auxiliary_head
+        else "Must be False."
+    )
+    return f"""{architecture.function}: pixels 0..255 `[N, H, W, 3]`, uint8 or float -> probabilities \
+`[N, H, W, classes]`, float32.
+
+    {architecture.title}.
+    H and W are any, unless `input_shape` gives them.
+
+    Args:
+        backbone: {", ".join(BACKBONES)}.
+        classes: Outputs of each pixel. Weights with another number leave the head fresh, with a warning.
+        output_stride: Of C5: {strides}.
+        weights: None, {tag}{suffixes} file of the whole network.
+        backbone_weights: Weights of a classifier over that backbone, as it takes them as `weights`: "imagenet", a
+            tag, "hf://owner/repository", or a path. Its head is left aside.
+        input_shape: (height, width, channels), sides at least 32 or None. Default (None, None, 3).
+        classifier_activation: Activation of the head, over the classes of each pixel, or None for logits.
+        auxiliary_head: {auxiliary}
+        include_preprocessing: Whether the first layer turns pixels 0..255 into normalised values. Without it, the
+            network expects `(pixels / 255 - mean) / std`, with ImageNet's statistics.
+        name: Name of the model. Default "{architecture.name}_<backbone>".
+
+    Raises:
+        ValueError: An argument is out of its range.
+        keras_resnet.errors.WeightsError: The weights can't be found, read or matched.
+    """
+
+
+FCN = _builder(ARCHITECTURES["fcn"])
+DeepLabV3 = _builder(ARCHITECTURES["deeplabv3"])
+DeepLabV3Plus = _builder(ARCHITECTURES["deeplabv3plus"])
+UNet = _builder(ARCHITECTURES["unet"])
+
+BUILDERS: dict[str, SegmentationBuilder] = {
+    builder.__name__.lower(): builder for builder in (FCN, DeepLabV3, DeepLabV3Plus, UNet)
+}
