@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import WeightsError, reason
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
 
 MEMBER = "keras_resnet.json"
 LARGEST_BYTES = 16_000_000  # of the member: labels of 100,000 classes fit
-LARGEST_SIDE = 10_000  # of an image, in pixels
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,19 @@ class ModelDescription:
     """What a model file says about its model."""
 
     labels: tuple[str, ...] | None  # the name of each class, in the order of the outputs
-    contract: InputContract  # how image files become its pixels
+    contract: Contract  # how image files become its pixels
 
     def check(self, model: Any) -> None:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
         classes = model.outputs[0].shape[-1]
         if self.labels is not None and len(self.labels) != classes:
             raise ValueError(f"{len(self.labels)} labels for {classes} classes")
-        sides = tuple(model.inputs[0].shape[1:3])
-        if any(side not in (None, self.contract.size) for side in sides):
-            raise ValueError(f"a centre crop of {self.contract.size} pixels for an input of {sides}")
+        sides, wanted = tuple(model.inputs[0].shape[1:3]), self.contract.sides
+        if any(side not in (None, given) for side, given in zip(sides, wanted, strict=True)):
+            raise ValueError(f"pixels of {wanted} for an input of {sides}")
 
 
-def save_model(model: Any, path: str | os.PathLike[str], labels: Sequence[str] | None, contract: InputContract) -> None:
+def save_model(model: Any, path: str | os.PathLike[str], labels: Sequence[str] | None, contract: Contract) -> None:
     """Keras model, names of its classes, its pixels -> `.keras` file, which replaces an older one when it is whole.
 
     Raises:
@@ -94,9 +93,5 @@ def _parsed(member: str | bytes) -> ModelDescription:
     labels = content["labels"]
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise ValueError("'labels' is neither null nor a list of texts")
-    size, resize, interpolation = (content["contract"].get(key) for key in ("size", "resize", "interpolation"))
-    if type(size) is not int or type(resize) is not int or not 1 <= size <= resize <= LARGEST_SIDE:
-        raise ValueError(f"'contract' must have 1 <= size <= resize <= {LARGEST_SIDE}: {size!r}, {resize!r}"[:200])
-    if interpolation not in ("bilinear", "bicubic"):
-        raise ValueError("'interpolation' is neither 'bilinear' nor 'bicubic'")
-    return ModelDescription(None if labels is None else tuple(labels), InputContract(size, resize, interpolation))
+    contract = contract_of_fields(content["contract"])
+    return ModelDescription(None if labels is None else tuple(labels), contract)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resnet.errors import ImageError
-from keras_resnet.variants import CIFAR, IMAGENET, InputContract, WholeImage
+from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract, WholeImage
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -42,16 +42,21 @@ _TRANSPOSE = {  # EXIF orientation -> what turns the stored picture upright
 }
 
 
-def contract_of(model: Any) -> InputContract | None:
-    """Keras model -> how image files become its pixels, or None where it does not take one `[N, size, size, C]`.
+def contract_of(model: Any) -> Contract | None:
+    """Keras model -> how image files become its pixels, or None where it takes no single image `[N, H, W, C]`.
 
-    The model's `input_contract`, which published weights bring along, counts where it fits the input size. Otherwise
+    A network that answers for every pixel takes the whole image. A classifier takes a square of it:
+    the model's `input_contract`, which published weights bring along, counts where it fits the input size. Otherwise
     a network for CIFAR reads images whole, without a crop; another model of fixed size gets torchvision's proportion
     of crop to resize, one of free size the default.
     """
     inputs = getattr(model, "inputs", None) or []
     shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
-    if len(shape) != 4 or shape[1] != shape[2]:
+    if len(shape) != 4:
+        return None
+    if len(model.outputs[0].shape) == 4:
+        return None if (shape[1] is None) != (shape[2] is None) else WholeImage(*shape[1:3])
+    if shape[1] != shape[2]:
         return None
     size = shape[1]
     published: InputContract | None = getattr(model, "input_contract", None)
@@ -211,9 +216,16 @@ def fit_whole(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
     if contract.height is None or contract.width is None:
         return pixels
     height, width = contract.area_of(*pixels.shape[:2])
-    fitted = np.full((contract.height, contract.width, 3), MEAN_COLOUR, np.uint8)
-    fitted[:height, :width] = np.asarray(Image.fromarray(pixels).resize((width, height), _RESAMPLING["bilinear"]))
-    return fitted
+    return fill(np.asarray(Image.fromarray(pixels).resize((width, height), _RESAMPLING["bilinear"])), contract)
+
+
+def fill(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
+    """uint8 RGB `[H, W, 3]`, no larger than the contract -> its `[height, width, 3]`, what is free of mean colour."""
+    if contract.height is None or contract.width is None:
+        return pixels
+    filled = np.full((contract.height, contract.width, 3), MEAN_COLOUR, np.uint8)
+    filled[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return filled
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

@@ -6,7 +6,7 @@ Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multip
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class InputContract:
     def for_size(cls, size: int) -> "InputContract":
         """Crop size in pixels -> contract that keeps torchvision's proportion of crop to resize (224 of 256)."""
         return cls(size=size, resize=round(size * 256 / 224))
+
+    @property
+    def sides(self) -> tuple[int | None, int | None]:
+        """Height and width of the pixels."""
+        return self.size, self.size
 
     def __str__(self) -> str:
         return f"{self.resize} -> {self.size} {self.interpolation}"
@@ -44,12 +49,40 @@ class WholeImage:
                 f"Received: height={self.height}, width={self.width}"
             )
 
+    @property
+    def sides(self) -> tuple[int | None, int | None]:
+        """Height and width of the pixels; None where they are the image's own."""
+        return self.height, self.width
+
     def area_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image -> those of the part of the pixels that it takes, from the top left."""
         if self.height is None or self.width is None:
             return height, width
         scale = min(self.height / height, self.width / width)
         return max(1, min(self.height, round(scale * height))), max(1, min(self.width, round(scale * width)))
+
+
+Contract = InputContract | WholeImage  # how image files become the pixels of a network
+LARGEST_SIDE = 10_000  # of an image that a network takes, in pixels
+
+
+def contract_of_fields(fields: Mapping[str, Any]) -> Contract:
+    """Fields of a contract, from a file, in which nothing is trusted -> contract.
+
+    Raises:
+        ValueError: They are another kind's, or out of range.
+    """
+    if set(fields) == {"height", "width"}:
+        sides = (fields["height"], fields["width"])
+        if sides != (None, None) and not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
+            raise ValueError(f"'height' and 'width' must be null, or 1 to {LARGEST_SIDE}: {sides!r}"[:200])
+        return WholeImage(*sides)
+    size, resize, interpolation = (fields.get(key) for key in ("size", "resize", "interpolation"))
+    if type(size) is not int or type(resize) is not int or not 1 <= size <= resize <= LARGEST_SIDE:
+        raise ValueError(f"'contract' must have 1 <= size <= resize <= {LARGEST_SIDE}: {size!r}, {resize!r}"[:200])
+    if interpolation not in ("bilinear", "bicubic"):
+        raise ValueError("'interpolation' is neither 'bilinear' nor 'bicubic'")
+    return InputContract(size, resize, interpolation)
 
 
 @dataclass(frozen=True)

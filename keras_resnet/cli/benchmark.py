@@ -168,7 +168,7 @@ def model_loader(model: str, weights: str | None) -> "Loader":
 
     def load() -> Opened:
         predictor = open_predictor(model, weights)
-        return Opened(predictor.predict, (predictor.contract.size, predictor.contract.size, 3))
+        return Opened(predictor.predict, (*predictor.contract.sides, 3))
 
     return load
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_resnet.cli.images import read_batches
-from keras_resnet.cli.network import WeightsOption, check_model, is_artifact, open_predictor
+from keras_resnet.cli.network import Predictor, WeightsOption, check_model, is_artifact, open_predictor
 from keras_resnet.errors import ArgumentError, WeightsError
 
 if TYPE_CHECKING:
+    from keras_resnet.evaluation.mask_result import MaskEvaluation
     from keras_resnet.evaluation.result import Evaluation
 
 WEAKEST = 5  # classes in the table
@@ -21,7 +22,11 @@ def evaluate(
         str, typer.Argument(help="An artifact (SavedModel folder, .tflite, .onnx), a .keras file, or a network's name.")
     ],
     data: Annotated[
-        str, typer.Argument(help="A folder of class folders, or a CSV file with the columns file and index.")
+        str,
+        typer.Argument(
+            help="A folder of class folders, or a CSV file with the columns file and index; of segmentation, images "
+            "and masks as `train` takes them, of which the validation images count, if there are any."
+        ),
     ],
     weights: WeightsOption = None,
     out: Annotated[
@@ -29,8 +34,13 @@ def evaluate(
         typer.Option(help="Folder for evaluation.json, predictions.csv and pictures; replaces an older evaluation."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the model takes at a time.")] = 64,
+    void_label: Annotated[
+        list[int] | None, typer.Option(help="Label of masks, besides 255, that is no class; may be given again.")
+    ] = None,
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes on labelled images.
+
+    Of a segmentation network, print the mean IoU, pixel accuracy and the IoU of each class.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
@@ -43,9 +53,20 @@ def evaluate(
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
     unreadable: list[Path] = []
-    evaluation = _ask(model, data, weights, batch_size, unreadable)
+    predictor = open_predictor(model, weights)
+    evaluation: Evaluation | MaskEvaluation | None
+    if predictor.segments:
+        from keras_resnet.cli.masks import evaluate_masks, print_masks
+
+        evaluation = evaluate_masks(model, data, predictor, void_label or (), unreadable)
+        show: Any = print_masks
+    else:
+        if void_label:
+            raise ArgumentError(f"--void-label is for segmentation networks alone. {model} is a classifier")
+        evaluation = _ask(model, data, predictor, batch_size, unreadable)
+        show = _print
     if evaluation is not None:
-        _print(evaluation)
+        show(evaluation)
         if out is not None:
             _write(
                 evaluation,
@@ -56,14 +77,15 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _ask(model: str, data: str, weights: str | None, batch_size: int, unreadable: list[Path]) -> "Evaluation | None":
+def _ask(
+    model: str, data: str, predictor: Predictor, batch_size: int, unreadable: list[Path]
+) -> "Evaluation | None":
     """Model, labelled images -> its answers, or None if none of the images can be read."""
     import numpy as np
 
     from keras_resnet.data.labelled import labelled_images
     from keras_resnet.evaluation.result import Evaluation
 
-    predictor = open_predictor(model, weights)
     paths, labels = labelled_images(data, predictor.labels)
     places, answers = [], []
     for batch, pixels in read_batches(paths, predictor.contract, batch_size, unreadable, prints=False):
@@ -135,7 +157,7 @@ def _print(evaluation: "Evaluation") -> None:
     console.print(table, width=min(80, console.width))
 
 
-def _write(evaluation: "Evaluation", out: Path, about: dict[str, Any]) -> None:
+def _write(evaluation: "Evaluation | MaskEvaluation", out: Path, about: dict[str, Any]) -> None:
     from keras_resnet.versions import package_versions
     from keras_resnet.whole_files import write_whole
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.images import list_or_name, read_batches
-from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, is_artifact, open_network, predictor_of
+from keras_resnet.cli.images import list_or_name, read_batches, targets_of
+from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, is_artifact, open_classifier, predictor_of
 from keras_resnet.errors import ArgumentError
 
 SUFFIX = "-explained.png"
@@ -48,7 +48,7 @@ def explain(
 
 def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, class_: str | None) -> int:
     """Writes a picture for each image -> how many images can't be read."""
-    network, contract = open_network(model, weights)
+    network, contract = open_classifier(model, weights)
     from keras_resnet.evaluation.tiles import captioned
     from keras_resnet.explain import grad_cam
     from keras_resnet.whole_files import write_whole
@@ -57,7 +57,7 @@ def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, 
     count = network.output_shape[-1]
     names = predictor.labels or [f"class {index}" for index in range(count)]
     wanted = None if class_ is None else class_named(class_, names)
-    targets = _targets(paths, out)
+    targets = targets_of(paths, out, SUFFIX)
     unreadable: list[Path] = []
     for places, pixels in read_batches(paths, contract, BATCH_SIZE, unreadable):
         probabilities = predictor.predict(pixels)
@@ -118,16 +118,3 @@ def class_named(text: str, names: Sequence[str]) -> int:
         f"--class must be the name of a class, or an index in 0..{len(names) - 1}. Received: {text}"
         + (f" (did you mean {nearest[0]}?)" if nearest else "")
     )
-
-
-def _targets(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Image files -> a file for the picture of each; images of the same name get numbers."""
-    taken: set[str] = set()
-    targets = []
-    for path in paths:
-        name, number = path.stem + SUFFIX, 2
-        while name.casefold() in taken:  # some file systems know no case
-            name, number = f"{path.stem}-{number}{SUFFIX}", number + 1
-        taken.add(name.casefold())
-        targets.append(out / name)
-    return targets

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 from keras_resnet.errors import ImageError
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract, WholeImage
 
 BATCHES_AHEAD = 2  # that are decoded while the network works on another
 
@@ -34,16 +34,33 @@ def list_or_name(patterns: Sequence[str]) -> tuple[list[Path], int]:
     return paths, failures
 
 
+def targets_of(paths: Sequence[Path], out: Path, suffix: str) -> list[Path]:
+    """Image files, folder, suffix -> a file for the picture of each; images of the same name get numbers."""
+    taken: set[str] = set()
+    targets = []
+    for path in paths:
+        name, number = path.stem + suffix, 2
+        while name.casefold() in taken:  # some file systems know no case
+            name, number = f"{path.stem}-{number}{suffix}", number + 1
+        taken.add(name.casefold())
+        targets.append(out / name)
+    return targets
+
+
 def read_batches(
-    paths: Sequence[Path], contract: InputContract, batch_size: int, unreadable: list[Path], prints: bool = True
+    paths: Sequence[Path], contract: Contract, batch_size: int, unreadable: list[Path], prints: bool = True
 ) -> Iterator[tuple[list[int], Any]]:
     """Paths -> for each batch: places in `paths`, pixels uint8 `[n, size, size, 3]`; others go to `unreadable`.
+
+    Of a `WholeImage`, the pixels are the image's own, as decoded, and a batch is one of them.
 
     While the caller works on a batch, threads decode the next ones, up to `BATCHES_AHEAD`. A progress bar is shown
     where it disturbs nothing; `prints` says that the caller prints something for each batch.
     """
     import numpy as np
 
+    if isinstance(contract, WholeImage):
+        batch_size = 1
     # Where the results themselves appear on the terminal, they show the progress.
     hidden = (prints and sys.stdout.isatty()) or not sys.stderr.isatty() or len(paths) <= batch_size
     images = _read_ahead(paths, contract, BATCHES_AHEAD * batch_size)
@@ -76,7 +93,7 @@ def _progress_bar(total: int, hidden: bool) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.advance(task, count)
 
 
-def _read_ahead(paths: Sequence[Path], contract: InputContract, ahead: int) -> Iterator[Future[Any]]:
+def _read_ahead(paths: Sequence[Path], contract: Contract, ahead: int) -> Iterator[Future[Any]]:
     """Paths -> the pixels `[size, size, 3]` of each, in order; threads read as many as `ahead` that nobody took yet."""
     # Not an executor, whose threads Python waits for at its end: Ctrl-C would hang on a file that comes slowly.
     jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -99,13 +116,14 @@ def _read_ahead(paths: Sequence[Path], contract: InputContract, ahead: int) -> I
             jobs.put(None)
 
 
-def _read(jobs: SimpleQueue[Job | None], contract: InputContract) -> None:
-    from keras_resnet.preprocessing import load_image
+def _read(jobs: SimpleQueue[Job | None], contract: Contract) -> None:
+    from keras_resnet.preprocessing import decode_image, load_image
 
     while (job := jobs.get()) is not None:
         path, image = job
         if image.set_running_or_notify_cancel():
             try:
-                image.set_result(load_image(path, contract))
+                whole = isinstance(contract, WholeImage)
+                image.set_result(decode_image(path) if whole else load_image(path, contract))
             except BaseException as error:  # noqa: BLE001  raised where the image is taken
                 image.set_exception(error)

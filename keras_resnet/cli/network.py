@@ -15,7 +15,7 @@ import typer
 
 from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
 from keras_resnet.quiet import import_keras
-from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.variants import VARIANTS, Contract, InputContract, WholeImage
 
 MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # weights of 16 bits count as 32; some layers' state is not stored
 
@@ -36,9 +36,14 @@ WeightsOption = Annotated[
 class Predictor:
     """A model or an artifact, ready for image files."""
 
-    predict: Callable[[Any], Any]  # pixels uint8 [N, size, size, 3] -> probabilities [N, classes]
-    contract: InputContract
+    predict: Callable[[Any], Any]  # pixels uint8 [N, H, W, 3] -> probabilities [N, classes], or [N, H, W, classes]
+    contract: Contract
     labels: list[str] | None
+
+    @property
+    def segments(self) -> bool:
+        """Whether it answers for every pixel."""
+        return isinstance(self.contract, WholeImage)
 
 
 def is_artifact(model: str) -> bool:
@@ -65,7 +70,7 @@ def open_predictor(model: str, weights: str | None) -> Predictor:
     return predictor_of(network, contract, model)
 
 
-def predictor_of(network: Any, contract: InputContract, model: str) -> Predictor:
+def predictor_of(network: Any, contract: Contract, model: str) -> Predictor:
     """Network as `open_network` gives it, its contract, the value of `--model` -> predictor."""
     import keras
     import numpy as np
@@ -110,11 +115,11 @@ def labels_of(network: Any) -> list[str] | None:
 
 
 def _softmax(logits: Any) -> Any:
-    """`[N, classes]` -> probabilities `[N, classes]`."""
+    """`[N, ..., classes]` -> probabilities of the same shape."""
     import numpy as np
 
-    exponentials = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def check_model(model: str, weights: str | None) -> None:
@@ -138,8 +143,10 @@ def check_model(model: str, weights: str | None) -> None:
         )
 
 
-def open_network(model: str, weights: str | None) -> tuple[Any, InputContract]:
+def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
     """The two options -> Keras model that takes pixels and yields classes, and what pixels it expects.
+
+    A model that yields the classes of every pixel expects a `WholeImage`.
 
     A file that names its classes (`model_files`) gives the model an attribute `class_labels`.
 
@@ -152,13 +159,30 @@ def open_network(model: str, weights: str | None) -> tuple[Any, InputContract]:
     from keras_resnet.preprocessing import contract_of
 
     network = _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
+    answer = getattr(network, "output_shape", None)
+    if not isinstance(answer, tuple) or len(answer) not in (2, 4):
+        raise ArgumentError(
+            f"{model}: must yield class probabilities [N, classes], or of every pixel [N, H, W, classes]. "
+            f"Its output is {answer}"
+        )
     contract = contract_of(network)
     if contract is None or network.inputs[0].shape[3] != 3:
         shape = getattr(network, "input_shape", None)
-        raise ArgumentError(f"{model}: must take square RGB images [N, size, size, 3]. Its input is {shape}")
-    if not isinstance(network.output_shape, tuple) or len(network.output_shape) != 2:
+        square = "square RGB images [N, size, size, 3]" if len(answer) == 2 else "RGB images [N, H, W, 3]"
+        raise ArgumentError(f"{model}: must take {square}. Its input is {shape}")
+    return network, contract
+
+
+def open_classifier(model: str, weights: str | None) -> tuple[Any, InputContract]:
+    """As `open_network`, for what is made for classifiers alone.
+
+    Raises:
+        ArgumentError: The model yields the classes of every pixel.
+    """
+    network, contract = open_network(model, weights)
+    if isinstance(contract, WholeImage):
         raise ArgumentError(
-            f"{model}: must yield class probabilities [N, classes]. Its output is {network.output_shape}"
+            f"{model}: must be a classifier, which yields [N, classes]. Its output is {network.output_shape}"
         )
     return network, contract
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from keras_resnet.cli.images import list_or_name, read_batches
+from keras_resnet.cli.masks import LongestSideOption, MasksOption, WindowOption, segment_all
 from keras_resnet.cli.network import ModelOption, Predictor, WeightsOption, check_model, is_artifact, open_predictor
+from keras_resnet.errors import ArgumentError
 
 FEW = 16  # images whose rate is of no interest
 
@@ -19,8 +21,11 @@ def predict(
     weights: WeightsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the network takes at a time.")] = 16,
+    out: MasksOption = None,
+    window: WindowOption = None,
+    longest_side: LongestSideOption = None,
 ) -> None:
-    """Print the most probable classes of each image.
+    """Print the most probable classes of each image; of a segmentation network, the classes that cover most of it.
 
     An image that can't be read is named on stderr while the others go on; the exit status is then 1. After more than
     a few images, a last line on stderr says how many there were a second, from the first file on.
@@ -29,7 +34,15 @@ def predict(
         check_model(model, weights)
     paths, failures = list_or_name(images)
     if paths:
-        failures += _predict_all(paths, open_predictor(model, weights), top, batch_size)
+        predictor = open_predictor(model, weights)
+        if predictor.segments:
+            failures += segment_all(paths, predictor, out, window, longest_side, top)
+        else:
+            given = {"--out": out, "--window": window, "--longest-side": longest_side}
+            if any(value is not None for value in given.values()):
+                names = ", ".join(name for name, value in given.items() if value is not None)
+                raise ArgumentError(f"{names}: for segmentation networks alone. {model} is a classifier")
+            failures += _predict_all(paths, predictor, top, batch_size)
     if failures:
         raise typer.Exit(1)
 

@@ -75,7 +75,7 @@ def train(
 
         def show(standing: Any) -> None:
             figures = ", ".join(
-                f"loss {value:.3f}" if name == "loss" else f"{name.replace('top', 'top-')} {100 * value:.1f} %"
+                f"loss {value:.3f}" if name == "loss" else f"{TITLES[name]} {value:.1f} %"
                 for name, value in standing.figures.items()
             )
             bar.update(
@@ -91,6 +91,7 @@ def train(
         import_keras()
         from keras_resnet.training import fit
         from keras_resnet.training.processes import PeerLostError
+        from keras_resnet.training.task import TITLES
 
         listener = fit.Listener(say=console.print, show=show)
         try:
@@ -114,9 +115,10 @@ def _numbers(name: str, text: str) -> list[int]:
 
 
 def _print(result: Any) -> None:
-    if not result.history or result.best_top1_percent is None:
+    if not result.history or result.best_score_percent is None:
         return
-    print(f"{result.run / 'model.keras'}: validation top-1 {result.best_top1_percent:.2f} %, the best of the run")
+    best = f"validation {result.score} {result.best_score_percent:.2f} %, the best of the run"
+    print(f"{result.run / 'model.keras'}: {best}")
     print("next:")
     print(f"keras-resnet evaluate {result.run / 'model.keras'} DATA --out {result.run / 'evaluation'}")
     print(

@@ -17,6 +17,7 @@ _PRODUCERS: Any = (
     layers.ReLU,
     layers.Rescaling,
     layers.GlobalAveragePooling2D,
+    layers.Concatenate,
 )
 _ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels do these within the operation before them
 

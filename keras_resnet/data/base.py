@@ -12,12 +12,11 @@ import tensorflow as tf
 from keras_resnet.data.targets import LABEL, Target
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image, resize_and_crop
-from keras_resnet.variants import InputContract, WholeImage
+from keras_resnet.variants import Contract, InputContract
 
 HELD_OUT = "a tenth of each class of the images, by a hash of their names"
 
 
-Contract = InputContract | WholeImage  # how the images of an evaluation become pixels
 
 
 class Source:

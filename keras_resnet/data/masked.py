@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.base import Contract, Decoded, EncodedSource, fingerprint_of
+from keras_resnet.data.base import Decoded, EncodedSource, fingerprint_of
 from keras_resnet.data.legend import UNKNOWN, Legend
 from keras_resnet.data.masks import count_labels, decode_mask, fit_mask, of_each
 from keras_resnet.data.problems import reason_of
 from keras_resnet.data.targets import MASK
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image, fit_whole
-from keras_resnet.variants import WholeImage
+from keras_resnet.variants import Contract, WholeImage
 
 _GREY_8_BIT = b"\x08\x00"  # of a PNG file, the bytes 24 and 25: bits of a sample, colour type
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_resnet.data.arrays import ArraySource
 from keras_resnet.data.augment import Augmentation
-from keras_resnet.data.base import Contract, EncodedSource, Source
+from keras_resnet.data.base import EncodedSource, Source
 from keras_resnet.data.crop import (
     UNUSABLE,
     UNUSUAL,
@@ -41,7 +41,7 @@ from keras_resnet.data.transforms import (
     uniform_draws,
 )
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract, InputContract
 
 CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
 RESCUES = 100  # images that are tried where a whole batch can't be read

@@ -17,8 +17,8 @@ DPI = 110
 BLUE, GREY = "#3b6ea8", "0.45"
 
 
-def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str]) -> bytes:
-    """Confusion matrix int `[classes, classes]`, class names -> PNG.
+def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], counted: str = "images") -> bytes:
+    """Confusion matrix int `[classes, classes]`, class names, what was counted -> PNG.
 
     Up to 50 classes the matrix is drawn, with the number of images in each cell; of more classes, the pairs that are
     confused most often are listed.
@@ -29,11 +29,11 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str]) -> bytes:
     labels = [shortened(name, LABEL_LENGTH) for name in names]
     with _text_of(labels):
         if len(matrix) <= MOST_CLASSES:
-            return _png(_matrix(matrix, labels))
-        return _png(_largest_confusions(matrix, labels))
+            return _png(_matrix(matrix, labels, counted))
+        return _png(_largest_confusions(matrix, labels, counted))
 
 
-def _matrix(matrix: np.ndarray, labels: list[str]) -> Any:
+def _matrix(matrix: np.ndarray, labels: list[str], counted: str) -> Any:
     classes = len(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     digits = len(str(matrix.max()))
@@ -58,12 +58,12 @@ def _matrix(matrix: np.ndarray, labels: list[str]) -> Any:
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3 / side), aspect=18)
-    bar.set_label("% of the images of the true class")
+    bar.set_label(f"% of the {counted} of the true class")
     bar.outline.set_visible(False)
     return figure
 
 
-def _largest_confusions(matrix: np.ndarray, labels: list[str]) -> Any:
+def _largest_confusions(matrix: np.ndarray, labels: list[str], counted: str) -> Any:
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     images = matrix.sum(axis=1)
     pairs = [(int(row), int(column)) for row, column in np.argwhere(wrong > 0)]
@@ -72,7 +72,7 @@ def _largest_confusions(matrix: np.ndarray, labels: list[str]) -> Any:
     figure = _figure(9, 1.4 + 0.27 * max(len(shown), 1))
     axes = figure.subplots()
     figure.suptitle(
-        f"{len(matrix)} classes, {wrong.sum()} of {images.sum()} images wrong: "
+        f"{len(matrix)} classes, {wrong.sum()} of {images.sum()} {counted} wrong: "
         + (f"the {len(shown)} most frequent confusions" if len(shown) < len(pairs) else "all confusions"),
         fontsize=11,
         x=0.01,
@@ -87,7 +87,7 @@ def _largest_confusions(matrix: np.ndarray, labels: list[str]) -> Any:
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 1.15 * max(values, default=1))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("images of the true class (left) that are taken for the predicted one (right)")
+    axes.set_xlabel(f"{counted} of the true class (left) that are taken for the predicted one (right)")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure

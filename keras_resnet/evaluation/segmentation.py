@@ -1,5 +1,6 @@
 """Scores of pixels and masks -> confusion, IoU of each class and their mean, pixel accuracy."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.accuracy import confusion_of
 from keras_resnet.labels import VOID
-from keras_resnet.preprocessing import fit_whole
+from keras_resnet.preprocessing import fill, fit_whole
 from keras_resnet.variants import WholeImage
+
+
+Predict = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,32 +64,73 @@ def pixel_confusion(scores: Any, mask: Any) -> np.ndarray:
 
 
 def evaluate_segmentation(
-    predict: Callable[[np.ndarray], Any],
+    predict: Predict,
     samples: Iterable[tuple[np.ndarray, np.ndarray]],
     contract: WholeImage,
     classes: int,
 ) -> Segmentation:
-    """Function of pixels uint8 `[1, H, W, 3]` to scores `[1, H, W, classes]`, whole images and masks -> figures.
+    """Function of pixels, images uint8 `[H, W, 3]` with their masks uint8 `[H, W]`, number of classes -> figures.
 
-    Each mask counts at its own size: the scores of the part that the image takes of the contract's pixels are resized
-    to it, as the network's own are, bilinearly.
-
-    Args:
-        predict: Any artifact's, whose probabilities have been freed of their quantization.
-        samples: Pixels uint8 `[H, W, 3]` and classes uint8 `[H, W]` of each image.
+    Each mask counts at its own size; see `pixel_scores`.
     """
     confusion = np.zeros((classes, classes), np.int64)
     for pixels, mask in samples:
-        scores = np.asarray(predict(fit_whole(pixels, contract)[None]))[0]
-        height, width = contract.area_of(*mask.shape)
-        confusion += pixel_confusion(_resized(scores[:height, :width], *mask.shape), mask)
+        confusion += pixel_confusion(pixel_scores(predict, pixels, contract), mask)
     return Segmentation(confusion)
+
+
+def pixel_scores(
+    predict: Predict, pixels: np.ndarray, contract: WholeImage, window: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Function of pixels uint8 `[1, h, w, 3]` to scores `[1, h, w, classes]`, image uint8 `[H, W, 3]` -> scores of each
+    of its pixels, `[H, W, classes]` float32.
+
+    The network is given the whole image, as the contract says, and its scores are resized to it, as they are within
+    the network: bilinearly. With a window (height, width), an image that is larger is given part by part, with half of
+    overlap, and the scores are averaged.
+
+    Args:
+        predict: Of a model or an artifact; probabilities that have been freed of their quantization.
+        window: That of the contract, where it has one.
+
+    Raises:
+        ArgumentError: Another window than the contract's.
+    """
+    height, width = pixels.shape[:2]
+    if window is None or (height <= window[0] and width <= window[1]):
+        scores = np.asarray(predict(fit_whole(pixels, contract)[None]))[0]
+        rows, columns = contract.area_of(height, width)
+        return _resized(scores[:rows, :columns], height, width)
+    if contract.height is not None and window != contract.sides:
+        raise ArgumentError(
+            f"the window must be the network's own, {contract.height}x{contract.width}. "
+            f"Received: {window[0]}x{window[1]}"
+        )
+    total, count = None, np.zeros((height, width, 1), np.float32)
+    for top in _starts(height, window[0]):
+        for left in _starts(width, window[1]):
+            place = np.s_[top : top + window[0], left : left + window[1]]
+            part = pixels[place]
+            filled = fill(part, contract)
+            scores = np.asarray(predict(filled[None]))[0, : part.shape[0], : part.shape[1]]
+            total = np.zeros((height, width, scores.shape[-1]), np.float32) if total is None else total
+            total[place] += scores
+            count[place] += 1
+    return total / count  # type: ignore[operator]  # there is one part at least
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Pixels of an image and of a window -> where windows start that overlap by half or more, from end to end."""
+    if length <= window:
+        return [0]
+    steps = math.ceil((length - window) / max(1, window // 2))
+    return [round(start) for start in np.linspace(0, length - window, steps + 1)]
 
 
 def _resized(scores: np.ndarray, height: int, width: int) -> np.ndarray:
     """`[h, w, classes]` -> `[height, width, classes]`, float32."""
     if scores.shape[:2] == (height, width):
-        return scores
+        return scores.astype(np.float32)
     planes = np.moveaxis(scores.astype(np.float32), 2, 0)
     resized = [
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)) for plane in planes

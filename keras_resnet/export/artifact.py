@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.errors import ExportError, reason
-from keras_resnet.export.description import LARGEST_SIDE
 from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
 from keras_resnet.export.runtimes import Runtime, format_and_description, image_shape, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import LARGEST_SIDE, Contract, InputContract, WholeImage
 
 BATCH_SIZE = 16  # where the format leaves it free
 
@@ -24,16 +23,16 @@ class Artifact:
     path: Path
     format: Format
     description: dict[str, Any] | None
-    contract: InputContract  # how image files become its pixels
+    contract: Contract  # how image files become its pixels
     labels: list[str] | None
     runtime: Runtime
 
     @property
     def classes(self) -> int:
-        return int(self.runtime.outputs[OUTPUT_NAME].shape[1] or 0)
+        return int(self.runtime.outputs[OUTPUT_NAME].shape[-1] or 0)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`.
+        """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`, or `[N, H, W, classes]`.
 
         Raises:
             ExportError: The runtime fails on them.
@@ -61,19 +60,25 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
             f"gives {', '.join(runtime.outputs)}"
         )
     shape, answer = runtime.inputs[INPUT_NAME].shape, runtime.outputs[OUTPUT_NAME].shape
-    if len(shape) != 4 or len(answer) != 2:
+    if len(shape) != 4 or len(answer) not in (2, 4):
         raise ExportError(
-            f"{path}: must take images [N, H, W, 3] and give [N, classes]. It takes {shape} and gives {answer}"
+            f"{path}: must take images [N, H, W, 3] and give [N, classes], or [N, H, W, classes]. "
+            f"It takes {shape} and gives {answer}"
         )
     height, width, channels = image_shape(shape)
-    if channels != 3 or height != width or (height or 0) > LARGEST_SIDE:
-        raise ExportError(f"{path}: must take square RGB images of up to {LARGEST_SIDE} pixels. Its input is {shape}")
+    whole = len(answer) == 4
+    if channels != 3 or (height != width and not whole) or max(height or 0, width or 0) > LARGEST_SIDE:
+        kind = "RGB images" if whole else "square RGB images"
+        raise ExportError(f"{path}: must take {kind} of up to {LARGEST_SIDE} pixels a side. Its input is {shape}")
     given = description["input"] if description else {}
-    if given.get("centre_crop"):
+    contract: Contract
+    if whole:
+        contract = WholeImage(height, width)
+    elif given.get("centre_crop"):
         contract = InputContract(given["centre_crop"], given["resize_short_side"], given["interpolation"])
     else:
         contract = InputContract() if height is None else InputContract.for_size(height)
     labels = description["labels"] if description else None
-    if description is None and answer[1] == 1000:
+    if description is None and answer[1:] == (1000,):
         labels = [name for _, name in imagenet_labels()]
     return Artifact(path, row, description, contract, labels, runtime)

@@ -20,12 +20,11 @@ from keras_resnet.export.tflite_metadata import (
     write_tflite_metadata,
 )
 from keras_resnet.optional import require
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import LARGEST_SIDE, Contract, InputContract
 from keras_resnet.versions import package_versions
 
 SCHEMA_VERSION = 2
 ONNX_KEY = "keras_resnet.description"
-LARGEST_SIDE = 10_000  # of an image, in pixels
 LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
 
 
@@ -38,11 +37,12 @@ def describe(
     input_dtype: str,
     output_dtype: str,
     labels: Sequence[str] | None,
-    contract: InputContract | None,
+    contract: Contract | None,
     quantization: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Source model, and how its file takes pixels -> description; `size` is (height, width, channels), None if free."""
     origin = getattr(model, "weights_origin", None)
+    crop = contract if isinstance(contract, InputContract) else None
     return {
         "schema_version": SCHEMA_VERSION,
         "format": format_name,
@@ -62,15 +62,15 @@ def describe(
             "size": list(size),
             "range": [0, 255],
             "colour_order": "RGB" if size[2] == 3 else None,
-            "resize_short_side": contract.resize if contract else None,
-            "centre_crop": contract.size if contract else None,
-            "interpolation": contract.interpolation if contract else None,
+            "resize_short_side": crop.resize if crop else None,
+            "centre_crop": crop.size if crop else None,
+            "interpolation": crop.interpolation if crop else "bilinear" if contract else None,
             "antialias": True if contract else None,
         },
         "output": {
             "name": OUTPUT_NAME,
             "dtype": output_dtype,
-            "kind": "probabilities",
+            "kind": "probabilities" if len(model.outputs[0].shape) == 2 else "probabilities of each pixel",
             "classes": model.outputs[0].shape[-1],
         },
         "labels": None if labels is None else list(labels),

@@ -10,23 +10,30 @@ from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import INPUT_NAME
 from keras_resnet.heads.logits import ends_in_logits
 from keras_resnet.preprocessing import contract_of
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract, InputContract
 
 
-def prepare(model: keras.Model, contract: InputContract | None = None, any_size: bool = False) -> keras.Model:
-    """Classifier of any dtype policy -> the same classifier in float32: `image` `[N, H, W, C]` -> `[N, classes]`.
+def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool = False) -> keras.Model:
+    """Network of any dtype policy -> the same network in float32: `image` `[N, H, W, C]` -> `[N, classes]`, or
+    `[N, H, W, classes]`.
 
     A mixed-precision model would export as 16-bit operations that TFLite and ONNX Runtime can't run; its variables are
     float32 already. Logits get a softmax, so that every artifact gives probabilities. Where the model leaves height or
     width free, they become those of the contract; with `any_size`, both are free.
 
     Raises:
-        ExportError: The model is not a classifier of this package's kind, or has no preprocessing layer.
+        ExportError: The model is not a network of this package's kind, has no preprocessing layer, or leaves its size
+            to a contract that leaves it, too.
     """
     _check(model)
-    size = (contract or contract_of(model) or InputContract()).size
+    given = (contract or contract_of(model) or InputContract()).sides
     height, width, channels = model.inputs[0].shape[1:]
-    sides = (None, None) if any_size else (height or size, width or size)
+    sides = (None, None) if any_size else (height or given[0], width or given[1])
+    if None in sides and not any_size:
+        raise ExportError(
+            f"{model.name!r} takes images of any size: give the height and width of the file's, a contract "
+            "WholeImage(height, width) (--image-size), on which it is also verified"
+        )
     image = keras.Input((*sides, channels), dtype="float32", name=INPUT_NAME)
     float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32, recursive=True)
     float32.set_weights(model.get_weights())
@@ -45,8 +52,8 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
     pixels = images.astype("float32")
     source = np.asarray(keras.ops.cast(model(pixels, training=False), "float32"))  # `predict` would compile first
     if ends_in_logits(model):
-        source = np.exp(source - source.max(axis=1, keepdims=True))
-        source /= source.sum(axis=1, keepdims=True)
+        source = np.exp(source - source.max(axis=-1, keepdims=True))
+        source /= source.sum(axis=-1, keepdims=True)
     answers = np.asarray(prepared(pixels, training=False))
     if not (np.isfinite(answers).all() and answers.min() >= -1e-6 and answers.max() <= 1 + 1e-6):
         raise ExportError(
@@ -63,6 +70,17 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
         )
 
 
+def answers_for_pixels(model: Any) -> bool:
+    """Model of one input and one output -> whether it answers for every pixel of the image."""
+    image, answer = model.inputs[0].shape, model.outputs[0].shape
+    return len(answer) == 4 and answer[1:3] == image[1:3] and _has_head(model)
+
+
+def _has_head(model: Any) -> bool:
+    """Whether its last layers are a head, and not a level of the backbone."""
+    return any(layer.name == "logits" for layer in _layers(model))
+
+
 def _check(model: Any) -> None:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ExportError(f"`model` must be a built functional Keras model. Received: {model!r}")
@@ -71,9 +89,10 @@ def _check(model: Any) -> None:
             f"`model` must have one input and one output. Received: {model.name!r} with {len(model.inputs)} inputs and "
             f"{len(model.outputs)} outputs"
         )
-    if len(model.inputs[0].shape) != 4 or len(model.outputs[0].shape) != 2:
+    if len(model.inputs[0].shape) != 4 or not (len(model.outputs[0].shape) == 2 or answers_for_pixels(model)):
         raise ExportError(
-            "`model` must map images [N, H, W, C] to classes [N, classes]: build it with include_top=True. "
+            "`model` must map images [N, H, W, C] to classes [N, classes], or those of every pixel "
+            "[N, H, W, classes]: build it with include_top=True. "
             f"Received: {model.name!r}, {model.inputs[0].shape} -> {model.outputs[0].shape}"
         )
     if "preprocessing" not in [layer.name for layer in _layers(model)]:

@@ -18,6 +18,9 @@ from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
 SMALLEST_SPREAD = 1e-30  # of a probability; near float32's smallest numbers, runtimes round to zero at will
 RELATIVE_SPREAD = 1e-3  # of a class's largest probability; below it, a spread is mostly float32's rounding
 SECOND_BATCH_SIZE = 4
+MOST_ANSWERS = 20_000_000  # numbers that the model gives in all, but for
+FEWEST_IMAGES = 8
+BATCH_SIZE = 8  # of the model
 CANNOT_RUN = "does not run"
 SECOND_BATCH_TOLERANCE = 1e-5  # of a probability
 
@@ -61,7 +64,7 @@ class Reference(NamedTuple):
 
     model: keras.Model  # prepared
     images: np.ndarray  # pixels `[N, H, W, C]`
-    probabilities: np.ndarray  # of the model on the images, `[N, classes]`
+    probabilities: np.ndarray  # of the model on the images, `[N, classes]` or `[N, H, W, classes]`
     other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another height and width, and the answers
 
     def limited(self, count: int | None) -> "Reference":
@@ -79,8 +82,13 @@ class Reference(NamedTuple):
 
 
 def ask(model: keras.Model, images: np.ndarray) -> Reference:
-    """Prepared model, pixels `[N, H, W, C]` -> its answers, to compare any number of artifacts with."""
-    return Reference(model, images, model.predict(images, verbose=0))
+    """Prepared model, pixels `[N, H, W, C]` -> its answers, to compare any number of artifacts with.
+
+    Where it answers for every pixel, a few images are enough, and all would not fit into memory.
+    """
+    most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
+    images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
+    return Reference(model, images, model.predict(images, batch_size=BATCH_SIZE, verbose=0))
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:
@@ -114,8 +122,9 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
             checks.append(Check("answer shape", f"{answers.shape}", f"{expected.shape}", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
-    checks += _error_checks(answers, expected, format)
-    agreement = _agreement_check(answers, expected, format)
+    rows, expected_rows = _rows(answers), _rows(expected)
+    checks += _error_checks(rows, expected_rows, format)
+    agreement = _agreement_check(rows, expected_rows, format)
     checks.append(agreement)
     checks.append(_batch_check(runtime, format, answers, images))
     if reference.other_size is not None:
@@ -127,8 +136,13 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
         len(images),
         max_difference,
         max_difference / float(np.max(np.abs(expected))),
-        top1_agreement_percent(answers, expected),
+        top1_agreement_percent(rows, expected_rows),
     )
+
+
+def _rows(answers: np.ndarray) -> np.ndarray:
+    """`[N, classes]`, or `[N, H, W, classes]` -> a row of probabilities for each image, or for each pixel."""
+    return answers.reshape(-1, answers.shape[-1])
 
 
 def _run(runtime: Runtime, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -152,10 +166,12 @@ def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> l
     height, width, channels = model.inputs[0].shape[1:]
     sides = (None, None) if format.any_size else (height, width)
     image = (batch, *sides, channels) if format.layout == "NHWC" else (batch, channels, *sides)
+    *places, classes = model.outputs[0].shape[1:]  # none, or height and width
+    answer = (batch, *(sides if places else ()), classes)
     checks = []
     for kind, received, name, wanted in (
         ("input", runtime.inputs, INPUT_NAME, Tensor(image, format.input_dtype)),
-        ("output", runtime.outputs, OUTPUT_NAME, Tensor((batch, model.outputs[0].shape[1]), format.output_dtype)),
+        ("output", runtime.outputs, OUTPUT_NAME, Tensor(answer, format.output_dtype)),
     ):
         tensors = list(received.values())
         checks.append(Check(f"{kind} name", ", ".join(received) or "none", name, list(received) == [name]))

@@ -15,16 +15,16 @@ from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.freezing import LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
-from keras_resnet.models import BUILDERS
 from keras_resnet.training import run_directory
 from keras_resnet.training.checkpoint import Progress, checkpoints, read_progress, value_of
 from keras_resnet.training.devices import open_devices
-from keras_resnet.training.objective import class_weights, make_loss, make_metrics
+from keras_resnet.training.objective import class_weights
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe, read_recipe
+from keras_resnet.training.task import TITLES, task_of
 from keras_resnet.training.watch import Rate, StopOnSignal, Watch, check_problems
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import contract_of_fields
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Standing:
     epoch: int  # from 1
     epochs: int
     images_per_second: float  # since this process began the epoch
-    figures: dict[str, float]  # of the epoch so far, as Keras names them
+    figures: dict[str, float]  # of the epoch so far, as the columns of the history
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Result:
     run: Path
     complete: bool  # False where SIGTERM ended it; --resume goes on
     history: list[dict[str, Any]]  # one row an epoch, as in history.csv
-    best_top1_percent: float | None  # on the validation images, of model.keras
+    score: str  # what the best epoch was chosen by, in words: top-1, say
+    best_score_percent: float | None  # of model.keras, on the validation images
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,11 @@ class _Run:
         self._say(f"training on {self.devices}")
 
         with self.devices.scope():
-            self.model = self._training_model(resumed=checkpoint is not None)
-        self.contract = InputContract(**self.progress.contract)
-        self.evaluated = self._evaluated_model() if self.devices.is_first else None
+            self.model = self.task.training_model(fresh=checkpoint is None)
+        if checkpoint is None:
+            self.progress.contract = asdict(self.task.contract(self.model))
+        self.contract = contract_of_fields(self.progress.contract)
+        self.evaluated = self.task.evaluated_model() if self.devices.is_first else None
         self.phase: tuple[int, int, str] | None = None
         self.watch = Watch(
             self.run / run_directory.CHECKPOINTS if self.devices.is_first else None,
@@ -146,8 +149,11 @@ class _Run:
         recipe = self.recipe
         if not recipe.data:
             raise ArgumentError("the recipe names no images: give --data, or the key `data`")
-        self.source = open_source(recipe.data, "train")
-        self.validation = open_source(recipe.data, "val", labels=self.source.classes)
+        self.source = open_source(recipe.data, "train", void_labels=recipe.void_labels)
+        self.validation = open_source(
+            recipe.data, "val", labels=self.source.classes, void_labels=recipe.void_labels
+        )
+        self.task = task_of(recipe, self.source)
         classes = len(self.source.classes)
         if recipe.classes not in (0, classes):
             raise ArgumentError(f"{recipe.data} has {classes} classes. Received: classes = {recipe.classes}")
@@ -173,33 +179,6 @@ class _Run:
         self._say(f"going on after step {progress.step}, from {checkpoint.name}")
         return checkpoint
 
-    def _training_model(self, resumed: bool) -> keras.Model:
-        """Pixels -> logits; with the weights that the recipe starts from, if this is the start."""
-        recipe = self.recipe
-        side = None if recipe.progressive_sizes else recipe.size
-        weights = None if resumed else recipe.weights or None
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="the head stays fresh")  # as new classes mean
-            model = self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
-        if not resumed:
-            published: InputContract | None = getattr(model, "input_contract", None)
-            fits = recipe.crop == "resized" and published is not None and published.size == recipe.size
-            self.progress.contract = asdict(published if fits and published is not None else recipe.contract)
-        return model
-
-    def _evaluated_model(self) -> keras.Model:
-        """Pixels -> probabilities, float32, on one device."""
-        model = self._build(input_shape=(self.recipe.size, self.recipe.size, 3))
-        metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="top1")]
-        if len(self.source.classes) > 5:
-            metrics.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
-        # An optimizer without variables of its own, of which the file would lack the values.
-        model.compile("sgd", "categorical_crossentropy", metrics=metrics)
-        return model
-
-    def _build(self, **arguments: Any) -> keras.Model:
-        return BUILDERS[self.recipe.network](classes=len(self.source.classes), **arguments)
-
     def _enter_phase(self) -> None:
         """Compiles the model for the epoch that comes next, where it trains other layers than the one before."""
         recipe, epoch = self.recipe, self.progress.epoch
@@ -222,14 +201,12 @@ class _Run:
             self.schedule = learning_rate_schedule(recipe, round((last - first) * updates_per_epoch), updates_per_epoch)
             self.model.compile(
                 make_optimizer(recipe, self.model, self.schedule),
-                make_loss(recipe),
-                metrics=make_metrics(),
+                **self.task.objective(self.model),
                 jit_compile=self._compiles(),
             )
             # All that a checkpoint holds is made now, and not with the first step.
             self.model.optimizer.build(self.model.trainable_variables)
-            nothing = keras.ops.zeros((1, len(self.source.classes)))
-            self.model.compute_metrics(None, nothing, nothing)
+            self.model.compute_metrics(None, *self.task.nothing(self.model))
             self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
@@ -255,13 +232,13 @@ class _Run:
             workers=devices.processes,
             problems=self.problems,
             interpolation=recipe.interpolation,
-            class_weights=class_weights(recipe, self.source.class_counts),
+            class_weights=class_weights(recipe, self.source.class_counts) if recipe.task == "classify" else None,
         )
         self.rate = Rate()
         try:
             with devices.scope():
                 fitted = self.model.fit(
-                    batches,
+                    self.task.batches(self.model, batches),
                     steps_per_epoch=self.steps_per_epoch - progress.batch,
                     initial_epoch=epoch,
                     epochs=epoch + 1,
@@ -276,13 +253,12 @@ class _Run:
         check_problems(self.problems)
         if progress.batch < self.steps_per_epoch:  # terminated
             return
-        figures = {name: values[-1] for name, values in fitted.history.items()}
+        figures = self.task.figures({name: values[-1] for name, values in fitted.history.items()})
         row = {
             "epoch": epoch + 1,
             "step": progress.step,
             "learning_rate": float(self.schedule(self._updates())),
-            "loss": figures["loss"],
-            "top1_percent": 100 * figures["top1"],
+            **figures,
             **self._validate(),
             "images_per_second": self.rate.images_per_second,
             "seconds": self.rate.seconds,
@@ -295,10 +271,11 @@ class _Run:
             run_directory.write_history(self.run, progress.history)
             run_directory.log_to_tensorboard(self.run, row)
         self.watch.save()
-        self._say(
-            f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, top-1 {row['top1_percent']:.2f} %; "
-            + (f"validation top-1 {row['val_top1_percent']:.2f} %" if "val_top1_percent" in row else "")
-        )
+        score = self.task.score
+        said = f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, {TITLES[score]} {row[score]:.2f} %"
+        if f"val_{score}" in row:
+            said += f"; validation {TITLES[score]} {row[f'val_{score}']:.2f} %"
+        self._say(said)
 
     def _updates(self) -> int:
         """Updates of the weights that the optimizer of this phase has made."""
@@ -315,13 +292,12 @@ class _Run:
         )
         with warnings.catch_warnings():  # how many batches there are shows when files that can't be read are left out
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            figures = self.evaluated.evaluate(batches, verbose=0, return_dict=True)
-        top1_percent = 100 * figures["top1"]
-        if self.progress.best_score is None or top1_percent > self.progress.best_score:
-            self.progress.best_score = top1_percent
+            figures = self.task.figures(self.evaluated.evaluate(batches, verbose=0, return_dict=True))
+        score = figures[self.task.score]
+        if self.progress.best_score is None or score > self.progress.best_score:
+            self.progress.best_score = score
             self._save(run_directory.BEST)
-        row = {"val_loss": figures["loss"], "val_top1_percent": top1_percent}
-        return row | ({"val_top5_percent": 100 * figures["top5"]} if "top5" in figures else {})
+        return {f"val_{name}": value for name, value in figures.items()}
 
     def _copy_weights(self, evaluated: keras.Model) -> None:
         """Weights that are trained, or their moving average -> the network that is validated and saved."""
@@ -346,18 +322,21 @@ class _Run:
         if complete and self.evaluated is not None:
             self._copy_weights(self.evaluated)
             self._save(run_directory.LAST)
-            if run_directory.plot_history(self.run, self.progress.history) is None:
+            titles = {name: TITLES[name] for name in ("loss", self.task.score)}
+            if run_directory.plot_history(self.run, self.progress.history, titles) is None:
                 self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
-        return Result(self.run, complete, self.progress.history, self.progress.best_score)
+        return Result(
+            self.run, complete, self.progress.history, TITLES[self.task.score], self.progress.best_score
+        )
 
     def _say(self, sentence: str) -> None:
         if self.devices.is_first:
             self.listener.say(sentence)
 
-    def _show(self, figures: dict[str, float]) -> None:
+    def _show(self, logs: dict[str, float]) -> None:
         self.rate.add(self.recipe.batch_size)
         steps = self.recipe.epochs * self.steps_per_epoch
         progress = self.progress
         self.listener.show(
-            Standing(progress.step, steps, progress.epoch + 1, self.recipe.epochs, self.rate.images_per_second, figures)
+            Standing(progress.step, steps, progress.epoch + 1, self.recipe.epochs, self.rate.images_per_second, self.task.figures(logs))
         )

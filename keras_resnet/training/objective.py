@@ -11,16 +11,14 @@ from keras_resnet.evaluation.segmentation_metric import SegmentationAccuracy
 from keras_resnet.labels import VOID
 from keras_resnet.training.recipe import Recipe
 
-LOSSES = {"classification": ("cross_entropy", "binary", "focal"), "segmentation": ("cross_entropy", "focal", "dice")}
+LOSSES = {"classify": ("cross_entropy", "binary", "focal"), "segment": ("cross_entropy", "focal", "dice")}
 AUXILIARY = "auxiliary"  # the output of a network's auxiliary head
 AUXILIARY_WEIGHT = 0.5  # of its loss, as in torchvision's references/segmentation/train.py
 FOCAL_GAMMA = 2.0
 
 
-def make_loss(
-    recipe: Recipe, task: str = "classification", class_weights: Sequence[float] | None = None
-) -> keras.losses.Loss:
-    """Recipe, task -> loss of labels `[N, classes]` and logits `[N, classes]`, or of masks `[N, H, W]`: see `MaskLoss`.
+def make_loss(recipe: Recipe, class_weights: Sequence[float] | None = None) -> keras.losses.Loss:
+    """Recipe -> loss of labels `[N, classes]` and logits `[N, classes]`, or of masks `[N, H, W]`: see `MaskLoss`.
 
     `binary` takes each class on its own (Wightman et al. 2021, arXiv 2110.00476); `focal` weakens what is already
     right (Lin et al. 2017, arXiv 1708.02002), with Keras' gamma of 2; `dice` counts classes alike, however small they
@@ -32,9 +30,12 @@ def make_loss(
     Raises:
         ArgumentError: The task does not have the recipe's loss.
     """
-    if recipe.loss not in LOSSES[task]:
-        raise ArgumentError(f"`loss` must be one of {', '.join(LOSSES[task])} for {task}. Received: {recipe.loss!r}")
-    if task == "segmentation":
+    losses = LOSSES[recipe.task]
+    if recipe.loss not in losses:
+        raise ArgumentError(
+            f"`loss` must be one of {', '.join(losses)} for task = {recipe.task}. Received: {recipe.loss!r}"
+        )
+    if recipe.task == "segment":
         return MaskLoss(recipe.loss, class_weights)
     if recipe.loss == "binary":
         return keras.losses.BinaryCrossentropy(from_logits=True)
@@ -96,9 +97,9 @@ def loss_weights(outputs: Sequence[str]) -> dict[str, float]:
     return {name: AUXILIARY_WEIGHT if name == AUXILIARY else 1.0 for name in outputs}
 
 
-def make_metrics(task: str = "classification", classes: int = 0) -> list[Any]:
+def make_metrics(task: str, classes: int) -> list[Any]:
     """Task, number of classes -> what `fit` counts: top-1 against the largest share of a mixed label; IoU of masks."""
-    if task == "segmentation":
+    if task == "segment":
         return [SegmentationAccuracy(classes)]
     return [keras.metrics.CategoricalAccuracy(name="top1")]
 

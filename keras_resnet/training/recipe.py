@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.errors import ArgumentError
-from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.variants import BACKBONES, VARIANTS, InputContract
 
 Level = Literal["none", "stem", "C2", "C3", "C4", "C5"]
 
@@ -24,9 +24,14 @@ Level = Literal["none", "stem", "C2", "C3", "C4", "C5"]
 class Recipe(Augmentation):
     """Settings of one run; those of the images' augmentation are `Augmentation`'s own fields."""
 
+    task: Literal["classify", "segment"] = "classify"
     data: str = ""
     network: str = "resnet50"
+    architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = "deeplabv3plus"
+    output_stride: int = 0
+    auxiliary_head: bool = False
     weights: str = ""
+    backbone_weights: str = ""
     classes: int = 0
     freeze: Level = "none"
     freeze_batch_norm: bool = False
@@ -77,6 +82,8 @@ class Recipe(Augmentation):
             "momentum",
         )
         scales = 0 < self.minimum_scale <= self.maximum_scale
+        segments = self.task == "segment"
+        of_masks = () if segments else ("architecture", "output_stride", "auxiliary_head", "backbone_weights")
         return [
             *((name, "be at least 1", getattr(self, name) >= 1) for name in at_least_one),
             *((name, "not be negative", getattr(self, name) >= 0) for name in not_negative),
@@ -88,8 +95,15 @@ class Recipe(Augmentation):
             ("progressive_sizes", "hold sizes of at least 1", all(size >= 1 for size in self.progressive_sizes)),
             ("void_labels", "hold labels in 0..255", all(0 <= label <= 255 for label in self.void_labels)),
             ("minimum_scale", "lie above 0 and not above maximum_scale", scales),
-            ("freeze", "leave something to train: give weights", self.freeze == "none" or self.weights != ""),
+            ("freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""),
+            *((name, "be left out, but for task = segment", getattr(self, name) == getattr(Recipe, name)) for name in of_masks),
+            ("network", f"be one of {', '.join(BACKBONES)} for segmentation", not segments or self.network in BACKBONES),
         ]
+
+    @property
+    def starts_from(self) -> str:
+        """Weights of the whole network, or of its backbone; empty: random."""
+        return self.weights or self.backbone_weights
 
     @property
     def contract(self) -> InputContract:
@@ -118,9 +132,14 @@ def _toml(value: Any) -> str:
 # What each key is, in the order in which a reader meets them; the command line's help and the recipe that a run
 # directory keeps follow it.
 HELP: Mapping[str, str] = {
+    "task": "classify: a class for each image; segment: a class for each pixel.",
     "data": "Folder of class folders (or of train/ and val/), CSV file, folder of packed shards, .npz, or tfds:NAME.",
     "network": ", ".join(VARIANTS) + ".",
+    "architecture": "Of a segmentation network over that ResNet: fcn, deeplabv3, deeplabv3plus or unet.",
+    "output_stride": "Of its last level: 16, or 8, which is finer and slower; 0: the architecture's own.",
+    "auxiliary_head": "Whether fcn and deeplabv3 have a second loss, on C4, in training.",
     "weights": "To start from: a published tag, a path, or hf://owner/repository; empty: random.",
+    "backbone_weights": "Likewise, of the backbone of a segmentation network alone.",
     "classes": "Number of classes, to be sure; 0: as many as the data has.",
     "freeze": "Last level that is not trained: none, stem, C2, C3, C4 or C5. Frozen BatchNorm runs in inference mode.",
     "freeze_batch_norm": "Whether all BatchNorm layers keep their statistics and are not trained.",

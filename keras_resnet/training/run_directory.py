@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +65,21 @@ def log_to_tensorboard(run: Path, row: dict[str, Any]) -> None:
                 tf.summary.write(name, tf.cast(value, tf.float32), metadata=metadata)
 
 
-def plot_history(run: Path, history: Sequence[dict[str, Any]]) -> Path | None:
-    """Rows, one an epoch -> `curves.png`: loss, top-1 and learning rate; None without matplotlib."""
+def plot_history(run: Path, history: Sequence[dict[str, Any]], titles: Mapping[str, str]) -> Path | None:
+    """Rows, one an epoch, titles by column -> `curves.png`: these and the learning rate; None without matplotlib."""
     try:
         matplotlib = require("matplotlib", "plots")
     except MissingDependencyError:
         return None
     matplotlib.use("Agg", force=False)
     pyplot = require("matplotlib.pyplot", "plots")
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    figure, axes = pyplot.subplots(1, len(titles) + 1, figsize=(13, 3.8), layout="constrained")
     epochs = [row["epoch"] for row in history]
     panels = (
-        ("loss", {"training": "loss", "validation": "val_loss"}),
-        ("top-1 %", {"training": "top1_percent", "validation": "val_top1_percent"}),
+        *(
+            (f"{title} %" if name.endswith("_percent") else title, {"training": name, "validation": f"val_{name}"})
+            for name, title in titles.items()
+        ),
         ("learning rate at the epoch's end", {"": "learning_rate"}),
     )
     for axis, (title, curves) in zip(axes, panels, strict=True):

@@ -149,7 +149,7 @@ def test_a_listener_hears_of_every_step_and_epoch(run: Run) -> None:
     assert [(s.step, s.steps, s.epoch, s.epochs) for s in heard.standings] == [
         (step, 6, 1 + (step > 3), 2) for step in range(1, 7)
     ]
-    assert all(s.images_per_second > 0 and set(s.figures) == {"loss", "top1"} for s in heard.standings)
+    assert all(s.images_per_second > 0 and set(s.figures) == {"loss", "top1_percent"} for s in heard.standings)
     assert heard.standings[-1].figures["loss"] == pytest.approx(run.result.history[-1]["loss"])
     assert heard.sentences[:2] == [
         "48 training and 12 validation images",
@@ -178,7 +178,7 @@ def test_a_model_file_predicts_what_the_history_says(name: str, run: Run, data: 
     scores = [row["val_top1_percent"] for row in run.result.history]
     row = run.result.history[-1 if name == "model-last.keras" else scores.index(max(scores))]
     assert (loss, top1_percent) == pytest.approx((row["val_loss"], row["val_top1_percent"]), rel=1e-5)
-    assert run.result.best_top1_percent == max(scores)
+    assert run.result.best_score_percent == max(scores)
 
 
 def test_what_is_saved_is_the_moving_average(run: Run) -> None:
