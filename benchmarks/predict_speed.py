@@ -87,9 +87,9 @@ def main(
                 seconds.setdefault(name, []).append(run(arguments)[0])
                 print(f"{number} first prediction, {name}: {seconds[name][-1]:.2f} s", flush=True)
     results = {
-        "images_per_second": {subject: summary_of_rates(turns) for subject, turns in rates.items()},
+        "images_per_second": {Path(subject).name: summary_of_rates(turns) for subject, turns in rates.items()},
         "first_prediction_s": {
-            name: {
+            Path(name).name: {
                 **spread(values),
                 "of_keras_applications": ratio(values, seconds["keras.applications"]),
             }
