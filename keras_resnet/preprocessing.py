@@ -98,8 +98,8 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
-def load_images(paths: Iterable[str | os.PathLike[str]], contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
-    """Image files -> uint8 RGB `[N, size, size, 3]`, each as `load_image` gives it.
+def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IMAGENET_CONTRACT) -> np.ndarray:
+    """Image files -> uint8 RGB `[N, size, size, 3]`, or of a `WholeImage` `[N, height, width, 3]`: by `load_image`.
 
     Raises:
         ImageError: Some files can't be read; the message lists each with its reason.
@@ -118,13 +118,17 @@ def load_images(paths: Iterable[str | os.PathLike[str]], contract: InputContract
     return np.stack(images)
 
 
-def load_image(source: str | os.PathLike[str] | bytes, contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
+def load_image(source: str | os.PathLike[str] | bytes, contract: Contract = IMAGENET_CONTRACT) -> np.ndarray:
     """Path or encoded bytes of one image -> uint8 RGB `[size, size, 3]`: decoded, resized, centre-cropped.
+
+    Of a `WholeImage` `[height, width, 3]`: resized to fit into it, whole; what is free has the mean colour.
 
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
     """
     pixels = decode_image(source)
+    if isinstance(contract, WholeImage):
+        return fit_whole(pixels, contract)
     try:
         return resize_and_crop(pixels, contract)
     except ImageError as error:

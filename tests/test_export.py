@@ -318,7 +318,7 @@ def test_an_untrained_model_can_be_exported(tmp_path):
 
 
 def test_a_contract_of_another_size_is_refused(tmp_path):
-    with pytest.raises(ExportError, match="`contract` must crop to the model's input size, 32x32"):
+    with pytest.raises(ExportError, match="`contract` must give the model's input size, 32x32"):
         export(small_classifier(), tmp_path / "out", ["saved_model"], contract=InputContract())
 
 

@@ -17,7 +17,7 @@ from keras_resnet.errors import MeasurementError
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Opening, Subject
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract
 
 WARMUP = 2  # calls at the start of each turn that do not count
 TURN_S = 1.5  # what a turn may take; slow contenders get fewer calls, but three at least
@@ -33,7 +33,7 @@ class Contender:
     arguments: Mapping[str, Any]
     setting: str  # in words, how it runs
     file: Path | None = None
-    contract: InputContract | None = None  # of image files; None: its answers mean nothing
+    contract: Contract | None = None  # of image files; None: its answers mean nothing
     labels: Sequence[str] | None = None
 
 

@@ -21,7 +21,7 @@ from keras_resnet.errors import MeasurementError, reason
 from keras_resnet.measure.process import FREE_SIDE, Loader, Opened
 from keras_resnet.optional import require
 from keras_resnet.quiet import import_keras, quiet_stderr
-from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.variants import VARIANTS, Contract
 from keras_resnet.whole_files import write_whole
 
 IMAGE_SHAPE = (FREE_SIDE, FREE_SIDE, 3)
@@ -289,7 +289,7 @@ def rivals_of(
     threads: int,
     onnx: Path | None = None,
     pixels: np.ndarray | None = None,
-    contract: InputContract | None = None,
+    contract: Contract | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Contender], list[str]]:
     """Network, folder for the rivals' files -> contenders, and a line for each rival that is absent, or can't be made.
@@ -331,7 +331,7 @@ def rivals_of(
     return contenders, absent
 
 
-def in_openvino(name: str, path: Path, threads: int, contract: InputContract | None) -> Contender:
+def in_openvino(name: str, path: Path, threads: int, contract: Contract | None) -> Contender:
     """Name and path of an ONNX artifact of ours -> the contender that runs it in OpenVINO."""
     arguments = {"path": str(path), "threads": threads}
     setting = "hint LATENCY, precision f32, from pixels as float32"

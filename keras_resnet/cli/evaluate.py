@@ -9,6 +9,7 @@ import typer
 from keras_resnet.cli.images import read_batches
 from keras_resnet.cli.network import Predictor, WeightsOption, check_model, is_artifact, open_predictor
 from keras_resnet.errors import ArgumentError, WeightsError
+from keras_resnet.variants import InputContract
 
 if TYPE_CHECKING:
     from keras_resnet.evaluation.mask_result import MaskEvaluation
@@ -77,9 +78,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _ask(
-    model: str, data: str, predictor: Predictor, batch_size: int, unreadable: list[Path]
-) -> "Evaluation | None":
+def _ask(model: str, data: str, predictor: Predictor, batch_size: int, unreadable: list[Path]) -> "Evaluation | None":
     """Model, labelled images -> its answers, or None if none of the images can be read."""
     import numpy as np
 
@@ -87,8 +86,10 @@ def _ask(
     from keras_resnet.evaluation.result import Evaluation
 
     paths, labels = labelled_images(data, predictor.labels)
+    contract = predictor.contract
+    assert isinstance(contract, InputContract)  # of a classifier
     places, answers = [], []
-    for batch, pixels in read_batches(paths, predictor.contract, batch_size, unreadable, prints=False):
+    for batch, pixels in read_batches(paths, contract, batch_size, unreadable, prints=False):
         probabilities = np.asarray(predictor.predict(pixels))
         _check(probabilities, model, predictor.labels, f"{data}: the highest class", int(labels.max()))
         places += batch
@@ -97,7 +98,7 @@ def _ask(
         return None
     probabilities = np.concatenate(answers)
     names = predictor.labels or _folder_names(data, paths, labels, probabilities.shape[1])
-    return Evaluation([paths[place] for place in places], labels[places], probabilities, names, predictor.contract)
+    return Evaluation([paths[place] for place in places], labels[places], probabilities, names, contract)
 
 
 def _check(probabilities: Any, model: str, names: Sequence[str] | None, data: str, highest: int) -> None:

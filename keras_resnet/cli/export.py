@@ -6,7 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.cli.masks import sides_of
 from keras_resnet.cli.network import ModelOption, WeightsOption, labels_of, open_network
+from keras_resnet.errors import ArgumentError
+from keras_resnet.variants import WholeImage
 
 
 def export(
@@ -35,11 +38,23 @@ def export(
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled images, a folder of class folders or a CSV file: measure the accuracy on them."),
+        typer.Option(
+            help="Labelled images, a folder of class folders or a CSV file, or images with masks: measure the accuracy "
+            "on them."
+        ),
+    ] = None,
+    void_label: Annotated[
+        list[int] | None, typer.Option(help="Label of masks, besides 255, that is no class; may be given again.")
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="With --data: points of top-1 that an artifact may lose.", show_default="0.5"),
+        typer.Option(
+            help="With --data: points of top-1, or of mean IoU, that an artifact may lose.", show_default="0.5, or 1.0"
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Of a segmentation network of any size: what the files take, 360x480 say."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -66,6 +81,9 @@ def export(
     layout: Annotated[str | None, typer.Option(help="Of ONNX input: nhwc or nchw.", show_default="nhwc")] = None,
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Leave height and width free (saved_model, onnx, onnx-float16).")
+    ] = False,
+    argmax: Annotated[
+        bool, typer.Option("--argmax", help="Of a segmentation network: write the class of each pixel, uint8.")
     ] = False,
     int_weights: Annotated[
         str | None,
@@ -101,6 +119,7 @@ def export(
         "ranges": ranges,
         "weights": int_weights,
         "keep_float": keep_float or None,
+        "argmax": argmax or None,
     }
     names = [name.strip() for name in formats.split(",")]
     _check(names, chosen)  # cheap mistakes first: opening the network takes seconds
@@ -108,6 +127,10 @@ def export(
         list_images([calibration])
     class_names = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
     network, contract = open_network(model, weights)
+    if image_size is not None:
+        if not isinstance(contract, WholeImage):
+            raise ArgumentError(f"--image-size is for segmentation networks alone. {model} is a classifier")
+        contract = WholeImage(*sides_of(image_size, "--image-size"))
     from keras_resnet.export import export as export_model
 
     console = Console(file=terminal_stderr())
@@ -122,6 +145,7 @@ def export(
             force_calibration=force_calibration,
             data=data,
             max_drop=max_drop,
+            void_labels=void_label or (),
             labels=labels_of(network) if class_names is None else class_names,
             contract=contract,
             overwrite=overwrite,
@@ -151,11 +175,14 @@ def _print(made: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from keras_resnet.export.accuracy import Accuracy
     from keras_resnet.export.manifest import size_bytes
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("artifact\n", no_wrap=True)
-    accuracy_columns = ("top-1\n%", "top-5\n%", "drop\npoints") if made.accuracy else ()
+    first = next(iter(made.accuracy.values()), None)
+    second = "top-5" if isinstance(first, Accuracy) else "pixels"
+    accuracy_columns = (f"{first.title}\n%", f"{second}\n%", "drop\npoints") if first else ()
     for column in ("size\nMB", "images\n", "largest\ndifference", "agreement\n%", *accuracy_columns):
         table.add_column(column, no_wrap=True, justify="right")
     for name, path in made.paths.items():
@@ -169,7 +196,8 @@ def _print(made: Any) -> None:
         ]
         if name in made.accuracy:
             accuracy = made.accuracy[name]
-            top5 = "-" if accuracy.top5_percent is None else f"{accuracy.top5_percent:.2f}"
-            cells += [f"{accuracy.top1_percent:.2f}", top5, f"{accuracy.drop_points:+.2f}"]
+            more = accuracy.top5_percent if isinstance(accuracy, Accuracy) else accuracy.pixel_accuracy_percent
+            shown = "-" if more is None else f"{more:.2f}"
+            cells += [f"{accuracy.score_percent:.2f}", shown, f"{accuracy.drop_points:+.2f}"]
         table.add_row(*cells)
     Console().print(table)

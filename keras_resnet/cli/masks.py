@@ -34,7 +34,12 @@ MasksOption = Annotated[
 
 
 def segment_all(
-    paths: Sequence[Path], predictor: Predictor, out: Path | None, window: str | None, longest_side: int | None, top: int
+    paths: Sequence[Path],
+    predictor: Predictor,
+    out: Path | None,
+    window: str | None,
+    longest_side: int | None,
+    top: int,
 ) -> int:
     """Prints the largest classes of each image, and writes its mask and overlay -> how many can't be read."""
     from keras_resnet.evaluation.overlay import draw_overlay, mask_png, palette, shares_percent
@@ -42,7 +47,7 @@ def segment_all(
     from keras_resnet.optional import require
     from keras_resnet.whole_files import write_whole
 
-    sides = None if window is None else window_of(window)
+    sides = None if window is None else sides_of(window, "--window")
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
@@ -85,15 +90,15 @@ def whole_of(predictor: Predictor, shape: tuple[int, ...], longest_side: int | N
     return WholeImage(*WholeImage(longest_side, longest_side).area_of(height, width))
 
 
-def window_of(text: str) -> tuple[int, int]:
-    """Value of `--window`, 512 or 360x480 -> height, width.
+def sides_of(text: str, option: str) -> tuple[int, int]:
+    """Value of an option, 512 or 360x480, its name -> height, width.
 
     Raises:
         ArgumentError: It is neither.
     """
-    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    sides = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip())
     if sides is None or min(int(side or 32) for side in sides.groups()) < 32:
-        raise ArgumentError(f"--window takes a height and a width of at least 32, 360x480 say, or one side: {text}")
+        raise ArgumentError(f"{option} takes a height and a width of at least 32, 360x480 say, or one side: {text}")
     return int(sides[1]), int(sides[2] or sides[1])
 
 
@@ -118,7 +123,8 @@ def evaluate_masks(
     sources = [open_source(data, "val", predictor.labels, void_labels)]
     if sources[0].held_out:  # of data without validation images, all count
         sources.append(open_source(data, "train", predictor.labels, void_labels))
-    confusion, images, worst = None, 0, []
+    confusion, images = None, 0
+    worst: list[tuple[float, int, Example]] = []
     for source in sources:
         if not isinstance(source, MaskedSource):
             raise ArgumentError(f"{data}: {model} is a segmentation network, and these images have no masks")

@@ -17,8 +17,6 @@ from keras_resnet.variants import Contract, InputContract
 HELD_OUT = "a tenth of each class of the images, by a hash of their names"
 
 
-
-
 class Source:
     """Images of one split and what they show, in a fixed order.
 

@@ -26,7 +26,7 @@ def palette(classes: int) -> np.ndarray:
 
 
 def mask_png(mask: np.ndarray, colours: np.ndarray) -> bytes:
-    """Classes uint8 `[H, W]`, palette -> PNG file whose pixels are the classes, shown in their colours; void is white."""
+    """Classes uint8 `[H, W]`, palette -> PNG file of the classes, shown in their colours, void in white."""
     image = Image.fromarray(mask, "P")
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours

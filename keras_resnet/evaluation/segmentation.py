@@ -15,7 +15,6 @@ from keras_resnet.labels import VOID
 from keras_resnet.preprocessing import fill, fit_whole
 from keras_resnet.variants import WholeImage
 
-
 Predict = Callable[[np.ndarray], Any]
 
 

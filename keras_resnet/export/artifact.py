@@ -29,7 +29,7 @@ class Artifact:
 
     @property
     def classes(self) -> int:
-        return int(self.runtime.outputs[OUTPUT_NAME].shape[-1] or 0)
+        return self.format.mask_classes or int(self.runtime.outputs[OUTPUT_NAME].shape[-1] or 0)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`, or `[N, H, W, classes]`.
@@ -54,12 +54,14 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     path = Path(path)
     row, description = format_and_description(path)
     runtime = open_runtime(path, row, threads)
-    if list(runtime.inputs) != [INPUT_NAME] or list(runtime.outputs) != [OUTPUT_NAME]:
+    if list(runtime.inputs) != [INPUT_NAME] or list(runtime.outputs) != [row.output_name]:
         raise ExportError(
-            f"{path}: must take {INPUT_NAME!r} and give {OUTPUT_NAME!r}. It takes {', '.join(runtime.inputs)} and "
+            f"{path}: must take {INPUT_NAME!r} and give {row.output_name!r}. It takes {', '.join(runtime.inputs)} and "
             f"gives {', '.join(runtime.outputs)}"
         )
-    shape, answer = runtime.inputs[INPUT_NAME].shape, runtime.outputs[OUTPUT_NAME].shape
+    shape, answer = runtime.inputs[INPUT_NAME].shape, runtime.outputs[row.output_name].shape
+    if row.mask_classes:
+        answer = (*answer, row.mask_classes)
     if len(shape) != 4 or len(answer) not in (2, 4):
         raise ExportError(
             f"{path}: must take images [N, H, W, 3] and give [N, classes], or [N, H, W, classes]. "

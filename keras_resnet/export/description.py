@@ -25,6 +25,7 @@ from keras_resnet.versions import package_versions
 
 SCHEMA_VERSION = 2
 ONNX_KEY = "keras_resnet.description"
+MOST_CLASSES = 10_000_000
 LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
 
 
@@ -39,6 +40,7 @@ def describe(
     labels: Sequence[str] | None,
     contract: Contract | None,
     quantization: dict[str, Any] | None,
+    output_name: str = OUTPUT_NAME,
 ) -> dict[str, Any]:
     """Source model, and how its file takes pixels -> description; `size` is (height, width, channels), None if free."""
     origin = getattr(model, "weights_origin", None)
@@ -68,9 +70,9 @@ def describe(
             "antialias": True if contract else None,
         },
         "output": {
-            "name": OUTPUT_NAME,
+            "name": output_name,
             "dtype": output_dtype,
-            "kind": "probabilities" if len(model.outputs[0].shape) == 2 else "probabilities of each pixel",
+            "kind": output_name if len(model.outputs[0].shape) == 2 else f"{output_name} of each pixel",
             "classes": model.outputs[0].shape[-1],
         },
         "labels": None if labels is None else list(labels),
@@ -141,12 +143,15 @@ def _check_fields(description: dict[str, Any]) -> None:
     """Raises what `read_description` expects if a field that this package works with is absent or of another type."""
     given, labels, quantization = description["input"], description["labels"], description["quantization"]
     sides = [given["centre_crop"], given["resize_short_side"]]
-    texts = [given["dtype"], given["layout"], description["output"]["dtype"]]
+    answer = description["output"]
+    texts = [given["dtype"], given["layout"], answer["dtype"], answer["name"]]
     if not (
         description["format"] in FORMATS
         and len(given["size"]) == 3
         and all(side is None or (type(side) is int and 0 < side <= LARGEST_SIDE) for side in [*given["size"], *sides])
         and all(isinstance(text, str) for text in texts)
+        and type(answer["classes"]) is int
+        and 0 < answer["classes"] <= MOST_CLASSES
         and (sides == [None, None] or given["interpolation"] in ("bilinear", "bicubic"))
         and (labels is None or (isinstance(labels, list) and all(isinstance(label, str) for label in labels)))
         and (quantization is None or isinstance(quantization["keep_float"], list))

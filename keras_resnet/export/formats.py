@@ -41,6 +41,7 @@ class Options:
     ranges: Literal["minmax", "mse"] | None = None  # of activations, from the calibration images; minmax
     weights: Literal["int8", "int7", "uint8"] | None = None  # int8 where this CPU has VNNI, else uint8
     keep_float: tuple[str, ...] | None = None  # names of layers that stay float; none
+    argmax: bool | None = None  # of a segmentation network: the class of each pixel in place of probabilities
 
     def given(self) -> dict[str, Any]:
         """-> those that the caller chose."""
@@ -51,6 +52,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "opset": tuple(range(11, 19)),
     "layout": ("NHWC", "NCHW"),
     "any_size": (True, False),
+    "argmax": (True, False),
     "input_dtype": ("uint8", "float32"),
     "output_dtype": ("uint8", "int8", "float32"),
     "ranges": ("minmax", "mse"),
@@ -82,6 +84,11 @@ class Format:
     layout: str = "NHWC"
     any_size: bool = False
     keep_float: tuple[str, ...] = ()
+    mask_classes: int = 0  # of a file whose output is the class of each pixel; 0: probabilities
+
+    @property
+    def output_name(self) -> str:
+        return MASK_NAME if self.mask_classes else OUTPUT_NAME
 
     @property
     def output_step(self) -> float:
@@ -90,7 +97,7 @@ class Format:
 
     def chosen(self, options: Options) -> "Format":
         """-> the row as these options make it."""
-        names = {field.name for field in fields(self)}
+        names = {field.name for field in fields(self)}  # not argmax, which needs the number of classes
         return replace(self, **{k: v for k, v in options.given().items() if k in self.options and k in names})
 
 
@@ -200,6 +207,7 @@ UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
+MASK_NAME = "mask"  # the output's, where it is the class of each pixel
 
 
 def format_named(name: str) -> Format:
@@ -222,11 +230,16 @@ def check_options(options: Options, rows: list[Format]) -> None:
             raise ExportError(
                 f"`{name}` must be one of {', '.join(map(str, CHOICES[name]))}. Received: {name}={value!r}"
             )
-        if not any(name in row.options for row in rows):
+        if name != "argmax" and not any(name in row.options for row in rows):
             takers = ", ".join(row.name for row in FORMATS.values() if name in row.options)
             raise ExportError(
                 f"`{name}` belongs to {takers}. Received: {name}={value!r} for {', '.join(row.name for row in rows)}"
             )
+    if options.argmax and options.output_dtype is not None:
+        raise ExportError(
+            "`argmax` gives uint8, whatever the format, so `output_dtype` has no say. "
+            f"Received: output_dtype={options.output_dtype!r}"
+        )
     if (options.opset or INT8_OPSET) < INT8_OPSET and any(row.name == "onnx-int8" for row in rows):
         raise ExportError(
             f"`opset` of onnx-int8 must be {INT8_OPSET} or later, the first with a scale for each channel. "

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet.errors import ExportError
 from keras_resnet.preprocessing import list_images, load_images
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract, InputContract, WholeImage
 
 MINIMUM_CALIBRATION_IMAGES = 32
 BATCH_SIZE = 8  # of calibration: ResNet-50 holds 90 MB of activations for each image
@@ -40,7 +40,7 @@ class Calibration:
 
 def calibration_images(
     source: Source,
-    contract: InputContract | None,
+    contract: Contract | None,
     shape: Shape,
     *,
     count: int | None = None,
@@ -74,7 +74,7 @@ def calibration_images(
     return Calibration(images, name, digest.hexdigest(), drawn)
 
 
-def read_images(source: Source, contract: InputContract | None, shape: Shape) -> np.ndarray:
+def read_images(source: Source, contract: Contract | None, shape: Shape) -> np.ndarray:
     """Folder, glob, array or dataset -> pixels uint8 `[N, H, W, C]` of that shape.
 
     Raises:
@@ -86,8 +86,10 @@ def read_images(source: Source, contract: InputContract | None, shape: Shape) ->
     return _pixels(source, shape)
 
 
-def _load(files: list[Path], contract: InputContract | None, shape: Shape) -> np.ndarray:
-    if contract is None or shape[2] != 3:
+def _load(files: list[Path], contract: Contract | None, shape: Shape) -> np.ndarray:
+    if isinstance(contract, WholeImage) and shape[2] == 3:
+        return load_images(files, WholeImage(*shape[:2]))
+    if not isinstance(contract, InputContract) or shape[2] != 3:
         raise ExportError(f"image files become square RGB pixels, and the model takes {shape}: give an array instead")
     return load_images(files, contract)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,20 @@ import keras
 
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
-from keras_resnet.export.accuracy import MAX_DROP_POINTS, Accuracy, Examination, check_drop, labelled
+from keras_resnet.export.accuracy import (
+    MAX_DROP_POINTS,
+    Accuracy,
+    Examination,
+    MaskAccuracy,
+    MaskExamination,
+    check_drop,
+    labelled,
+)
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe, embed
 from keras_resnet.export.files import clean, recover, remove, replace
 from keras_resnet.export.fold import fold
-from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
+from keras_resnet.export.formats import FORMATS, INPUT_NAME, UNVERIFIED, Format, Options, check_options, format_named
 from keras_resnet.export.images import (
     Calibration,
     Source,
@@ -34,14 +43,15 @@ from keras_resnet.export.manifest import file_sha256, forget, read_manifest, rec
 from keras_resnet.export.prepare import check_prepared, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
-from keras_resnet.export.runtimes import format_of, open_runtime, predict
+from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.export.verify import Reference, Report, ask, examine, verify
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import contract_of
 from keras_resnet.quiet import quiet_stderr
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import Contract, WholeImage
 
+DEFAULT_SIDE = 224  # of images for a file that takes any
 DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
 
 Progress = Callable[[str, int, int], None]
@@ -58,8 +68,9 @@ def export(
     force_calibration: bool = False,
     data: Any = None,
     max_drop: float | None = None,
+    void_labels: Sequence[int] = (),
     labels: Sequence[str] | None = None,
-    contract: InputContract | None = None,
+    contract: Contract | None = None,
     opset: int | None = None,
     layout: Literal["NHWC", "NCHW"] | None = None,
     any_size: bool | None = None,
@@ -68,14 +79,16 @@ def export(
     ranges: Literal["minmax", "mse"] | None = None,
     weights: Literal["int8", "int7", "uint8"] | None = None,
     keep_float: Sequence[str] | None = None,
+    argmax: bool | None = None,
     overwrite: bool = False,
     debug: bool = False,
     report: bool = False,
     progress: Progress = lambda step, done, total: None,
 ) -> ExportReport:
-    """Classifier, folder -> verified artifacts in that folder, with `manifest.json`.
+    """Network, folder -> verified artifacts in that folder, with `manifest.json`.
 
-    Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`. It is written
+    Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, that of a
+    segmentation network `[N, H, W, classes]`. It is written
     as `<name>.unverified` and renamed once it gave its model's answers in its own runtime; one that did not stays
     under that name, for inspection. The other formats go on; the error comes at the end.
 
@@ -90,7 +103,9 @@ def export(
         force_calibration: Whether to calibrate on fewer images, or on noise, all the same.
         data: Labelled images on which the accuracy of model and artifacts is measured: a folder of class folders, a
             CSV file, or (pixels uint8 `[N, H, W, C]`, classes `[N]`).
-        max_drop: Points of top-1 by which an artifact may fall below the model on `data`. Default: 0.5.
+        max_drop: Points of top-1, or of mean IoU, by which an artifact may fall below the model on `data`. Default: 0.5
+            and 1.0.
+        void_labels: Of the masks of `data`, besides 255.
         labels: Names of the classes, in order. Default: ImageNet's for 1000 classes.
         contract: How image files become pixels. Default: that of the published weights that the model was built with,
             else a centre crop of the model's input size, or of 224.
@@ -102,6 +117,8 @@ def export(
         ranges: How calibration images give the ranges of activations: "minmax" (default), or "mse", which clips.
         weights: Of onnx-int8: "int8" (default where this CPU has VNNI), "uint8" (default elsewhere), "int7".
         keep_float: Names of layers that int8 formats leave in float.
+        argmax: Whether files of a segmentation network give, in place of probabilities, `mask`: the class of each
+            pixel, uint8 `[N, H, W]`.
         overwrite: Whether artifacts of the same name in the folder are replaced.
         debug: Whether the quantization error of each layer is written to the folder, for the int8 formats.
         report: Whether `report.html` and `REPORT.md` are written to the folder, with each artifact's latency and peak
@@ -117,9 +134,11 @@ def export(
     if isinstance(keep_float, str):
         raise ExportError(f"`keep_float` must be a list of names. Received: keep_float={keep_float!r}")
     keep = None if keep_float is None else tuple(keep_float)
-    options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, weights, keep)
+    options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, weights, keep, argmax)
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
+    if argmax:
+        rows = [replace_fields(row, mask_classes=_mask_classes(model), output_dtype="uint8") for row in rows]
     if max_drop is not None and data is None:
         raise ExportError(
             f"`max_drop` needs labelled images, `data` (--data). Received: max_drop={max_drop}, data=None"
@@ -128,6 +147,8 @@ def export(
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
         require("matplotlib", "plots")
+    if report and isinstance(model, keras.Model) and len(model.outputs[0].shape) == 4:
+        raise ExportError("`report` (--report) compares classifiers. Received: a network that answers for every pixel")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
     advance = lambda step: progress(step, next(steps), total)  # noqa: E731
@@ -136,9 +157,9 @@ def export(
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
     contract = contract or contract_of(model)
-    if contract is not None and shape[:2] != (contract.size, contract.size):
+    if contract is not None and any(side not in (None, own) for side, own in zip(contract.sides, shape, strict=False)):
         raise ExportError(
-            f"`contract` must crop to the model's input size, {shape[0]}x{shape[1]}. Received: contract={contract!r}"
+            f"`contract` must give the model's input size, {shape[0]}x{shape[1]}. Received: contract={contract!r}"
         )
     names = class_labels(labels, prepared)
     images = None
@@ -151,9 +172,13 @@ def export(
     kept = float_layers(folded, keep or ())
     references = _references(model, prepared, contract, rows, images)
     if data is not None:
-        pixels, classes, files = labelled(data, contract, shape, names)
-        made.examination = Examination(pixels, classes, files, prepared.predict(pixels, verbose=0))
-        made.answers["model"] = made.examination.answers
+        if isinstance(contract, WholeImage):
+            whole = WholeImage(*shape[:2])
+            made.examination = MaskExamination(data, whole, labels, void_labels, prepared)
+        else:
+            pixels, classes, files = labelled(data, contract, shape, names)
+            made.examination = Examination(pixels, classes, files, prepared.predict(pixels, verbose=0))
+            made.answers["model"] = made.examination.answers
 
     @cache
     def quantized(weight_steps: int) -> Quantized:
@@ -190,6 +215,17 @@ def export(
     return made
 
 
+def _mask_classes(model: Any) -> int:
+    """Segmentation network -> number of its classes, if a byte can name each."""
+    shape = tuple(model.outputs[0].shape) if isinstance(model, keras.Model) else ()
+    if len(shape) != 4 or not 1 < (shape[-1] or 0) <= 256:
+        raise ExportError(
+            "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: "
+            + (f"a model with outputs {list(shape)}" if shape else repr(model))
+        )
+    return int(shape[-1])
+
+
 def _common_error(failures: Sequence[Exception]) -> ExportError:
     """-> one error for all, of the narrowest kind that holds for each."""
     kinds = (AccuracyError, VerificationError, ExportError)
@@ -203,7 +239,7 @@ class _Maker:
 
     source: keras.Model
     model: keras.Model  # folded, of fixed size
-    contract: InputContract | None
+    contract: Contract | None
     labels: Sequence[str] | None
     options: Options
     calibration: Calibration | None
@@ -262,6 +298,7 @@ class _Maker:
             layout=row.layout,
             input_dtype=row.input_dtype,
             output_dtype=row.output_dtype,
+            output_name=row.output_name,
             labels=self.labels,
             contract=self.contract,
             quantization=quantization,
@@ -270,14 +307,19 @@ class _Maker:
         scratch = self.scratch(row)
         return Job(row, self.options, model, self.contract, self.labels, description, scratch, images, self.quantized)
 
-    def _accuracy(self, path: Path, row: Format) -> Accuracy | None:
+    def _accuracy(self, path: Path, row: Format) -> Accuracy | MaskAccuracy | None:
         """Measures the artifact on the labelled images, if there are any, and lets it pass the gate or not."""
-        if self.report.examination is None:
+        examination, runtime = self.report.examination, open_runtime(path, row)
+        accuracy: Accuracy | MaskAccuracy
+        if examination is None:
             return None
-        answers = predict(open_runtime(path, row), self.report.examination.images)
-        accuracy = self.report.examination.of(answers)
-        self.report.answers[row.name], self.report.accuracy[row.name] = answers, accuracy
-        check_drop(str(path), accuracy, MAX_DROP_POINTS if self.max_drop is None else self.max_drop)
+        if isinstance(examination, MaskExamination):
+            accuracy = examination.of(runtime.run)
+        else:
+            self.report.answers[row.name] = predict(runtime, examination.images)
+            accuracy = examination.of(self.report.answers[row.name])
+        self.report.accuracy[row.name] = accuracy
+        check_drop(str(path), accuracy, MAX_DROP_POINTS[accuracy.title] if self.max_drop is None else self.max_drop)
         return accuracy
 
     def _layer_errors(self, job: Job) -> dict[str, float]:
@@ -348,7 +390,7 @@ def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None
 def _references(
     model: keras.Model,
     prepared: keras.Model,
-    contract: InputContract | None,
+    contract: Contract | None,
     rows: Sequence[Format],
     calibration: Calibration | None,
 ) -> dict[str, Reference]:
@@ -405,12 +447,15 @@ def _why(error: Exception, job: Job, folder: Path) -> str:
 
 
 def examine_artifact(
-    path: Path, model: keras.Model, *, images: str | os.PathLike[str] | None, contract: InputContract
+    path: Path, model: keras.Model, *, images: str | os.PathLike[str] | None, contract: Contract
 ) -> Report:
     """Artifact, its source model, image files -> report, in which checks may have failed."""
     row = format_of(path)
     if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact is verified on real images only: give --images FOLDER")
+    if isinstance(contract, WholeImage) and contract.height is None:
+        height, width, _ = image_shape(open_runtime(path, row).inputs[INPUT_NAME].shape)
+        contract = WholeImage(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
     real = None if images is None else read_images(images, contract, shape)

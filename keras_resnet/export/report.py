@@ -16,6 +16,7 @@ import numpy as np
 from keras_resnet.environment import environment
 from keras_resnet.errors import ExportError
 from keras_resnet.evaluation import topk_accuracy_percent
+from keras_resnet.export.accuracy import Accuracy, Examination, MaskExamination
 from keras_resnet.export.cost import ArtifactCost, measure_artifact
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import read_manifest, size_bytes
@@ -113,7 +114,8 @@ def _page(
     machine = environment()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     calibration = _calibration(made)
-    images = None if made.examination is None else len(made.examination.images)
+    examination = _examination(made)
+    images = None if examination is None else len(examination.images)
     facts = [
         f"Accuracy: on {images} labelled images; agreement and drop against the model on the same ones."
         if images
@@ -137,17 +139,23 @@ def _calibration(made: ExportReport) -> list[str]:
     return [f"Calibration: {first['images']} images." for first in filter(None, used)][:1]
 
 
+def _examination(made: ExportReport) -> Examination | None:
+    assert not isinstance(made.examination, MaskExamination)  # export writes no report of a segmentation network
+    return made.examination
+
+
 def _model_row(made: ExportReport) -> list[list[str]]:
-    if made.examination is None:
+    examination = _examination(made)
+    if examination is None:
         return []
-    answers, classes = made.examination.answers, made.examination.classes
+    answers, classes = examination.answers, examination.classes
     top5 = f"{topk_accuracy_percent(answers, classes, 5):.2f}" if answers.shape[1] > 5 else "-"
     return [["model", "-", f"{topk_accuracy_percent(answers, classes):.2f}", top5, "-", "-", "-", "-", "-"]]
 
 
 def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
     accuracy = made.accuracy.get(name)
-    if accuracy is None:
+    if not isinstance(accuracy, Accuracy):
         measured = ["-", "-", f"{made.reports[name].top1_agreement_percent:.2f}", "-"]
     else:
         measured = [
@@ -165,13 +173,13 @@ def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
 
 def _disagreements(made: ExportReport, labels: Sequence[str] | None) -> list[_Disagreement]:
     """-> images of which an artifact names another class than the model; the model's surest first."""
-    if made.examination is None:
+    examination = _examination(made)
+    if examination is None:
         return []
 
     def named(index: int) -> str:
         return str(index) if labels is None else labels[index]
 
-    examination = made.examination
     best = {name: top_indices(answers, 1)[:, 0] for name, answers in made.answers.items()}
     different = np.any([best[name] != best["model"] for name in best], axis=0)
     chosen = sorted(np.flatnonzero(different), key=lambda index: -examination.answers[index].max())
@@ -196,7 +204,7 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
     panels = figure.subplots(1, 2, sharey=True)
     markers = dict(zip(FORMATS, "osDv^<>PX", strict=True))
     accuracy = {
-        name: made.accuracy[name].top1_percent if made.accuracy else made.reports[name].top1_agreement_percent
+        name: made.accuracy[name].score_percent if made.accuracy else made.reports[name].top1_agreement_percent
         for name in made.paths
     }
     sizes_mb = {name: size_bytes(path) / 1e6 for name, path in made.paths.items()}
@@ -204,8 +212,9 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
     for axes, values, title in ((panels[0], latencies_ms, "latency, ms"), (panels[1], sizes_mb, "size, MB")):
         for name, value in values.items():
             axes.plot(value, accuracy[name], markers[name], markersize=8, alpha=0.8, label=name, linestyle="none")
-        if made.examination is not None:
-            top1 = topk_accuracy_percent(made.examination.answers, made.examination.classes)
+        examination = _examination(made)
+        if examination is not None:
+            top1 = topk_accuracy_percent(examination.answers, examination.classes)
             axes.axhline(top1, color="0.5", linewidth=1, linestyle="--", label="model")
         if max(values.values(), default=1) > 10 * min(values.values(), default=1):
             axes.set_xscale("log")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.export.accuracy import Accuracy, Examination
+from keras_resnet.export.accuracy import Accuracy, Examination, MaskAccuracy, MaskExamination
 from keras_resnet.export.manifest import FILE_NAME
 from keras_resnet.export.verify import Report
 
@@ -17,9 +17,9 @@ class ExportReport:
     folder: Path
     paths: dict[str, Path] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
-    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # where labelled images were given
+    accuracy: dict[str, Accuracy | MaskAccuracy] = field(default_factory=dict)  # where labelled images were given
     answers: dict[str, np.ndarray] = field(default_factory=dict)  # `[N, classes]` on these; "model" is the model's
-    examination: Examination | None = None
+    examination: Examination | MaskExamination | None = None
     failures: dict[str, Exception] = field(default_factory=dict)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
-from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME, UNVERIFIED, Format, format_named
+from keras_resnet.export.formats import FORMATS, INPUT_NAME, MASK_NAME, UNVERIFIED, Format, format_named
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
@@ -48,11 +48,23 @@ def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runt
     threads = threads or os.cpu_count() or 1
     try:
         with quiet_stderr():
-            return _OPENERS[format.runtime](path, threads)
+            runtime = _OPENERS[format.runtime](path, threads)
     except MissingDependencyError:
         raise
     except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
+    return _OneHot(runtime, format.mask_classes) if format.mask_classes else runtime
+
+
+class _OneHot:
+    """A runtime that gives the class of each pixel, as one that gives probabilities: 1 for that class, 0 else."""
+
+    def __init__(self, runtime: Runtime, classes: int):
+        self._runtime, self._rows = runtime, np.eye(classes, dtype=np.float32)
+        self.inputs, self.outputs = runtime.inputs, runtime.outputs
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        return self._rows[self._runtime.run(pixels)]
 
 
 class _SavedModel:
@@ -67,7 +79,8 @@ class _SavedModel:
         self._constant = tf.constant
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        return self._serve(**{INPUT_NAME: self._constant(pixels.astype("float32"))})[OUTPUT_NAME].numpy()
+        [answer] = self._serve(**{INPUT_NAME: self._constant(pixels.astype("float32"))}).values()
+        return answer.numpy()
 
 
 class _LiteRT:
@@ -110,9 +123,9 @@ def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 
 
 def _dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    if details["dtype"] == np.float32:
-        return values
     scale, zero_point = details["quantization"]
+    if details["dtype"] == np.float32 or not scale:  # of what has no scale, the integers are the values
+        return values
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
@@ -128,14 +141,14 @@ class _OnnxRuntime:
 
     @staticmethod
     def _tensor(tensor: Any) -> Tensor:
-        dtype = {"tensor(float)": "float32"}.get(tensor.type, tensor.type)
+        dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}.get(tensor.type, tensor.type)
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         pixels = pixels.astype("float32")
         if self._nchw:
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels})[0]
+        return self._session.run(None, {INPUT_NAME: pixels})[0]
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
@@ -197,6 +210,7 @@ def _as_described(row: Format, description: dict[str, Any]) -> Format:
         layout=given["layout"],
         any_size=given["size"][0] is None,
         keep_float=tuple((description["quantization"] or {}).get("keep_float", ())),
+        mask_classes=answer["classes"] if answer["name"] == MASK_NAME else 0,
     )
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet.export.fold import ConstantPadding2D
-from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.formats import INPUT_NAME, MASK_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
 from keras_resnet.export.onnx_graph import keep_apart, simplify
 from keras_resnet.export.quantize import Quantized
@@ -89,7 +89,7 @@ def has_vnni() -> bool:
 
 def _proto(model: keras.Model, job: Job) -> Any:
     tf2onnx = require("tf2onnx", "onnx")
-    function = serving_function(model, batch_size=None)
+    function = serving_function(job.finished(model), batch_size=None)
     nchw = [INPUT_NAME] if job.row.layout == "NCHW" else None
     proto, _ = tf2onnx.convert.from_function(
         function,
@@ -192,9 +192,10 @@ def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
     """Names of the nodes that stay float: what the caller asked for, and all after the product of the head."""
     names = {layer.name for layer in quantized.model.layers}
     products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
-    after = set(products[-1].output) if products else {OUTPUT_NAME}
+    ends = {OUTPUT_NAME, MASK_NAME}
+    after = set(products[-1].output) if products else set(ends)
     for node in proto.graph.node:
-        if after & set(node.input) or OUTPUT_NAME in node.output:
+        if after & set(node.input) or ends & set(node.output):
             after |= set(node.output)
             yield node.name
         elif _layer_of(node, names) in quantized.keep_float:

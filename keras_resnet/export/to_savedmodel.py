@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.backbone import LEVELS
 from keras_resnet.export.description import asset_files
-from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.formats import INPUT_NAME, MASK_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
 from keras_resnet.variants import InputContract
 
@@ -25,17 +25,18 @@ def to_savedmodel(job: Job, folder: Path) -> None:
     probabilities, the five most probable classes and their labels). The function `serve` takes uint8 pixels too.
     """
     with TemporaryDirectory(dir=job.scratch) as assets:
-        module = _Serving(job.model, batch_size=None)
+        model = job.finished(job.model)
+        module = _Serving(model, batch_size=None)
         module.assets = [tf.saved_model.Asset(str(path)) for path in asset_files(Path(assets), job.description)]
         for dtype in (tf.float32, tf.uint8):
             module.serve.get_concrete_function(
                 tf.TensorSpec((None, *job.model.inputs[0].shape[1:]), dtype, name=INPUT_NAME)
             )
         signatures = {
-            "serving_default": serving_function(job.model, None),
+            "serving_default": serving_function(model, None),
             "features": _features_function(job.model),
         }
-        if job.contract is not None and job.model.inputs[0].shape[-1] == 3:
+        if isinstance(job.contract, InputContract) and job.model.inputs[0].shape[-1] == 3:
             classes = job.model.outputs[0].shape[-1]
             labels = job.labels or [f"class {index}" for index in range(classes)]
             signatures["serve_jpeg"] = _encoded_function(job.model, job.contract, labels)
@@ -52,9 +53,14 @@ def serving_function(model: keras.Model, batch_size: int | None) -> Any:
     """Model -> `tf.function` with the names and shapes of the contract."""
     shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(
-        lambda image: {OUTPUT_NAME: model(image, training=False)},
+        lambda image: {output_name(model): model(image, training=False)},
         input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
     )
+
+
+def output_name(model: keras.Model) -> str:
+    """Model as it is written -> name of its output: that of probabilities, or of the class of each pixel."""
+    return MASK_NAME if len(model.outputs[0].shape) == 3 else OUTPUT_NAME
 
 
 class _Serving(tf.Module):
@@ -68,7 +74,7 @@ class _Serving(tf.Module):
     def __init__(self, model: keras.Model, batch_size: int | None):
         super().__init__()
         self.weights = [variable.value for variable in model.variables]
-        self.serve = tf.function(lambda image: {OUTPUT_NAME: model(tf.cast(image, tf.float32), training=False)})
+        self.serve = tf.function(lambda image: {output_name(model): model(tf.cast(image, tf.float32), training=False)})
 
 
 def _features_function(model: keras.Model) -> Any:

@@ -150,9 +150,7 @@ class _Run:
         if not recipe.data:
             raise ArgumentError("the recipe names no images: give --data, or the key `data`")
         self.source = open_source(recipe.data, "train", void_labels=recipe.void_labels)
-        self.validation = open_source(
-            recipe.data, "val", labels=self.source.classes, void_labels=recipe.void_labels
-        )
+        self.validation = open_source(recipe.data, "val", labels=self.source.classes, void_labels=recipe.void_labels)
         self.task = task_of(recipe, self.source)
         classes = len(self.source.classes)
         if recipe.classes not in (0, classes):
@@ -325,9 +323,7 @@ class _Run:
             titles = {name: TITLES[name] for name in ("loss", self.task.score)}
             if run_directory.plot_history(self.run, self.progress.history, titles) is None:
                 self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
-        return Result(
-            self.run, complete, self.progress.history, TITLES[self.task.score], self.progress.best_score
-        )
+        return Result(self.run, complete, self.progress.history, TITLES[self.task.score], self.progress.best_score)
 
     def _say(self, sentence: str) -> None:
         if self.devices.is_first:
@@ -338,5 +334,12 @@ class _Run:
         steps = self.recipe.epochs * self.steps_per_epoch
         progress = self.progress
         self.listener.show(
-            Standing(progress.step, steps, progress.epoch + 1, self.recipe.epochs, self.rate.images_per_second, self.task.figures(logs))
+            Standing(
+                progress.step,
+                steps,
+                progress.epoch + 1,
+                self.recipe.epochs,
+                self.rate.images_per_second,
+                self.task.figures(logs),
+            )
         )

@@ -96,8 +96,15 @@ class Recipe(Augmentation):
             ("void_labels", "hold labels in 0..255", all(0 <= label <= 255 for label in self.void_labels)),
             ("minimum_scale", "lie above 0 and not above maximum_scale", scales),
             ("freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""),
-            *((name, "be left out, but for task = segment", getattr(self, name) == getattr(Recipe, name)) for name in of_masks),
-            ("network", f"be one of {', '.join(BACKBONES)} for segmentation", not segments or self.network in BACKBONES),
+            *(
+                (name, "be left out, but for task = segment", getattr(self, name) == getattr(Recipe, name))
+                for name in of_masks
+            ),
+            (
+                "network",
+                f"be one of {', '.join(BACKBONES)} for segmentation",
+                not segments or self.network in BACKBONES,
+            ),
         ]
 
     @property

@@ -12,7 +12,7 @@ from keras_resnet.data.base import Source
 from keras_resnet.data.targets import LABEL, MASK, Target
 from keras_resnet.errors import ArgumentError
 from keras_resnet.labels import VOID
-from keras_resnet.training.objective import class_weights, for_outputs, loss_weights, make_loss, make_metrics
+from keras_resnet.training.objective import AUXILIARY, class_weights, for_outputs, loss_weights, make_loss, make_metrics
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import Contract, InputContract, WholeImage
 
@@ -194,7 +194,7 @@ class Segmentation:
 
 def _outputs(model: keras.Model) -> Sequence[str]:
     """Model -> names of its outputs, the main one first."""
-    return list(model.output) if isinstance(model.output, dict) else ["logits"]
+    return sorted(model.output, key=AUXILIARY.__eq__) if isinstance(model.output, dict) else ["logits"]
 
 
 TASKS: Mapping[str, type[Classification] | type[Segmentation]] = {"classify": Classification, "segment": Segmentation}

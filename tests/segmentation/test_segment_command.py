@@ -1,0 +1,198 @@
+"""A segmentation network on its way: trained, evaluated, used and exported, by the commands that do it for classes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from command_line import in_process
+from data.masked_pictures import CLASSES, write_masked
+from PIL import Image
+
+from keras_resnet.evaluation.segmentation import pixel_confusion, pixel_scores
+from keras_resnet.export import export
+from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.prepare import prepare
+from keras_resnet.model_files import read_description
+from keras_resnet.preprocessing import decode_image
+from keras_resnet.segmentation import DeepLabV3Plus
+from keras_resnet.variants import WholeImage
+
+RECIPE = ["--task", "segment", "--network", "resnet18", "--size", 64, "--crop", "scaled", "--batch-size", 4]
+RECIPE += ["--epochs", 2, "--warmup-epochs", 0.5, "--learning-rate", 0.02, "--schedule", "poly", "--xla", "off"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("masked")
+    for split, count in (("train", 8), ("val", 4)):
+        write_masked(folder / split, count)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run of FCN with its second loss, interrupted nowhere."""
+    folder = tmp_path_factory.mktemp("runs") / "fcn"
+    status, out, err = in_process(
+        *("train", "--data", data, "--out", folder, *RECIPE, "--architecture", "fcn", "--auxiliary-head"),
+        *("--checkpoint-steps", 2, "--checkpoints-kept", 4, "--class-weights", "balanced"),
+    )
+    assert status == 0, err
+    assert out[0].startswith(f"{folder / 'model.keras'}: validation mean IoU ")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run) -> keras.Model:
+    return keras.saving.load_model(run / "model.keras", compile=False)
+
+
+def test_the_history_has_the_figures_of_masks(run):
+    header, *rows = (run / "history.csv").read_text().splitlines()
+    figures = ["loss", "mean_iou_percent", "pixel_accuracy_percent"]
+    assert header.split(",")[3:-2] == [*figures, *(f"val_{name}" for name in figures)]
+    assert len(rows) == 2
+
+
+def test_the_model_file_has_one_output_and_says_what_it_is(run, model):
+    assert model.output_shape == (None, None, None, CLASSES)
+    assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
+    description = read_description(run / "model.keras")
+    assert description.contract == WholeImage()
+    assert list(description.labels) == [f"class {index}" for index in range(CLASSES)]
+
+
+def test_a_run_that_goes_on_ends_with_the_same_bits(run, tmp_path):
+    resumed = tmp_path / "resumed"
+    shutil.copytree(run, resumed)
+    for path in sorted((resumed / "checkpoints").iterdir())[1:]:
+        path.unlink()  # as if it had been killed after the first
+    for name in ("model.keras", "model-last.keras", "history.csv"):
+        (resumed / name).unlink(missing_ok=True)
+    status, _, err = in_process("train", "--resume", resumed)
+    assert status == 0, err
+    own, other = (keras.saving.load_model(folder / "model-last.keras", compile=False) for folder in (run, resumed))
+    for one, two in zip(own.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_evaluate_counts_the_pixels_of_the_validation_images(run, data, model, tmp_path):
+    status, out, err = in_process("evaluate", run / "model.keras", data, "--out", tmp_path)
+    assert status == 0, err
+    confusion = np.zeros((CLASSES, CLASSES), np.int64)
+    for path in sorted((data / "val" / "images").iterdir()):
+        mask = np.array(Image.open(data / "val" / "masks" / f"{path.stem}.png"))
+        confusion += pixel_confusion(model.predict(decode_image(path)[None], verbose=0)[0], mask)
+    right = np.diag(confusion)
+    iou = 100 * right / (confusion.sum(axis=0) + confusion.sum(axis=1) - right)
+    assert out[:3] == [
+        "images            4",
+        f"mean IoU %        {np.nanmean(iou):.2f}",
+        f"pixel accuracy %  {100 * right.sum() / confusion.sum():.2f}",
+    ]
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert figures["confusion_matrix"] == confusion.tolist()
+    assert {path.name for path in tmp_path.iterdir()} == {"confusion_matrix.png", "evaluation.json", "weakest.png"}
+    best = max(float(row.split(",")[7]) for row in (run / "history.csv").read_text().splitlines()[1:])
+    assert figures["mean_iou_percent"] == pytest.approx(best, abs=0.01)
+
+
+def test_predict_writes_the_mask_and_an_overlay(run, data, model, tmp_path):
+    image = data / "val" / "images" / "002.jpg"
+    status, out, err = in_process("predict", image, "--model", run / "model.keras", "--out", tmp_path)
+    assert status == 0, err
+    expected = model.predict(decode_image(image)[None], verbose=0)[0].argmax(axis=-1)
+    with Image.open(tmp_path / "002_mask.png") as mask:
+        assert mask.mode == "P"
+        np.testing.assert_array_equal(np.array(mask), expected)
+    with Image.open(tmp_path / "002_overlay.png") as overlay:
+        assert (overlay.height, overlay.width) >= expected.shape
+    largest = np.bincount(expected.ravel()).argmax()
+    assert out[0] == str(image)
+    assert out[1] == f"  {100 * np.mean(expected == largest):6.2f} %  class {largest}"
+
+
+def test_windows_overlap_and_their_scores_are_averaged():
+    """Of a network whose scores tell where a pixel is in its window, so that each window leaves its trace."""
+
+    def predict(pixels):
+        height, width = pixels.shape[1:3]
+        place = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1)[None]
+        return np.concatenate([place, pixels[..., :1]], axis=-1).astype("float32")
+
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 100, 3), "uint8")
+    scores = pixel_scores(predict, pixels, WholeImage(), window=(40, 64))
+    tops, lefts = [0, 15, 30], [0, 18, 36]
+    for row, column in ((0, 0), (20, 30), (69, 99), (35, 70)):
+        rows = [row - top for top in tops if top <= row < top + 40]
+        columns = [column - left for left in lefts if left <= column < left + 64]
+        expected = [np.mean(rows), np.mean(columns), pixels[row, column, 0]]
+        np.testing.assert_allclose(scores[row, column], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--window", "20"], "--window takes a height and a width of at least 32"),
+        (["--window", "axb"], "360x480 say"),
+    ],
+)
+def test_windows_that_are_refused(arguments, message, run, data):
+    image = data / "val" / "images" / "002.jpg"
+    status, _, err = in_process("predict", image, "--model", run / "model.keras", *arguments)
+    assert status != 0
+    assert message in " ".join(err)
+
+
+def test_masks_for_a_classifier_are_refused(data, tmp_path):
+    status, _, err = in_process("train", "--data", data, "--out", tmp_path / "run", "--network", "resnet18")
+    assert status != 0
+    assert "task = segment (--task segment)" in " ".join(err)
+
+
+def test_classes_for_a_segmentation_network_are_refused(tmp_path):
+    np.savez(
+        tmp_path / "data.npz",
+        x_train=np.zeros((8, 32, 32, 3), "uint8"),
+        y_train=np.arange(8) % 2,
+        x_val=np.zeros((2, 32, 32, 3), "uint8"),
+        y_val=np.arange(2),
+    )
+    status, _, err = in_process("train", "--data", tmp_path / "data.npz", "--out", tmp_path / "run", *RECIPE)
+    assert status != 0
+    assert "task = classify (--task classify)" in " ".join(err)
+
+
+# Artifacts.
+
+
+@pytest.fixture(scope="module")
+def small(randomise) -> keras.Model:
+    return randomise(DeepLabV3Plus("resnet18", classes=CLASSES), seed=2)
+
+
+def test_artifacts_equal_the_network(small, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    pytest.importorskip("onnxruntime")
+    contract = WholeImage(64, 96)
+    made = export(small, tmp_path, ["saved_model", "tflite", "onnx"], contract=contract)
+    images = synthetic_images((64, 96, 3), count=3, seed=7)
+    expected = prepare(small, contract).predict(images, verbose=0)
+    from keras_resnet.export.artifact import open_artifact
+
+    for path in made.paths.values():
+        artifact = open_artifact(path)
+        assert artifact.contract == contract
+        answers = artifact.predict(images)
+        assert answers.shape == (3, 64, 96, CLASSES)
+        assert np.abs(answers - expected).max() / expected.max() < 1e-4
+
+
+def test_a_free_size_asks_for_one(small, tmp_path):
+    from keras_resnet.errors import ExportError
+
+    with pytest.raises(ExportError, match="--image-size"):
+        export(small, tmp_path, ["tflite"])
