@@ -83,7 +83,7 @@ class Recipe(Augmentation):
         )
         scales = 0 < self.minimum_scale <= self.maximum_scale
         segments = self.task == "segment"
-        of_masks = () if segments else ("architecture", "output_stride", "auxiliary_head", "backbone_weights")
+        of_masks = ("architecture", "output_stride", "auxiliary_head", "backbone_weights")
         return [
             *((name, "be at least 1", getattr(self, name) >= 1) for name in at_least_one),
             *((name, "not be negative", getattr(self, name) >= 0) for name in not_negative),
@@ -97,7 +97,7 @@ class Recipe(Augmentation):
             ("minimum_scale", "lie above 0 and not above maximum_scale", scales),
             ("freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""),
             *(
-                (name, "be left out, but for task = segment", getattr(self, name) == getattr(Recipe, name))
+                (name, "be left out, but for task = segment", segments or getattr(self, name) == getattr(Recipe, name))
                 for name in of_masks
             ),
             (

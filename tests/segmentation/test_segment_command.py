@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from command_line import in_process
-from data.masked_pictures import CLASSES, write_masked
+from masked_pictures import CLASSES, write_masked
 from PIL import Image
 
 from keras_resnet.evaluation.segmentation import pixel_confusion, pixel_scores

@@ -12,6 +12,8 @@ from keras_resnet.training.recipe import HELP, Recipe, read_recipe
 from keras_resnet.variants import InputContract
 
 # Every rule, with a value that breaks it and none of the others.
+FOR_MASKS = "be one of resnet18, resnet34, resnet50, resnet101, resnet152 for segmentation"
+
 BROKEN: list[tuple[str, Any, str]] = [
     *(
         (name, 0, "be at least 1")
@@ -41,6 +43,11 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
     ("freeze", "C3", "leave something to train: give weights"),
+    ("architecture", "unet", "be left out, but for task = segment"),
+    ("output_stride", 8, "be left out, but for task = segment"),
+    ("auxiliary_head", True, "be left out, but for task = segment"),
+    ("backbone_weights", "imagenet", "be left out, but for task = segment"),
+    ("network", "resnet20", FOR_MASKS),
 ]
 
 
@@ -128,7 +135,7 @@ def test_a_value_of_another_type_is_named(toml: str, message: str, tmp_path: Pat
 @pytest.mark.parametrize(("name", "value", "rule"), BROKEN)
 def test_a_value_out_of_its_range_is_named_with_the_rule(name: str, value: Any, rule: str) -> None:
     with pytest.raises(ArgumentError) as raised:
-        read_recipe(None, {name: value})
+        read_recipe(None, {name: value} | ({"task": "segment"} if rule == FOR_MASKS else {}))
     message = str(raised.value)
     assert message.startswith(f"the recipe's `{name}` must {rule}")
     assert message.endswith(f"Received: {name} = {value!r}")

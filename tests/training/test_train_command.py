@@ -54,11 +54,11 @@ def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((recipe, run))
         listener.say("a sentence")
         listener.show(fit.Standing(3, 10, 1, 2, 123.4, {"loss": 1.5}))
-        return fit.Result(run, True, [row], 12.5)
+        return fit.Result(run, True, [row], "top-1", 12.5)
 
     def resume(run: Path, listener: fit.Listener) -> fit.Result:
         calls.append(run)
-        return fit.Result(run, False, [], None)
+        return fit.Result(run, False, [], "top-1", None)
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "resume", resume)
