@@ -19,7 +19,13 @@ from keras_resnet.whole_files import write_whole
 
 HERE = Path(__file__).parent
 RECORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.md", HERE / "plots"
-SIDE_BY_SIDE = ("rivals_resnet50",)  # records of `keras-resnet benchmark`
+# Records of `keras-resnet benchmark`: what they are of, and the command.
+SIDE_BY_SIDE = {
+    "rivals_resnet50": ("ResNet-50", "--rivals"),
+    "rivals_deeplabv3_resnet50": ("DeepLabV3 over ResNet-50, 224x224 pixels, 21 classes", "--rivals"),
+    "segmentation_formats": ("Formats of the trained segmentation network", "--data"),
+}
+PLOTTED = "rivals_resnet50"
 SOURCE = "Source"  # key of a PNG's text: hash of the figures that it shows
 
 Record = dict[str, Any]
@@ -58,7 +64,7 @@ def text_of(records: dict[str, Record]) -> str:
     ]
     for name in SIDE_BY_SIDE:
         if name in records:
-            parts += side_by_side(records[name])
+            parts += side_by_side(name, records[name])
     for name, part in SECTIONS.items():
         if name in records:
             parts += [*part(records[name])]
@@ -83,8 +89,8 @@ def losses(records: dict[str, Record]) -> str:
                 if is_ours(name)
             )
             said.append(
-                f"ResNet-50 at batch 1 beside the fastest {kind} rival, {rival[0]} with {rival[1]:.1f} ms: "
-                + ", ".join(ours)
+                f"{SIDE_BY_SIDE[record][0]} at batch 1 beside the fastest {kind} rival, {rival[0]} with {rival[1]:.1f} "
+                "ms: " + ", ".join(ours)
             )
     if "training_speed" in records:
         for name, result in records["training_speed"]["results"].items():
@@ -121,43 +127,47 @@ def kind_of(name: str) -> str:
     return next((kind for kind in ("int8", "bfloat16", "float16") if kind in name), "float32")
 
 
-def side_by_side(record: Record) -> Iterable[str]:
-    """Record of `keras-resnet benchmark` -> its section."""
+def side_by_side(name: str, record: Record) -> Iterable[str]:
+    """Name and record of `keras-resnet benchmark` -> its section."""
+    title, option = SIDE_BY_SIDE[name]
     settings, contenders = record["settings"], record["results"]["contenders"]
     setting = f"{machine(record)}, {settings['threads']} threads, {settings['rounds']} rounds"
-    yield f"## ResNet-50 beside its rivals\n\n{setting} (`keras-resnet benchmark --rivals`)."
+    yield f"## {title}\n\n{setting} (`keras-resnet benchmark {option}`)."
     for batch_size in settings["batch_sizes"]:
         columns = ("batch " + str(batch_size), "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio (range)")
         rows = []
-        for name, result in contenders.items():
+        for contender, result in contenders.items():
             timing = result["timings"][str(batch_size)]
             latency = timing["latency"]
             rows.append(
                 (
-                    name,
+                    contender,
                     *(f"{latency[key]:.1f}" for key in ("median_ms", "p90_ms", "p99_ms")),
                     f"{timing['images_per_s']:.1f}",
                     spread(timing["ratio_to_first"]),
                 )
             )
         yield table(columns, rows)
-    header = ("", "top-1 %", "file MB", "import ms", "load ms", "memory MB", "setting")
+    masks = any(result.get("mean_iou_percent") is not None for result in contenders.values())
+    accuracy, key = ("mean IoU %", "mean_iou_percent") if masks else ("top-1 %", "top1_percent")
+    header = ("", accuracy, "file MB", "import ms", "load ms", "memory MB", "setting")
     yield table(
         header,
         [
             (
-                name,
-                cell(result["top1_percent"], ".2f"),
+                contender,
+                cell(result[key], ".2f"),
                 cell(result["size_mb"], ".1f"),
                 f"{result['opening']['import_ms']:.0f}",
                 f"{result['opening']['load_ms']:.0f}",
                 f"{result['peak_memory_mb']:.0f}",
                 result["setting"],
             )
-            for name, result in contenders.items()
+            for contender, result in contenders.items()
         ],
     )
-    yield "![Accuracy against latency](plots/accuracy_latency.png)"
+    if name == PLOTTED:
+        yield "![Accuracy against latency](plots/accuracy_latency.png)"
     yield from roofline(record)
 
 
@@ -358,12 +368,41 @@ def weighed(record: Record) -> list[tuple[Row, Record]]:
     return [(rows[network], result) for network, result in record["results"].items()]
 
 
+def segmentation_training(record: Record) -> Iterable[str]:
+    settings, results = record["settings"], record["results"]
+    yield (
+        f"## Segmentation\n\n`recipes/{settings['recipe']}` on {settings['train_images']} images of street scenes of "
+        f"240x180 pixels in 11 classes (CamVid), {settings['precision']}, {machine(record)}: mean IoU on "
+        f"{settings['val_images']} others, with the backbone's ImageNet weights and without "
+        "(`benchmarks/segmentation_training.py`)."
+    )
+    yield table(
+        ("network", "backbone", "epochs", "minutes", "mean IoU %", "pixel accuracy %"),
+        [
+            (
+                *name.rsplit("-", 1),
+                str(len(run["history"])),
+                f"{run['minutes']:.1f}",
+                *(f"{best(run)[f'val_{key}']:.2f}" for key in ("mean_iou_percent", "pixel_accuracy_percent")),
+            )
+            for name, run in results.items()
+        ],
+    )
+    yield "![Mean IoU by epoch](plots/segmentation.png)"
+
+
+def best(run: Record) -> Record:
+    """-> the epoch with the highest mean IoU."""
+    return max(run["history"], key=lambda row: row["val_mean_iou_percent"])
+
+
 SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
     "compare_networks": compare_networks,
     "predict_speed": predict_speed,
     "training_speed": training_speed,
     "gpu": gpu,
     "two_processes": two_processes,
+    "segmentation_training": segmentation_training,
     "cost_growth": cost_growth,
     "depth": depth,
 }
@@ -408,8 +447,8 @@ def spread(ratio: dict[str, float] | None) -> str:
 def plots(records: dict[str, Record]) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Records by name -> by file name: hash of what a plot shows, and what draws it."""
     drawn: dict[str, tuple[str, Callable[[], Any]]] = {}
-    if SIDE_BY_SIDE[0] in records:
-        contenders = records[SIDE_BY_SIDE[0]]["results"]["contenders"]
+    if PLOTTED in records:
+        contenders = records[PLOTTED]["results"]["contenders"]
         drawn["accuracy_latency.png"] = (hashed(contenders), lambda: accuracy_plot(contenders))
     if "compare_networks" in records:
         networks = weighed(records["compare_networks"])
@@ -420,7 +459,27 @@ def plots(records: dict[str, Record]) -> dict[str, tuple[str, Callable[[], Any]]
     if "cost_growth" in records:
         curves = records["cost_growth"]["results"]
         drawn["growth.png"] = (hashed(curves), lambda: growth_plot(curves))
+    if "segmentation_training" in records:
+        runs = records["segmentation_training"]["results"]
+        drawn["segmentation.png"] = (hashed(runs), lambda: segmentation_plot(runs))
     return drawn
+
+
+def segmentation_plot(runs: Record) -> Any:
+    """Runs of segmentation_training -> mean IoU of validation, and the training's loss, by epoch."""
+    pyplot = require("matplotlib.pyplot", "plots")
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for panel, key, label in zip(
+        panels, ("val_mean_iou_percent", "loss"), ("mean IoU %, validation", "loss, training"), strict=True
+    ):
+        for index, (name, run) in enumerate(runs.items()):
+            epochs = [row["epoch"] for row in run["history"]]
+            values = [row[key] for row in run["history"]]
+            panel.plot(epochs, values, "-" if name.endswith("imagenet") else "--", color=f"C{index // 2}", label=name)
+        panel.set(xlabel="epoch", ylabel=label, ylim=(0, None))
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    return figure
 
 
 def accuracy_plot(contenders: Record) -> Any:

@@ -138,10 +138,10 @@ def keras_steps(model: Any, inputs: np.ndarray, labels: np.ndarray) -> Callable[
 def pytorch(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
     import torch
 
-    from keras_resnet.benchmark.rivals import pytorch_resnet
+    from keras_resnet.benchmark.rivals import pytorch_network
 
     torch.set_num_threads(os.cpu_count() or 1)
-    model = pytorch_resnet("resnet50").to(memory_format=torch.channels_last).train()
+    model = pytorch_network("resnet50").to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=1e-4)
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
     wanted = torch.from_numpy(labels)
@@ -150,7 +150,7 @@ def pytorch(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Callable[
         for _ in range(steps):
             optimizer.zero_grad()
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                logits = model(pixel_values=values).logits
+                logits = model(values)
             torch.nn.functional.cross_entropy(logits.float(), wanted).backward()
             optimizer.step()
 

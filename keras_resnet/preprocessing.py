@@ -24,6 +24,7 @@ IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 IMAGENET_CONTRACT = IMAGENET.contract
+EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
 
 # A resized image may hold as many pixels as a file that Pillow agrees to open (twice its MAX_IMAGE_PIXELS).
 MAXIMUM_PIXELS = 178_956_970
@@ -54,7 +55,7 @@ def contract_of(model: Any) -> Contract | None:
     shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
     if len(shape) != 4:
         return None
-    if len(model.outputs[0].shape) == 4:
+    if answers_for_pixels(model):
         return None if (shape[1] is None) != (shape[2] is None) else WholeImage(*shape[1:3])
     if shape[1] != shape[2]:
         return None
@@ -65,6 +66,17 @@ def contract_of(model: Any) -> Contract | None:
     if _keeps_every_pixel(model):
         return CIFAR.contract if size is None else InputContract(size, size)
     return IMAGENET_CONTRACT if size is None else InputContract.for_size(size)
+
+
+def answers_for_pixels(model: Any) -> bool:
+    """Keras model of images -> whether it yields an answer for every pixel, at the height and width of its input."""
+    shape, answer = tuple(model.inputs[0].shape), tuple(model.outputs[0].shape)
+    if len(model.inputs) != 1 or len(shape) != 4 or len(answer) != 4:
+        return False
+    if None in shape[1:3]:
+        shape = (1, *(side or example for side, example in zip(shape[1:3], EXAMPLE_SIDES, strict=True)), shape[3])
+        answer = tuple(model.compute_output_shape(shape))
+    return answer[1:3] == shape[1:3]
 
 
 def _keeps_every_pixel(model: Any) -> bool:

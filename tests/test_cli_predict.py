@@ -225,7 +225,7 @@ def test_model_files_that_cannot_predict_are_refused(tmp_path):
 
     ResNet18(include_top=False, input_shape=(64, 64, 3)).save(tmp_path / "maps.keras")
     *_, raised = run(image, "--model", tmp_path / "maps.keras")
-    assert "must yield class probabilities [N, classes]. Its output is (None, 2, 2, 512)" in str(raised)
+    assert "or of every pixel [N, H, W, classes]. Its output is (None, 2, 2, 512)" in str(raised)
 
     ResNet18(classes=3, input_shape=(64, 96, 3)).save(tmp_path / "oblong.keras")
     *_, raised = run(image, "--model", tmp_path / "oblong.keras")

@@ -52,7 +52,9 @@ def test_each_is_measured_in_each_round(tmp_path):
         contenders,
         batch_sizes=(1, 2),
         rounds=3,
-        images=lambda contender: (pixels, np.array([0, 1, 2, 1])),
+        judge=lambda contender, predict: {
+            "top1_percent": 100 * float(np.mean(predict(pixels).argmax(axis=1) == [0, 1, 2, 1]))
+        },
         tell=told.append,
     )
     assert compared.failures == {}

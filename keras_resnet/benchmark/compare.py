@@ -8,6 +8,7 @@ slows the whole machine for a while cancels out.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from keras_resnet.variants import Contract
 WARMUP = 2  # calls at the start of each turn that do not count
 TURN_S = 1.5  # what a turn may take; slow contenders get fewer calls, but three at least
 FEWEST, MOST = 3, 50  # calls of a turn
+
+
+Predict = Callable[[np.ndarray], np.ndarray]  # pixels uint8 [N, H, W, 3] -> outputs [N, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Result:
     size_mb: float | None  # of its file; 1 MB = 10^6 bytes
     timings: dict[int, Timing] = field(default_factory=dict)  # by batch size
     peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on; of a GPU the GPU's
-    top1_percent: float | None = None
+    top1_percent: float | None = None  # of a classifier
+    mean_iou_percent: float | None = None  # of a segmentation network
 
     def as_dict(self) -> dict[str, Any]:
         """-> as a record in JSON holds it."""
@@ -85,13 +90,13 @@ def compare(
     batch_sizes: Sequence[int] = (1,),
     threads: int | None = None,
     rounds: int = 5,
-    images: Callable[[Contender], tuple[np.ndarray, np.ndarray]] | None = None,
+    judge: Callable[[Contender, Predict], Mapping[str, float]] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Contenders, each with a name of its own -> what was measured of each; one that fails costs the others nothing.
 
-    `images` gives for a contender with a contract pixels uint8 `[N, H, W, 3]` and classes `[N]`; `tell` hears what is
-    being done.
+    `judge` is given each contender with a contract, and a function that asks it, an image at a time, and gives fields
+    of `Result`; `tell` hears what is being done.
     """
     compared = Comparison()
     turns_ms: dict[tuple[str, int], list[list[float]]] = {}
@@ -118,11 +123,10 @@ def compare(
             with _noting(compared, contender.name):
                 result, subject = compared.results[contender.name], subjects[contender.name]
                 result.peak_memory_mb = subject.peak_memory_mb()
-                if images is not None and contender.contract is not None:
+                if judge is not None and contender.contract is not None:
                     tell(f"accuracy of {contender.name}")
-                    pixels, classes = images(contender)
-                    answers = subject.predict(pixels, batch_size=1)
-                    result.top1_percent = 100 * float(np.mean(answers.argmax(axis=1) == classes))
+                    for name, value in judge(contender, partial(subject.predict, batch_size=1)).items():
+                        setattr(result, name, value)
     for name, result in compared.results.items():
         first = next(iter(compared.results))
         for batch_size in batch_sizes:

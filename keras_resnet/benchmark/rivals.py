@@ -26,6 +26,10 @@ from keras_resnet.whole_files import write_whole
 
 IMAGE_SHAPE = (FREE_SIDE, FREE_SIDE, 3)
 KERAS_APPLICATIONS = {"resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152"}
+RESNETS = tuple(name for name, variant in VARIANTS.items() if variant.weights)
+SEGMENTATION = tuple(f"{head}_{resnet}" for head in ("fcn", "deeplabv3") for resnet in ("resnet50", "resnet101"))
+NETWORKS = (*RESNETS, *SEGMENTATION)
+VOC_CLASSES = 21
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -41,7 +45,7 @@ class Rival:
     maker: Callable[..., None] | None = None  # (network, path to write), or (our ONNX file, path, pixels)
     of_ours: bool = False  # made of our ONNX file and calibration pixels: its answers are those of our weights
     suffix: str = ""
-    networks: tuple[str, ...] = tuple(name for name, variant in VARIANTS.items() if variant.weights)
+    networks: tuple[str, ...] = NETWORKS
 
 
 def _ready(convert: Callable[[np.ndarray], Any], run: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
@@ -113,27 +117,50 @@ def litert(path: str, threads: int) -> Loader:
     return load
 
 
-def pytorch_resnet(network: str) -> Any:
-    """Name -> transformers' ResNet of that depth, for 1000 classes, with random weights, for inference."""
-    transformers = require("transformers", "rivals")
-    variant = VARIANTS[network]
-    config = transformers.ResNetConfig(
-        depths=list(variant.blocks_per_stage),
-        hidden_sizes=[64 * variant.expansion * 2**stage for stage in range(4)],
-        layer_type=variant.block,
-        num_labels=1000,
-    )
-    return transformers.ResNetForImageClassification(config).eval()
+def pytorch_library(network: str) -> str:
+    """Name -> the package that has this network for PyTorch."""
+    return "torchvision" if network in SEGMENTATION else "transformers"
+
+
+def pytorch_network(network: str) -> Any:
+    """Name -> PyTorch module, values `[N, 3, H, W]` to logits, with random weights, for inference.
+
+    transformers' ResNet for 1000 classes, or torchvision's segmentation network for 21.
+    """
+    torch = require("torch", "rivals")
+    library = require(pytorch_library(network), "rivals")
+    if network in SEGMENTATION:
+        build = getattr(library.models.segmentation, network)
+        model, output = build(weights=None, weights_backbone=None, num_classes=VOC_CLASSES, aux_loss=False), "out"
+    else:
+        variant = VARIANTS[network]
+        config = library.ResNetConfig(
+            depths=list(variant.blocks_per_stage),
+            hidden_sizes=[64 * variant.expansion * 2**stage for stage in range(4)],
+            layer_type=variant.block,
+            num_labels=1000,
+        )
+        model, output = library.ResNetForImageClassification(config), "logits"
+
+    class Logits(torch.nn.Module):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, values: Any) -> Any:
+            return self.model(values)[output]
+
+    return Logits().eval()
 
 
 def pytorch(network: str, threads: int, compiled: bool) -> Loader:
     """Name -> PyTorch's network, channels last; eager, or by torch.compile with its weights as constants."""
     torch = require("torch", "rivals")
-    require("transformers", "rivals")
+    require(pytorch_library(network), "rivals")
 
     def load() -> Opened:
         torch.set_num_threads(threads)
-        model: Any = pytorch_resnet(network).to(memory_format=torch.channels_last)
+        model: Any = pytorch_network(network).to(memory_format=torch.channels_last)
         if compiled:
             import torch._inductor.config as inductor
 
@@ -145,7 +172,7 @@ def pytorch(network: str, threads: int, compiled: bool) -> Loader:
 
         def run(values: Any) -> Any:
             with torch.no_grad():
-                return model(pixel_values=values).logits.numpy()
+                return model(values).numpy()
 
         return Opened(_ready(convert, run), IMAGE_SHAPE)
 
@@ -155,8 +182,7 @@ def pytorch(network: str, threads: int, compiled: bool) -> Loader:
 def export_pytorch(network: str, path: Path) -> None:
     """Name -> float32 .onnx file of PyTorch's network, its batch size free."""
     torch = require("torch", "rivals")
-    model = pytorch_resnet(network)
-    model.config.return_dict = False  # a tuple of the logits alone
+    model = pytorch_network(network)
     example = torch.zeros(1, 3, FREE_SIDE, FREE_SIDE)
     names = {"input_names": ["pixel_values"], "output_names": ["logits"]}
     free = {name: {0: "batch"} for name in ("pixel_values", "logits")}
@@ -233,21 +259,21 @@ RIVALS = (
     Rival(
         "PyTorch, eager",
         "channels last, no_grad, oneDNN",
-        ("torch", "transformers"),
+        ("torch",),
         "pytorch",
         {"compiled": False},
     ),
     Rival(
         "PyTorch, torch.compile",
         "inductor with frozen weights, channels last, no_grad",
-        ("torch", "transformers"),
+        ("torch",),
         "pytorch",
         {"compiled": True},
     ),
     Rival(
         "PyTorch, ONNX Runtime",
         "torch.onnx.export; all graph optimizations",
-        ("torch", "transformers", "onnx", "onnxruntime"),
+        ("torch", "onnx", "onnxruntime"),
         "onnx_runtime",
         {},
         export_pytorch,
@@ -256,7 +282,7 @@ RIVALS = (
     Rival(
         "PyTorch, OpenVINO float32",
         "torch.onnx.export; hint LATENCY, precision f32",
-        ("torch", "transformers", "onnx", "openvino"),
+        ("torch", "onnx", "openvino"),
         "openvino",
         {},
         export_pytorch,
@@ -265,7 +291,7 @@ RIVALS = (
     Rival(
         "PyTorch, OpenVINO bfloat16",
         "torch.onnx.export; hint LATENCY, precision bf16",
-        ("torch", "transformers", "onnx", "openvino"),
+        ("torch", "onnx", "openvino"),
         "openvino",
         {"precision": "bfloat16"},
         export_pytorch,
@@ -299,7 +325,8 @@ def rivals_of(
     """
     contenders, absent = [], []
     for rival in RIVALS:
-        missing = [package for package in rival.packages if importlib.util.find_spec(package) is None]
+        packages = [*rival.packages, *([pytorch_library(network)] if "torch" in rival.packages else [])]
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if network not in rival.networks:
             continue
         if missing:

@@ -18,7 +18,7 @@ from keras_resnet.variants import VARIANTS
 WIDTH = 110  # characters
 
 if TYPE_CHECKING:
-    from keras_resnet.benchmark.compare import Contender, Result
+    from keras_resnet.benchmark.compare import Contender, Predict, Result
     from keras_resnet.measure.process import Loader
 
 
@@ -49,7 +49,14 @@ def benchmark(
         str | None, typer.Option(help="With --rivals: folder or quoted glob of images that OpenVINO's int8 needs.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Labelled images, a folder of class folders or a CSV file: top-1 of each.")
+        str | None,
+        typer.Option(
+            help="Labelled images, a folder of class folders or a CSV file: top-1 of each; of segmentation networks "
+            "images with masks, as `train` takes them: mean IoU of each."
+        ),
+    ] = None,
+    void_label: Annotated[
+        list[int] | None, typer.Option(help="Of the masks of --data, a label that is no class; may be given again.")
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of each .tflite and .onnx file goes, by layer.")
@@ -96,7 +103,7 @@ def benchmark(
             batch_sizes=batch_sizes,
             threads=threads,
             rounds=rounds,
-            images=None if data is None else _images_of(data),
+            judge=None if data is None else _judge_of(data, void_label or ()),
             tell=status.update,
         )
     for failure in compared.failures.values():
@@ -182,16 +189,21 @@ def _rivals(
     tell: Callable[[str], None],
 ) -> list["Contender"]:
     """-> what others make of the first subject's network; who is absent is named on stderr."""
-    from keras_resnet.benchmark.rivals import in_openvino, rivals_of
+    from keras_resnet.benchmark.rivals import NETWORKS, in_openvino, rivals_of
     from keras_resnet.export.description import read_description
+    from keras_resnet.measure.process import FREE_SIDE
     from keras_resnet.preprocessing import list_images, load_images
 
     described = [(read_description(Path(subject)) or {}) if is_artifact(subject) else {} for subject in subjects]
     network = str(described[0].get("network", subjects[0]))
-    if network not in VARIANTS or not VARIANTS[network].weights:
-        known = ", ".join(name for name, variant in VARIANTS.items() if variant.weights)
+    if network not in NETWORKS:
         raise ArgumentError(
-            f"--rivals needs as the first subject one of {known}, or an artifact of one. It is {network}"
+            f"--rivals needs as the first subject one of {', '.join(NETWORKS)}, or an artifact of one. It is {network}"
+        )
+    first = contenders[0].contract
+    if first is not None and not {*first.sides} <= {None, FREE_SIDE}:
+        raise ArgumentError(
+            f"--rivals are measured on {FREE_SIDE}x{FREE_SIDE} pixels. {subjects[0]} takes {first.sides}"
         )
     kinds = {about.get("format"): place for place, about in enumerate(described)}
     onnx = None if "onnx" not in kinds else Path(subjects[kinds["onnx"]])
@@ -208,21 +220,28 @@ def _rivals(
     return found
 
 
-def _images_of(data: str) -> Callable[["Contender"], tuple[Any, Any]]:
-    """Labelled images -> for a contender, the pixels that its contract makes of them, and their classes."""
+def _judge_of(data: str, void_labels: Sequence[int]) -> Callable[["Contender", "Predict"], dict[str, float]]:
+    """Labelled images, or images with masks -> contender, function that asks it -> its accuracy on them."""
+    from keras_resnet.cli.masks import evaluate_masks
+    from keras_resnet.cli.network import Predictor
     from keras_resnet.data.labelled import labelled_images
+    from keras_resnet.evaluation import topk_accuracy_percent
     from keras_resnet.preprocessing import IMAGENET_CONTRACT, load_images
 
     read: dict[Any, Any] = {}
 
-    def images(contender: "Contender") -> tuple[Any, Any]:
-        paths, classes = labelled_images(data, contender.labels)
-        contract = contender.contract or IMAGENET_CONTRACT
+    def judge(contender: "Contender", predict: "Predict") -> dict[str, float]:
+        contract, labels = contender.contract or IMAGENET_CONTRACT, contender.labels
+        predictor = Predictor(predict, contract, None if labels is None else list(labels))
+        if predictor.segments:
+            found = evaluate_masks(contender.name, data, predictor, void_labels, [])
+            return {} if found is None else {"mean_iou_percent": found.segmentation.mean_iou_percent}
+        paths, classes = labelled_images(data, labels)
         if contract not in read:
             read[contract] = load_images(paths, contract)
-        return read[contract], classes
+        return {"top1_percent": topk_accuracy_percent(predict(read[contract]), classes)}
 
-    return images
+    return judge
 
 
 def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[str, Any]:
@@ -255,12 +274,17 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    has_accuracy = any(result.top1_percent is not None for result in results.values())
+    measured = {"top-1\n%": "top1_percent", "mIoU\n%": "mean_iou_percent"}
+    measured = {
+        title: key
+        for title, key in measured.items()
+        if any(getattr(result, key) is not None for result in results.values())
+    }
     for batch_size in batch_sizes:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column(f"batch {batch_size}\n", no_wrap=True)
         columns = ["p50\nms", "p90\nms", "p99\nms", "images/s\n", "ratio\n", "load\nms", "memory\nMB", "file\nMB"]
-        for column in [*columns, *(["top-1\n%"] if has_accuracy else [])]:
+        for column in [*columns, *measured]:
             table.add_column(column, no_wrap=True, justify="right")
         for name, result in results.items():
             timing = result.timings[batch_size]
@@ -268,7 +292,7 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
             cells = [f"{ms:.3g}" for ms in (latency.median_ms, latency.p90_ms, latency.p99_ms)]
             cells += [f"{timing.images_per_s:.3g}", f"{timing.ratio_to_first.median:.2f}"]
             cells += [f"{result.opening.load_ms:.0f}", f"{result.peak_memory_mb:.0f}", _cell(result.size_mb, ".1f")]
-            table.add_row(name, *cells, *([_cell(result.top1_percent, ".2f")] if has_accuracy else []))
+            table.add_row(name, *cells, *(_cell(getattr(result, key), ".2f") for key in measured.values()))
         # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
         Console(width=WIDTH, highlight=False).print(table)
 

@@ -156,11 +156,12 @@ def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
     """
     check_model(model, weights)
     import_keras()
-    from keras_resnet.preprocessing import contract_of
+    from keras_resnet.preprocessing import answers_for_pixels, contract_of
 
     network = _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
     answer = getattr(network, "output_shape", None)
-    if not isinstance(answer, tuple) or len(answer) not in (2, 4):
+    places = len(answer) if isinstance(answer, tuple) else 0
+    if places != 2 and not (places == 4 and answers_for_pixels(network)):
         raise ArgumentError(
             f"{model}: must yield class probabilities [N, classes], or of every pixel [N, H, W, classes]. "
             f"Its output is {answer}"
@@ -168,7 +169,7 @@ def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
     contract = contract_of(network)
     if contract is None or network.inputs[0].shape[3] != 3:
         shape = getattr(network, "input_shape", None)
-        square = "square RGB images [N, size, size, 3]" if len(answer) == 2 else "RGB images [N, H, W, 3]"
+        square = "square RGB images [N, size, size, 3]" if places == 2 else "RGB images [N, H, W, 3]"
         raise ArgumentError(f"{model}: must take {square}. Its input is {shape}")
     return network, contract
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet.compress.rewrite import is_softmax
 from keras_resnet.export.formats import Format, Options
@@ -18,7 +19,8 @@ class ArgMax(keras.layers.Layer):
     """`[N, H, W, classes]` -> the class of the largest, uint8 `[N, H, W]`."""
 
     def call(self, inputs: Any) -> Any:
-        return keras.ops.cast(keras.ops.argmax(inputs, axis=-1), "uint8")
+        # Not keras.ops.argmax, which looks at the bits of zeros: no converter has an operator for that.
+        return tf.cast(tf.argmax(inputs, axis=-1, output_type=tf.int32), tf.uint8)
 
     def compute_output_spec(self, inputs: Any) -> Any:
         return keras.KerasTensor(inputs.shape[:-1], "uint8")

@@ -34,6 +34,25 @@ def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
         graph.initializer.append(lowest)
 
 
+def without_casts_of_nothing(graph: Any) -> None:
+    """Graph in float16 -> the same where a Resize that is given a size has, in place of a Cast, no scales at all.
+
+    The converter casts what must stay float32, if only an empty constant; what is no constant counts as given.
+    """
+    empty = {name for name, values in _constants(graph).items() if not values.size}
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0] in empty}
+    onnx = require("onnx", "onnx")
+    nothing = onnx.numpy_helper.from_array(np.zeros(0, "float32"), "nothing")
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in casts:
+                node.input[place] = nothing.name
+    for cast in casts.values():
+        graph.node.remove(cast)
+    if casts:
+        graph.initializer.append(nothing)
+
+
 def _gemm_for_dense(graph: Any) -> None:
     """MatMul and Add of a constant -> Gemm: in integers, the runtime multiplies the former's kernel as floats."""
     onnx = require("onnx", "onnx")

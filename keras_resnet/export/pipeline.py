@@ -47,7 +47,7 @@ from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, p
 from keras_resnet.export.verify import Reference, Report, ask, examine, verify
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
-from keras_resnet.preprocessing import contract_of
+from keras_resnet.preprocessing import answers_for_pixels, contract_of
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.variants import Contract, WholeImage
 
@@ -147,7 +147,7 @@ def export(
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
         require("matplotlib", "plots")
-    if report and isinstance(model, keras.Model) and len(model.outputs[0].shape) == 4:
+    if report and isinstance(model, keras.Model) and answers_for_pixels(model):
         raise ExportError("`report` (--report) compares classifiers. Received: a network that answers for every pixel")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
@@ -218,7 +218,7 @@ def export(
 def _mask_classes(model: Any) -> int:
     """Segmentation network -> number of its classes, if a byte can name each."""
     shape = tuple(model.outputs[0].shape) if isinstance(model, keras.Model) else ()
-    if len(shape) != 4 or not 1 < (shape[-1] or 0) <= 256:
+    if not shape or not answers_for_pixels(model) or not 1 < (shape[-1] or 0) <= 256:
         raise ExportError(
             "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: "
             + (f"a model with outputs {list(shape)}" if shape else repr(model))

@@ -9,7 +9,7 @@ import numpy as np
 from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import INPUT_NAME
 from keras_resnet.heads.logits import ends_in_logits
-from keras_resnet.preprocessing import contract_of
+from keras_resnet.preprocessing import answers_for_pixels, contract_of
 from keras_resnet.variants import Contract, InputContract
 
 
@@ -68,17 +68,6 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
             f"model {model.name!r} rebuilt in float32 differs from itself by {error:.2g} of a probability, where at "
             f"most {tolerance:g} is allowed: a layer of it does not keep its state in its weights"
         )
-
-
-def answers_for_pixels(model: Any) -> bool:
-    """Model of one input and one output -> whether it answers for every pixel of the image."""
-    image, answer = model.inputs[0].shape, model.outputs[0].shape
-    return len(answer) == 4 and answer[1:3] == image[1:3] and _has_head(model)
-
-
-def _has_head(model: Any) -> bool:
-    """Whether its last layers are a head, and not a level of the backbone."""
-    return any(layer.name == "logits" for layer in _layers(model))
 
 
 def _check(model: Any) -> None:

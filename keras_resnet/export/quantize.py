@@ -25,6 +25,7 @@ from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.images import batches
 from keras_resnet.export.rounding import with_rounded_kernels
+from keras_resnet.resize import ResizeLike
 
 BINS = 2048
 EVERY = 7  # value of a large tensor; channels come in multiples of 64, so that each has its turn
@@ -46,7 +47,8 @@ class Quantized:
     def simulate(self) -> keras.Model:
         """-> the model with 8-bit rounding of kernels, activations and pixels; a byte of a picture is a byte."""
         model = with_fake_quantization(self.model, self.ranges, keep_float=self.keep_float)
-        readers = {layer.name for layer in consumers(model)[model.inputs[0]._keras_history.operation.name]}
+        following = consumers(model)[model.inputs[0]._keras_history.operation.name]
+        readers = {layer.name for layer in following if not isinstance(layer, ResizeLike)}  # which reads its size alone
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
             if layer.name in readers:

@@ -13,7 +13,7 @@ import numpy as np
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.formats import INPUT_NAME, MASK_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
-from keras_resnet.export.onnx_graph import keep_apart, simplify
+from keras_resnet.export.onnx_graph import keep_apart, simplify, without_casts_of_nothing
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
@@ -35,6 +35,7 @@ def to_onnx_float16(job: Job, path: Path) -> None:
     float16 = require("onnxruntime.transformers.float16", "onnx")
     models = require("onnxruntime.transformers.onnx_model", "onnx")
     proto = float16.convert_float_to_float16(_proto(job.model, job), keep_io_types=True)
+    without_casts_of_nothing(proto.graph)
     models.OnnxModel(proto).topological_sort()  # the casts are appended at the end
     _save(proto, path)
 
