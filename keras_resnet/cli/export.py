@@ -1,5 +1,6 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -191,7 +192,7 @@ def _print(made: Any) -> None:
             path.name,
             f"{size_bytes(path) / 1e6:.1f}",
             str(verification.images),
-            f"{verification.max_difference:.2g}",
+            "-" if math.isnan(verification.max_difference) else f"{verification.max_difference:.2g}",
             f"{verification.top1_agreement_percent:.2f}",
         ]
         if name in made.accuracy:

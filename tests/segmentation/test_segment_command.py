@@ -11,11 +11,15 @@ from command_line import in_process
 from masked_pictures import CLASSES, write_masked
 from PIL import Image
 
-from keras_resnet.evaluation.segmentation import pixel_confusion, pixel_scores
+from keras_resnet.errors import AccuracyError, ExportError
+from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion, pixel_scores
 from keras_resnet.export import export
+from keras_resnet.export.accuracy import MAX_DROP_POINTS, MaskAccuracy, check_drop
+from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.model_files import read_description
+from keras_resnet.models import ResNet18
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.segmentation import DeepLabV3Plus
 from keras_resnet.variants import WholeImage
@@ -181,8 +185,6 @@ def test_artifacts_equal_the_network(small, tmp_path):
     made = export(small, tmp_path, ["saved_model", "tflite", "onnx"], contract=contract)
     images = synthetic_images((64, 96, 3), count=3, seed=7)
     expected = prepare(small, contract).predict(images, verbose=0)
-    from keras_resnet.export.artifact import open_artifact
-
     for path in made.paths.values():
         artifact = open_artifact(path)
         assert artifact.contract == contract
@@ -192,7 +194,74 @@ def test_artifacts_equal_the_network(small, tmp_path):
 
 
 def test_a_free_size_asks_for_one(small, tmp_path):
-    from keras_resnet.errors import ExportError
-
     with pytest.raises(ExportError, match="--image-size"):
         export(small, tmp_path, ["tflite"])
+
+
+def test_integers_and_halves_are_near_the_network(small, tmp_path):
+    contract = WholeImage(64, 96)
+    images = synthetic_images((64, 96, 3), count=40, seed=3)
+    formats = ["tflite-int8", "onnx-int8", "onnx-float16", "tflite-float16"]
+    made = export(small, tmp_path, formats, contract=contract, calibration=images, force_calibration=True)
+    assert all(report.passed for report in made.reports.values())
+    agreement = {name: report.top1_agreement_percent for name, report in made.reports.items()}
+    assert min(agreement["onnx-float16"], agreement["tflite-float16"]) > 99.5
+    assert min(agreement["tflite-int8"], agreement["onnx-int8"]) > 90
+
+
+def test_a_mask_is_the_class_of_the_largest_probability(small, tmp_path, capsys):
+    small.save(tmp_path / "model.keras")
+    status, out, err = in_process(
+        *("export", "--model", tmp_path / "model.keras", "--image-size", "64x96", "--argmax"),
+        *("--formats", "saved_model,tflite,onnx,onnx-float16", "--out", tmp_path / "out"),
+    )
+    assert status == 0, err
+    assert not any("nan" in line for line in out)
+    images = synthetic_images((64, 96, 3), count=3, seed=7)
+    expected = prepare(small, WholeImage(64, 96)).predict(images, verbose=0).argmax(axis=-1)
+    for file in ("saved_model", "model.tflite", "model.onnx", "model-float16.onnx"):
+        artifact = open_artifact(tmp_path / "out" / file)
+        assert list(artifact.runtime.outputs) == ["mask"]
+        assert [tensor.dtype for tensor in artifact.runtime.outputs.values()] == ["uint8"]
+        assert artifact.classes == CLASSES
+        scores = artifact.predict(images)
+        np.testing.assert_array_equal(scores.sum(axis=-1), 1)
+        assert np.mean(scores.argmax(axis=-1) == expected) > (0.995 if "16" in file else 0.9999)
+
+
+def test_a_mask_of_a_classifier_is_refused(tmp_path):
+    with pytest.raises(ExportError, match=r"`argmax` \(--argmax\) is for segmentation networks"):
+        export(ResNet18(classes=3, input_shape=(32, 32, 3)), tmp_path, ["tflite"], argmax=True)
+    with pytest.raises(ExportError, match="`argmax` gives uint8, whatever the format"):
+        export(DeepLabV3Plus("resnet18"), tmp_path, ["tflite-int8"], argmax=True, output_dtype="int8")
+
+
+def test_images_with_masks_gate_an_export(run, data, model, tmp_path):
+    made = export(model, tmp_path, ["onnx"], contract=WholeImage(64, 64), data=data)
+    accuracy = made.accuracy["onnx"]
+    assert (accuracy.images, accuracy.drop_points) == (4, pytest.approx(0, abs=0.05))
+    expected = [
+        (pixel_scores(lambda pixels: model.predict(pixels, verbose=0), image, WholeImage(64, 64)), mask)
+        for image, mask in (
+            (decode_image(path), np.array(Image.open(data / "val" / "masks" / f"{path.stem}.png")))
+            for path in sorted((data / "val" / "images").iterdir())
+        )
+    ]
+    found = Segmentation(sum(pixel_confusion(scores, mask) for scores, mask in expected))
+    assert accuracy.mean_iou_percent == pytest.approx(found.mean_iou_percent, abs=0.05)
+    with pytest.raises(AccuracyError, match="has a mean IoU of"):
+        check_drop("a", MaskAccuracy(4, 50.0, 80.0, 1.01, 99.0), MAX_DROP_POINTS["mean IoU"])
+
+
+def test_benchmark_counts_the_pixels_of_artifacts(small, data, tmp_path):
+    export(small, tmp_path / "out", ["tflite"], contract=WholeImage(64, 64))
+    status, out, err = in_process(
+        "benchmark", tmp_path / "out", "--rounds", 1, "--data", data, "--out", tmp_path / "record"
+    )
+    assert status == 0, err
+    record = json.loads((tmp_path / "record" / "benchmark.json").read_text())
+    [result] = record["results"]["contenders"].values()
+    status, out, err = in_process("evaluate", tmp_path / "out" / "model.tflite", data)
+    assert status == 0, err
+    [line] = [line for line in out if line.startswith("mean IoU")]
+    assert float(line.split()[-1]) == pytest.approx(result["mean_iou_percent"], abs=0.006)
