@@ -1,12 +1,14 @@
-"""The main job on a small scale: real images -> trained ResNet-18 -> verified artifacts -> one table.
+"""The main job on a small scale: images -> trained network -> verified artifacts -> one table.
 
-The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), 8x8 greys.
+The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), 8x8 greys: each
+alone, for a ResNet-18 that names it, or several on one made-up background, for a U-Net that finds their strokes.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
+from keras_resnet.export.accuracy import MaskExamination
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.pipeline import require_converters
@@ -25,6 +28,7 @@ from keras_resnet.optional import require
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.training import fit
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.variants import WholeImage
 
 HELD_OUT = 360  # images, a fifth
 CALIBRATION = 1000  # images, of the training split
@@ -43,6 +47,28 @@ RECIPE = Recipe(
 )
 CONTRACT = RECIPE.contract
 
+SCENES = {"train": 400, "val": 80}
+SCENE = (64, 96)  # height, width
+STROKE = 0.35  # of the darkest ink, from which on a pixel is a digit's
+SCENES_RECIPE = Recipe(
+    task="segment",
+    architecture="unet",
+    network="resnet18",
+    size=64,
+    crop="scaled",
+    minimum_scale=0.8,
+    maximum_scale=1.25,
+    flip=False,
+    epochs=12,
+    batch_size=8,
+    loss="dice",
+    optimizer="adamw",
+    learning_rate=2e-3,
+    schedule="poly",
+    warmup_epochs=1.0,
+    weight_decay=0.05,
+)
+
 MARKER = ".keras-resnet-demo"  # says that a folder is a demo's to replace
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -54,20 +80,30 @@ class Row:
 
     artifact: str
     size_bytes: int
-    top1_percent: float  # on the held-out split
+    score_percent: float  # top-1, or mean IoU, on the held-out images
     max_difference: float  # of a probability on that split, from the Keras model's
     latency: Latency  # batch 1
 
 
-def run(folder: Path, progress: Progress) -> list[Row]:
+def run(folder: Path, progress: Progress, task: str = "classify") -> list[Row]:
     """Run directory -> images, the training's run, the verified artifacts and `results.json` in it, and their rows."""
     require_converters(FORMATS[name] for name in SHOWN)  # now, and not after the training
     claim(folder)
+    recipe, settings, rows = DEMOS[task](folder, progress)
+    write_record(folder / "results.json", "demo", asdict(recipe) | settings, [asdict(row) for row in rows])
+    return rows
+
+
+Made = tuple[Recipe, dict[str, int], list[Row]]  # of a demo: its recipe, what else is worth noting, its table
+
+
+def digits_alone(folder: Path, progress: Progress) -> Made:
+    """Run directory -> the demo of classification."""
     write_digits(folder / "images", progress)
     images, _ = read_split(folder / "images" / "train")
     held_out, held_out_labels = read_split(folder / "images" / "held_out")
 
-    model = train(folder, progress)
+    model = train(folder, replace(RECIPE, data=str(folder / "images" / "train")), progress)
 
     calibration = images[np.random.default_rng(0).permutation(len(images))[:CALIBRATION]]
     report = export(
@@ -83,9 +119,51 @@ def run(folder: Path, progress: Progress) -> list[Row]:
     progress("export", 1, 1)
 
     rows = compare(model, folder / "training" / "model.keras", report, held_out, held_out_labels, progress)
-    settings = asdict(RECIPE) | {"held_out": HELD_OUT}
-    write_record(folder / "results.json", "demo", settings, [asdict(row) for row in rows])
-    return rows
+    return RECIPE, {"held_out": HELD_OUT}, rows
+
+
+def digits_in_scenes(folder: Path, progress: Progress) -> Made:
+    """Run directory -> the demo of segmentation."""
+    images = folder / "images"
+    write_scenes(images, progress)
+    model = train(folder, replace(SCENES_RECIPE, data=str(images)), progress)
+    contract = WholeImage(*SCENE)
+    report = export(
+        model,
+        folder,
+        SHOWN,
+        calibration=images / "train" / "images",
+        data=images,
+        max_drop=100.0,  # the table tells it
+        labels=["background", *(str(digit) for digit in range(10))],
+        contract=contract,
+        overwrite=True,
+        progress=lambda step, done, total: progress(f"export: {step}", done, total),
+    )
+    progress("export", 1, 1)
+    assert isinstance(report.examination, MaskExamination)
+    pixels = load_images(list_images([images / "val" / "images"])[:1], contract)
+    values = pixels.astype("float32")
+    rows = [
+        Row(
+            "Keras model",
+            size_bytes(folder / "training" / "model.keras"),
+            report.examination.model.mean_iou_percent,
+            0.0,
+            measure_latency(lambda: model(values, training=False)),
+        )
+    ]
+    for done, (name, path) in enumerate(report.paths.items()):
+        progress(f"measure {name}", done, len(report.paths))
+        runtime = open_runtime(path, FORMATS[name])
+        score, difference = report.accuracy[name].score_percent, report.reports[name].max_difference
+        latency = measure_latency(lambda runtime=runtime: runtime.run(pixels))  # type: ignore[misc]
+        rows.append(Row(name, size_bytes(path), score, difference, latency))
+    progress("measure", len(report.paths), len(report.paths))
+    return SCENES_RECIPE, {"scenes": sum(SCENES.values())}, rows
+
+
+DEMOS: dict[str, Callable[[Path, Progress], Made]] = {"classify": digits_alone, "segment": digits_in_scenes}
 
 
 def claim(folder: Path) -> None:
@@ -126,12 +204,57 @@ def read_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return load_images(paths, CONTRACT), np.array([int(path.parent.name) for path in paths])
 
 
-def train(folder: Path, progress: Progress) -> keras.Model:
-    """Run directory with `images/train` -> ResNet-18, trained on them; the training's own run is `training/`."""
+def write_scenes(folder: Path, progress: Progress) -> None:
+    """Writes `train/images/<n>.png`, `train/masks/<n>.png`, the same in `val`, and `classes.csv`.
+
+    No digit is in both splits. A mask's labels are 0, background, and 1 more than the digit whose stroke it is.
+    """
+    digits = require("sklearn.datasets", "demo").load_digits()
+    if folder.exists():
+        shutil.rmtree(folder)
+    generator = np.random.default_rng(0)
+    own = {"train": np.arange(HELD_OUT, len(digits.target)), "val": np.arange(HELD_OUT)}
+    for split, count in SCENES.items():
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for number, (pixels, mask) in enumerate(_scenes(count, digits, own[split], generator)):
+            Image.fromarray(pixels).save(folder / split / "images" / f"{number:03d}.png")
+            Image.fromarray(mask).save(folder / split / "masks" / f"{number:03d}.png")
+    names = ["background", *(str(digit) for digit in range(10))]
+    (folder / "classes.csv").write_text("\n".join(["name", *names]) + "\n", encoding="utf-8")
+    progress("write images", 1, 1)
+
+
+def _scenes(
+    count: int, digits: Any, indices: np.ndarray, generator: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """-> pixels uint8 `[H, W, 3]`: digits side by side in colours of their own, on a gradient; their mask `[H, W]`."""
+    height, width = SCENE
+    for _ in range(count):
+        ends = generator.uniform(0, 110, (2, 3))
+        slope = np.linspace(0, 1, width)[None, :, None]
+        scene = np.broadcast_to(ends[0] + slope * (ends[1] - ends[0]), (height, width, 3)).copy()
+        mask = np.zeros((height, width), np.uint8)
+        left = int(generator.integers(0, 6))
+        while left < width - 24:
+            side = int(generator.integers(24, 41))
+            index = generator.choice(indices)
+            ink = Image.fromarray((digits.images[index] / 16).astype("float32")).resize((side, side))
+            strokes = np.asarray(ink).clip(0, 1)[:, : width - left]
+            top = int(generator.integers(0, height - side + 1))
+            place = np.s_[top : top + side, left : left + strokes.shape[1]]
+            scene[place] += strokes[..., None] * (generator.uniform(150, 255, 3) - scene[place])
+            mask[place][strokes > STROKE] = 1 + digits.target[index]
+            left += side + int(generator.integers(0, 9))
+        noisy = scene + generator.normal(0, 6, scene.shape)
+        yield noisy.round().clip(0, 255).astype(np.uint8), mask
+
+
+def train(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:
+    """Run directory, recipe -> the network that it trains; the training's own run is `training/`."""
     training = folder / "training"
     if training.exists():
         shutil.rmtree(training)
-    recipe = replace(RECIPE, data=str(folder / "images" / "train"))
     fit.train(recipe, training, fit.Listener(show=lambda now: progress("train", now.step, now.steps)))
     return keras.models.load_model(training / "model.keras", compile=False)
 

@@ -1,9 +1,9 @@
-"""`keras-resnet demo`: from real images to verified artifacts, and one table."""
+"""`keras-resnet demo`: from images to verified artifacts, and one table."""
 
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run directory: images, training run, artifacts, manifest.json.")] = Path(
         "runs/demo"
     ),
+    task: Annotated[
+        Literal["classify", "segment"],
+        typer.Option(help="segment: a U-Net on made-up scenes of these digits in place of a classifier."),
+    ] = "classify",
 ) -> None:
     """Train a ResNet-18 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
     from rich.console import Console
@@ -33,12 +37,15 @@ def demo(
 
         progress("start TensorFlow", 0, 1)
         import_keras()
-        from keras_resnet.demo import HELD_OUT, run
+        from keras_resnet.demo import HELD_OUT, SCENES, run
 
         progress("start TensorFlow", 1, 1)
-        rows = run(out, progress)
+        rows = run(out, progress, task)
 
-    table = Table("artifact", "size MB", "top-1 %", "max difference", "latency ms", "p10-p90")
+    classifies = task == "classify"
+    table = Table(
+        "artifact", "size MB", "top-1 %" if classifies else "mIoU %", "max difference", "latency ms", "p10-p90"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -46,16 +53,19 @@ def demo(
         table.add_row(
             row.artifact,
             f"{row.size_bytes / 1e6:.1f}",
-            f"{row.top1_percent:.2f}",
+            f"{row.score_percent:.2f}",
             f"{row.max_difference:.1e}" if row.max_difference else "-",
             f"{latency.median_ms:.2f}",
             f"{latency.p10_ms:.3g}-{latency.p90_ms:.3g}",
         )
     Console().print(table)
+    images = f"top-1 on {HELD_OUT} held-out digits" if classifies else f"mean IoU on {SCENES['val']} held-out scenes"
     print(
-        f"top-1 on {HELD_OUT} held-out digits. max difference: of a probability on these, from\n"
+        f"{images}. max difference: of a probability, from\n"
         "the Keras model's. latency: of one image, median and deciles.\n"
         f"Every artifact was verified before it got its name: {out}/manifest.json."
     )
     command = "keras-resnet" if shutil.which("keras-resnet") else sys.argv[0]  # as in an environment not activated
-    print(f"\nnext: {command} predict {out}/images/held_out/7 --model {out}/training/model.keras --top 3")
+    next_images = f"{out}/images/held_out/7" if classifies else f"{out}/images/val/images"
+    more = "--top 3" if classifies else f"--out {out}/masks"
+    print(f"\nnext: {command} predict {next_images} --model {out}/training/model.keras {more}")
