@@ -374,7 +374,7 @@ def segmentation_training(record: Record) -> Iterable[str]:
         f"## Segmentation\n\n`recipes/{settings['recipe']}` on {settings['train_images']} images of street scenes of "
         f"240x180 pixels in 11 classes (CamVid), {settings['precision']}, {machine(record)}: mean IoU on "
         f"{settings['val_images']} others, with the backbone's ImageNet weights and without "
-        "(`benchmarks/segmentation_training.py`)."
+        "(`benchmarks/segmentation_training.py`). Other work ran on the machine at times: the minutes are upper bounds."
     )
     yield table(
         ("network", "backbone", "epochs", "minutes", "mean IoU %", "pixel accuracy %"),

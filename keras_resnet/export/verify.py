@@ -1,7 +1,7 @@
 """Artifact against its model, in the artifact's real runtime: names, shapes, size, finite values, error, agreement."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ MOST_ANSWERS = 20_000_000  # numbers that the model gives in all, but for
 FEWEST_IMAGES = 8
 BATCH_SIZE = 8  # of the model
 CANNOT_RUN = "does not run"
-SECOND_BATCH_TOLERANCE = 1e-5  # of a probability
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,8 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
             checks.append(Check("answer shape", f"{answers.shape}", f"{expected.shape}", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
+    if answers.ndim == 4:
+        format = replace(format, tolerance=format.tolerance.of_pixels())
     rows, expected_rows = _rows(answers), _rows(expected)
     checks += _error_checks(rows, expected_rows, format)
     agreement = _agreement_check(rows, expected_rows, format)
@@ -234,9 +235,10 @@ def _batch_check(runtime: Runtime, format: Format, answers: np.ndarray, images: 
     A file of batch size 1 is resized for it. The networks of this package allow that; a user's model that does not
     keeps what the format promises.
     """
-    required = f"as batch size 1 within {SECOND_BATCH_TOLERANCE:g}"
+    tolerance = format.tolerance.batch_error
+    required = f"as batch size 1 within {tolerance:g}"
     batch, alone = images[:SECOND_BATCH_SIZE], answers[:SECOND_BATCH_SIZE]
-    check = _same_check("second batch size", runtime, format, batch, alone, SECOND_BATCH_TOLERANCE, required)
+    check = _same_check("second batch size", runtime, format, batch, alone, tolerance, required)
     if format.any_batch or check.passed or not check.measured.startswith(CANNOT_RUN):
         return check
     return Check(check.name, "batch size 1 alone: the file can't be resized", "batch size 1", True)
