@@ -133,6 +133,7 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
         folder,
         SHOWN,
         calibration=images / "train" / "images",
+        calibration_count=SCENES["val"],
         data=images,
         max_drop=100.0,  # the table tells it
         labels=["background", *(str(digit) for digit in range(10))],

@@ -24,11 +24,10 @@ class Tolerance:
 
     def of_pixels(self) -> "Tolerance":
         """-> for a network that answers for every pixel: of a thousand times as many errors, the largest is larger."""
-        largest = {
-            name: None if bound is None else PIXELS_FACTOR * bound
-            for name, bound in (("relative_error", self.relative_error), ("class_error", self.class_error))
-        }
-        return replace(self, **largest)
+        relative, of_class = (
+            None if bound is None else PIXELS_FACTOR * bound for bound in (self.relative_error, self.class_error)
+        )
+        return replace(self, relative_error=relative, class_error=of_class)
 
 
 # Float: ImageNet's ResNet-18 and ResNet-50 with real weights were measured at up to 9e-6, and 5e-5 of a class's own
