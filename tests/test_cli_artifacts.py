@@ -230,3 +230,10 @@ def test_wrong_options_are_one_line(options, message, export_files, folder):
     assert line.startswith("error: ")
     assert message in line
     assert not (folder / "wrong").exists()
+
+
+def test_info_of_another_file_says_what_it_is_of(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"PK")
+    status, _, errors = in_process("info", tmp_path / "model.keras")
+    assert status == 1
+    assert "info is of a SavedModel folder, a .tflite or an .onnx file" in " ".join(errors)

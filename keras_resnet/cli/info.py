@@ -25,6 +25,10 @@ def info(
     from keras_resnet.export.integrity import check_whole
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
 
+    if artifact.suffix == ".keras":
+        raise ExportError(
+            f"{artifact}: info is of a SavedModel folder, a .tflite or an .onnx file, as export writes them"
+        )
     if (artifact / FILE_NAME).is_file():
         content: Any = read_manifest(artifact)
     elif artifact.is_file() or artifact.is_dir():
