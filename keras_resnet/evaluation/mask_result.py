@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.evaluation.overlay import Example, draw_examples
-from keras_resnet.evaluation.plots import draw_confusion_matrix
+from keras_resnet.evaluation.plots import MOST_CLASSES, draw_confusion_matrix
 from keras_resnet.evaluation.segmentation import Segmentation
 from keras_resnet.variants import WholeImage
 
@@ -26,9 +26,10 @@ class MaskEvaluation:
     def documents(self, about: Mapping[str, Any]) -> dict[str, Callable[[], bytes]]:
         """Facts for the head of `evaluation.json` -> name of each file, and what gives its content."""
         confusion = self.segmentation.confusion
-        share = np.round(1000 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)).astype(int)
+        percent = np.round(100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)).astype(int)
+        matrix = percent if len(confusion) <= MOST_CLASSES else confusion  # millions of pixels are no cell's text
         return {
-            "confusion_matrix.png": lambda: draw_confusion_matrix(share, self.names, "pixels of a thousand"),
+            "confusion_matrix.png": lambda: draw_confusion_matrix(matrix, self.names, "pixels"),
             "weakest.png": lambda: draw_examples(self.weakest, self.names),
             "evaluation.json": lambda: self._figures(about),
         }
