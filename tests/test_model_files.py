@@ -95,7 +95,7 @@ def test_an_older_file_is_replaced_when_the_new_one_is_whole(model, tmp_path, mo
         ("m.keras", "0123456789", CONTRACT, "`labels` must be a list of names"),
         ("m.keras", list(range(10)), CONTRACT, "neither null nor a list of texts"),
         ("m.keras", np.arange(10), CONTRACT, "int64"),
-        ("m.keras", LABELS, InputContract(), r"224 pixels for an input of \(32, 32\)"),
+        ("m.keras", LABELS, InputContract(), r"pixels of \(224, 224\) for an input of \(32, 32\)"),
         ("m.keras", LABELS, InputContract(32, 31), "1 <= size <= resize <= 10000: 32, 31"),
         ("m.keras", LABELS, InputContract(32, 36, "lanczos"), "'bilinear'"),
     ],
@@ -158,7 +158,7 @@ def test_a_description_of_another_model_is_refused(model_file, tmp_path):
         tmp_path / "large.keras",
         changed(contract={"size": 64, "resize": 73, "interpolation": "bilinear"}),
     )
-    with pytest.raises(WeightsError, match=r"large\.keras: .*64 pixels for an input of \(32, 32\)"):
+    with pytest.raises(WeightsError, match=r"large\.keras: .*pixels of \(64, 64\) for an input of \(32, 32\)"):
         open_network(str(large), None)
 
 

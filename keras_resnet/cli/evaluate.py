@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -86,8 +86,7 @@ def _ask(model: str, data: str, predictor: Predictor, batch_size: int, unreadabl
     from keras_resnet.evaluation.result import Evaluation
 
     paths, labels = labelled_images(data, predictor.labels)
-    contract = predictor.contract
-    assert isinstance(contract, InputContract)  # of a classifier
+    contract = cast(InputContract, predictor.contract)  # of a classifier
     places, answers = [], []
     for batch, pixels in read_batches(paths, contract, batch_size, unreadable, prints=False):
         probabilities = np.asarray(predictor.predict(pixels))

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -75,8 +75,7 @@ def whole_of(predictor: Predictor, shape: tuple[int, ...], longest_side: int | N
     Raises:
         ArgumentError: A bound for a network of fixed size.
     """
-    contract = predictor.contract
-    assert isinstance(contract, WholeImage)  # as `segments` says
+    contract = cast(WholeImage, predictor.contract)  # as `segments` says
     if longest_side is None:
         return contract
     if contract.height is not None:
@@ -150,8 +149,7 @@ def evaluate_masks(
             images += 1
     if confusion is None:
         return None
-    contract = predictor.contract
-    assert isinstance(contract, WholeImage)
+    contract = cast(WholeImage, predictor.contract)  # as `segments` says
     names = predictor.labels or sources[0].classes
     weakest = [example for _, _, example in sorted(worst, reverse=True, key=lambda entry: entry[:2])]
     return MaskEvaluation(images, Segmentation(confusion), names, contract, weakest)

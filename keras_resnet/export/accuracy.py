@@ -10,7 +10,7 @@ from keras_resnet.errors import AccuracyError, ExportError
 from keras_resnet.evaluation import Segmentation, pixel_confusion, top1_agreement_percent, topk_accuracy_percent
 from keras_resnet.evaluation.segmentation import pixel_scores
 from keras_resnet.export.images import Source, read_images
-from keras_resnet.variants import Contract, InputContract, WholeImage
+from keras_resnet.variants import Contract, WholeImage
 
 MAX_DROP_POINTS = {"top-1": 0.5, "mean IoU": 1.0}
 
@@ -153,7 +153,6 @@ def labelled(
     from keras_resnet.preprocessing import IMAGENET_CONTRACT, load_images
 
     paths, classes = labelled_images(data, labels)
-    assert contract is None or isinstance(contract, InputContract)  # of a classifier
     return load_images(paths, contract or IMAGENET_CONTRACT), classes, [f"{p.parent.name}/{p.name}" for p in paths]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import keras
-import tensorflow as tf
 
 from keras_resnet import models, segmentation
 from keras_resnet.data.base import Source
@@ -52,7 +51,7 @@ class Task(Protocol):
         """Training model -> targets and outputs of zeros, with which its metrics are built."""
         ...
 
-    def batches(self, model: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    def batches(self, model: keras.Model, batches: Any) -> Any:
         """Training model, batches of the pipeline -> with targets as the model's outputs ask for them."""
         ...
 
@@ -114,7 +113,7 @@ class Classification:
         zeros = keras.ops.zeros((1, self.classes))
         return zeros, zeros
 
-    def batches(self, model: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    def batches(self, model: keras.Model, batches: Any) -> Any:
         return batches
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
@@ -174,7 +173,7 @@ class Segmentation:
         masks, logits = keras.ops.zeros((1, 1, 1), "uint8"), keras.ops.zeros((1, 1, 1, self.classes))
         return for_outputs(masks, outputs), for_outputs(logits, outputs)
 
-    def batches(self, model: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    def batches(self, model: keras.Model, batches: Any) -> Any:
         outputs = _outputs(model)
         if len(outputs) == 1:
             return batches

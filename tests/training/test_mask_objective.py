@@ -129,10 +129,10 @@ def test_logits_of_sixteen_bits_are_computed_with_thirty_two(kind):
 
 
 def test_losses_that_a_task_does_not_have_are_refused():
-    with pytest.raises(ArgumentError, match="`loss` must be one of cross_entropy, focal, dice for segmentation"):
+    with pytest.raises(ArgumentError, match="`loss` must be one of cross_entropy, focal, dice for task = segment"):
         make_loss(Recipe(task="segment", loss="binary"))
     with pytest.raises(
-        ArgumentError, match=r"one of cross_entropy, binary, focal for classification. Received: 'dice'"
+        ArgumentError, match=r"one of cross_entropy, binary, focal for task = classify. Received: 'dice'"
     ):
         make_loss(Recipe(loss="dice"))
 
