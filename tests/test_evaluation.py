@@ -207,7 +207,9 @@ def test_a_confusion_matrix_is_drawn_for_any_number_of_classes(classes, recwarn)
     assert 200 < min(image.size) <= max(image.size) < 3000
     other = opened(draw_confusion_matrix(np.roll(matrix, 1, axis=1), names))
     assert np.asarray(other).tobytes() != np.asarray(image).tobytes()
-    others = [warning for warning in recwarn.list if not issubclass(warning.category, ResourceWarning)]  # of other tests
+    others = [
+        warning for warning in recwarn.list if not issubclass(warning.category, ResourceWarning)
+    ]  # of other tests
     assert not others
 
 
