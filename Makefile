@@ -4,7 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Quiet twice: its errors are shown, and its warnings are not. Those are about the machine's own settings, such as a folder
+# of packages that is named in pip's configuration and is not there.
+INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 # Two processes, a file of tests to each, the long ones not last: much of a test is tracing, which takes one core.
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # By environment, for pip builds this package in an environment of its own, which --constraint does not reach. From
@@ -12,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-.PHONY: demo test test-slow check lint lock clean
+.PHONY: demo test test-slow check lint environment lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resnet demo --out runs/demo
@@ -29,6 +31,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: test lint
+
+# The CPU with its instruction sets, and the versions of Python and of the packages.
+environment: $(VENV)/.dev
+	$(BIN)/python -m keras_resnet.environment
 
 # Each stamp says that the environment holds one set of extras, at the versions of constraints.txt.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.created

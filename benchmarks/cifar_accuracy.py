@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from cifar10 import read_images
 
+from keras_resnet.inference import predict
 from keras_resnet.measure.record import write_record
 from keras_resnet.models import BUILDERS
 from keras_resnet.variants import VARIANTS
@@ -35,7 +36,7 @@ def main(
         model = BUILDERS[variant.name](weights=path, classifier_activation=None)
         on_images = {}
         for name, (pixels, classes) in archives.items():
-            right = int((model.predict(pixels, batch_size=BATCH_SIZE, verbose=0).argmax(axis=1) == classes).sum())
+            right = int((predict(model, pixels, BATCH_SIZE).argmax(axis=1) == classes).sum())
             on_images[name] = {"images": len(classes), "right": right, "top1_percent": 100 * right / len(classes)}
         published = variant.file.top1_percent if variant.file is not None else None
         results[variant.name] = {"weights": path.name, "published_top1_percent": published, "images": on_images}

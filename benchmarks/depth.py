@@ -28,9 +28,11 @@ from keras import layers
 
 from keras_resnet.blocks import conv_bn, padded_shortcut
 from keras_resnet.heads.classification import classification_head
+from keras_resnet.inference import predict
 from keras_resnet.measure.record import write_record
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import normalisation_layer
+from keras_resnet.untuned import batches_of_arrays
 
 NAME = "depth"
 KINDS = ("plain", "residual")
@@ -151,9 +153,9 @@ def run(
     for epoch in range(first, epochs):
         start = time.perf_counter()
         pixels, classes = augmented(train, seed, epoch)
-        history = model.fit(pixels, classes, batch_size=BATCH_SIZE, shuffle=False, verbose=0).history
+        history = model.fit(batches_of_arrays(pixels, classes, BATCH_SIZE), verbose=0).history
         seconds = time.perf_counter() - start
-        right = model.predict(test[0], batch_size=BATCH_SIZE, verbose=0).argmax(axis=1) == test[1]
+        right = predict(model, test[0], BATCH_SIZE).argmax(axis=1) == test[1]
         loss = history["loss"][0]
         rows.append(
             {

@@ -34,9 +34,11 @@ from keras_resnet.errors import VerificationError
 from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.heads.classification import classification_head
+from keras_resnet.inference import predict
 from keras_resnet.measure.record import write_record
 from keras_resnet.models import ResNet20
 from keras_resnet.preprocessing import normalisation_layer
+from keras_resnet.untuned import batches_of_arrays
 from keras_resnet.variants import VARIANTS
 
 BATCH_SIZE = 64
@@ -173,7 +175,7 @@ def published(path: Path, images: np.ndarray) -> keras.Model:
         channels = projection.kernel.shape[2]
         kernel = np.eye(channels, 2 * channels, k=channels // 2, dtype="float32")  # a quarter of zeros on either side
         projection.set_weights([kernel[None, None]])
-        values = keras.Model(model.input, projection.output).predict(images[:500], verbose=0)
+        values = predict(keras.Model(model.input, projection.output), images[:500])
         mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
         norm = model.get_layer(f"stage{stage}_block1_shortcut_bn")
         norm.set_weights([np.sqrt(variance + BATCH_NORM_EPSILON), mean, mean, variance])
@@ -223,7 +225,7 @@ def fit(package: Any, model: Any, images: Images, learning_rate: float) -> None:
     schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
     loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(package.optimizers.Adam(schedule), loss, metrics=["accuracy"])
-    model.fit(*images, batch_size=BATCH_SIZE, shuffle=False, verbose=2)
+    model.fit(batches_of_arrays(*images, BATCH_SIZE), verbose=2)
 
 
 def normalised(pixels: np.ndarray) -> np.ndarray:
@@ -279,7 +281,7 @@ def start_ranges(network: Any, images: np.ndarray) -> None:
 
 
 def keras_top1_percent(model: keras.Model, test: Images) -> float:
-    return float(100 * np.mean(model.predict(test[0], batch_size=100, verbose=0).argmax(axis=1) == test[1]))
+    return float(100 * np.mean(predict(model, test[0], 100).argmax(axis=1) == test[1]))
 
 
 def int8_file(model: keras.Model, calibration: np.ndarray, folder: Path) -> bytes:

@@ -18,6 +18,7 @@ import typer
 
 from keras_resnet.cli.network import WeightsOption, open_network
 from keras_resnet.evaluation import top1_agreement_percent, topk_accuracy_percent
+from keras_resnet.inference import predict
 from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import load_images
 
@@ -44,7 +45,7 @@ def main(
     held_out = ~np.isin(np.arange(len(pixels)), chosen)
     prepared = prepare(network, contract)
     folded = fold(prepared)
-    expected = prepared.predict(pixels, verbose=0)[held_out]
+    expected = predict(prepared, pixels)[held_out]
     deviation = np.square(expected - expected.mean(axis=0)).sum()
     results: dict[str, Any] = {"model": {"top1_percent": topk_accuracy_percent(expected, classes[held_out])}}
 

@@ -127,7 +127,10 @@ def keras_applications(precision: str, pixels: np.ndarray, labels: np.ndarray) -
 def keras_steps(model: Any, inputs: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
     import tensorflow as tf
 
-    batches = tf.data.Dataset.from_tensors((inputs, labels)).cache().repeat().prefetch(1)
+    from keras_resnet.untuned import untuned
+
+    # `fit` would wait for the pipeline's tuning at its end, up to as long as the steps took: docs/train.md.
+    batches = untuned(tf.data.Dataset.from_tensors((inputs, labels)).cache().repeat().prefetch(1))
 
     def train(steps: int) -> None:
         model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)

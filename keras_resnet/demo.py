@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_resnet import inference
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
@@ -269,7 +270,7 @@ def compare(
     progress: Progress,
 ) -> list[Row]:
     """Model, its artifacts, held-out images -> one row each, the model first."""
-    expected = model.predict(images, verbose=0)
+    expected = inference.predict(model, images)
     one = images[:1].astype("float32")
     rows = [
         Row(

@@ -1,5 +1,6 @@
 """Device, software and code that a measurement or a training run was made with."""
 
+import json
 import os
 import platform
 import subprocess
@@ -18,14 +19,27 @@ def environment() -> dict[str, Any]:
     modified = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu_info("model name") or platform.processor(),
-        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_info("flags").split()],
-        "cpu_count": os.cpu_count(),
+        **_cpu(),
         "threads": os.cpu_count(),  # what the runtimes are given or take by themselves
         "platform": platform.platform(),
         "versions": package_versions(),
         "code_revision": _git("rev-parse", "--short", "HEAD"),
         "code_modified": None if modified is None else bool(modified),
+    }
+
+
+def machine() -> str:
+    """-> the CPU in words: its name, its cores and the instruction sets on which speed depends."""
+    cpu = _cpu()
+    flags = f" ({', '.join(cpu['cpu_flags'])})" if cpu["cpu_flags"] else ""
+    return f"{cpu['cpu']}, {cpu['cpu_count']} cores{flags}"
+
+
+def _cpu() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_info("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_info("flags").split()],
+        "cpu_count": os.cpu_count(),
     }
 
 
@@ -53,3 +67,7 @@ def _git(*arguments: str) -> str | None:
         return output(*arguments)
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(environment(), indent=2))

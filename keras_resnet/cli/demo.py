@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from keras_resnet.cli.stages import stages
+from keras_resnet.environment import machine
 from keras_resnet.quiet import import_keras, terminal_stderr
 
 
@@ -21,26 +23,15 @@ def demo(
 ) -> None:
     """Train a ResNet-18 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=terminal_stderr())) as bar:
-        stages: dict[str, TaskID] = {}
-
-        def progress(step: str, done: int, total: int) -> None:
-            """One bar a stage: the step's name up to a colon or its first word."""
-            stage = step.partition(":")[0].partition(" ")[0]
-            if stage not in stages:
-                stages[stage] = bar.add_task(step, total=total)
-            bar.update(stages[stage], description=step, completed=done, total=total)
-
-        progress("start TensorFlow", 0, 1)
+    with stages(terminal_stderr()) as show:
+        show("start TensorFlow", 0, 1)
         import_keras()
         from keras_resnet.demo import HELD_OUT, SCENES, run
 
-        progress("start TensorFlow", 1, 1)
-        rows = run(out, progress, task)
+        show("start TensorFlow", 1, 1)
+        rows = run(out, show, task)
 
     classifies = task == "classify"
     table = Table(
@@ -63,6 +54,7 @@ def demo(
     print(
         f"{images}. max difference: of a probability, from\n"
         "the Keras model's. latency: of one image, median and deciles.\n"
+        f"Machine: {machine()}.\n"
         f"Every artifact was verified before it got its name: {out}/manifest.json."
     )
     command = "keras-resnet" if shutil.which("keras-resnet") else sys.argv[0]  # as in an environment not activated

@@ -72,10 +72,10 @@ def open_predictor(model: str, weights: str | None) -> Predictor:
 
 def predictor_of(network: Any, contract: Contract, model: str) -> Predictor:
     """Network as `open_network` gives it, its contract, the value of `--model` -> predictor."""
-    import keras
     import numpy as np
 
     from keras_resnet.heads.logits import ends_in_logits
+    from keras_resnet.inference import trace
 
     finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
     largest = 0
@@ -87,21 +87,13 @@ def predictor_of(network: Any, contract: Contract, model: str) -> Predictor:
         try:
             if network.jit_compile:  # XLA compiles anew for another batch size: the last, smaller batch is filled up
                 pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
-            elif network.predict_function is None and keras.backend.backend() == "tensorflow":
-                _trace(network)
+            else:
+                trace(network, "uint8")
             return finish(network.predict_on_batch(pixels)[:count])
         except Exception as error:  # a layer of a user's model can raise anything
             raise WeightsError(f"{model}: fails on images: {reason(error)}") from error
 
     return Predictor(predict, contract, labels_of(network))
-
-
-def _trace(network: Any) -> None:
-    """Traces the network for batches of any size. By itself, Keras would do so with the second size that it sees."""
-    import tensorflow as tf
-
-    network.make_predict_function()
-    network.predict_function.get_concrete_function([(tf.TensorSpec(network.inputs[0].shape, "uint8"),)])
 
 
 def labels_of(network: Any) -> list[str] | None:

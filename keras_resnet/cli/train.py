@@ -115,10 +115,9 @@ def _numbers(name: str, text: str) -> list[int]:
 
 
 def _print(result: Any) -> None:
-    if not result.history or result.best_score_percent is None:
+    if result.best is None:
         return
-    best = f"validation {result.score} {result.best_score_percent:.2f} %, the best of the run"
-    print(f"{result.run / 'model.keras'}: {best}")
+    print(f"{result.run / 'model.keras'}: epoch {result.best_epoch}, validation {result.score} {result.best}")
     print("next:")
     print(f"keras-resnet evaluate {result.run / 'model.keras'} DATA --out {result.run / 'evaluation'}")
     print(

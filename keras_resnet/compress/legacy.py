@@ -12,6 +12,7 @@ from keras_resnet.compress.rewrite import rebuild
 from keras_resnet.errors import WeightsError
 from keras_resnet.heads.logits import ends_in_logits
 from keras_resnet.optional import require
+from keras_resnet.untuned import untuned
 
 # Layers that compute the same under both, by the names of their arguments.
 _TWINS = (
@@ -130,7 +131,7 @@ def batches(data: Any) -> Any:
             "`data` must be a dataset that knows its number of batches: end it with `.take(batches)` or "
             f"`.apply(tf.data.experimental.assert_cardinality(batches))`. Received: {data!r}"
         )
-    return data
+    return untuned(data)
 
 
 def train_wrapped(

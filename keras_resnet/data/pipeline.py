@@ -41,9 +41,12 @@ from keras_resnet.data.transforms import (
     uniform_draws,
 )
 from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract, InputContract
 
 CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
+CORES = os.cpu_count() or 1  # parallel calls; a fixed number, since the thread that tunes it delays the end of an epoch
+READY = 2  # batches that wait for the training step
 RESCUES = 100  # images that are tried where a whole batch can't be read
 
 do_not_convert = tf.autograph.experimental.do_not_convert  # nothing here is to be; tracing takes half the time
@@ -125,7 +128,7 @@ def training_batches(
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
     finish = _finish(source, augmentation, keys[MIXING], class_weights, (*places.shape[1:], size, size, 3), worker)
-    return rows.map(finish, num_parallel_calls=tf.data.AUTOTUNE).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return _ordered(rows.map(finish, num_parallel_calls=CORES).prefetch(READY))
 
 
 def evaluation_batches(
@@ -160,7 +163,7 @@ def evaluation_batches(
     def finish(pixels: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return pixels, tf.one_hot(targets, len(source.classes)) if source.target is LABEL else targets
 
-    return batches.map(finish).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return _ordered(batches.map(finish).prefetch(READY))
 
 
 def _check_workers(batch_size: int, worker: int, workers: int) -> None:
@@ -207,7 +210,7 @@ def _loaded_files(
     def without_usable(pixels: tf.Tensor, shown: tf.Tensor, usable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return pixels, shown
 
-    loaded = elements.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    loaded = elements.map(one, num_parallel_calls=CORES)
     return loaded.filter(is_usable).map(without_usable)
 
 
@@ -229,15 +232,16 @@ def _loaded_arrays(source: ArraySource, contract: Contract, batches: tf.data.Dat
         pixels = tf.numpy_function(load, [indices], tf.uint8, stateful=False)
         return tf.ensure_shape(pixels, [None, *_size_of(contract), 3]), source.locate_targets(indices)
 
-    return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.map(batch, num_parallel_calls=CORES)
 
 
-def _options() -> tf.data.Options:
+def _ordered(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """-> the same batches, always in the same order."""
     options = tf.data.Options()
     options.deterministic = True
     # Whoever trains on several devices gives each its part; nothing is to be divided once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+    return untuned(batches.with_options(options))
 
 
 def _batches_of_arrays(
@@ -270,7 +274,7 @@ def _batches_of_arrays(
             images = tf.map_fn(augmented, (images, positions), fn_output_signature=pixels)
         return Rows(indices, positions, images, source.locate_targets(indices), tf.fill(tf.shape(indices), USED))
 
-    return tf.data.Dataset.from_tensor_slices(elements).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.from_tensor_slices(elements).map(batch, num_parallel_calls=CORES)
 
 
 def _decoded_rows(
@@ -347,13 +351,13 @@ def _decoded_rows(
         .batch(CHUNK)
         .interleave(
             chunk,
-            cycle_length=os.cpu_count() or 1,
+            cycle_length=CORES,
             block_length=1,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=CORES,
             deterministic=True,
         )
     )
-    completed = decoded.map(complete, num_parallel_calls=tf.data.AUTOTUNE)
+    completed = decoded.map(complete, num_parallel_calls=CORES)
     return completed.rebatch(elements[0].shape[1], drop_remainder=True)
 
 
@@ -410,7 +414,7 @@ def _with_all_usable(
     def all_usable(rows: Rows) -> Rows:
         return tf.cond(tf.reduce_all(rows.status == USED), lambda: rows, lambda: replaced(rows))
 
-    return batches.map(all_usable, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.map(all_usable, num_parallel_calls=CORES)
 
 
 def _report_unusable(source: EncodedSource, index: int, problems: Problems) -> None:

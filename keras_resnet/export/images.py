@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_resnet.errors import ExportError
 from keras_resnet.preprocessing import list_images, load_images
+from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract, InputContract, WholeImage
 
 MINIMUM_CALIBRATION_IMAGES = 32
@@ -101,7 +102,7 @@ def _pixels(source: Any, shape: Shape) -> np.ndarray:
             raise ExportError(f"images must be a folder, a glob, an array or a tf.data.Dataset. Received: {source!r}")
         if int(source.cardinality()) == INFINITE:
             raise ExportError("the dataset of images has no end: give `dataset.take(count)`")
-        parts = [np.asarray(item[0] if isinstance(item, tuple) else item) for item in source.as_numpy_iterator()]
+        parts = [np.asarray(item[0] if isinstance(item, tuple) else item) for item in untuned(source).as_numpy_iterator()]
         parts = [part[None] if part.ndim == 3 else part for part in parts]
         shapes = sorted({str(part.shape[1:]) for part in parts})
         if len(shapes) != 1 or parts[0].ndim != 4:

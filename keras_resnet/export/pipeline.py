@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_resnet import inference
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import (
@@ -177,7 +178,7 @@ def export(
             made.examination = MaskExamination(data, whole, labels, void_labels, prepared)
         else:
             pixels, classes, files = labelled(data, contract, shape, names)
-            made.examination = Examination(pixels, classes, files, prepared.predict(pixels, verbose=0))
+            made.examination = Examination(pixels, classes, files, inference.predict(prepared, pixels))
             made.answers["model"] = made.examination.answers
 
     @cache

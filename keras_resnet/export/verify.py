@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_resnet import inference
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.formats import INPUT_NAME, Format
@@ -78,7 +79,7 @@ class Reference(NamedTuple):
         """Prepared model of free height and width -> the same, with images 32 pixels higher and 64 wider."""
         height, width, channels = self.images.shape[1:]
         images = synthetic_images((height + 32, width + 64, channels), count=2)
-        return self._replace(other_size=(images, free.predict(images, verbose=0)))
+        return self._replace(other_size=(images, inference.predict(free, images)))
 
 
 def ask(model: keras.Model, images: np.ndarray) -> Reference:
@@ -88,7 +89,7 @@ def ask(model: keras.Model, images: np.ndarray) -> Reference:
     """
     most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    return Reference(model, images, model.predict(images, batch_size=BATCH_SIZE, verbose=0))
+    return Reference(model, images, inference.predict(model, images, BATCH_SIZE))
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:

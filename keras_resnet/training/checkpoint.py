@@ -26,7 +26,7 @@ class Progress:
     step: int = 0  # steps done, in all
     epoch: int = 0  # epochs done
     batch: int = 0  # steps done of the epoch after these
-    best_score: float | None = None  # validation top-1 in percent
+    best_epoch: int = 0  # the one whose weights model.keras has, counted from 1; 0: none yet
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
     fingerprint: str = ""  # of the training data
     contract: dict[str, Any] = field(default_factory=dict)  # how image files become the model's pixels
@@ -81,10 +81,23 @@ def read_progress(folder: Path) -> tuple[Path, Progress, list[str]]:
     for path in checkpoints(folder):
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
-                return path, Progress(**json.loads(file.metadata()["progress"])), damaged
+                return path, _progress_of(json.loads(file.metadata()["progress"])), damaged
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
             damaged.append(f"{path}: can't be read ({reason(error)})")
     raise TrainingError("\n  ".join([f"{folder}: no checkpoint to go on from", *damaged]))
+
+
+def _progress_of(fields: dict[str, Any]) -> Progress:
+    """Fields as they are stored -> where the run stood."""
+    if "best_score" in fields:  # an older checkpoint: the first epoch with the highest score was the best
+        score = fields.pop("best_score")
+        rows = fields["history"]
+        fields["best_epoch"] = next((row["epoch"] for row in rows if score in _validation_scores(row)), 0)
+    return Progress(**fields)
+
+
+def _validation_scores(row: dict[str, Any]) -> set[float]:
+    return {row[name] for name in ("val_top1_percent", "val_mean_iou_percent") if name in row}
 
 
 def load_checkpoint(path: Path, model: keras.Model, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from keras_resnet.training.objective import class_weights
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe, read_recipe
+from keras_resnet.training.selection import Validated, interval_columns, takes_the_place
 from keras_resnet.training.task import TITLES, task_of
 from keras_resnet.training.watch import Rate, StopOnSignal, Watch, check_problems
 from keras_resnet.variants import contract_of_fields
@@ -46,8 +47,9 @@ class Result:
     run: Path
     complete: bool  # False where SIGTERM ended it; --resume goes on
     history: list[dict[str, Any]]  # one row an epoch, as in history.csv
-    score: str  # what the best epoch was chosen by, in words: top-1, say
-    best_score_percent: float | None  # of model.keras, on the validation images
+    score: str  # the figure of validation in words, such as "top-1"
+    best_epoch: int  # whose weights model.keras has, from 1; 0: no epoch was validated
+    best: Validated | None  # its figures on the validation images
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,7 @@ class _Run:
             "seconds": self.rate.seconds,
         }
         progress.history.append(row)
+        self._keep_the_best()
         progress.epoch, progress.batch = epoch + 1, 0
         if progress.epoch < recipe.epochs:
             self._enter_phase()
@@ -272,8 +275,15 @@ class _Run:
         score = self.task.score
         said = f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, {TITLES[score]} {row[score]:.2f} %"
         if f"val_{score}" in row:
-            said += f"; validation {TITLES[score]} {row[f'val_{score}']:.2f} %"
+            said += f"; validation {TITLES[score]} {Validated.of_row(row, score)}"
         self._say(said)
+
+    def _keep_the_best(self) -> None:
+        """Writes model.keras if the last row of the history is better than all before it."""
+        progress = self.progress
+        if self.evaluated is not None and takes_the_place(progress.history, progress.best_epoch, self.task.score):
+            progress.best_epoch = len(progress.history)
+            self._save(run_directory.BEST)
 
     def _updates(self) -> int:
         """Updates of the weights that the optimizer of this phase has made."""
@@ -281,7 +291,7 @@ class _Run:
         return int(value_of(getattr(optimizer, "inner_optimizer", optimizer).iterations))
 
     def _validate(self) -> dict[str, float]:
-        """-> figures on the validation images of the float32 network, which becomes model.keras if it is the best."""
+        """-> figures on the validation images of the float32 network, which `evaluated` is from now on."""
         if self.evaluated is None:
             return {}
         self._copy_weights(self.evaluated)
@@ -290,11 +300,9 @@ class _Run:
         )
         with warnings.catch_warnings():  # how many batches there are shows when files that can't be read are left out
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            figures = self.task.figures(self.evaluated.evaluate(batches, verbose=0, return_dict=True))
-        score = figures[self.task.score]
-        if self.progress.best_score is None or score > self.progress.best_score:
-            self.progress.best_score = score
-            self._save(run_directory.BEST)
+            logs = self.evaluated.evaluate(batches, verbose=0, return_dict=True)
+        ends = self.task.interval_percent(logs, self.validation.count)
+        figures = self.task.figures(logs) | dict(zip(interval_columns(self.task.score), ends, strict=True))
         return {f"val_{name}": value for name, value in figures.items()}
 
     def _copy_weights(self, evaluated: keras.Model) -> None:
@@ -323,7 +331,9 @@ class _Run:
             titles = {name: TITLES[name] for name in ("loss", self.task.score)}
             if run_directory.plot_history(self.run, self.progress.history, titles) is None:
                 self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
-        return Result(self.run, complete, self.progress.history, TITLES[self.task.score], self.progress.best_score)
+        history, epoch, score = self.progress.history, self.progress.best_epoch, self.task.score
+        best = Validated.of_row(history[epoch - 1], score) if epoch else None
+        return Result(self.run, complete, history, TITLES[score], epoch, best)
 
     def _say(self, sentence: str) -> None:
         if self.devices.is_first:

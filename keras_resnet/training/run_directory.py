@@ -47,7 +47,8 @@ def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
     if not history:
         return
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
+    columns = dict.fromkeys(name for row in history[::-1] for name in row)  # the first rows of an old run lack some
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     write_whole(run / HISTORY, text.getvalue().encode())

@@ -10,6 +10,8 @@ from keras_resnet import models, segmentation
 from keras_resnet.data.base import Source
 from keras_resnet.data.targets import LABEL, MASK, Target
 from keras_resnet.errors import ArgumentError
+from keras_resnet.evaluation.segmentation_metric import SegmentationInterval
+from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.labels import VOID
 from keras_resnet.training.objective import AUXILIARY, class_weights, for_outputs, loss_weights, make_loss, make_metrics
 from keras_resnet.training.recipe import Recipe
@@ -57,6 +59,10 @@ class Task(Protocol):
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
         """What Keras measured -> columns of the history."""
+        ...
+
+    def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
+        """What Keras measured on so many validation images -> the score's interval of one standard error."""
         ...
 
 
@@ -120,6 +126,9 @@ class Classification:
         columns = {"loss": logs["loss"], "top1_percent": 100 * logs["top1"]}
         return columns | ({"top5_percent": 100 * logs["top5"]} if "top5" in logs else {})
 
+    def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
+        return wilson_interval_percent(100 * logs["top1"], images)
+
     def _build(self, **arguments: Any) -> keras.Model:
         return models.BUILDERS[self.recipe.network](classes=self.classes, **arguments)
 
@@ -153,7 +162,7 @@ class Segmentation:
     def evaluated_model(self) -> keras.Model:
         model = self._build()
         loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=VOID)
-        model.compile("sgd", loss, metrics=make_metrics(self.recipe.task, self.classes))
+        model.compile("sgd", loss, metrics=[SegmentationInterval(self.classes)])
         return model
 
     def objective(self, model: keras.Model) -> dict[str, Any]:
@@ -184,6 +193,9 @@ class Segmentation:
         own = {name.removeprefix("logits_"): value for name, value in logs.items()}
         columns = {"loss": logs["loss"]}
         return columns | {name: own[name] for name in ("mean_iou_percent", "pixel_accuracy_percent")}
+
+    def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
+        return logs["mean_iou_low_percent"], logs["mean_iou_high_percent"]
 
     def _build(self, **arguments: Any) -> keras.Model:
         if self.recipe.output_stride:

@@ -22,6 +22,7 @@ from keras_resnet.model_files import read_description
 from keras_resnet.models import ResNet18
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.segmentation import DeepLabV3Plus
+from keras_resnet.training.checkpoint import read_progress
 from keras_resnet.variants import WholeImage
 
 RECIPE = ["--task", "segment", "--network", "resnet18", "--size", 64, "--crop", "scaled", "--batch-size", 4]
@@ -45,7 +46,7 @@ def run(data, tmp_path_factory) -> Path:
         *("--checkpoint-steps", 2, "--checkpoints-kept", 4, "--class-weights", "balanced"),
     )
     assert status == 0, err
-    assert out[0].startswith(f"{folder / 'model.keras'}: validation mean IoU ")
+    assert out[0].startswith(f"{folder / 'model.keras'}: epoch ")
     return folder
 
 
@@ -57,7 +58,8 @@ def model(run) -> keras.Model:
 def test_the_history_has_the_figures_of_masks(run):
     header, *rows = (run / "history.csv").read_text().splitlines()
     figures = ["loss", "mean_iou_percent", "pixel_accuracy_percent"]
-    assert header.split(",")[3:-2] == [*figures, *(f"val_{name}" for name in figures)]
+    interval = ["mean_iou_low_percent", "mean_iou_high_percent"]
+    assert header.split(",")[3:-2] == [*figures, *(f"val_{name}" for name in (*figures, *interval))]
     assert len(rows) == 2
 
 
@@ -100,8 +102,9 @@ def test_evaluate_counts_the_pixels_of_the_validation_images(run, data, model, t
     figures = json.loads((tmp_path / "evaluation.json").read_text())
     assert figures["confusion_matrix"] == confusion.tolist()
     assert {path.name for path in tmp_path.iterdir()} == {"confusion_matrix.png", "evaluation.json", "weakest.png"}
-    best = max(float(row.split(",")[7]) for row in (run / "history.csv").read_text().splitlines()[1:])
-    assert figures["mean_iou_percent"] == pytest.approx(best, abs=0.01)
+    best = read_progress(run / "checkpoints")[1]
+    row = best.history[best.best_epoch - 1]
+    assert figures["mean_iou_percent"] == pytest.approx(row["val_mean_iou_percent"], abs=0.01)
 
 
 def test_predict_writes_the_mask_and_an_overlay(run, data, model, tmp_path):

@@ -18,16 +18,19 @@ from tiny_run import tiny, write_arrays
 
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.errors import ArgumentError, TrainingError
+from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.model_files import read_description
 from keras_resnet.training import fit, run_directory
 from keras_resnet.training.checkpoint import checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe, read_recipe
 from keras_resnet.training.run_directory import CHECKPOINTS
+from keras_resnet.training.selection import Validated
 from keras_resnet.variants import InputContract
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 
 COLUMNS = ["epoch", "step", "learning_rate", "loss", "top1_percent", "val_loss", "val_top1_percent"]
+COLUMNS += ["val_top1_low_percent", "val_top1_high_percent"]
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +159,10 @@ def test_a_listener_hears_of_every_step_and_epoch(run: Run) -> None:
         "training on 1 CPU, float32, Keras on tensorflow",
     ]
     row = run.result.history[0]
+    low, high = wilson_interval_percent(row["val_top1_percent"], 12)
     assert heard.sentences[2] == (
         f"epoch 1 of 2: loss {row['loss']:.4f}, top-1 {row['top1_percent']:.2f} %; "
-        f"validation top-1 {row['val_top1_percent']:.2f} %"
+        f"validation top-1 {row['val_top1_percent']:.2f} % ({low:.2f} to {high:.2f}), loss {row['val_loss']:.4f}"
     )
 
 
@@ -175,10 +179,11 @@ def test_a_model_file_predicts_what_the_history_says(name: str, run: Run, data: 
     probabilities = model.predict(images, verbose=0)
     loss = -np.log(probabilities[np.arange(12), classes]).mean()
     top1_percent = 100 * (probabilities.argmax(1) == classes).mean()
-    scores = [row["val_top1_percent"] for row in run.result.history]
-    row = run.result.history[-1 if name == "model-last.keras" else scores.index(max(scores))]
+    row = run.result.history[-1 if name == "model-last.keras" else run.result.best_epoch - 1]
     assert (loss, top1_percent) == pytest.approx((row["val_loss"], row["val_top1_percent"]), rel=1e-5)
-    assert run.result.best_score_percent == max(scores)
+    best = run.result.history[run.result.best_epoch - 1]
+    assert run.result.best == Validated.of_row(best, "top1_percent")
+    assert run.result.best.high_percent >= max(row["val_top1_percent"] for row in run.result.history)
 
 
 def test_what_is_saved_is_the_moving_average(run: Run) -> None:

@@ -14,6 +14,7 @@ from command_line import in_process
 from keras_resnet.errors import TrainingError
 from keras_resnet.training import fit
 from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+from keras_resnet.training.selection import Validated
 
 SCRIPT = Path(__file__).parents[2] / "train.py"
 HINTS = typing.get_type_hints(Recipe)
@@ -48,17 +49,17 @@ def flags(values: dict[str, Any]) -> list[str]:
 def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the command hands to `fit`, which trains nothing here."""
     calls: list[Any] = []
-    row = {"epoch": 1, "val_top1_percent": 12.5}
+    row = {"epoch": 1, "val_top1_percent": 12.5, "val_loss": 2.5}
 
     def train(recipe: Recipe, run: Path, listener: fit.Listener) -> fit.Result:
         calls.append((recipe, run))
         listener.say("a sentence")
         listener.show(fit.Standing(3, 10, 1, 2, 123.4, {"loss": 1.5}))
-        return fit.Result(run, True, [row], "top-1", 12.5)
+        return fit.Result(run, True, [row], "top-1", 1, Validated(12.5, 10.25, 15.0, 2.5))
 
     def resume(run: Path, listener: fit.Listener) -> fit.Result:
         calls.append(run)
-        return fit.Result(run, False, [], "top-1", None)
+        return fit.Result(run, False, [], "top-1", 0, None)
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "resume", resume)
@@ -93,7 +94,7 @@ def test_every_key_reaches_the_recipe_in_its_own_type(handed_on: list[Any], tmp_
         assert getattr(recipe, name) == value != getattr(Recipe(), name), name
         assert type(getattr(recipe, name)) is type(value), name
     model = run / "model.keras"
-    assert out[0] == f"{model}: validation top-1 12.50 %, the best of the run"
+    assert out[0] == f"{model}: epoch 1, validation top-1 12.50 % (10.25 to 15.00), loss 2.5000"
     assert out[2:] == [
         f"keras-resnet evaluate {model} DATA --out {run / 'evaluation'}",
         f"keras-resnet export --model {model} --formats tflite,onnx --out {run / 'export'}",

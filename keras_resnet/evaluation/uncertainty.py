@@ -1,0 +1,20 @@
+"""What N images can tell of a figure: its interval of one standard error."""
+
+import math
+
+
+def wilson_interval_percent(percent: float, count: int, z: float = 1.0) -> tuple[float, float]:
+    """Share of `count` images in percent -> lower and upper end of its Wilson score interval, in percent.
+
+    `z` is the number of standard errors: 1 for an interval that holds the true share in 68 cases of 100, 1.96 for 95.
+    Unlike the plain `share ± error`, it has a width at 0 and at 100 percent, where small sets often are.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", equation 5.
+    """
+    if count < 1:
+        return 0.0, 100.0
+    share = percent / 100
+    spread = z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
