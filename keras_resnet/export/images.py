@@ -15,7 +15,9 @@ from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract, InputContract, WholeImage
 
 MINIMUM_CALIBRATION_IMAGES = 32
-BATCH_SIZE = 8  # of calibration: ResNet-50 holds 90 MB of activations for each image
+# The network runs over as many images at once as have the pixels of 8 images of 224x224, of which ResNet-50 holds 90 MB of
+# activations each. Of small images these are many, since each call takes a tenth of a second whatever is in it.
+BATCH_PIXELS, LARGEST_BATCH = 8 * 224 * 224, 256
 
 # Half the squared difference of neighbouring pixels, by the variance of all: 1 in noise, far less in photographs.
 NOISE_RATIO = 0.9
@@ -137,8 +139,15 @@ def _check(images: np.ndarray) -> None:
 
 
 def batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    """uint8 `[N, H, W, C]` -> float32 `[at most BATCH_SIZE, H, W, C]`, one after the other."""
-    return (images[i : i + BATCH_SIZE].astype("float32") for i in range(0, len(images), BATCH_SIZE))
+    """uint8 `[N, H, W, C]` -> float32 `[at most batch_size, H, W, C]`, one after the other."""
+    size = batch_size(images)
+    return (images[i : i + size].astype("float32") for i in range(0, len(images), size))
+
+
+def batch_size(images: np.ndarray) -> int:
+    """`[N, H, W, C]` -> how many of them go through the network at once."""
+    height, width = images.shape[1:3]
+    return max(1, min(LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 
 def comparison_images(shape: tuple[int, int, int], real: np.ndarray | None, integer: bool) -> np.ndarray:

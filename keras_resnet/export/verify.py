@@ -12,7 +12,7 @@ from keras_resnet import inference
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.formats import INPUT_NAME, Format
-from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.images import batch_size, synthetic_images
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
 
@@ -22,7 +22,6 @@ SECOND_BATCH_SIZE = 4
 MASK_AGREEMENT_PERCENT = 99.9  # of pixels in another batch or size; two classes may be as good as equal in some
 MOST_ANSWERS = 20_000_000  # numbers that the model gives in all, but for
 FEWEST_IMAGES = 8
-BATCH_SIZE = 8  # of the model
 CANNOT_RUN = "does not run"
 
 
@@ -89,7 +88,7 @@ def ask(model: keras.Model, images: np.ndarray) -> Reference:
     """
     most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    return Reference(model, images, inference.predict(model, images, BATCH_SIZE))
+    return Reference(model, images, inference.predict(model, images, batch_size(images)))
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:
