@@ -1,7 +1,7 @@
 """The main job on a small scale: images -> trained network -> verified artifacts -> one table.
 
 The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), 8x8 greys: each
-alone, for a ResNet-18 that names it, or several on one made-up background, for a U-Net that finds their strokes.
+alone, for a ResNet-20 that names it, or several on one made-up background, for a U-Net that finds their strokes.
 """
 
 import shutil
@@ -34,15 +34,18 @@ from keras_resnet.variants import WholeImage
 HELD_OUT = 360  # images, a fifth
 CALIBRATION = 1000  # images, of the training split
 SHOWN = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
+# The smallest network, on twice the digits' own pixels: it trains in less than a minute on any CPU. The strokes are centred
+# in their images, so that nothing is cropped. Label smoothing keeps apart what few images would make too sure.
 RECIPE = Recipe(
-    network="resnet18",
-    size=32,
-    crop="padded",
+    network="resnet20",
+    size=16,
+    crop="none",
     flip=False,
-    epochs=7,
-    batch_size=64,
+    epochs=8,
+    batch_size=16,
     optimizer="adamw",
-    learning_rate=1e-3,
+    learning_rate=5e-3,
+    label_smoothing=0.1,
     warmup_epochs=1.0,
     weight_decay=0.05,
 )
@@ -98,19 +101,21 @@ def run(folder: Path, progress: Progress, task: str = "classify") -> list[Row]:
 Made = tuple[Recipe, dict[str, int], list[Row]]  # of a demo: its recipe, what else is worth noting, its table
 
 
-def digits_alone(folder: Path, progress: Progress) -> Made:
+def digits_alone(
+    folder: Path, progress: Progress, recipe: Recipe = RECIPE, formats: tuple[str, ...] = SHOWN
+) -> Made:
     """Run directory -> the demo of classification."""
     write_digits(folder / "images", progress)
     images, _ = read_split(folder / "images" / "train")
     held_out, held_out_labels = read_split(folder / "images" / "held_out")
 
-    model = train(folder, replace(RECIPE, data=str(folder / "images" / "train")), progress)
+    model = train(folder, replace(recipe, data=str(folder / "images" / "train")), progress)
 
     calibration = images[np.random.default_rng(0).permutation(len(images))[:CALIBRATION]]
     report = export(
         model,
         folder,
-        SHOWN,
+        formats,
         calibration=calibration,
         labels=[str(digit) for digit in range(10)],
         contract=CONTRACT,
@@ -120,7 +125,7 @@ def digits_alone(folder: Path, progress: Progress) -> Made:
     progress("export", 1, 1)
 
     rows = compare(model, folder / "training" / "model.keras", report, held_out, held_out_labels, progress)
-    return RECIPE, {"held_out": HELD_OUT}, rows
+    return recipe, {"held_out": HELD_OUT}, rows
 
 
 def digits_in_scenes(folder: Path, progress: Progress) -> Made:
@@ -201,7 +206,7 @@ def write_digits(folder: Path, progress: Progress) -> None:
 
 
 def read_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Folder of class folders -> pixels uint8 `[N, 32, 32, 3]`, digits int `[N]`."""
+    """Folder of class folders -> pixels uint8 `[N, 16, 16, 3]`, digits int `[N]`."""
     paths = list_images([folder])
     return load_images(paths, CONTRACT), np.array([int(path.parent.name) for path in paths])
 

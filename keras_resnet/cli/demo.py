@@ -21,7 +21,7 @@ def demo(
         typer.Option(help="segment: a U-Net on made-up scenes of these digits in place of a classifier."),
     ] = "classify",
 ) -> None:
-    """Train a ResNet-18 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
+    """Train a ResNet-20 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,7 +57,14 @@ def demo(
         f"Machine: {machine()}.\n"
         f"Every artifact was verified before it got its name: {out}/manifest.json."
     )
-    command = "keras-resnet" if shutil.which("keras-resnet") else sys.argv[0]  # as in an environment not activated
+    command = _command()
     next_images = f"{out}/images/held_out/7" if classifies else f"{out}/images/val/images"
     more = "--top 3" if classifies else f"--out {out}/masks"
     print(f"\nnext: {command} predict {next_images} --model {out}/training/model.keras {more}")
+
+
+def _command() -> str:
+    """-> how this program is called: by name where that is found, else by path, or as a module of this Python."""
+    if shutil.which("keras-resnet"):
+        return "keras-resnet"
+    return f"{sys.executable} -m keras_resnet.cli" if sys.argv[0].endswith(".py") else sys.argv[0]
