@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from command_line import in_process
 
 from keras_resnet import __version__
 from keras_resnet.cli.main import app
+from keras_resnet.environment import machine
 
 ROOT = Path(__file__).parents[1]
 
@@ -147,6 +150,15 @@ def test_demo(tmp_path):
     assert np.all([row["latency"]["median_ms"] > 0 for row in rows.values()])
     for name in rows:
         assert name in result.stdout
+    assert f"Machine: {machine()}." in result.stdout
+    shown = result.stderr.splitlines()
+    for stage in ("start TensorFlow", "write images", "train", "export: verify onnx", "measure"):
+        assert any(re.fullmatch(rf" *\d+ s  {stage} \(\d+ of \d+\)", line) for line in shown), stage
+    # The next command works as it is printed.
+    printed = shlex.split(result.stdout.rpartition("next: ")[2])
+    status, lines, _ = in_process(*printed[printed.index("predict") :])
+    assert status == 0
+    assert len([line for line in lines if "%" in line]) >= 36  # the sevens that were held out
     assert "JPEG" not in result.stderr  # as libjpeg says of each file that is a PNG
     assert "AutoGraph" not in result.stderr
 
