@@ -10,7 +10,7 @@ from keras_resnet.resize import ResizeLike
 
 
 def small_segmenter(classes=5):
-    """Of any size, with every kind of layer that DeepLabV3+ has: dilation, a pooled branch, joins at two resolutions."""
+    """Of any size, with every kind of layer that DeepLabV3+ has: dilation, a pooled branch, two joins."""
     image = keras.Input((None, None, 3), name="image")
     fine = conv_bn(normalisation_layer(3)(image), 8, 3, stride=2, name="stem")
     coarse = basic_block(fine, 16, stride=2, name="stage2_block1")

@@ -41,7 +41,7 @@ def exported(model, tmp_path_factory):
 def pictures(model, tmp_path_factory):
     """Folder of class folders, named by label; the class of each is the model's own answer."""
     folder = tmp_path_factory.mktemp("pictures")
-    for index, answer in enumerate(model.predict(IMAGES[:12], verbose=0).argmax(axis=1)):
+    for index, answer in enumerate(np.asarray(model(IMAGES[:12], training=False)).argmax(axis=1)):
         path = folder / str(answer) / f"{index:02}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.pad(IMAGES[index], ((2, 3), (2, 3), (0, 0)))).save(path)  # 37 pixels: the crop is the image
@@ -53,7 +53,7 @@ def test_an_artifact_carries_all_that_it_takes_to_run_it(name, exported, model):
     artifact = open_artifact(exported.paths[name])
     assert (artifact.labels, artifact.classes) == (LABELS, 10)
     assert (artifact.contract.size, artifact.contract.resize) == (32, 37)
-    expected = model.predict(IMAGES[:5], verbose=0)
+    expected = np.asarray(model(IMAGES[:5], training=False))
     np.testing.assert_allclose(artifact.predict(IMAGES[:5]), expected, atol=0.1 if name == "onnx-int8" else 1e-5)
     result = CliRunner().invoke(app, ["info", str(exported.paths[name]), "--json"])
     assert json.loads(result.stdout)["format"] == name
@@ -119,7 +119,7 @@ def test_a_drop_of_accuracy_is_refused(model, tmp_path, monkeypatch):
     """The artifact answers as its model does; the labels say that the model was right, and the artifact is not."""
     from keras_resnet.export import pipeline
 
-    classes = model.predict(IMAGES, verbose=0).argmax(axis=1)
+    classes = np.asarray(model(IMAGES, training=False)).argmax(axis=1)
     report = export(model, tmp_path / "good", ["tflite"], data=(IMAGES, classes))
     assert report.accuracy["tflite"].as_dict() == {
         "images": 40,
@@ -145,17 +145,17 @@ def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, mode
     module = tf.saved_model.load(str(exported.paths["saved_model"]))
     assert set(module.signatures) == {"serving_default", "serve_jpeg", "features"}
     np.testing.assert_allclose(
-        module.serve(tf.constant(IMAGES[:3]))["probabilities"], model.predict(IMAGES[:3], verbose=0), atol=1e-5
+        module.serve(tf.constant(IMAGES[:3]))["probabilities"], np.asarray(model(IMAGES[:3], training=False)), atol=1e-5
     )
     features = module.signatures["features"](image=tf.constant(IMAGES[:2].astype("float32")))
     for name, layer in (("C2", "stage2_block1_out"), ("embedding", "pool")):
-        expected = keras.Model(model.input, model.get_layer(layer).output).predict(IMAGES[:2], verbose=0)
+        expected = np.asarray(keras.Model(model.input, model.get_layer(layer).output)(IMAGES[:2], training=False))
         np.testing.assert_allclose(features[name], expected, rtol=1e-3, atol=1e-4)
     buffer = io.BytesIO()
     Image.fromarray(np.pad(IMAGES[0], ((2, 3), (2, 3), (0, 0)))).save(buffer, "PNG")
     serve = module.signatures["serve_jpeg"]
     served = serve(image_bytes=tf.constant([buffer.getvalue()]))
-    expected = model.predict(IMAGES[:1], verbose=0)
+    expected = np.asarray(model(IMAGES[:1], training=False))
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
     assert served["labels"].numpy()[0, 0].decode() == LABELS[expected.argmax()]
     with pytest.raises(tf.errors.InvalidArgumentError, match="must hold whole JPEG or PNG files"):

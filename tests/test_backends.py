@@ -72,7 +72,8 @@ def test_trains_a_step(backend: str, network: str) -> None:
 @pytest.mark.parametrize("way", ["reloaded_keras", "reloaded_weights_h5", "built_from_keras", "built_from_weights_h5"])
 def test_saves_and_reloads(backend: str, network: str, way: str) -> None:
     results = run(backend)[network]
-    assert relative_error(results[way], results["trained_logits"]) <= 1e-6  # measured 0
+    assert relative_error(results[way], results["called_logits"]) <= 1e-6  # measured 0
+    assert relative_error(results["called_logits"], results["trained_logits"]) <= TOLERANCE
 
 
 @pytest.mark.parametrize("network", SIZES)

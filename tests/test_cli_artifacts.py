@@ -44,7 +44,7 @@ def model(randomise):
 @pytest.fixture(scope="module")
 def classes(model):
     """The model's own answers on IMAGES."""
-    return model.predict(IMAGES, verbose=0).argmax(axis=1)
+    return np.asarray(model(IMAGES, training=False)).argmax(axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def assert_info_predict_and_evaluate(path, name, folder, model):
 
     status, lines, errors = in_process("predict", folder / "images" / "007.png", "--model", path)
     assert (status, errors) == (0, [])
-    expected = model.predict(IMAGES[7:8], verbose=0)[0]
+    expected = np.asarray(model(IMAGES[7:8], training=False))[0]
     rows = [re.fullmatch(r" +([\d.]+) %  (thing \d)", line) for line in lines[1:]]
     best = np.argsort(-expected)[:5]
     assert rows[0][2] == LABELS[best[0]]
@@ -165,7 +165,7 @@ def test_info_of_a_folder_shows_each_artifact(folder, everything):
 def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, everything, export_files, model):
     """Labelled so that the model alone is right, on images on which rounding tips the balance."""
     many = synthetic_images((32, 32, 3), count=600, seed=77)
-    right = model.predict(many, verbose=0).argmax(axis=1)
+    right = np.asarray(model(many, training=False)).argmax(axis=1)
     rounded = open_artifact(folder / "my files" / "model-int8.tflite").predict(many).argmax(axis=1)
     wrong = np.flatnonzero(right != rounded)
     assert len(wrong) >= 3

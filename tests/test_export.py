@@ -39,7 +39,7 @@ def exported(resnet18, tmp_path_factory):
 def test_artifact_gives_the_models_answers(name, exported, resnet18):
     """Measured against the source model, on images that no part of the export has seen, at two batch sizes."""
     images = synthetic_images((64, 64, 3), count=7, seed=99)
-    expected = resnet18.predict(images, verbose=0)
+    expected = np.asarray(resnet18(images, training=False))
     runtime = open_runtime(exported.paths[name], FORMATS[name])
     answers = predict(runtime, images)
     if FORMATS[name].integer:
@@ -92,7 +92,7 @@ def test_a_second_export_adds_to_the_manifest_and_overwrites_only_when_asked(ran
     export(other, tmp_path, ["saved_model"], overwrite=True)
     images = synthetic_images((32, 32, 3), count=3)
     answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), images)
-    np.testing.assert_allclose(answers, other.predict(images, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(answers, np.asarray(other(images, training=False)), atol=1e-6)
     assert not (tmp_path / "saved_model.replaced").exists()
 
 
@@ -161,7 +161,7 @@ def test_a_mixed_precision_model_is_exported_in_float32(policy, randomise, tmp_p
     same_in_float32 = randomise(small_classifier())
     report = export(mixed, tmp_path, ["saved_model", "tflite", "onnx"])
     images = synthetic_images((32, 32, 3), count=4, seed=2)
-    expected = same_in_float32.predict(images, verbose=0)
+    expected = np.asarray(same_in_float32(images, training=False))
     for name, path in report.paths.items():
         answers = predict(open_runtime(path, FORMATS[name]), images)
         assert np.abs(answers - expected).max() / expected.max() < 1e-5, name
@@ -203,9 +203,9 @@ def test_a_tracked_keras_model_is_written_twice_in_a_saved_model_and_is_refused(
 def test_logits_and_probabilities_both_export_as_probabilities(activation, randomise):
     model = randomise(small_classifier(activation))
     images = synthetic_images((32, 32, 3), count=3)
-    prepared = prepare(model).predict(images, verbose=0)
+    prepared = np.asarray(prepare(model)(images, training=False))
     logits = model.get_layer("logits")
-    values = keras.Model(model.input, logits.output).predict(images, verbose=0).astype("float64")
+    values = np.asarray(keras.Model(model.input, logits.output)(images, training=False)).astype("float64")
     expected = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(prepared, expected, rtol=1e-5)
 
@@ -287,7 +287,7 @@ def test_a_backbone_inside_a_model_is_exported_in_float32(tmp_path, randomise):
     float32.set_weights(mixed.get_weights())
     path = export(mixed, tmp_path, ["tflite"]).paths["tflite"]
     images = synthetic_images((32, 32, 3), count=3, seed=7)
-    logits = float32.predict(images, verbose=0).astype("float64")
+    logits = np.asarray(float32(images, training=False)).astype("float64")
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predict(open_runtime(path, FORMATS["tflite"]), images), expected, rtol=1e-4)
 
@@ -300,7 +300,7 @@ def test_outputs_that_are_no_probabilities_are_refused(randomise, tmp_path):
     probabilities = keras.Model(base.input, keras.ops.softmax(base.output))
     export(probabilities, tmp_path, ["saved_model"])
     answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])
-    np.testing.assert_allclose(answers, probabilities.predict(CALIBRATION[:2, :32, :32], verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(answers, np.asarray(probabilities(CALIBRATION[:2, :32, :32], training=False)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "classes", "activation"), [(1, 2, "softmax"), (4, 1, "sigmoid")])

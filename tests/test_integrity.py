@@ -149,7 +149,7 @@ def test_files_of_other_make_are_opened_unchecked(model, tmp_path, monkeypatch):
         with pytest.raises(ExportError, match="has no room for a hash"):
             seal(path)
         np.testing.assert_allclose(
-            open_artifact(path).predict(IMAGES[:2]), model.predict(IMAGES[:2], verbose=0), atol=1e-5
+            open_artifact(path).predict(IMAGES[:2]), np.asarray(model(IMAGES[:2], training=False)), atol=1e-5
         )
 
 
