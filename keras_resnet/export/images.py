@@ -15,8 +15,8 @@ from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract, InputContract, WholeImage
 
 MINIMUM_CALIBRATION_IMAGES = 32
-# The network runs over as many images at once as have the pixels of 8 images of 224x224, of which ResNet-50 holds 90 MB of
-# activations each. Of small images these are many, since each call takes a tenth of a second whatever is in it.
+# As many images run at once as have the pixels of 8 images of 224x224, of which ResNet-50 holds 90 MB of activations
+# each. Small images are many then: a call takes a tenth of a second whatever is in it.
 BATCH_PIXELS, LARGEST_BATCH = 8 * 224 * 224, 256
 
 # Half the squared difference of neighbouring pixels, by the variance of all: 1 in noise, far less in photographs.
@@ -104,7 +104,9 @@ def _pixels(source: Any, shape: Shape) -> np.ndarray:
             raise ExportError(f"images must be a folder, a glob, an array or a tf.data.Dataset. Received: {source!r}")
         if int(source.cardinality()) == INFINITE:
             raise ExportError("the dataset of images has no end: give `dataset.take(count)`")
-        parts = [np.asarray(item[0] if isinstance(item, tuple) else item) for item in untuned(source).as_numpy_iterator()]
+        parts = [
+            np.asarray(item[0] if isinstance(item, tuple) else item) for item in untuned(source).as_numpy_iterator()
+        ]
         parts = [part[None] if part.ndim == 3 else part for part in parts]
         shapes = sorted({str(part.shape[1:]) for part in parts})
         if len(shapes) != 1 or parts[0].ndim != 4:
