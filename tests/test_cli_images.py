@@ -119,6 +119,8 @@ def test_another_error_reaches_the_caller_at_its_place(decode_with):
 
 def test_ctrl_c_waits_for_no_file():
     script = (
+        # A job in the background of a shell ignores SIGINT, and so would this process, which inherits it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import time; from pathlib import Path; from keras_resnet import preprocessing\n"
         "from keras_resnet.cli.images import read_batches; from keras_resnet.variants import InputContract\n"
         "def load_image(path, contract): print('reads', flush=True); time.sleep(60)\n"
