@@ -17,4 +17,5 @@ def wilson_interval_percent(percent: float, count: int, z: float = 1.0) -> tuple
     spread = z * z / count
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+    # At 0 and at 100 percent the share is an end of the interval, which the sums miss by a rounding.
+    return 100 * max(0.0, min(share, middle - half)), 100 * min(1.0, max(share, middle + half))

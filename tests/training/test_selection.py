@@ -34,8 +34,10 @@ def chosen(scores: list[float], losses: list[float], images: int = 145) -> int:
         ([144, 144], [0.051, 0.051], 1),  # of equal epochs the earlier
         ([144, 143], [0.093, 0.051], 2),  # one image of 145 tells nothing, the loss does
         ([144, 143], [0.093, 0.088], 1),  # which is not clearly lower
-        ([143, 144], [0.051, 0.093], 1),
-        ([143, 144], [0.088, 0.093], 2),
+        ([142, 143], [0.051, 0.093], 1),
+        ([142, 143], [0.088, 0.093], 2),
+        ([143, 144], [0.051, 0.093], 2),  # 143 is within the interval of 144, and 144 just above that of 143
+        ([145, 145], [0.051, 0.093], 1),  # no score is above the interval of all
         ([130, 144], [0.1, 0.3], 2),  # a score that can be told apart wins whatever its loss
         ([144, 130], [0.3, 0.1], 1),
         ([144, 143, 142, 141, 140], [0.5, 0.4, 0.3, 0.2, 0.1], 2),  # no sinking: 142 is below the interval of 144
@@ -49,10 +51,10 @@ def test_the_best_epoch(right: list[int], losses: list[float], best: int) -> Non
 
 
 def test_more_images_tell_more() -> None:
-    """One image of 145 is within the error; ten times the images see the same difference as one."""
-    scores, losses = [100 * 144 / 145, 100 * 141 / 145], [0.093, 0.051]
-    assert chosen(scores, losses, images=100) == 2
-    assert chosen(scores, losses, images=10_000) == 1
+    """One image of 145 is within the error; the same difference between shares of ten times the images is not."""
+    scores, losses = [100 * 144 / 145, 100 * 143 / 145], [0.093, 0.051]
+    assert chosen(scores, losses, images=145) == 2
+    assert chosen(scores, losses, images=1450) == 1
 
 
 def test_rows_of_an_older_run_have_no_interval() -> None:
