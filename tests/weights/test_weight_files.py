@@ -113,6 +113,7 @@ class Payload:
         return (Path.touch, (self.target,))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")  # which this pickle is written in, on purpose
 def test_a_pickle_with_a_payload_is_refused_and_does_not_run(tmp_path, small):
     torch = pytest.importorskip("torch")
     touched = tmp_path / "touched"
