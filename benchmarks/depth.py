@@ -153,7 +153,7 @@ def run(
     for epoch in range(first, epochs):
         start = time.perf_counter()
         pixels, classes = augmented(train, seed, epoch)
-        history = model.fit(batches_of_arrays(pixels, classes, BATCH_SIZE), verbose=0).history
+        history = model.fit(batches_of_arrays(pixels, classes, BATCH_SIZE), shuffle=False, verbose=0).history
         seconds = time.perf_counter() - start
         right = predict(model, test[0], BATCH_SIZE).argmax(axis=1) == test[1]
         loss = history["loss"][0]

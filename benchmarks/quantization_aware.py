@@ -225,7 +225,7 @@ def fit(package: Any, model: Any, images: Images, learning_rate: float) -> None:
     schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
     loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(package.optimizers.Adam(schedule), loss, metrics=["accuracy"])
-    model.fit(batches_of_arrays(*images, BATCH_SIZE), verbose=2)
+    model.fit(batches_of_arrays(*images, BATCH_SIZE), shuffle=False, verbose=2)
 
 
 def normalised(pixels: np.ndarray) -> np.ndarray:
