@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet import inference
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, TrainingError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
 from keras_resnet.export.accuracy import MaskExamination
@@ -256,11 +256,17 @@ def _scenes(
 
 
 def train(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:
-    """Run directory, recipe -> the network that it trains; the training's own run is `training/`."""
+    """Run directory, recipe -> the network that it trains; the training's own run is `training/`.
+
+    Raises:
+        TrainingError: SIGTERM ended the training.
+    """
     training = folder / "training"
     if training.exists():
         shutil.rmtree(training)
-    fit.train(recipe, training, fit.Listener(show=lambda now: progress("train", now.step, now.steps)))
+    listener = fit.Listener(show=lambda now: progress("train", now.step, now.steps))
+    if not fit.train(recipe, training, listener).complete:
+        raise TrainingError("the demo was terminated in its training; run it again, it begins anew")
     return keras.models.load_model(training / "model.keras", compile=False)
 
 

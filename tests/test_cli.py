@@ -135,6 +135,17 @@ def test_demo_replaces_nothing_but_a_demo(tmp_path):
     assert (tmp_path / "images" / "mine.jpg").exists()
 
 
+def test_a_demo_that_is_terminated_exports_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    from keras_resnet.training import fit
+
+    monkeypatch.setattr(fit, "train", lambda recipe, run, listener: fit.Result(run, False, [], "top-1", 1, None))
+    status, _, errors = in_process("demo", "--out", tmp_path)
+    assert status == 1
+    assert "error: the demo was terminated in its training; run it again, it begins anew" in errors
+    assert not list(tmp_path.glob("model*"))
+
+
 def test_demo(tmp_path):
     """The main job, through its real entry point."""
     pytest.importorskip("sklearn")

@@ -46,7 +46,7 @@ def benchmark(
         ),
     ] = False,
     calibration: Annotated[
-        str | None, typer.Option(help="With --rivals: folder or quoted glob of images that OpenVINO's int8 needs.")
+        str | None, typer.Option(help="Images that calibrate OpenVINO's int8 rival: a folder or a quoted glob.")
     ] = None,
     data: Annotated[
         str | None,
@@ -56,7 +56,7 @@ def benchmark(
         ),
     ] = None,
     void_label: Annotated[
-        list[int] | None, typer.Option(help="Of the masks of --data, a label that is no class; may be given again.")
+        list[int] | None, typer.Option(help="Label in the masks of --data that is no class. May be repeated.")
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of each .tflite and .onnx file goes, by layer.")

@@ -22,7 +22,7 @@ DataArgument = Annotated[
 
 VoidLabels = Annotated[
     list[int] | None,
-    typer.Option("--void-label", help="Of masks: a label, besides 255, whose pixels are of no class. May be repeated."),
+    typer.Option("--void-label", help="Label in the masks, besides 255, that is no class. May be repeated."),
 ]
 
 
@@ -70,7 +70,7 @@ def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
 def pack(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(help="New or empty folder, or that of a run that was killed and goes on.")],
-    shards: Annotated[int | None, typer.Option(min=1, help="Of the training split. Default: by --shard-mb.")] = None,
+    shards: Annotated[int | None, typer.Option(min=1, help="Shards of the training split. Default: as many as --shard-mb makes.")] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
     void_labels: VoidLabels = None,

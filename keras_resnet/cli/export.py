@@ -33,7 +33,7 @@ def export(
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="How many of them to draw.", show_default="all")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the calibration images.")] = 0,
     force_calibration: Annotated[
         bool, typer.Option("--force-calibration", help="Calibrate on fewer images, or on noise, all the same.")
     ] = False,
