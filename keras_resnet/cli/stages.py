@@ -22,7 +22,7 @@ def stages(stream: TextIO) -> Iterator[Show]:
 
 
 def stage_of(step: str) -> str:
-    """"export: tflite" or "measure onnx" -> "export", "measure"."""
+    """Step, "export: tflite" or "measure onnx" -> its stage, "export" or "measure"."""
     return step.partition(":")[0].partition(" ")[0]
 
 

@@ -100,7 +100,7 @@ def test_wilson_s_interval_holds_the_true_share_as_often_as_it_says() -> None:
 
 
 def images_with_scores(count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """-> masks uint8 `[1, 9, 11]` with void pixels, scores `[1, 9, 11, 4]`; images differ in how well they are known."""
+    """-> masks uint8 `[1, 9, 11]` with void pixels, scores `[1, 9, 11, 4]`, some images known better."""
     draw = np.random.default_rng(seed)
     made = []
     for _ in range(count):
