@@ -62,8 +62,8 @@ def test_each_batch_is_mixed_one_way_of_the_two(archive):
     for epoch in (2, 3):
         plain = known(source.path, STILL, epoch=epoch)
         for (images, _), (mixed, _) in zip(plain, batches(source, both, epoch=epoch), strict=True):
-            known = np.array([[(image == other).all(axis=-1) for other in images] for image in mixed]).any(axis=1)
-            kinds.add("cutmix" if known.all() else "mixup")
+            unmixed = np.array([[(image == other).all(axis=-1) for other in images] for image in mixed]).any(axis=1)
+            kinds.add("cutmix" if unmixed.all() else "mixup")
     assert kinds == {"cutmix", "mixup"}
 
 
