@@ -307,6 +307,7 @@ def _decoded_rows(
     def with_late(
         indices: np.ndarray, positions: np.ndarray, draws: np.ndarray, rows: np.ndarray, *done: np.ndarray
     ) -> tuple[np.ndarray, ...]:
+        """-> images, targets and status of all rows: those that are done, and those that were dropped, by Pillow."""
         completed = tuple(np.empty((len(indices), *part.shape[1:]), part.dtype) for part in done)
         for whole, part in zip(completed, done, strict=True):
             whole[rows] = part
@@ -407,6 +408,7 @@ def _with_all_usable(
     def replaced(
         indices: np.ndarray, positions: np.ndarray, images: np.ndarray, targets: np.ndarray, status: np.ndarray
     ) -> tuple[np.ndarray, ...]:
+        """-> indices, images and targets; what is odd is reported."""
         for index, what in zip(indices.tolist(), status.tolist(), strict=True):
             if what == UNUSABLE:
                 _report_unusable(source, index, problems)
