@@ -13,6 +13,8 @@ def untuned(dataset: Any) -> Any:
 
     options = tf.data.Options()
     options.autotune.enabled = False
+    # Rewriting the pipeline's graph takes longer than making it, and finds nothing: what is to be parallel says so.
+    options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)
 
 

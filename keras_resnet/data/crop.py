@@ -11,7 +11,7 @@ and resized with antialiasing.
 import functools
 import io
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -96,9 +96,7 @@ def cropping_of(target: Target, augmentation: Augmentation, size: int, interpola
     return Cropping(target, window_of(augmentation, size), size, interpolation, padded)
 
 
-Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
-
-
+Cropped = tuple[Any, Any, Any]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
 Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # its pixels, resized; where it is; height and width of the whole image
 
 
@@ -160,27 +158,37 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
     return crop_jpeg
 
 
-def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping: Cropping) -> Cropped:
-    """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black."""
-    spec = cropping.target.spec(1)
+def crop_any(source: EncodedSource, index: int, seed: np.ndarray, cropping: Cropping) -> Cropped:
+    """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black.
 
-    def decode(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.int32]:
-        try:
-            decoded = source.decode(int(index))
-        except ImageError:
-            nothing = np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
-            return np.zeros((1, 1, 3), np.uint8), nothing, np.int32(UNUSABLE)
-        return decoded.pixels, decoded.target, np.int32(UNUSUAL if describe_unusual(decoded.encoded) else USED)
+    It is called from Python: few batches need it, and within a graph it would be traced for each epoch.
+    """
+    try:
+        decoded = source.decode(index)
+    except ImageError:
+        spec = cropping.target.spec(1)
+        nothing = np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
+        return *_smooth_cropper(cropping)(np.zeros((1, 1, 3), np.uint8), nothing, seed), UNUSABLE
+    status = UNUSUAL if describe_unusual(decoded.encoded) else USED
+    return *_smooth_cropper(cropping)(decoded.pixels, decoded.target, seed), status
 
-    outputs = tf.numpy_function(decode, [index], (tf.uint8, spec.dtype, tf.int32), stateful=False)
-    pixels, target, status = (
-        tf.ensure_shape(output, shape)
-        for output, shape in zip(outputs, ([None, None, 3], [None] * spec.shape.rank, []), strict=True)
-    )
-    shape = tf.shape(pixels)[:2]
-    box = cropping.window(shape[0], shape[1], seed)
-    pixels = resize_smoothly(part_of(pixels, box, cropping.padded), cropping.size, cropping.interpolation)
-    return pixels, cropping.target.cut(target, box, shape, cropping.size), status
+
+@functools.cache
+def _smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """-> (whole image, its target, seed of the window) -> pixels and target of the window."""
+    target_kind, window, size, interpolation, padded = cropping
+    target_spec = target_kind.spec(1)
+    any_target = tf.TensorSpec([None] * target_spec.shape.rank, target_spec.dtype)
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8), any_target, tf.TensorSpec([2], tf.int64)]
+
+    @tf.function(autograph=False, input_signature=signature)
+    def crop(pixels: tf.Tensor, target: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        shape = tf.shape(pixels)[:2]
+        box = window(shape[0], shape[1], seed)
+        cropped = resize_smoothly(part_of(pixels, box, padded), size, interpolation)
+        return cropped, target_kind.cut(target, box, shape, size)
+
+    return crop
 
 
 def part_of(pixels: tf.Tensor, box: tf.Tensor, padded: bool) -> tf.Tensor:

@@ -4,6 +4,7 @@ A training batch is a pure function of the seed, the epoch and its number. A run
 therefore starts at that batch, and decodes nothing of what came before.
 """
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -248,7 +249,7 @@ def _batches_of_arrays(
     source: ArraySource, augmentation: Augmentation, elements: Elements, keys: dict[int, int], cropping: Cropping
 ) -> tf.data.Dataset:
     """Arrays, which need no decoding and are all of one size -> batches of `Rows`, whole batches at a time."""
-    layers, size, interpolation = row_layers(augmentation), cropping.size, cropping.interpolation
+    size, interpolation = cropping.size, cropping.interpolation
     pixels = tf.TensorSpec([size, size, 3], tf.uint8)
 
     @do_not_convert
@@ -256,9 +257,6 @@ def _batches_of_arrays(
         def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             box = cropping.window(tf.constant(height), tf.constant(width), tf.stack([keys[CROP], row[1]]))
             return resize_smoothly(part_of(row[0], box, cropping.padded), size, interpolation)
-
-        def augmented(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            return row[0] if layers is None else layers(row[0][None], tf.stack([keys[ROWS], row[1]]))[0]
 
         images = source.pixels(indices)
         height, width = images.shape[1:3]
@@ -270,8 +268,7 @@ def _batches_of_arrays(
             images = images[:, top : top + side, left : left + side]
             images = images if side == size else resize_smoothly(images, size, interpolation)
         images = shift_and_flip(images, draws, augmentation)
-        if layers is not None:
-            images = tf.map_fn(augmented, (images, positions), fn_output_signature=pixels)
+        images = _augmented(images, positions, augmentation, keys[ROWS])
         return Rows(indices, positions, images, source.locate_targets(indices), tf.fill(tf.shape(indices), USED))
 
     return tf.data.Dataset.from_tensor_slices(elements).map(batch, num_parallel_calls=CORES)
@@ -285,22 +282,8 @@ def _decoded_rows(
     An image that fails is dropped from its chunk, and decoded once more by Pillow, which has the last word. tf.data
     catches errors for whole datasets alone; one for each image would cost a tenth of the time that decoding takes.
     """
-    layers, crop_jpeg, size, kind = row_layers(augmentation), jpeg_cropper(cropping), cropping.size, cropping.target
-    target_spec = kind.spec(size)
-
-    def finished(
-        pixels: tf.Tensor, target: tf.Tensor, position: tf.Tensor, draws: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, target = tf.ensure_shape(pixels, [size, size, 3]), tf.ensure_shape(target, target_spec.shape)
-        if augmentation.crop == "padded":  # which no target with places knows
-            pixels = shift_and_flip(pixels[None], draws[None], augmentation)[0]
-        elif augmentation.flip:
-            pixels, target = tf.cond(
-                draws[2] < 0.5, lambda: (tf.reverse(pixels, [1]), kind.mirrored(target)), lambda: (pixels, target)
-            )
-        if layers is not None:
-            pixels = layers(pixels[None], tf.stack([keys[ROWS], position]))[0]
-        return pixels, target
+    crop_jpeg, moved = jpeg_cropper(cropping), _moved(augmentation, cropping)
+    size, target_spec = cropping.size, cropping.target.spec(cropping.size)
 
     @do_not_convert
     def chunk(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> tf.data.Dataset:
@@ -310,7 +293,7 @@ def _decoded_rows(
         ) -> tuple[tf.Tensor, ...]:
             encoded, seed = source.fetch(located), tf.stack([keys[CROP], position])
             pixels, target, status = crop_jpeg(encoded, source.fetch_target(target), seed)
-            return row, *finished(pixels, target, position, draws), status
+            return row, *moved(pixels, target, draws), status
 
         rows = tf.range(tf.size(indices))
         located = source.locate(indices), source.locate_targets(indices)
@@ -321,6 +304,22 @@ def _decoded_rows(
         done = done.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
         return done.map(do_not_convert(lambda *done: (indices, positions, draws, *done)))
 
+    def with_late(
+        indices: np.ndarray, positions: np.ndarray, draws: np.ndarray, rows: np.ndarray, *done: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """-> images, targets and status of all rows: those that are done, and those that were dropped, by Pillow."""
+        completed = tuple(np.empty((len(indices), *part.shape[1:]), part.dtype) for part in done)
+        for whole, part in zip(completed, done, strict=True):
+            whole[rows] = part
+        with tf.device("CPU"):
+            for row in np.setdiff1d(np.arange(len(indices)), rows):
+                seed = np.array([keys[CROP], positions[row]])
+                pixels, target, status = crop_any(source, int(indices[row]), seed, cropping)
+                parts = *moved(pixels, target, draws[row]), status
+                for whole, part in zip(completed, parts, strict=True):
+                    whole[row] = part
+        return completed
+
     @do_not_convert
     def complete(
         indices: tf.Tensor,
@@ -329,21 +328,14 @@ def _decoded_rows(
         rows: tf.Tensor,
         *done: tf.Tensor,  # images, targets, status
     ) -> Rows:
-        def late(row: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            seed = tf.stack([keys[CROP], positions[row]])
-            pixels, target, status = crop_any(source, indices[row], seed, cropping)
-            return *finished(pixels, target, positions[row], draws[row]), status
-
-        def with_late() -> tuple[tf.Tensor, ...]:
-            dropped = tf.sets.difference(tf.range(tf.size(indices))[None], rows[None]).values
-            signature = (tf.TensorSpec([size, size, 3], tf.uint8), target_spec, tf.TensorSpec([], tf.int32))
-            late_done = tf.map_fn(late, dropped, fn_output_signature=signature)
-            return tuple(
-                tf.dynamic_stitch([rows, dropped], [early, late]) for early, late in zip(done, late_done, strict=True)
-            )
+        def completed() -> tuple[tf.Tensor, ...]:
+            parts = [indices, positions, draws, rows, *done]
+            found = tf.numpy_function(with_late, parts, [part.dtype for part in done], stateful=False)
+            return tuple(tf.ensure_shape(part, early.shape) for part, early in zip(found, done, strict=True))
 
         all_done = tf.size(rows) == tf.size(indices)
-        return Rows(indices, positions, *tf.cond(all_done, lambda: done, with_late))
+        images, targets, status = tf.cond(all_done, lambda: done, completed)
+        return Rows(indices, positions, _augmented(images, positions, augmentation, keys[ROWS]), targets, status)
 
     flat = tuple(part.reshape(-1, *part.shape[2:]) for part in elements)
     decoded = (
@@ -361,6 +353,38 @@ def _decoded_rows(
     return completed.rebatch(elements[0].shape[1], drop_remainder=True)
 
 
+@functools.cache  # traced once in a process, and not in every epoch
+def _moved(augmentation: Augmentation, cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """-> (cropped pixels, target, random numbers `[3]`) -> the same shifted and mirrored."""
+    size, kind = cropping.size, cropping.target
+    target_shape = kind.spec(size).shape
+
+    @tf.function(autograph=False)
+    def moved(pixels: tf.Tensor, target: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, target = tf.ensure_shape(pixels, [size, size, 3]), tf.ensure_shape(target, target_shape)
+        if augmentation.crop == "padded":  # which no target with places knows
+            return shift_and_flip(pixels[None], draws[None], augmentation)[0], target
+        if augmentation.flip:
+            return tf.cond(
+                draws[2] < 0.5, lambda: (tf.reverse(pixels, [1]), kind.mirrored(target)), lambda: (pixels, target)
+            )
+        return pixels, target
+
+    return moved
+
+
+def _augmented(images: tf.Tensor, positions: tf.Tensor, augmentation: Augmentation, key: int) -> tf.Tensor:
+    """uint8 `[n, size, size, 3]`, places in the epoch, key of the seeds -> the same, augmented one by one."""
+    layers = row_layers(augmentation)
+    if layers is None:
+        return images
+
+    def one(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return layers(row[0][None], tf.stack([key, row[1]]))[0]
+
+    return tf.map_fn(one, (images, positions), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8))
+
+
 def _with_all_usable(
     batches: tf.data.Dataset,
     source: EncodedSource,
@@ -371,48 +395,46 @@ def _with_all_usable(
 ) -> tf.data.Dataset:
     """Batches of `Rows` -> the same, where copies stand for the images that can't be read, and are reported."""
 
-    def report(indices: np.ndarray, status: np.ndarray) -> np.ndarray:
+    def next_usable(position: int) -> int | None:
+        for place in range(position + 1, position + 1 + RESCUES):
+            index = int(order[place % len(order)])
+            try:
+                source.decode(index)
+            except ImageError:
+                continue
+            return index
+        return None
+
+    def replaced(
+        indices: np.ndarray, positions: np.ndarray, images: np.ndarray, targets: np.ndarray, status: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """-> indices, images and targets; what is odd is reported."""
         for index, what in zip(indices.tolist(), status.tolist(), strict=True):
             if what == UNUSABLE:
                 _report_unusable(source, index, problems)
             elif what == UNUSUAL:
                 _report_unusual(source, index, problems)
-        return indices
-
-    def next_usable(position: np.ndarray) -> np.int64:
-        for place in range(int(position) + 1, int(position) + 1 + RESCUES):
-            index = order[place % len(order)]
-            try:
-                source.decode(int(index))
-            except ImageError:
-                continue
-            return np.int64(index)
-        return np.int64(-1)
-
-    def replaced(rows: Rows) -> Rows:
-        indices, positions, images, targets, status = rows
-        reported = tf.ensure_shape(tf.numpy_function(report, [indices, status], tf.int64), indices.shape)
-        usable = tf.where(status != UNUSABLE)[:, 0]
-        count = tf.size(usable)
-
-        def by_neighbour() -> tuple[tf.Tensor, ...]:
+        usable = np.flatnonzero(status != UNUSABLE)
+        if usable.size:
             # Its own place where that is usable, else the next one that is.
-            nearest = tf.searchsorted(usable, tf.range(indices.shape[0], dtype=tf.int64)) % count
-            chosen = tf.gather(usable, nearest)
-            return tuple(tf.gather(part, chosen) for part in (reported, images, targets))
-
-        def by_later_image() -> tuple[tf.Tensor, ...]:
-            index = tf.ensure_shape(tf.numpy_function(next_usable, [positions[-1]], tf.int64), [])
-            index = tf.where(index < 0, reported[0], index)
-            pixels, target, _ = crop_any(source, index, tf.stack([key, positions[0]]), cropping)
-            return tuple(tf.stack([part] * indices.shape[0]) for part in (index, pixels, target))
-
-        indices, images, targets = tf.cond(count > 0, by_neighbour, by_later_image)
-        return Rows(indices, positions, images, targets, status)
+            chosen = usable[np.searchsorted(usable, np.arange(len(indices))) % usable.size]
+            return indices[chosen], images[chosen], targets[chosen]
+        index = next_usable(int(positions[-1]))
+        index = int(indices[0]) if index is None else index
+        with tf.device("CPU"):
+            pixels, target, _ = crop_any(source, index, np.array([key, positions[0]]), cropping)
+        return tuple(np.stack([part] * len(indices)) for part in (np.int64(index), pixels, target))
 
     @do_not_convert
     def all_usable(rows: Rows) -> Rows:
-        return tf.cond(tf.reduce_all(rows.status == USED), lambda: rows, lambda: replaced(rows))
+        def with_copies() -> Rows:
+            kept = rows.indices, rows.images, rows.targets
+            found = tf.numpy_function(replaced, [*rows], [part.dtype for part in kept])
+            found = (tf.ensure_shape(part, own.shape) for part, own in zip(found, kept, strict=True))
+            indices, images, targets = found
+            return Rows(indices, rows.positions, images, targets, rows.status)
+
+        return tf.cond(tf.reduce_all(rows.status == USED), lambda: rows, with_copies)
 
     return batches.map(all_usable, num_parallel_calls=CORES)
 

@@ -32,12 +32,20 @@ def source(masked):
     return open_source(masked, "train")
 
 
+@pytest.fixture(scope="module")
+def whole(source):
+    """Epoch that several tests look at."""
+    return batches(source)
+
+
 def batches(source, augmentation=SCALED, problems=None, **options):
     return epoch_of(source, augmentation, problems, **({"size": 40, "batch_size": 4} | options))
 
 
-def ramps(folder, kind):
+@pytest.fixture(scope="module", params=["jpeg", "turned", "png"])
+def ramps(request, tmp_path_factory):
     """Images whose grey is twice the column, or the row, and masks whose label is the column, or the row."""
+    folder, kind = tmp_path_factory.mktemp("ramps"), request.param
     for index in range(12):
         height, width = 70 + index, 100 - index
         axis = index % 2
@@ -60,16 +68,15 @@ def away_from_others(area):
     return np.logical_and.reduce([area, *shifts])
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "turned", "png"])
 @pytest.mark.parametrize(
     "augmentation",
     [SCALED, Augmentation(crop="resized", minimum_area=0.2), Augmentation(crop="none")],
     ids=lambda augmentation: augmentation.crop,
 )
-def test_masks_stay_on_their_images(kind, augmentation, tmp_path):
+def test_masks_stay_on_their_images(ramps, augmentation):
     """Wherever the crop lies: the image's grey tells the place in it, and the mask's label does."""
     problems, differences, voids = Problems(0), [], 0
-    for images, masks in batches(ramps(tmp_path, kind), augmentation, problems, size=96):
+    for images, masks in batches(ramps, augmentation, problems, size=96):
         inside = masks != 255
         voids += np.sum(~inside)
         for image, mask, area in zip(images, masks, inside, strict=True):
@@ -124,15 +131,14 @@ def test_scales_lie_in_their_range_and_flips_occur(tmp_path):
     assert 6 < np.sum(slopes < 0) < 30
 
 
-def test_colours_change_and_masks_do_not(source):
-    plain, jittered = batches(source), batches(source, Augmentation(crop="scaled", colour_jitter=0.4))
-    for (images, masks), (others, other_masks) in zip(plain, jittered, strict=True):
+def test_colours_change_and_masks_do_not(source, whole):
+    jittered = batches(source, Augmentation(crop="scaled", colour_jitter=0.4))
+    for (images, masks), (others, other_masks) in zip(whole, jittered, strict=True):
         np.testing.assert_array_equal(masks, other_masks)
         assert (images != others).mean() > 0.5
 
 
-def test_a_batch_is_a_function_of_seed_epoch_and_number_whoever_computes_it(source):
-    whole = batches(source)
+def test_a_batch_is_a_function_of_seed_epoch_and_number_whoever_computes_it(source, whole):
     assert len(whole) == 5
     assert [part.dtype for part in whole[0]] == [np.uint8, np.uint8]
     assert_equal(whole[3:], batches(source, first_batch=3))

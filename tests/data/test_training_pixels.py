@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from few_images import PADDED, PLAIN, STILL, TRAINED, batches
+from few_images import PADDED, PLAIN, STILL, TRAINED, batches, known
 from pictures import decoded, jpeg, picture, write_folder
 from PIL import Image
 
@@ -15,7 +15,7 @@ from keras_resnet.errors import ImageError
 def test_arrays_keep_their_pixels_where_nothing_is_done(archive):
     source = open_source(archive, "train")
     order = source.order(5, 2)
-    seen = np.concatenate([images for images, _ in batches(source, STILL)])
+    seen = np.concatenate([images for images, _ in known(source.path, STILL)])
     np.testing.assert_array_equal(seen, source.images[order[:TRAINED]])
 
 
@@ -23,7 +23,7 @@ def test_padded_crops_are_shifts_of_the_image(archive):
     """Each is one of the 9 x 9 x 2 that NumPy makes of the image and four zeros around it, and all shifts occur."""
     source = open_source(archive, "train")
     order, shifts = source.order(5, 2), []
-    seen = np.concatenate([images for images, _ in batches(source, Augmentation(crop="padded"))])
+    seen = np.concatenate([images for images, _ in known(source.path, PADDED)])
     for image, index in zip(seen, order, strict=False):
         padded = np.pad(source.images[index], ((4, 4), (4, 4), (0, 0)))
         found = [

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from shallow import shallow_builder
 from tiny_run import tiny, write_arrays
 
+from keras_resnet import models
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.errors import ArgumentError, TrainingError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
@@ -46,6 +48,13 @@ def eager() -> Iterator[None]:
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.BUILDERS, "resnet20", shallow_builder())
+        yield
 
 
 class Heard(fit.Listener):
