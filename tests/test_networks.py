@@ -65,11 +65,11 @@ def figures(lines: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.package == THEIRS], ids=lambda row: row.network)
+@pytest.mark.usefixtures("shapes_alone")
 def test_parameters_and_macs_are_those_of_the_built_network(row):
     model = getattr(keras.applications, row.network)(weights=None, input_shape=(row.size, row.size, 3))
     assert sum(math.prod(variable.shape) for variable in model.trainable_variables) == row.parameters
     assert round(multiply_accumulates(model) / 1e9, 3) == row.gmacs
-    keras.backend.clear_session()
 
 
 def test_ours_are_the_default_and_the_best_of_the_table_of_variants():

@@ -39,6 +39,7 @@ def describe(model: keras.Model) -> str:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.usefixtures("shapes_alone")
 def test_structure_equals_the_golden(network: str) -> None:
     path = GOLDENS / f"{network}.txt"
     lines = describe(NETWORKS[network]()).splitlines()
@@ -48,7 +49,6 @@ def test_structure_equals_the_golden(network: str) -> None:
     assert first is None, (
         f"{network} has {first[0]!r} where {path.name} has {first[1]!r}. If that is meant, regenerate with: {COMMAND}"
     )
-    keras.backend.clear_session()
 
 
 def write() -> None:

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from oracle.make_references import REFERENCES
@@ -37,13 +36,13 @@ PUBLISHED_TOP1_PERCENT = {
 
 
 @pytest.mark.parametrize("network", EXPECTED)
+@pytest.mark.usefixtures("shapes_alone")
 def test_parameters_and_macs_are_those_of_the_built_network(network: str) -> None:
     model = BUILDERS[network]()
     parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     gmacs = round(multiply_accumulates(model) / 1e9, 3)
     assert (parameters, gmacs) == EXPECTED[network]
     assert (parameters, gmacs) == (VARIANTS[network].parameters, VARIANTS[network].gmacs)
-    keras.backend.clear_session()
 
 
 def test_every_network_is_built_proved_and_pinned() -> None:
