@@ -28,6 +28,11 @@ def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
+def compile_model(model: keras.Model) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.SGD(1e-3), loss=loss)
+
+
 def measure(network: str, folder: Path) -> dict[str, np.ndarray]:
     size = SIZES[network]
 
@@ -39,13 +44,11 @@ def measure(network: str, folder: Path) -> dict[str, np.ndarray]:
     save_file(state_dict(network, CLASSES), folder / "seeded.safetensors")
     model = build(folder / "seeded.safetensors")
     images, labels = pixels(3, size, size), np.array([1, 7, 4])
+    compile_model(model)  # before the first prediction, or it would be traced a second time
     results = {"backend": np.array(keras.backend.backend()), "logits": model.predict(images, verbose=0)}
     results["logits_of_one"] = answers(model, images[1:2])
 
     before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
-    model.compile(
-        optimizer=keras.optimizers.SGD(1e-3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
     results["loss"] = np.array(model.train_on_batch(images, labels), dtype=np.float32)
     results["change"] = np.array(
         [
@@ -73,11 +76,9 @@ def measure_segmentation(folder: Path) -> dict[str, np.ndarray]:
     model = DeepLabV3("resnet18", CLASSES, weights=folder / "seeded.safetensors", classifier_activation=None)
     images = pixels(2, *SEGMENTATION_SIZE)
     masks = np.arange(images[..., 0].size).reshape(images.shape[:3]) % CLASSES
-    results = {"logits": model.predict(images, verbose=0)}
     model.get_layer("aspp_dropout").rate = 0  # its random numbers are the backend's own
-    model.compile(
-        optimizer=keras.optimizers.SGD(1e-3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    compile_model(model)
+    results = {"logits": model.predict(images, verbose=0)}
     results["loss"] = np.array(model.train_on_batch(images, masks), dtype=np.float32)
     results["trained_logits"] = model.predict(images, verbose=0)
     return results

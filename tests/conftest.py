@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -83,3 +83,13 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, pixels in enumerate(synthetic_images((40, 48, 3), count=40, seed=8)):
         Image.fromarray(pixels).save(folder / f"{index:02d}.png")
     return folder
+
+
+@pytest.fixture
+def shapes_alone() -> Iterator[None]:
+    """A network that is built in this test has no values, which are most of the work of building it."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    keras.utils.clear_session(free_memory=False)  # forgets the variables that wait for their values

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import keras_resnet
 from keras_resnet.blocks import basic_block, padded_shortcut
 from keras_resnet.errors import WeightsError
+from keras_resnet.inference import predict
 from keras_resnet.models import BUILDERS
 from keras_resnet.preprocessing import contract_of, load_image
 from keras_resnet.variants import CIFAR, VARIANTS, InputContract
@@ -58,6 +59,7 @@ def test_a_shortcut_is_the_identity_where_the_shape_stays() -> None:
     assert [tensor for tensor in block.get_layer("block_add").input if tensor is x]
 
 
+@pytest.mark.usefixtures("shapes_alone")
 def test_all_layers_are_keras_own() -> None:
     """So a .keras file of such a network loads where this package is not installed."""
     assert {type(layer).__module__.split(".")[0] for layer in ResNet20().layers} == {"keras"}
@@ -66,6 +68,7 @@ def test_all_layers_are_keras_own() -> None:
 # --- surface ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shapes_alone")
 def test_sizes_and_levels() -> None:
     model = keras_resnet.ResNet32()
     assert (model.name, model.input_shape, model.output_shape) == ("resnet32", (None, 32, 32, 3), (None, 10))
@@ -78,6 +81,7 @@ def test_sizes_and_levels() -> None:
     assert ResNet20(include_top=False, pooling="avg").output_shape == (None, 64)
 
 
+@pytest.mark.usefixtures("shapes_alone")
 def test_a_level_that_a_network_lacks_is_named() -> None:
     with pytest.raises(ValueError, match=r"`levels` must be out of \('C2', 'C3', 'C4'\) for 'resnet20'.*\['C5'\]"):
         keras_resnet.feature_maps(ResNet20(), levels=["C5"])
@@ -177,7 +181,7 @@ def test_the_command_line_predicts_with_a_file_of_weights(tmp_path: Path, image_
     status, lines, errors = in_process("predict", image, "--model", "resnet20", "--weights", weights, "--top", "10")
     assert (status, errors) == (0, [])
     percents = [float(line.split()[0]) for line in lines[1:]]
-    probabilities = ResNet20(weights=weights).predict(load_image(image, WHOLE)[None], verbose=0)[0]
+    probabilities = np.asarray(ResNet20(weights=weights)(load_image(image, WHOLE)[None], training=False))[0]
     np.testing.assert_allclose(percents, 100 * np.sort(probabilities)[::-1], atol=0.006)
 
     status, _, errors = in_process("predict", image, "--model", "resnet20")
@@ -207,12 +211,10 @@ def test_logits_of_the_published_weights_are_those_of_pytorch(
         train = archive["x"][:256]
     with np.load(shared_data / "cifar10" / "test_first20_lossless.npz") as archive:
         test, classes = archive["x"], archive["y"]
-    logits = model.predict(test, batch_size=20, verbose=0)
+    logits = predict(model, test, batch_size=20)
     with np.load(shared_data / "reference" / "cifar10_logits.npz") as references:
         assert relative_error(logits, references[f"{name}_test20"]) <= 1e-5  # measured at most 5e-7
-        assert (
-            relative_error(model.predict(train, batch_size=64, verbose=0), references[f"{name}_train_first256"]) <= 1e-5
-        )
+        assert relative_error(predict(model, train, batch_size=64), references[f"{name}_train_first256"]) <= 1e-5
     accuracy = json.loads((shared_data / "reference" / "cifar10.json").read_text())["accuracy"]
     stem = next(key for key in accuracy if key.startswith(f"{name}-"))
     assert (logits.argmax(1) == classes).mean() == pytest.approx(accuracy[stem]["test_first20_lossless"])
@@ -231,7 +233,7 @@ def exported(randomise: Callable[..., keras.Model], tmp_path_factory: pytest.Tem
     model = randomise(ResNet20())
     formats = ["tflite", "tflite-int8", "onnx"]
     report = export(model, tmp_path_factory.mktemp("exported"), formats, calibration=pixels(100, 32, 32))
-    return report, model.predict(pixels(3, 32, 32), verbose=0)
+    return report, np.asarray(model(pixels(3, 32, 32), training=False))
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("tflite", 1e-5), ("onnx", 1e-5), ("tflite-int8", 0.05)])

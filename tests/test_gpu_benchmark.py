@@ -47,6 +47,7 @@ def result_of(times_ms: list[float], ratio: Ratio, batch_size: int) -> Result:
 
 @pytest.mark.parametrize("network", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("size", [224, 64])
+@pytest.mark.usefixtures("shapes_alone")
 def test_operations_are_those_of_the_network(gpu: ModuleType, network: str, size: int) -> None:
     counted = multiply_accumulates(BUILDERS[network](input_shape=(size, size, 3)))
     # The table's figures have four digits; measured 5e-5.
@@ -178,6 +179,7 @@ print(sorted({"jax", "keras", "tensorflow", "torch"} & sys.modules.keys()))
 """
     paths = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": paths, "KERAS_BACKEND": "tensorflow"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling takes longer than all else here
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-4000:]
     opened = [f"{name} (32, 32, 3) None" for name in ("ours_fit", "ours_step", "ours_inference")]

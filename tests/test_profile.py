@@ -156,10 +156,14 @@ def test_an_image_of_any_size_and_channels_first(randomise, tmp_path):
     assert profile_artifact(first, threads=1, runs=1).macs == sum(MACS.values())
 
 
+@pytest.fixture(scope="module")
+def resnet20(randomise, tmp_path_factory) -> dict[str, Path]:
+    return export(randomise(ResNet20()), tmp_path_factory.mktemp("resnet20"), ["tflite", "onnx"]).paths
+
+
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_macs_are_those_of_the_table(randomise, tmp_path, format):
-    path = export(randomise(ResNet20(weights=None)), tmp_path, [format]).paths[format]
-    profile = profile_artifact(path, threads=1, runs=2)
+def test_macs_are_those_of_the_table(resnet20, format):
+    profile = profile_artifact(resnet20[format], threads=1, runs=2)
     assert round(profile.macs / 1e9, 3) == VARIANTS["resnet20"].gmacs
     convolutions = [layer for layer in profile.layers if layer.kind == "convolution"]
     assert len(convolutions) == 19
@@ -200,23 +204,26 @@ def test_pieces_of_a_file_compute_what_the_file_computes(artifacts, format):
             assert np.abs(values.astype(int) - expected.astype(int)).max() <= 3, tensor
 
 
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_a_heavy_layer_takes_most_of_the_time(randomise, tmp_path, format):
+@pytest.fixture(scope="module")
+def heavy(randomise, tmp_path_factory) -> dict[str, Path]:
+    """A network with 98 % of its multiplications in one layer."""
     image = keras.Input((32, 32, 3), name="image")
     x = conv_bn(normalisation_layer(3)(image), 64, 3, name="stem")
     x = conv_bn(x, 64, 5, name="stage2_block1_1")
     model = randomise(keras.Model(image, classification_head(x, 10, "softmax"), name="heavy"))
-    path = export(model, tmp_path, [format]).paths[format]
-    for _ in range(5):
-        profile = profile_artifact(path, threads=1, runs=10)
-        # The parts are about the whole: within a factor of two, in a moment in which the machine does nothing else.
-        about_the_whole = 0.5 < profile.layers_ms / profile.latency_ms < 2
-        if about_the_whole:
-            break
-    assert about_the_whole
+    return export(model, tmp_path_factory.mktemp("heavy"), ["tflite", "onnx"]).paths
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_heavy_layer_takes_most_of_the_time(heavy, format):
+    """The file and its layers are timed by turns, and the fastest times count: other work can only add to a time."""
+    turns = [profile_artifact(heavy[format], threads=1, runs=5) for _ in range(6)]
+    profile = min(turns, key=lambda turn: turn.layers_ms)
     shares = {layer.name: layer.share_percent for layer in profile.layers if layer.macs}
-    assert shares["stage2_block1_1_conv"] > 60  # it has 98 % of the multiplications
+    assert shares["stage2_block1_1_conv"] > 60
     assert profile.by("stage")["stage2"] > 60
+    # The parts are about the whole: within a factor of two.
+    assert 0.5 < profile.layers_ms / min(turn.latency_ms for turn in turns) < 2
 
 
 def test_figures_of_a_layer():

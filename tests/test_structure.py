@@ -12,7 +12,6 @@ from pathlib import Path
 
 import keras
 import pytest
-from shapes_only import shapes_only
 
 from keras_resnet import segmentation
 from keras_resnet.models import BUILDERS
@@ -40,9 +39,10 @@ def describe(model: keras.Model) -> str:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.usefixtures("shapes_alone")
 def test_structure_equals_the_golden(network: str) -> None:
     path = GOLDENS / f"{network}.txt"
-    lines = describe(shapes_only(NETWORKS[network])).splitlines()
+    lines = describe(NETWORKS[network]()).splitlines()
     golden = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     pairs = [*zip(lines, golden, strict=False), (f"{len(lines)} lines", f"{len(golden)} lines")]
     first = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)

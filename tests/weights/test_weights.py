@@ -16,6 +16,7 @@ from keras_resnet.weights import load_weights, torchvision_names
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.usefixtures("shapes_alone")
 def test_the_map_reaches_every_variable_once(name):
     model = BUILDERS[name](input_shape=SHAPE)
     sizes = {(layer.name, v.name): int(np.prod(v.shape)) for layer in model.layers for v in layer.weights}
