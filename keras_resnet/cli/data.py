@@ -70,7 +70,9 @@ def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
 def pack(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(help="New or empty folder, or that of a run that was killed and goes on.")],
-    shards: Annotated[int | None, typer.Option(min=1, help="Shards of the training split. Default: as many as --shard-mb makes.")] = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Shards of the training split. Default: as many as --shard-mb makes.")
+    ] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
     void_labels: VoidLabels = None,
