@@ -267,7 +267,8 @@ class Worker:
     def do(self, index: int, path: Path) -> tuple[str, str, float, float]:
         """-> outcome, detail, seconds, MB of memory beyond what the process held before."""
         if self._process is None:
-            context = multiprocessing.get_context("spawn")
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["tensorflow", "keras_resnet.export", "keras_resnet.cli.network"])
             self._connection, theirs = context.Pipe()
             self._process = context.Process(target=work, args=(theirs, self._sources), daemon=True)
             self._process.start()

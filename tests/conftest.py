@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: seeded networks and the real data that lies beside a checkout, where it does."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,14 @@ import numpy as np
 import pytest
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_search_for_garbage_among_modules() -> None:
+    """What is there when a file of tests begins stays out of collections: TFLite's converter starts one at each call,
+    which takes half a second where TensorFlow's modules are looked through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,9 @@
-"""An export in a process of its own, which kills itself at a given step, or waits to be killed.
-
-python tests/killed_job.py MODEL.keras OUT FORMAT STEP
-"""
+"""An export for a process of its own, which kills itself at a given step, or waits to be killed."""
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 STEPS = (
     "half written",
@@ -67,16 +61,12 @@ def prepare(step: str) -> None:
         pipeline.record = half_recorded
 
 
-def main(model: str, out: str, format_name: str, step: str) -> None:
+def main(model: Path, out: Path, format_name: str, step: str) -> None:
     from keras_resnet.cli.network import open_network
     from keras_resnet.export import export
 
-    network, contract = open_network(model, None)
+    network, contract = open_network(str(model), None)
     prepare(step)
     print("ready", flush=True)
     export(network, out, [format_name], contract=contract, overwrite=True)
     print("done", flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

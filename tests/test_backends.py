@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-20 on TensorFlow, JAX and PyTorch: one process each, since a process has one backend."""
+"""ResNet-18 and ResNet-20 on TensorFlow, JAX and PyTorch: a process for each other backend, since a process has one."""
 
 import functools
 import importlib.util
@@ -8,9 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-from backend_job import CLASSES, SEGMENTATION_SIZE, SIZES
+from backend_job import CLASSES, SEGMENTATION_SIZE, SIZES, main
 from oracle.seeded import pixels, segmentation_state_dict, state_dict
 
 JOB = Path(__file__).with_name("backend_job.py")
@@ -25,16 +26,13 @@ def run(backend: str) -> dict[str, dict[str, np.ndarray]]:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"the package {backend} is not installed")
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "KERAS_BACKEND": backend}
-        job = subprocess.run(
-            [sys.executable, str(JOB), folder],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert job.returncode == 0, f"the job under {backend} failed:\n{job.stderr[-4000:]}"
+        if backend == keras.backend.backend():
+            main(Path(folder))
+        else:
+            environment = {**os.environ, "KERAS_BACKEND": backend}
+            command = [sys.executable, str(JOB), folder]
+            job = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+            assert job.returncode == 0, f"the job under {backend} failed:\n{job.stderr[-4000:]}"
         return {network: dict(np.load(Path(folder) / f"{network}.npz")) for network in (*SIZES, "deeplabv3")}
 
 
@@ -73,7 +71,7 @@ def test_trains_a_step(backend: str, network: str) -> None:
 def test_saves_and_reloads(backend: str, network: str, way: str) -> None:
     results = run(backend)[network]
     assert relative_error(results[way], results["called_logits"]) <= 1e-6  # measured 0
-    assert relative_error(results["called_logits"], results["trained_logits"]) <= TOLERANCE
+    assert relative_error(results["called_logits"], results["trained_logits"][1:2]) <= TOLERANCE
 
 
 @pytest.mark.parametrize("network", SIZES)

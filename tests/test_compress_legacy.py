@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from shallow import shallow_builder
 from small_classifier import small_classifier
 
 import keras_resnet
@@ -52,8 +53,10 @@ def pruned(model):
     "build",
     [
         lambda: small_classifier(None, size=None),
-        lambda: keras_resnet.ResNet18(include_top=False, pooling="max", input_shape=(None, None, 1), output_stride=8),
-        lambda: keras_resnet.ResNet50(input_shape=(32, 32, 3), classes=10, include_preprocessing=False),
+        lambda: shallow_builder("resnet18")(
+            include_top=False, pooling="max", input_shape=(None, None, 1), output_stride=8
+        ),
+        lambda: shallow_builder("resnet50")(input_shape=(32, 32, 3), classes=10, include_preprocessing=False),
     ],
     ids=["logits", "dilated and pooled", "bottleneck"],
 )

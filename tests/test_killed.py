@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from killed_job import STEPS
+from forked import Forked
+from killed_job import STEPS, main
 from small_classifier import small_classifier
 
 from keras_resnet.export import export, files
@@ -24,7 +24,6 @@ from keras_resnet.whole_files import PARTIAL
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
-JOB = Path(__file__).with_name("killed_job.py")
 IMAGES = synthetic_images((32, 32, 3), count=3, seed=9)
 KILLS = [("saved_model", "exchanged")]  # the others take their time
 EVERY_KILL = [(name, step) for name in ("saved_model", "tflite", "onnx") for step in STEPS]
@@ -41,11 +40,6 @@ def model_file(models, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "new.keras"
     models[1].save(path)
     return path
-
-
-def start(model_file, out, name, step):
-    job = [sys.executable, str(JOB), str(model_file), str(out), name, step]
-    return subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def assert_whole(out, name, models, *, existed):
@@ -69,10 +63,9 @@ def assert_next_run_cleans_up(out, name, models):
 
 def check_step(name, step, models, model_file, out):
     export(models[0], out, [name])
-    process = start(model_file, out, name, step)
-    output, _ = process.communicate(timeout=300)
+    status, output, _ = Forked(main, model_file, out, name, step).finish()
     if name == "saved_model" or step not in ("exchanged", "moved aside"):  # steps of replacing a folder
-        assert (process.returncode, output) == (-signal.SIGKILL, "ready\n")
+        assert (status, output) == (-signal.SIGKILL, "ready\n")
     files.recover(out / FORMATS[name].file_name)  # as the next run does first
     assert_whole(out, name, models, existed=True)
     assert_next_run_cleans_up(out, name, models)
@@ -96,13 +89,14 @@ def check_random_kills(count, seed, models, model_file, tmp_path):
         out, name = tmp_path / str(index), ("saved_model", "tflite", "onnx")[index % 3]
         if index % 2:
             export(models[0], out, [name])
-        process = start(model_file, out, name, "at random")
-        assert process.stdout.readline() == "ready\n"
+        process = Forked(main, model_file, out, name, "at random")
+        process.wait_for(lambda: process.output() == "ready\n")
         begin = time.perf_counter()
         time.sleep(longest_s * (index + moments.random()) / count)
         process.kill()
-        killed += process.wait() == -signal.SIGKILL
-        longest_s = min(longest_s, time.perf_counter() - begin) if "done" in process.stdout.read() else longest_s
+        status, output, _ = process.finish()
+        killed += status == -signal.SIGKILL
+        longest_s = min(longest_s, time.perf_counter() - begin) if "done" in output else longest_s
         assert_whole(out, name, models, existed=index % 2)
         assert_next_run_cleans_up(out, name, models)
         shutil.rmtree(out)

@@ -51,9 +51,9 @@ def eager() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shallow() -> Iterator[None]:
+def shallow_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.BUILDERS, "resnet20", shallow_builder())
+        patch.setitem(models.BUILDERS, "resnet20", shallow_builder("resnet20"))
         yield
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from forked import Forked
+from shallow import keras_resnet
 from tiny_run import tiny, write_arrays
-from train_process import command, finish, newest_step, wait_for_step
+from train_process import newest_step
 
 
 def weights(run: Path) -> list[np.ndarray]:
@@ -39,18 +41,18 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(recipe: Path, tmp_path: Path) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
-    uninterrupted = command(recipe, "--out", whole)  # at the same time, which saves some
-    process = command(recipe, "--out", run)
-    wait_for_step(process, run, 6)  # of 27, in the middle of the first epoch
+    uninterrupted = Forked(keras_resnet, "train", recipe, "--out", whole)  # at the same time, which saves some
+    process = Forked(keras_resnet, "train", recipe, "--out", run)
+    process.wait_for(lambda: newest_step(run) >= 6)  # of 27, in the middle of the first epoch
     process.kill()
-    assert finish(process)[0] == -signal.SIGKILL
+    assert process.finish()[0] == -signal.SIGKILL
     assert not (run / "model-last.keras").exists()
 
     killed_at = newest_step(run)
-    process = command("--resume", run)
-    wait_for_step(process, run, killed_at + 3)
+    process = Forked(keras_resnet, "train", "--resume", run)
+    process.wait_for(lambda: newest_step(run) >= killed_at + 3)
     process.terminate()
-    status, out, err = finish(process)
+    status, out, err = process.finish()
     told = f"terminated after a checkpoint; go on with: keras-resnet train --resume {run}\n"
     assert (status, out) == (143, told), err
     assert f"going on after step {killed_at}, from step-{killed_at:09d}.safetensors" in err
@@ -58,10 +60,10 @@ def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(reci
     assert killed_at + 3 <= terminated_at < 27
     assert not (run / "model-last.keras").exists()
 
-    status, out, err = finish(command("--resume", run))
+    status, out, err = Forked(keras_resnet, "train", "--resume", run).finish()
     assert status == 0, err
     assert f"going on after step {terminated_at}, " in err
-    status, expected, err = finish(uninterrupted)
+    status, expected, err = uninterrupted.finish()
     assert (status, len(history(whole))) == (0, 3), err
     assert out.replace(str(run), str(whole)) == expected
     assert re.match(re.escape(f"{whole / 'model.keras'}: ") + "epoch [123], validation top-1 ", expected)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras_resnet.training.checkpoint import checkpoints
 
-COMMAND = [sys.executable, str(Path(__file__).with_name("shallow.py")), "train"]
+COMMAND = [sys.executable, str(Path(__file__).parents[1] / "shallow.py"), "train"]
 LONGEST_S = 300
 
 
