@@ -32,6 +32,7 @@ import typer
 
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 from keras_resnet.measure.record import write_record
+from keras_resnet.quiet import quiet_stderr
 
 SIZE = 32  # pixels a side of the network's input
 FEW_BYTES = 4096  # at either end of a file, where most of its structure stands
@@ -271,7 +272,8 @@ class Worker:
             context.set_forkserver_preload(["tensorflow", "keras_resnet.export", "keras_resnet.cli.network"])
             self._connection, theirs = context.Pipe()
             self._process = context.Process(target=work, args=(theirs, self._sources), daemon=True)
-            self._process.start()
+            with quiet_stderr():  # what TensorFlow says when it is imported
+                self._process.start()
             theirs.close()
             self._ask(index, self._sources[index].path, 300)  # the imports are no part of a file's time
         return self._ask(index, path, self._limit_s)

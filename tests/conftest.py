@@ -1,9 +1,11 @@
 """Fixtures shared by all tests: seeded networks and the real data that lies beside a checkout, where it does."""
 
+import functools
 import gc
 import os
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes of the suite share the cores: a thread each
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+if sys.version_info < (3, 12):  # later ones keep it; TensorFlow asks for it whenever something may be a tensor
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 import numpy as np
 import pytest

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_resnet.quiet import quiet_stderr
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tensorflow", "keras_resnet.cli.train", "keras_resnet.training", "keras_resnet.export"])
 LONGEST_S = 300
@@ -23,7 +25,8 @@ class Forked:
         self._folder = tempfile.TemporaryDirectory()
         self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         self._process = CONTEXT.Process(target=_run, args=(self._streams, function, arguments))
-        self._process.start()
+        with quiet_stderr():  # what TensorFlow says when it is imported
+            self._process.start()
 
     def kill(self) -> None:
         self._process.kill()
@@ -41,6 +44,9 @@ class Forked:
             assert self._process.is_alive(), self.finish()
             assert time.monotonic() < end
             time.sleep(0.005)
+
+    def wait_for_output(self, text: str) -> None:
+        self.wait_for(lambda: self.output() == text)
 
     def finish(self) -> tuple[int, str, str]:
         """-> exit status, or the signal's number below zero; stdout; stderr."""

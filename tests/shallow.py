@@ -20,7 +20,14 @@ def shallow(network: str) -> Variant:
 def shallow_builder(network: str) -> Callable[..., keras.Model]:
     """-> what takes the place of `models.BUILDERS[network]`."""
     variant = shallow(network)
-    defaults = {"include_top": True, "weights": None, "pooling": None, "input_tensor": None, "name": variant.name}
+    defaults = {
+        "include_top": True,
+        "classes": 1000,
+        "weights": None,
+        "pooling": None,
+        "input_tensor": None,
+        "name": variant.name,
+    }
     defaults |= {"classifier_activation": "softmax", "include_preprocessing": True}
     return partial(models.build, variant, output_stride=variant.design.output_stride, **defaults)
 

@@ -90,7 +90,7 @@ def check_random_kills(count, seed, models, model_file, tmp_path):
         if index % 2:
             export(models[0], out, [name])
         process = Forked(main, model_file, out, name, "at random")
-        process.wait_for(lambda: process.output() == "ready\n")
+        process.wait_for_output("ready\n")
         begin = time.perf_counter()
         time.sleep(longest_s * (index + moments.random()) / count)
         process.kill()

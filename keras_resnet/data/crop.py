@@ -11,7 +11,7 @@ and resized with antialiasing.
 import functools
 import io
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -96,7 +96,7 @@ def cropping_of(target: Target, augmentation: Augmentation, size: int, interpola
     return Cropping(target, window_of(augmentation, size), size, interpolation, padded)
 
 
-Cropped = tuple[Any, Any, Any]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
+Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
 Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # its pixels, resized; where it is; height and width of the whole image
 
 
@@ -158,23 +158,32 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
     return crop_jpeg
 
 
-def crop_any(source: EncodedSource, index: int, seed: np.ndarray, cropping: Cropping) -> Cropped:
-    """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black.
-
-    It is called from Python: few batches need it, and within a graph it would be traced for each epoch.
-    """
+def decode_any(source: EncodedSource, index: int, cropping: Cropping) -> tuple[np.ndarray, np.ndarray, np.int32]:
+    """Index of an image -> all its pixels, its target, status, by Pillow; what is unusable is one black pixel."""
     try:
         decoded = source.decode(index)
     except ImageError:
         spec = cropping.target.spec(1)
-        nothing = np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
-        return *_smooth_cropper(cropping)(np.zeros((1, 1, 3), np.uint8), nothing, seed), UNUSABLE
-    status = UNUSUAL if describe_unusual(decoded.encoded) else USED
-    return *_smooth_cropper(cropping)(decoded.pixels, decoded.target, seed), status
+        return np.zeros((1, 1, 3), np.uint8), np.zeros(spec.shape, spec.dtype.as_numpy_dtype), np.int32(UNUSABLE)
+    return decoded.pixels, decoded.target, np.int32(UNUSUAL if describe_unusual(decoded.encoded) else USED)
 
 
-@functools.cache
-def _smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping: Cropping) -> Cropped:
+    """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black."""
+    spec = cropping.target.spec(1)
+    decoded = tf.numpy_function(
+        lambda index: decode_any(source, int(index), cropping),
+        [index],
+        (tf.uint8, spec.dtype, tf.int32),
+        stateful=False,
+    )
+    shapes: tuple[list[int | None], ...] = ([None, None, 3], [None] * spec.shape.rank, [])
+    pixels, target, status = (tf.ensure_shape(part, shape) for part, shape in zip(decoded, shapes, strict=True))
+    return *smooth_cropper(cropping)(pixels, target, seed), status
+
+
+@functools.cache  # traced once in a process, and not in every epoch
+def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """-> (whole image, its target, seed of the window) -> pixels and target of the window."""
     target_kind, window, size, interpolation, padded = cropping
     target_spec = target_kind.spec(1)

@@ -23,10 +23,12 @@ from keras_resnet.data.crop import (
     Interpolation,
     crop_any,
     cropping_of,
+    decode_any,
     describe_unusual,
     jpeg_cropper,
     part_of,
     resize_smoothly,
+    smooth_cropper,
     to_uint8,
 )
 from keras_resnet.data.problems import Problems, reason_of
@@ -304,22 +306,6 @@ def _decoded_rows(
         done = done.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
         return done.map(do_not_convert(lambda *done: (indices, positions, draws, *done)))
 
-    def with_late(
-        indices: np.ndarray, positions: np.ndarray, draws: np.ndarray, rows: np.ndarray, *done: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
-        """-> images, targets and status of all rows: those that are done, and those that were dropped, by Pillow."""
-        completed = tuple(np.empty((len(indices), *part.shape[1:]), part.dtype) for part in done)
-        for whole, part in zip(completed, done, strict=True):
-            whole[rows] = part
-        with tf.device("CPU"):
-            for row in np.setdiff1d(np.arange(len(indices)), rows):
-                seed = np.array([keys[CROP], positions[row]])
-                pixels, target, status = crop_any(source, int(indices[row]), seed, cropping)
-                parts = *moved(pixels, target, draws[row]), status
-                for whole, part in zip(completed, parts, strict=True):
-                    whole[row] = part
-        return completed
-
     @do_not_convert
     def complete(
         indices: tf.Tensor,
@@ -328,13 +314,20 @@ def _decoded_rows(
         rows: tf.Tensor,
         *done: tf.Tensor,  # images, targets, status
     ) -> Rows:
-        def completed() -> tuple[tf.Tensor, ...]:
-            parts = [indices, positions, draws, rows, *done]
-            found = tf.numpy_function(with_late, parts, [part.dtype for part in done], stateful=False)
-            return tuple(tf.ensure_shape(part, early.shape) for part, early in zip(found, done, strict=True))
+        def late(row: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            pixels, target, status = crop_any(source, indices[row], tf.stack([keys[CROP], positions[row]]), cropping)
+            return *moved(pixels, target, draws[row]), status
+
+        def with_late() -> tuple[tf.Tensor, ...]:
+            dropped = tf.sets.difference(tf.range(tf.size(indices))[None], rows[None]).values
+            signature = (tf.TensorSpec([size, size, 3], tf.uint8), target_spec, tf.TensorSpec([], tf.int32))
+            late_done = tf.map_fn(late, dropped, fn_output_signature=signature)
+            return tuple(
+                tf.dynamic_stitch([rows, dropped], [early, late]) for early, late in zip(done, late_done, strict=True)
+            )
 
         all_done = tf.size(rows) == tf.size(indices)
-        images, targets, status = tf.cond(all_done, lambda: done, completed)
+        images, targets, status = tf.cond(all_done, lambda: done, with_late)
         return Rows(indices, positions, _augmented(images, positions, augmentation, keys[ROWS]), targets, status)
 
     flat = tuple(part.reshape(-1, *part.shape[2:]) for part in elements)
@@ -421,8 +414,9 @@ def _with_all_usable(
             return indices[chosen], images[chosen], targets[chosen]
         index = next_usable(int(positions[-1]))
         index = int(indices[0]) if index is None else index
+        whole, target, _ = decode_any(source, index, cropping)
         with tf.device("CPU"):
-            pixels, target, _ = crop_any(source, index, np.array([key, positions[0]]), cropping)
+            pixels, target = smooth_cropper(cropping)(whole, target, np.array([key, positions[0]]))
         return tuple(np.stack([part] * len(indices)) for part in (np.int64(index), pixels, target))
 
     @do_not_convert
