@@ -15,6 +15,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes of the suite share the cores: a thread each
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    from keras_resnet.quiet import import_keras
+
+    import_keras()  # as the command does: TensorFlow's start-up lines would stand among the results
 
 if sys.version_info < (3, 12):  # later ones keep it; TensorFlow asks for it whenever something may be a tensor
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
@@ -84,6 +87,23 @@ def model_file(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("model") / "model.keras"
     randomise(small_classifier(), seed=4).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def small_exports(randomise: Callable, tmp_path_factory: pytest.TempPathFactory):
+    """`Exported`: a small classifier in all formats."""
+    pytest.importorskip("ai_edge_litert")
+    pytest.importorskip("onnxruntime")
+    from small_classifier import Exported, small_classifier
+
+    from keras_resnet.export import export
+    from keras_resnet.export.formats import FORMATS
+    from keras_resnet.export.images import synthetic_images
+
+    model, labels = randomise(small_classifier(), seed=4), [f"thing {index} <&> ö" for index in range(10)]
+    calibration = synthetic_images((32, 32, 3), count=40, seed=8)
+    made = export(model, tmp_path_factory.mktemp("small"), list(FORMATS), calibration=calibration, labels=labels)
+    return Exported(model, labels, calibration, made.folder, made.paths, made.reports)
 
 
 @pytest.fixture(scope="session")

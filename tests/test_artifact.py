@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from small_classifier import small_classifier
 from typer.testing import CliRunner
 
 from keras_resnet.cli.main import app
@@ -22,19 +21,17 @@ from keras_resnet.export.images import synthetic_images
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
-LABELS = [f"thing {index} <&>" for index in range(10)]
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
 
 @pytest.fixture(scope="module")
-def model(randomise):
-    return randomise(small_classifier(), seed=4)
+def exported(small_exports):
+    return small_exports
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("artifacts")
-    return export(model, folder, ["saved_model", "tflite", "onnx-int8"], calibration=IMAGES, labels=LABELS)
+def model(exported):
+    return exported.model
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def pictures(model, tmp_path_factory):
 @pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx-int8"])
 def test_an_artifact_carries_all_that_it_takes_to_run_it(name, exported, model):
     artifact = open_artifact(exported.paths[name])
-    assert (artifact.labels, artifact.classes) == (LABELS, 10)
+    assert (artifact.labels, artifact.classes) == (exported.labels, 10)
     assert (artifact.contract.size, artifact.contract.resize) == (32, 37)
     expected = np.asarray(model(IMAGES[:5], training=False))
     np.testing.assert_allclose(artifact.predict(IMAGES[:5]), expected, atol=0.1 if name == "onnx-int8" else 1e-5)
@@ -65,13 +62,13 @@ def test_a_file_is_hashed_and_its_description_read_once(name, exported, monkeypa
     for function in ("check_whole", "read_description"):
         whole = getattr(runtimes, function)
         monkeypatch.setattr(runtimes, function, lambda path, f=whole, n=function: calls.append(n) or f(path))
-    assert open_artifact(exported.paths[name]).labels == LABELS
+    assert open_artifact(exported.paths[name]).labels == exported.labels
     assert calls == ["check_whole", "read_description"]
 
 
 def test_tflite_metadata_is_packed_as_standard_tools_read_it(exported):
     with zipfile.ZipFile(exported.paths["tflite"]) as archive:
-        assert archive.read("labels.txt").decode().splitlines() == LABELS
+        assert archive.read("labels.txt").decode().splitlines() == exported.labels
     assert b"M001" in exported.paths["tflite"].read_bytes()
 
 
@@ -157,6 +154,6 @@ def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, mode
     served = serve(image_bytes=tf.constant([buffer.getvalue()]))
     expected = np.asarray(model(IMAGES[:1], training=False))
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
-    assert served["labels"].numpy()[0, 0].decode() == LABELS[expected.argmax()]
+    assert served["labels"].numpy()[0, 0].decode() == exported.labels[expected.argmax()]
     with pytest.raises(tf.errors.InvalidArgumentError, match="must hold whole JPEG or PNG files"):
         serve(image_bytes=tf.constant([b"not a picture"]))

@@ -7,7 +7,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from small_classifier import small_classifier
 from typer.testing import CliRunner
 
 from keras_resnet.cli.main import app
@@ -26,15 +25,13 @@ IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
 
 @pytest.fixture(scope="module")
-def model(randomise):
-    return randomise(small_classifier(), seed=6)
+def exported(small_exports):
+    return small_exports
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    return export(
-        model, tmp_path_factory.mktemp("whole"), NAMES, calibration=IMAGES, labels=[f"c{i}" for i in range(10)]
-    )
+def model(exported):
+    return exported.model
 
 
 @pytest.fixture

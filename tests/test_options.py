@@ -48,14 +48,14 @@ KERNELS = {(8, 3, 3, 3), (16, 8, 1, 1), (16, 8, 3, 3), (16, 16, 3, 3)}  # [out, 
 
 
 @pytest.fixture(scope="module")
-def model(randomise):
-    return randomise(small_classifier(), seed=4)
+def model(small_exports):
+    return small_exports.model
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
+def exported(model, small_exports, tmp_path_factory):
     """exported("onnx", opset=13) -> path; what takes the same options is written in one go."""
-    reports = {}
+    reports = {(): small_exports}
 
     def get(name, **options):
         key = tuple(sorted(options.items()))

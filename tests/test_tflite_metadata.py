@@ -9,16 +9,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from small_classifier import small_classifier
 
-from keras_resnet.export import export
-from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.tflite_metadata import metadata_buffer
 
 flatbuffers = pytest.importorskip("flatbuffers")
 pytest.importorskip("ai_edge_litert")
 
-LABELS = [f"thing {index} <&> ö" for index in range(10)]
 NONE, RGB, GREY = 0, 1, 2  # ColorSpaceType
 IMAGE_PROPERTIES, NORMALIZATION, TENSOR_AXIS_LABELS = 2, 1, 2
 
@@ -78,17 +74,9 @@ def files_of(table, field):
     return [(file.text(0), file.number(2, "Int8")) for file in table.tables(field)]
 
 
-@pytest.fixture(scope="module")
-def exported(randomise, tmp_path_factory):
-    model = randomise(small_classifier(), seed=4)
-    images = synthetic_images((32, 32, 3), count=40, seed=8)
-    formats = ["tflite", "tflite-float16", "tflite-dynamic", "tflite-int8", "tflite-int16x8"]
-    return export(model, tmp_path_factory.mktemp("metadata"), formats, calibration=images, labels=LABELS)
-
-
 @pytest.mark.parametrize("name", ["tflite", "tflite-float16", "tflite-dynamic", "tflite-int8", "tflite-int16x8"])
-def test_every_tflite_file_carries_standard_metadata(name, exported):
-    path = exported.paths[name]
+def test_every_tflite_file_carries_standard_metadata(name, small_exports):
+    path = small_exports.paths[name]
     root = metadata_of(path)
     assert (root.text(0), root.text(1)) == ("small", "image classification, 10 classes")
     assert root.text(4) == "keras-resnet-kit"
@@ -110,7 +98,7 @@ def test_every_tflite_file_carries_standard_metadata(name, exported):
     assert files_of(answer, 6) == [("labels.txt", TENSOR_AXIS_LABELS)]
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["labels.txt", "description.json"]
-        assert archive.read("labels.txt").decode().splitlines() == LABELS
+        assert archive.read("labels.txt").decode().splitlines() == small_exports.labels
         assert json.loads(archive.read("description.json"))["format"] == name
 
 

@@ -122,8 +122,8 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def model(randomise):
-    return randomise(small_classifier(), seed=4)
+def model(small_exports):
+    return small_exports.model
 
 
 @pytest.fixture
@@ -135,12 +135,6 @@ def export_with(monkeypatch, tmp_path, model):
         return export(model, tmp_path, [name], calibration=IMAGES)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    """Every format, without a fault."""
-    return export(model, tmp_path_factory.mktemp("exported"), list(FORMATS), calibration=IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +156,8 @@ def assert_no_final_name(folder, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_without_a_fault_every_check_passes(name, exported):
-    report = exported.reports[name]
+def test_without_a_fault_every_check_passes(name, small_exports):
+    report = small_exports.reports[name]
     assert len(report.checks) >= 8
     assert report.failures == []
 
@@ -252,9 +246,9 @@ def test_integers_are_not_blamed_for_ties(randomise, tmp_path):
     assert "no image is decided" in [check.measured for check in report.checks]
 
 
-def test_images_that_prove_nothing_are_named(model, exported):
+def test_images_that_prove_nothing_are_named(model, small_exports):
     same = np.repeat(IMAGES[:1], 40, axis=0)
-    report = examine(exported.paths["tflite-int8"], FORMATS["tflite-int8"], ask(prepare(model), same))
+    report = examine(small_exports.paths["tflite-int8"], FORMATS["tflite-int8"], ask(prepare(model), same))
     assert [check.name for check in report.failures] == ["model's answers differ"]
 
 
