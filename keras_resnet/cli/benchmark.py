@@ -140,7 +140,7 @@ def _names(subjects: Sequence[str]) -> dict[str, str]:
 
 
 def _contender(subject: str, name: str, weights: str | None, threads: int, answers: bool) -> "Contender":
-    """`answers`: whether it matters what it says, of which images. A model is then built here to be asked."""
+    """Model or artifact -> `Contender`; with `answers`, a model is built here for its contract and labels."""
     from keras_resnet.benchmark.compare import Contender
 
     if is_artifact(subject):

@@ -50,12 +50,16 @@ def export(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="With --data: points of top-1, or of mean IoU, that an artifact may lose.", show_default="0.5, or 1.0"
+            help="Percentage points of top-1 (or mean IoU) that an artifact may lose on the images of --data.",
+            show_default="0.5 for top-1, 1.0 for mean IoU",
         ),
     ] = None,
     image_size: Annotated[
         str | None,
-        typer.Option(metavar="HxW", help="Of a segmentation network of any size: what the files take, 360x480 say."),
+        typer.Option(
+            metavar="HxW",
+            help="Image size of the files of a segmentation network that takes any size, for example 360x480.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -65,19 +69,23 @@ def export(
         ),
     ] = None,
     ranges: Annotated[
-        str | None, typer.Option(help="Of activations in int8: minmax, or mse, which clips.", show_default="minmax")
+        str | None,
+        typer.Option(
+            help="Range of int8 activations: minmax (the extremes) or mse (least squared error, clips).",
+            show_default="minmax",
+        ),
     ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given again.")
     ] = None,
     input_type: Annotated[
-        str | None, typer.Option(help="Of tflite-int8: uint8 or float32.", show_default="uint8")
+        str | None, typer.Option(help="Input type of tflite-int8: uint8 or float32.", show_default="uint8")
     ] = None,
     output_type: Annotated[
-        str | None, typer.Option(help="Of tflite-int8: uint8, int8 or float32.", show_default="uint8")
+        str | None, typer.Option(help="Output type of tflite-int8: uint8, int8 or float32.", show_default="uint8")
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(help="Of ONNX, 11 to 18 (onnx-int8: from 13).", show_default="17")
+        int | None, typer.Option(help="ONNX opset: 11 to 18 (at least 13 for onnx-int8).", show_default="17")
     ] = None,
     layout: Annotated[str | None, typer.Option(help="Of ONNX input: nhwc or nchw.", show_default="nhwc")] = None,
     any_size: Annotated[

@@ -113,8 +113,8 @@ def export(
         opset: Of ONNX, 11 to 18. Default: 17.
         layout: Of the input of ONNX files. Default: "NHWC".
         any_size: Whether height and width are free (SavedModel, ONNX in float).
-        input_dtype: Of tflite-int8. Default: "uint8".
-        output_dtype: Of tflite-int8. Default: "uint8".
+        input_dtype: Input type of tflite-int8. Default: "uint8".
+        output_dtype: Output type of tflite-int8. Default: "uint8".
         ranges: How calibration images give the ranges of activations: "minmax" (default), or "mse", which clips.
         weights: Of onnx-int8: "int8" (default where this CPU has VNNI), "uint8" (default elsewhere), "int7".
         keep_float: Names of layers that int8 formats leave in float.
