@@ -9,13 +9,14 @@ that on the others. The int8 formats are written with each method of ranges.
 
 import csv
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
 
-from keras_resnet.cli.network import WeightsOption, open_network
+from keras_resnet.cli.network import WeightsOption
 from keras_resnet.evaluation import topk_accuracy_percent
+from keras_resnet.loading import open_network
 from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import load_images
 
@@ -37,6 +38,7 @@ def main(
     from keras_resnet.export import export
     from keras_resnet.export.formats import FORMATS
     from keras_resnet.export.manifest import size_bytes
+    from keras_resnet.tasks.classify.evaluation import Evaluation
 
     with labels.open() as file:
         entries = list(csv.DictReader(file))
@@ -63,13 +65,14 @@ def main(
             ranges=method,
             overwrite=True,
         )
-        expected = report.answers["model"]
+        evaluations = cast("dict[str, Evaluation]", report.evaluations)
+        expected = evaluations["model"].probabilities
         results["model"] = {
             "top1_percent": topk_accuracy_percent(expected, held_out[1], 1),
             "top5_percent": topk_accuracy_percent(expected, held_out[1], 5),
         }
         for name, path in report.paths.items():
-            answers = report.answers[name]
+            answers = evaluations[name].probabilities
             key = f"{name} {ranges}" if "ranges" in FORMATS[name].options else name
             results[key] = {
                 "size_bytes": size_bytes(path),

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.network import WeightsOption, open_network
+from keras_resnet.cli.network import WeightsOption
+from keras_resnet.loading import open_network
 from keras_resnet.measure.memory import peak_memory_mb
 from keras_resnet.measure.record import write_record
 

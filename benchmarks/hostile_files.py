@@ -239,10 +239,10 @@ def _answers_of_artifact(path: Path) -> list[np.ndarray]:
 
 
 def _answers_of_model(path: Path) -> list[np.ndarray]:
-    from keras_resnet.cli.network import open_predictor
     from keras_resnet.export.images import synthetic_images
+    from keras_resnet.loading import open_predictor
 
-    return [open_predictor(str(path), None).predict(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))]
+    return [open_predictor(str(path), None).run(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))["probabilities"]]
 
 
 _loaded: list[Any] = []

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_resnet.cli.network import WeightsOption, open_network
+from keras_resnet.cli.network import WeightsOption
+from keras_resnet.loading import open_network
 from keras_resnet.measure.latency import measure_latency
 from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import list_images, load_images

@@ -21,7 +21,8 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.network import WeightsOption, open_predictor
+from keras_resnet.cli.network import WeightsOption
+from keras_resnet.loading import open_predictor
 from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import list_images, load_images
 
@@ -134,10 +135,10 @@ def rate_alone(subject: str, weights: str | None, images: Path, batch_size: int)
     predictor = open_predictor(subject, weights)
     pixels = load_images(list_images([images]), predictor.contract)
     batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
-    predictor.predict(batches[0])
+    predictor.run(batches[0])
     start = time.perf_counter()
     for batch in batches:
-        predictor.predict(batch)
+        predictor.run(batch)
     return len(pixels) / (time.perf_counter() - start)
 
 

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_resnet.cli.network import WeightsOption, open_network
+from keras_resnet.cli.network import WeightsOption
 from keras_resnet.evaluation import top1_agreement_percent, topk_accuracy_percent
 from keras_resnet.inference import predict
+from keras_resnet.loading import open_network
 from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import load_images
 

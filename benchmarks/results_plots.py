@@ -26,7 +26,7 @@ def accuracy_plot(contenders: Record) -> Any:
     """Contenders whose accuracy was measured -> top-1 against latency and against file size."""
     pyplot = require("matplotlib.pyplot", "plots")
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-    known = {name: result for name, result in contenders.items() if result["top1_percent"] is not None}
+    known = {name: result for name, result in contenders.items() if result.get("top1_percent") is not None}
     latency = {name: result["timings"]["1"]["latency"]["median_ms"] for name, result in known.items()}
     size = {name: result["size_mb"] for name, result in known.items() if result["size_mb"] is not None}
     for panel, values, label in zip(panels, (latency, size), ("latency ms, batch 1", "file MB"), strict=True):

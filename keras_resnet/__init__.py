@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from keras_resnet.backbone import feature_maps
     from keras_resnet.freezing import freeze
     from keras_resnet.labels import decode_predictions
+    from keras_resnet.loading import load
     from keras_resnet.models import (
         ResNet18,
         ResNet20,
@@ -40,6 +41,7 @@ __all__ = [
     "decode_predictions",
     "feature_maps",
     "freeze",
+    "load",
     "load_image",
     "load_images",
 ]
@@ -58,6 +60,7 @@ _MODULE_OF = {
     "decode_predictions": "labels",
     "feature_maps": "backbone",
     "freeze": "freezing",
+    "load": "loading",
     "load_image": "preprocessing",
     "load_images": "preprocessing",
 }

@@ -1,4 +1,4 @@
-"""Trained model <-> `.keras` file that says what its classes are called and which pixels it expects.
+"""Trained model <-> `.keras` file that says what its task is, what its classes are called, which pixels it expects.
 
 Keras' format is a zip, and reads its own members alone; the description is one member more, so that such a file stays
 an ordinary `.keras` file.
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import WeightsError, reason
+from keras_resnet.tasks import TASKS, task_of
 from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
 
 MEMBER = "keras_resnet.json"
+SCHEMA_VERSION = 2  # 1 had neither a version nor a task
 LARGEST_BYTES = 16_000_000  # of the member: labels of 100,000 classes fit
 
 
@@ -25,6 +27,7 @@ LARGEST_BYTES = 16_000_000  # of the member: labels of 100,000 classes fit
 class ModelDescription:
     """What a model file says about its model."""
 
+    task: str  # its name in `tasks.TASKS`
     labels: tuple[str, ...] | None  # the name of each class, in the order of the outputs
     contract: Contract  # how image files become its pixels
 
@@ -38,20 +41,32 @@ class ModelDescription:
             raise ValueError(f"pixels of {wanted} for an input of {sides}")
 
 
-def save_model(model: Any, path: str | os.PathLike[str], labels: Sequence[str] | None, contract: Contract) -> None:
+def save_model(
+    model: Any,
+    path: str | os.PathLike[str],
+    labels: Sequence[str] | None,
+    contract: Contract,
+    task: str | None = None,
+) -> None:
     """Keras model, names of its classes, its pixels -> `.keras` file, which replaces an older one when it is whole.
 
+    Args:
+        task: What the model answers. Default: what it was built for; a model of another package's is looked at.
+
     Raises:
-        ValueError: `path` has another suffix, or labels or contract don't fit the model.
+        ValueError: `path` has another suffix, or labels or contract don't fit the model, or it has no known task.
     """
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"`path` must end in .keras. Received: path={str(path)!r}")
     if isinstance(labels, str):
         raise ValueError(f"`labels` must be a list of names, or None. Received: labels={labels!r}")
-    description = ModelDescription(None if labels is None else tuple(labels), contract)
+    known = TASKS.get(task) if task is not None else task_of(model)
+    if known is None:
+        raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r} for {model.name!r}")
+    description = ModelDescription(known.name, None if labels is None else tuple(labels), contract)
     try:
-        member = json.dumps(asdict(description))
+        member = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(description)})
         _parsed(member)
         description.check(model)
     except (TypeError, ValueError) as error:
@@ -94,4 +109,21 @@ def _parsed(member: str | bytes) -> ModelDescription:
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise ValueError("'labels' is neither null nor a list of texts")
     contract = contract_of_fields(content["contract"])
-    return ModelDescription(None if labels is None else tuple(labels), contract)
+    task = _task_of(content)
+    return ModelDescription(task, None if labels is None else tuple(labels), contract)
+
+
+def _task_of(content: dict[str, Any]) -> str:
+    """Object of a member -> name of the task; of version 1, the contract tells: of two tasks, each had its own.
+
+    Raises:
+        ValueError: There is no such version, or no such task.
+    """
+    version = content.get("schema_version", 1)
+    if version == 1:
+        return "segment" if "height" in content["contract"] else "classify"
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema version {version!r}, where {SCHEMA_VERSION} is known"[:200])
+    if content.get("task") not in TASKS:
+        raise ValueError(f"'task' is none of {', '.join(TASKS)}: {content.get('task')!r}"[:200])
+    return str(content["task"])

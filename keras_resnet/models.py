@@ -17,6 +17,7 @@ from keras import layers
 from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import values_follow
 from keras_resnet.errors import WeightsError
+from keras_resnet.facts import facts_of, state
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.variants import CIFAR_FILES, VARIANTS, Design, Network, Variant
@@ -58,6 +59,7 @@ def build(
         variant,
         image,
         head,
+        task="classify" if include_top else None,
         output_stride=output_stride,
         include_preprocessing=include_preprocessing,
         weights=weights,
@@ -71,6 +73,7 @@ def on_backbone(
     image: Any,
     head: Callable[[Mapping[str, Any]], Any],
     *,
+    task: str | None,
     output_stride: int,
     include_preprocessing: bool,
     weights: str | os.PathLike[str] | None,
@@ -84,6 +87,7 @@ def on_backbone(
     Args:
         network: What `weights` are for.
         head: Given `{"C1": ..., "C5": ...}`, returns the model's outputs.
+        task: What these outputs answer; None for features.
         backbone_weights: As a classifier over that backbone takes them; its head is left aside.
     """
     if weights is not None and backbone_weights is not None:
@@ -100,6 +104,7 @@ def on_backbone(
     inputs = keras.utils.get_source_inputs(image)  # several, where the image was made from several
     inputs = inputs[0] if len(inputs) == 1 else inputs
     model = keras.Model(inputs, outputs, name=name)
+    state(model, task=task)
     if weights is not None:
         load_weights(model, network, weights)
     elif backbone_weights is not None:
@@ -108,7 +113,7 @@ def on_backbone(
             load_weights(bare, backbone, backbone_weights)
         except WeightsError as error:
             raise WeightsError(f"`backbone_weights`: {error}") from error
-        model.weights_origin = bare.weights_origin
+        state(model, weights_origin=facts_of(bare).weights_origin)
     return model
 
 

@@ -1,5 +1,6 @@
 """The one input contract: decode, resize, crop, normalise."""
 
+import functools
 import glob
 import io
 import os
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resnet.errors import ImageError
-from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract, WholeImage
+from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -24,7 +25,6 @@ IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 IMAGENET_CONTRACT = IMAGENET.contract
-EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
 
 # A resized image may hold as many pixels as a file that Pillow agrees to open (twice its MAX_IMAGE_PIXELS).
 MAXIMUM_PIXELS = 178_956_970
@@ -41,47 +41,6 @@ _TRANSPOSE = {  # EXIF orientation -> what turns the stored picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def contract_of(model: Any) -> Contract | None:
-    """Keras model -> how image files become its pixels, or None where it takes no single image `[N, H, W, C]`.
-
-    A network that answers for every pixel takes the whole image. A classifier takes a square of it:
-    the model's `input_contract`, which published weights bring along, counts where it fits the input size. Otherwise
-    a network for CIFAR reads images whole, without a crop; another model of fixed size gets torchvision's proportion
-    of crop to resize, one of free size the default.
-    """
-    inputs = getattr(model, "inputs", None) or []
-    shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
-    if len(shape) != 4:
-        return None
-    if answers_for_pixels(model):
-        return None if (shape[1] is None) != (shape[2] is None) else WholeImage(*shape[1:3])
-    if shape[1] != shape[2]:
-        return None
-    size = shape[1]
-    published: InputContract | None = getattr(model, "input_contract", None)
-    if published is not None and size in (None, published.size):
-        return published
-    if _keeps_every_pixel(model):
-        return CIFAR.contract if size is None else InputContract(size, size)
-    return IMAGENET_CONTRACT if size is None else InputContract.for_size(size)
-
-
-def answers_for_pixels(model: Any) -> bool:
-    """Keras model of images -> whether it yields an answer for every pixel, at the height and width of its input."""
-    shape, answer = tuple(model.inputs[0].shape), tuple(model.outputs[0].shape)
-    if len(model.inputs) != 1 or len(shape) != 4 or len(answer) != 4:
-        return False
-    if None in shape[1:3]:
-        shape = (1, *(side or example for side, example in zip(shape[1:3], EXAMPLE_SIDES, strict=True)), shape[3])
-        answer = tuple(model.compute_output_shape(shape))
-    return answer[1:3] == shape[1:3]
-
-
-def _keeps_every_pixel(model: Any) -> bool:
-    """Whether the stem has stride 1, as that of the networks for CIFAR, which a .keras file does not name otherwise."""
-    return any(layer.name == "stem_conv" and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)
 
 
 def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -139,12 +98,30 @@ def load_image(source: str | os.PathLike[str] | bytes, contract: Contract = IMAG
         ImageError: The file can't be read as an image; the message starts with its name.
     """
     pixels = decode_image(source)
-    if isinstance(contract, WholeImage):
-        return fit_whole(pixels, contract)
     try:
-        return resize_and_crop(pixels, contract)
+        return apply_contract(contract, pixels)
     except ImageError as error:
-        raise ImageError(f"{_name(source)}: {error}") from error
+        raise ImageError(f"{name_of(source)}: {error}") from error
+
+
+@functools.singledispatch
+def apply_contract(contract: Contract, pixels: np.ndarray) -> np.ndarray:
+    """Contract, uint8 RGB `[H, W, 3]` -> the pixels that the network takes: `resize_and_crop`, or `fit_whole`.
+
+    Raises:
+        ImageError: The image is too elongated for the contract.
+    """
+    raise TypeError(f"`contract` must be an InputContract or a WholeImage. Received: {contract!r}")
+
+
+@apply_contract.register
+def _(contract: InputContract, pixels: np.ndarray) -> np.ndarray:
+    return resize_and_crop(pixels, contract)
+
+
+@apply_contract.register
+def _(contract: WholeImage, pixels: np.ndarray) -> np.ndarray:
+    return fit_whole(pixels, contract)
 
 
 def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
@@ -167,7 +144,7 @@ def read_pixels(
     Raises:
         ImageError: The file can't be read as such an image; the message starts with its name.
     """
-    name = _name(source)
+    name = name_of(source)
     # Not catch_warnings: that swaps the filters of all threads, and decoding in several threads would lose them.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -244,7 +221,8 @@ def fill(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
     return filled
 
 
-def _name(source: str | os.PathLike[str] | bytes) -> str:
+def name_of(source: str | os.PathLike[str] | bytes) -> str:
+    """Path or encoded bytes of one image -> what messages call it."""
     return f"image of {len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
 
 

@@ -128,6 +128,7 @@ def build(
         network.backbone,
         image,
         head,
+        task="segment",
         output_stride=output_stride,
         include_preprocessing=include_preprocessing,
         weights=weights,

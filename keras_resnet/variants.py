@@ -27,6 +27,19 @@ class InputContract:
         """Height and width of the pixels."""
         return self.size, self.size
 
+    def of_sides(self, height: int, width: int) -> "InputContract":
+        """-> the contract of a network of that size, of which a crop is a square."""
+        return InputContract.for_size(min(height, width))
+
+    def describe(self) -> dict[str, Any]:
+        """-> what the description of an artifact says about it."""
+        return {
+            "resize_short_side": self.resize,
+            "centre_crop": self.size,
+            "interpolation": self.interpolation,
+            "antialias": True,
+        }
+
     def __str__(self) -> str:
         return f"{self.resize} -> {self.size} {self.interpolation}"
 
@@ -53,6 +66,14 @@ class WholeImage:
     def sides(self) -> tuple[int | None, int | None]:
         """Height and width of the pixels; None where they are the image's own."""
         return self.height, self.width
+
+    def of_sides(self, height: int, width: int) -> "WholeImage":
+        """-> the contract of a network of that size."""
+        return WholeImage(height, width)
+
+    def describe(self) -> dict[str, Any]:
+        """-> what the description of an artifact says about it."""
+        return {"resize_short_side": None, "centre_crop": None, "interpolation": "bilinear", "antialias": True}
 
     def area_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image -> those of the part of the pixels that it takes, from the top left."""

@@ -14,7 +14,6 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import WeightsError, reason
+from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.variants import (
@@ -49,7 +49,7 @@ LISTED = 10  # tensors of one kind of problem that an error names
 def load_weights(model: keras.Model, network: Network, weights: str | os.PathLike[str]) -> None:
     """Model of this package, its row of the table, source of weights -> the same model with those weights.
 
-    What pixels the source states for them becomes the model's `input_contract`; None where it states nothing.
+    What pixels the source states for them becomes a fact about the model (`facts`); None where it states nothing.
 
     Args:
         model: With or without its head, or its auxiliary head; without, the file's is left aside.
@@ -66,14 +66,14 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
     values = match_weights(model, network, read_weight_file(path), str(path))
     for variable, value in values:
         variable.assign(value)
-    model.input_contract = contract
     tag = network.tag_of(weights)
-    model.weights_origin = WeightsOrigin(
+    origin = WeightsOrigin(
         source=tag or (str(weights) if str(weights).startswith("hf://") else path.name),
         repository=f"timm/{network.name}.{tag}" if tag and isinstance(network, Variant) else None,
         licence=network.weights[tag].licence if tag else None,
         file_sha256=sha256,
     )
+    state(model, contract=contract, weights_origin=origin)
 
 
 def _check_download(path: Path, sha256: str) -> None:
@@ -84,16 +84,6 @@ def _check_download(path: Path, sha256: str) -> None:
             f"{path}: damaged: its SHA-256 is {sha256[:16]}..., that of the download {stored.name[:16]}.... "
             f"Remove {stored}, and it is downloaded again"
         )
-
-
-@dataclass(frozen=True)
-class WeightsOrigin:
-    """Where the weights of a model come from; an artifact of it carries this inside."""
-
-    source: str  # tag, hf://owner/repository, or name of a file
-    repository: str | None  # on the Hugging Face Hub
-    licence: str | None  # where it is known
-    file_sha256: str
 
 
 def file_sha256(path: Path) -> str:

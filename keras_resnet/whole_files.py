@@ -1,7 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,3 +29,16 @@ def write_whole(path: Path, content: bytes) -> None:
     """Replaces a file."""
     with whole_file(path) as partial:
         partial.write_bytes(content)
+
+
+def targets_of(paths: Sequence[Path], out: Path, suffix: str) -> list[Path]:
+    """Image files, folder, suffix -> a file for the picture of each; images of the same name get numbers."""
+    taken: set[str] = set()
+    targets = []
+    for path in paths:
+        name, number = path.stem + suffix, 2
+        while name.casefold() in taken:  # some file systems know no case
+            name, number = f"{path.stem}-{number}{suffix}", number + 1
+        taken.add(name.casefold())
+        targets.append(out / name)
+    return targets

@@ -62,8 +62,8 @@ def prepare(step: str) -> None:
 
 
 def main(model: Path, out: Path, format_name: str, step: str) -> None:
-    from keras_resnet.cli.network import open_network
     from keras_resnet.export import export
+    from keras_resnet.loading import open_network
 
     network, contract = open_network(str(model), None)
     prepare(step)

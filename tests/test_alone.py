@@ -224,7 +224,8 @@ def serve_encoded(folder):
 
 
 def test_a_batch_of_mixed_files_is_served_as_the_package_reads_them(serve_encoded, model):
-    from keras_resnet.preprocessing import contract_of, load_image
+    from keras_resnet.preprocessing import load_image
+    from keras_resnet.tasks import contract_of
 
     files = [encoded(kind, seed) for seed, kind in enumerate(KINDS)]
     pixels = np.stack([load_image(file, contract_of(model)) for file in files])

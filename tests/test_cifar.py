@@ -17,7 +17,8 @@ from keras_resnet.blocks import basic_block, padded_shortcut
 from keras_resnet.errors import WeightsError
 from keras_resnet.inference import predict
 from keras_resnet.models import BUILDERS
-from keras_resnet.preprocessing import contract_of, load_image
+from keras_resnet.preprocessing import load_image
+from keras_resnet.tasks import contract_of
 from keras_resnet.variants import CIFAR, VARIANTS, InputContract
 from keras_resnet.weights import torchvision_names
 

@@ -137,7 +137,7 @@ def assert_info_predict_and_evaluate(path, name, folder, model):
         probability = 100 * expected[LABELS.index(row[2])]
         assert abs(float(row[1]) - probability) < (0.006 if exact else 0.2 if "float16" in name else 5)
 
-    status, lines, errors = in_process("evaluate", path, folder / "labelled")
+    status, lines, errors = in_process("evaluate", path, folder / "labelled", "--split", "all")
     assert (status, errors) == (0, [])
     assert lines[0].split() == ["images", "12"]
     top1, top5 = (float(line.split()[-1]) for line in lines[1:3])
@@ -172,8 +172,8 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
     chosen = np.concatenate([wrong, np.flatnonzero(right == rounded)[:20]])
     class_folders(many[chosen], right[chosen], folder / "hard")
 
-    options = ["--formats", "onnx,tflite-int8", "--data", folder / "hard", "--max-drop", "1.5", "--debug"]
-    status, lines, errors = export_files("dropped", *options)
+    options = ["--formats", "onnx,tflite-int8", "--data", folder / "hard", "--split", "all", "--max-drop", "1.5"]
+    status, lines, errors = export_files("dropped", *options, "--debug")
     drop = 100 * len(wrong) / len(chosen)
     assert (status, lines) == (1, [])
     assert errors[0].startswith("error: ")

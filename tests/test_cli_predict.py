@@ -12,10 +12,10 @@ from small_classifier import small_classifier
 from typer.testing import CliRunner
 
 from keras_resnet.cli.main import main
-from keras_resnet.cli.network import open_network, predictor_of
 from keras_resnet.cli.predict import predict
 from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.labels import imagenet_labels
+from keras_resnet.loading import open_network, predictor_of
 from keras_resnet.models import ResNet18
 from keras_resnet.preprocessing import load_image
 from keras_resnet.variants import InputContract
@@ -157,8 +157,8 @@ def test_the_rate_is_stated_for_more_than_a_few_images(models, tmp_path):
 def test_one_trace_serves_batches_of_all_sizes(models, model):
     network, contract = open_network(str(models / "probabilities.keras"), None)
     pixels = np.random.default_rng(6).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    predict = predictor_of(network, contract, "model").predict
-    answers = [predict(pixels[:count]) for count in (4, 3, 1)]
+    run_pixels = predictor_of(network, contract, "model").run
+    answers = [run_pixels(pixels[:count])["probabilities"] for count in (4, 3, 1)]
     assert network.predict_function.experimental_get_tracing_count() == 1
     expected = np.asarray(model(pixels, training=False))
     for count, answer in zip((4, 3, 1), answers, strict=True):
@@ -171,10 +171,10 @@ def test_where_xla_compiles_a_smaller_batch_is_filled_up(models, model):
     sizes, predict_on_batch = [], network.predict_on_batch
     network.predict_on_batch = lambda pixels: sizes.append(len(pixels)) or predict_on_batch(pixels)
     pixels = np.random.default_rng(6).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    predict = predictor_of(network, contract, "model").predict
+    run_pixels = predictor_of(network, contract, "model").run
     expected = np.asarray(model(pixels, training=False))
     for count in (2, 4, 3, 1):
-        np.testing.assert_allclose(predict(pixels[:count]), expected[:count], rtol=1e-4)
+        np.testing.assert_allclose(run_pixels(pixels[:count])["probabilities"], expected[:count], rtol=1e-4)
     assert sizes == [2, 4, 4, 4]
 
 

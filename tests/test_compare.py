@@ -7,6 +7,8 @@ from test_measure_process import OPENER
 from keras_resnet.benchmark import compare as comparison
 from keras_resnet.benchmark.compare import Contender, compare
 from keras_resnet.measure.latency import Latency
+from keras_resnet.predictor import Predictor
+from keras_resnet.tasks import TASKS
 from keras_resnet.variants import InputContract
 
 SLOW, QUICK = "test_compare:slow_loader", "test_compare:quick_loader"
@@ -41,8 +43,9 @@ def _found_by_the_processes(monkeypatch, request):
 def test_each_is_measured_in_each_round(tmp_path):
     file = tmp_path / "model"
     file.write_bytes(bytes(1_500_000))
+    answers = Predictor("slow", TASKS["classify"], None, InputContract(4, 4), 3, dict)
     contenders = [
-        Contender("slow", SLOW, {}, "as it is", file, InputContract(4, 4)),
+        Contender("slow", SLOW, {}, "as it is", file, answers),
         Contender("quick", QUICK, {}, "as it is"),
     ]
     pixels = np.zeros((4, 4, 4, 3), "uint8")
@@ -68,7 +71,8 @@ def test_each_is_measured_in_each_round(tmp_path):
     # Of a tenth of a second, calls of 30 ms fill a third; no turn has fewer than three.
     assert slow.timings[1].latency.repeats == 9
     assert (slow.size_mb, quick.size_mb) == (1.5, None)
-    assert (slow.top1_percent, quick.top1_percent) == (75.0, None)
+    assert (slow.figures, quick.figures) == ({"top1_percent": 75.0}, {})
+    assert slow.as_dict()["top1_percent"] == 75.0
     assert slow.peak_memory_mb > 10
     assert "round 3 of 3, batch 2" in told
     assert slow.as_dict()["timings"][1]["latency"]["repeats"] == 9

@@ -14,6 +14,7 @@ import keras_resnet
 from keras_resnet.compress import cluster, prune
 from keras_resnet.errors import MissingDependencyError, WeightsError
 from keras_resnet.export import export
+from keras_resnet.facts import facts_of, state
 
 pytest.importorskip("tf_keras")
 pytest.importorskip("tensorflow_model_optimization")
@@ -85,8 +86,9 @@ def test_a_part_of_a_model_has_a_twin(model):
 
 def test_the_input_contract_travels_along(model):
     published = keras.models.clone_model(model)
-    published.input_contract = keras_resnet.variants.InputContract.for_size(32)
-    assert carry_back(legacy_twin(published), published).input_contract == published.input_contract
+    contract = keras_resnet.variants.InputContract.for_size(32)
+    state(published, contract=contract)
+    assert facts_of(carry_back(legacy_twin(published), published)).contract == contract
 
 
 def test_a_twin_of_other_weights_is_refused(model, randomise):

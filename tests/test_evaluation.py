@@ -20,14 +20,15 @@ from keras_resnet.evaluation import (
     topk_accuracy_percent,
 )
 from keras_resnet.evaluation.lettering import drawable, font_files, line_font, shortened
-from keras_resnet.evaluation.mistakes import draw_mistakes, worst_mistakes
 from keras_resnet.evaluation.plots import MOST_CLASSES, draw_calibration, draw_confusion_matrix
 from keras_resnet.evaluation.tiles import captioned
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.model_files import save_model
-from keras_resnet.preprocessing import load_image
+from keras_resnet.preprocessing import decode_image, load_image
+from keras_resnet.tasks.classify.mistakes import draw_mistakes, worst_mistakes
 from keras_resnet.variants import InputContract
 
+ALL = ("--split", "all")
 PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.3, 0.6, 0.1], [0.4, 0.25, 0.35]])
 LABELS = np.array([0, 1, 0, 1])  # ranked first, second, second and third
 
@@ -217,7 +218,8 @@ def test_pictures_without_a_mistake(tmp_path):
     right = np.eye(60)
     opened(draw_confusion_matrix(confusion_matrix(right, np.arange(60)), [str(index) for index in range(60)]))
     opened(draw_calibration(calibration(right, np.arange(60))))
-    opened(draw_mistakes([tmp_path / "a.png"] * 60, right, np.arange(60), [""] * 60, InputContract()))
+    unread = np.zeros((8, 8, 3), "uint8")
+    opened(draw_mistakes(["a.png"] * 60, lambda place: unread, right, np.arange(60), [""] * 60, InputContract()))
 
 
 def test_the_worst_mistakes_come_first():
@@ -235,7 +237,11 @@ def test_the_contact_sheet_shows_what_the_network_sees(tmp_path):
     (tmp_path / "a.png").rename(path)
     answers = np.array([[0.1, 0.9, 0, 0, 0, 0], [0.2, 0, 0, 0, 0, 0.8], [1, 0, 0, 0, 0, 0]])
     files = [path, tmp_path / "gone.png", tmp_path / "right.png"]
-    sheet = np.asarray(opened(draw_mistakes(files, answers, np.array([3, 2, 0]), NAMES, contract)))
+    names = [file.name for file in files]
+    drawn = draw_mistakes(
+        names, lambda place: decode_image(files[place]), answers, np.array([3, 2, 0]), NAMES, contract
+    )
+    sheet = np.asarray(opened(drawn))
     crop = np.kron(load_image(path, contract), np.ones((3, 3, 1), "uint8"))  # 64 -> 192 pixels
     np.testing.assert_array_equal(sheet[42 : 42 + 192, 12 : 12 + 192], crop)
     assert (sheet[42 : 42 + 192, 216 : 216 + 192] == 220).all()
@@ -294,7 +300,7 @@ def test_evaluate_prints_and_writes_the_figures(user, expected, tmp_path, batch_
     files, true, answers = expected
     out = tmp_path / "evaluation"
     options = ["--out", out, "--batch-size", batch_size]
-    status, lines, errors = in_process("evaluate", user / "model.keras", user / "labelled", *options)
+    status, lines, errors = in_process("evaluate", user / "model.keras", user / "labelled", *options, *ALL)
     assert status == 1
     broken = user / "labelled" / "thing 9" / "broken.png"
     assert errors == [
@@ -357,10 +363,10 @@ def test_a_csv_of_files_and_the_predictions_of_an_evaluation_are_labelled_images
     files, true, answers = expected
     rows = [f"{path},{label}" for path, label in zip(files[:9], true[:9], strict=True)]
     (tmp_path / "some.csv").write_text("\n".join(["file,index", *rows]))
-    first = in_process("evaluate", user / "model.keras", tmp_path / "some.csv", "--out", tmp_path / "out")
+    first = in_process("evaluate", user / "model.keras", tmp_path / "some.csv", "--out", tmp_path / "out", *ALL)
     assert (first[0], first[2]) == (0, [])
     assert first[1][1] == f"top-1 %              {topk_accuracy_percent(answers[:9], true[:9]):.2f}"
-    second = in_process("evaluate", user / "model.keras", tmp_path / "out" / "predictions.csv")
+    second = in_process("evaluate", user / "model.keras", tmp_path / "out" / "predictions.csv", *ALL)
     assert second == (0, first[1][:-2], [])
 
 
@@ -370,7 +376,7 @@ def test_classes_of_a_model_without_names_are_called_by_their_folders(model_file
         for seed in range(3):
             pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), "uint8")
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{seed}.png")
-    status, _, errors = in_process("evaluate", model_file, tmp_path / "data", "--out", tmp_path / "out")
+    status, _, errors = in_process("evaluate", model_file, tmp_path / "data", "--out", tmp_path / "out", *ALL)
     assert (status, errors) == (0, [])
     classes = json.loads((tmp_path / "out" / "evaluation.json").read_text())["classes"]
     assert [entry["label"] for entry in classes[:3]] == ["ant", "zebra", "class 2"]
@@ -380,7 +386,7 @@ def test_classes_of_a_model_without_names_are_called_by_their_folders(model_file
 def test_a_class_that_the_model_lacks_is_an_error(model_file, image_folder, tmp_path):
     [path, *_] = sorted(image_folder.iterdir())
     (tmp_path / "wrong.csv").write_text(f"file,index\n{path},10\n")
-    status, lines, errors = in_process("evaluate", model_file, tmp_path / "wrong.csv")
+    status, lines, errors = in_process("evaluate", model_file, tmp_path / "wrong.csv", *ALL)
     message = f"error: {tmp_path / 'wrong.csv'}: the highest class must be one of the model's, 0 to 9. Received: 10"
     assert (status, lines, errors) == (1, [], [message])
 
@@ -390,14 +396,14 @@ def test_a_model_that_yields_no_probabilities_is_an_error(user, tmp_path, activa
     model = keras.models.load_model(user / "model.keras")
     other = keras.Model(model.input, keras.layers.Activation(activation)(model.get_layer("logits").output * 5))
     save_model(other, tmp_path / "other.keras", LABELS_OF_MODEL, CONTRACT)
-    status, lines, errors = in_process("evaluate", tmp_path / "other.keras", user / "labelled")
+    status, lines, errors = in_process("evaluate", tmp_path / "other.keras", user / "labelled", *ALL)
     assert (status, lines) == (1, [])
     assert errors[-1].startswith(f"error: {tmp_path / 'other.keras'}: must yield probabilities in 0..1. It yields ")
 
 
 def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, model_file, image_folder, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    status, lines, errors = in_process("evaluate", model_file, image_folder, "--out", tmp_path / "out")
+    status, lines, errors = in_process("evaluate", model_file, image_folder, "--out", tmp_path / "out", *ALL)
     assert (status, lines, len(errors)) == (1, [], 1)
     assert "pip install 'keras-resnet-kit[plots]'" in errors[0]
     assert not (tmp_path / "out").exists()

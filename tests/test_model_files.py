@@ -12,8 +12,8 @@ from command_line import in_process
 from PIL import Image
 from small_classifier import small_classifier
 
-from keras_resnet.cli.network import open_network, open_predictor
 from keras_resnet.errors import WeightsError
+from keras_resnet.loading import open_network, open_predictor
 from keras_resnet.model_files import LARGEST_BYTES, MEMBER, ModelDescription, read_description, save_model
 from keras_resnet.preprocessing import load_image
 from keras_resnet.variants import InputContract
@@ -21,7 +21,12 @@ from keras_resnet.variants import InputContract
 LABELS = ["Katze", "고양이", "ship & $sail$", "", *(f"thing {index}" for index in range(4, 10))]
 CONTRACT = InputContract(size=32, resize=41, interpolation="bicubic")
 PIXELS = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-GOOD = {"labels": LABELS, "contract": {"size": 32, "resize": 41, "interpolation": "bicubic"}}
+GOOD = {
+    "schema_version": 2,
+    "task": "classify",
+    "labels": LABELS,
+    "contract": {"size": 32, "resize": 41, "interpolation": "bicubic"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def with_member(source: Path, path: Path, content: bytes, **options) -> Path:
 
 
 def test_roundtrip(model, described):
-    assert read_description(described) == ModelDescription(tuple(LABELS), CONTRACT)
+    assert read_description(described) == ModelDescription("classify", tuple(LABELS), CONTRACT)
     assert [path.name for path in described.parent.iterdir()] == ["model.keras"]
     with zipfile.ZipFile(described) as archive:
         assert json.loads(archive.read(MEMBER)) == GOOD
@@ -60,13 +65,13 @@ def test_roundtrip(model, described):
 def test_a_file_by_keras_alone_says_nothing(model_file):
     assert read_description(model_file) is None
     predictor = open_predictor(str(model_file), None)
-    assert (predictor.labels, predictor.contract) == (None, InputContract.for_size(32))
+    assert (predictor.class_names, predictor.contract) == (None, InputContract.for_size(32))
 
 
 def test_no_labels(model, tmp_path):
     save_model(model, tmp_path / "m.keras", None, CONTRACT)
-    assert read_description(tmp_path / "m.keras") == ModelDescription(None, CONTRACT)
-    assert open_predictor(str(tmp_path / "m.keras"), None).labels is None
+    assert read_description(tmp_path / "m.keras") == ModelDescription("classify", None, CONTRACT)
+    assert open_predictor(str(tmp_path / "m.keras"), None).class_names is None
 
 
 def test_an_older_file_is_replaced_when_the_new_one_is_whole(model, tmp_path, monkeypatch):
@@ -209,4 +214,4 @@ def test_export_takes_the_labels_and_the_contract_along(described, tmp_path):
     )
     assert (status, errors) == (0, [])
     predictor = open_predictor(str(tmp_path / "out" / "saved_model"), None)
-    assert (predictor.labels, predictor.contract) == (LABELS, CONTRACT)
+    assert (predictor.class_names, predictor.contract) == (LABELS, CONTRACT)

@@ -18,7 +18,7 @@ from keras_resnet.errors import MeasurementError
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Opening, Subject
-from keras_resnet.variants import Contract
+from keras_resnet.predictor import Predictor
 
 WARMUP = 2  # calls at the start of each turn that do not count
 TURN_S = 1.5  # what a turn may take; slow contenders get fewer calls, but three at least
@@ -37,8 +37,7 @@ class Contender:
     arguments: Mapping[str, Any]
     setting: str  # in words, how it runs
     file: Path | None = None
-    contract: Contract | None = None  # of image files; None: its answers mean nothing
-    labels: Sequence[str] | None = None
+    answers: Predictor | None = None  # what its answers mean; None: nothing
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,12 @@ class Result:
     size_mb: float | None  # of its file; 1 MB = 10^6 bytes
     timings: dict[int, Timing] = field(default_factory=dict)  # by batch size
     peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on; of a GPU the GPU's
-    top1_percent: float | None = None  # of a classifier
-    mean_iou_percent: float | None = None  # of a segmentation network
+    figures: dict[str, float | None] = field(default_factory=dict)  # of its answers, by name with unit
 
     def as_dict(self) -> dict[str, Any]:
         """-> as a record in JSON holds it."""
-        return asdict(self)
+        record = asdict(self)
+        return {**record, **record.pop("figures")}
 
 
 @dataclass
@@ -90,13 +89,13 @@ def compare(
     batch_sizes: Sequence[int] = (1,),
     threads: int | None = None,
     rounds: int = 5,
-    judge: Callable[[Contender, Predict], Mapping[str, float]] | None = None,
+    judge: Callable[[Contender, Predict], Mapping[str, float | None]] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Contenders, each with a name of its own -> what was measured of each; one that fails costs the others nothing.
 
-    `judge` is given each contender with a contract, and a function that asks it, an image at a time, and gives fields
-    of `Result`; `tell` hears what is being done.
+    `judge` is given each contender whose answers mean something, and a function that asks it, an image at a time, and
+    gives figures; `tell` hears what is being done.
     """
     compared = Comparison()
     turns_ms: dict[tuple[str, int], list[list[float]]] = {}
@@ -123,10 +122,9 @@ def compare(
             with _noting(compared, contender.name):
                 result, subject = compared.results[contender.name], subjects[contender.name]
                 result.peak_memory_mb = subject.peak_memory_mb()
-                if judge is not None and contender.contract is not None:
+                if judge is not None and contender.answers is not None:
                     tell(f"accuracy of {contender.name}")
-                    for name, value in judge(contender, partial(subject.predict, batch_size=1)).items():
-                        setattr(result, name, value)
+                    result.figures |= judge(contender, partial(subject.predict, batch_size=1))
     for name, result in compared.results.items():
         first = next(iter(compared.results))
         for batch_size in batch_sizes:

@@ -20,8 +20,9 @@ from keras_resnet.benchmark.compare import Contender
 from keras_resnet.errors import MeasurementError, reason
 from keras_resnet.measure.process import FREE_SIDE, Loader, Opened
 from keras_resnet.optional import require
+from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import import_keras, quiet_stderr
-from keras_resnet.variants import VARIANTS, Contract
+from keras_resnet.variants import VARIANTS
 from keras_resnet.whole_files import write_whole
 
 IMAGE_SHAPE = (FREE_SIDE, FREE_SIDE, 3)
@@ -315,13 +316,13 @@ def rivals_of(
     threads: int,
     onnx: Path | None = None,
     pixels: np.ndarray | None = None,
-    contract: Contract | None = None,
+    answers: Predictor | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Contender], list[str]]:
     """Network, folder for the rivals' files -> contenders, and a line for each rival that is absent, or can't be made.
 
-    `onnx` is our float file of the network, of which some rivals are made, on calibration `pixels`; their answers are
-    then those of its weights, under its `contract`.
+    `onnx` is our float file of the network, of which some rivals are made, on calibration `pixels`; their answers then
+    mean what our file's `answers` mean.
     """
     contenders, absent = [], []
     for rival in RIVALS:
@@ -351,18 +352,16 @@ def rivals_of(
                     absent.append(str(error))
                     continue
             arguments["path"] = str(file)
-        known = contract if rival.of_ours else None
-        contenders.append(
-            Contender(rival.name, f"{__name__}:{rival.opener}", arguments, rival.setting, file, contract=known)
-        )
+        known = answers if rival.of_ours else None
+        contenders.append(Contender(rival.name, f"{__name__}:{rival.opener}", arguments, rival.setting, file, known))
     return contenders, absent
 
 
-def in_openvino(name: str, path: Path, threads: int, contract: Contract | None) -> Contender:
+def in_openvino(name: str, path: Path, threads: int, answers: Predictor | None) -> Contender:
     """Name and path of an ONNX artifact of ours -> the contender that runs it in OpenVINO."""
     arguments = {"path": str(path), "threads": threads}
     setting = "hint LATENCY, precision f32, from pixels as float32"
-    return Contender(f"{name} in OpenVINO", f"{__name__}:openvino", arguments, setting, path, contract)
+    return Contender(f"{name} in OpenVINO", f"{__name__}:openvino", arguments, setting, path, answers)
 
 
 def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None:

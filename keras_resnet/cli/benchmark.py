@@ -3,14 +3,15 @@
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from keras_resnet.cli.network import WeightsOption, check_model, is_artifact
+from keras_resnet.cli.network import SplitOption, WeightsOption
+from keras_resnet.cli.task_options import with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
 from keras_resnet.variants import VARIANTS
@@ -20,8 +21,10 @@ WIDTH = 110  # characters
 if TYPE_CHECKING:
     from keras_resnet.benchmark.compare import Contender, Predict, Result
     from keras_resnet.measure.process import Loader
+    from keras_resnet.predictor import Predictor
 
 
+@with_task_options("benchmark")
 def benchmark(
     subjects: Annotated[
         list[str],
@@ -51,19 +54,17 @@ def benchmark(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Labelled images, a folder of class folders or a CSV file: top-1 of each; of segmentation networks "
-            "images with masks, as `train` takes them: mean IoU of each."
+            help="Images with their classes or masks, as `train` takes them: top-1 of each subject, or its mean IoU."
         ),
     ] = None,
-    void_label: Annotated[
-        list[int] | None, typer.Option(help="Label in the masks of --data that is no class. May be repeated.")
-    ] = None,
+    split: SplitOption = "val",
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of each .tflite and .onnx file goes, by layer.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for benchmark.json, and with --profile for profiles and pictures.")
     ] = None,
+    **options: Any,
 ) -> None:
     """Measure models, artifacts and their rivals by turns, each in a process of its own.
 
@@ -71,6 +72,7 @@ def benchmark(
     """
     from rich.console import Console
 
+    from keras_resnet.loading import check_model, is_artifact
     from keras_resnet.measure.record import write_record
     from keras_resnet.quiet import terminal_stderr
 
@@ -103,7 +105,7 @@ def benchmark(
             batch_sizes=batch_sizes,
             threads=threads,
             rounds=rounds,
-            judge=None if data is None else _judge_of(data, void_label or ()),
+            judge=None if data is None else _judge_of(data, split, options),
             tell=status.update,
         )
     for failure in compared.failures.values():
@@ -140,8 +142,9 @@ def _names(subjects: Sequence[str]) -> dict[str, str]:
 
 
 def _contender(subject: str, name: str, weights: str | None, threads: int, answers: bool) -> "Contender":
-    """Model or artifact -> `Contender`; with `answers`, a model is built here for its contract and labels."""
+    """Model or artifact -> `Contender`; with `answers`, a model is built here for what is known of it."""
     from keras_resnet.benchmark.compare import Contender
+    from keras_resnet.loading import is_artifact, open_predictor
 
     if is_artifact(subject):
         from keras_resnet.export import cost
@@ -150,24 +153,21 @@ def _contender(subject: str, name: str, weights: str | None, threads: int, answe
         artifact = open_artifact(subject, threads)
         setting = f"{artifact.format.runtime}, from pixels"
         arguments = {"path": subject, "threads": threads}
-        return Contender(name, cost.OPENER, arguments, setting, Path(subject), artifact.contract, artifact.labels)
-    from keras_resnet.cli.network import open_predictor
-
-    predictor = open_predictor(subject, weights) if answers else None
+        return Contender(name, cost.OPENER, arguments, setting, Path(subject), artifact.predictor)
     return Contender(
         name,
         f"{__name__}:model_loader",
         {"model": subject, "weights": weights},
         "Keras, predict_on_batch, from pixels",
         Path(subject) if subject.endswith(".keras") else None,
-        predictor.contract if predictor else None,
-        predictor.labels if predictor else None,
+        open_predictor(subject, weights) if answers else None,
     )
 
 
 def model_loader(model: str, weights: str | None) -> "Loader":
     """The options of a network -> what opens it as `keras-resnet predict` does."""
-    from keras_resnet.cli.network import open_predictor
+    from keras_resnet.answers import PROBABILITIES
+    from keras_resnet.loading import open_predictor
     from keras_resnet.measure.process import Opened
     from keras_resnet.quiet import import_keras
 
@@ -175,7 +175,7 @@ def model_loader(model: str, weights: str | None) -> "Loader":
 
     def load() -> Opened:
         predictor = open_predictor(model, weights)
-        return Opened(predictor.predict, (*predictor.contract.sides, 3))
+        return Opened(lambda pixels: predictor.run(pixels)[PROBABILITIES], (*predictor.contract.sides, 3))
 
     return load
 
@@ -191,6 +191,7 @@ def _rivals(
     """-> what others make of the first subject's network; who is absent is named on stderr."""
     from keras_resnet.benchmark.rivals import NETWORKS, in_openvino, rivals_of
     from keras_resnet.export.description import read_description
+    from keras_resnet.loading import is_artifact
     from keras_resnet.measure.process import FREE_SIDE
     from keras_resnet.preprocessing import list_images, load_images
 
@@ -200,46 +201,44 @@ def _rivals(
         raise ArgumentError(
             f"--rivals needs as the first subject one of {', '.join(NETWORKS)}, or an artifact of one. It is {network}"
         )
-    first = contenders[0].contract
-    if first is not None and not {*first.sides} <= {None, FREE_SIDE}:
+    first = contenders[0].answers
+    if first is not None and not {*first.contract.sides} <= {None, FREE_SIDE}:
         raise ArgumentError(
-            f"--rivals are measured on {FREE_SIDE}x{FREE_SIDE} pixels. {subjects[0]} takes {first.sides}"
+            f"--rivals are measured on {FREE_SIDE}x{FREE_SIDE} pixels. {subjects[0]} takes {first.contract.sides}"
         )
     kinds = {about.get("format"): place for place, about in enumerate(described)}
     onnx = None if "onnx" not in kinds else Path(subjects[kinds["onnx"]])
-    contract = None if onnx is None else contenders[kinds["onnx"]].contract
+    answers = None if onnx is None else contenders[kinds["onnx"]].answers
     pixels = None
-    if calibration is not None and contract is not None:
-        pixels = load_images(list_images([calibration]), contract)
-    found, absent = rivals_of(network, folder, threads, onnx, pixels, contract, tell)
+    if calibration is not None and answers is not None:
+        pixels = load_images(list_images([calibration]), answers.contract)
+    found, absent = rivals_of(network, folder, threads, onnx, pixels, answers, tell)
     for line in absent:
         typer.echo(line, err=True)
     if importlib.util.find_spec("openvino") is not None:
         ours = [contenders[kinds[kind]] for kind in ("onnx", "onnx-int8") if kind in kinds]
-        found += [in_openvino(one.name, one.file, threads, one.contract) for one in ours if one.file is not None]
+        found += [in_openvino(one.name, one.file, threads, one.answers) for one in ours if one.file is not None]
     return found
 
 
-def _judge_of(data: str, void_labels: Sequence[int]) -> Callable[["Contender", "Predict"], dict[str, float]]:
-    """Labelled images, or images with masks -> contender, function that asks it -> its accuracy on them."""
-    from keras_resnet.cli.masks import evaluate_masks
-    from keras_resnet.cli.network import Predictor
-    from keras_resnet.data.labelled import labelled_images
-    from keras_resnet.evaluation import topk_accuracy_percent
-    from keras_resnet.preprocessing import IMAGENET_CONTRACT, load_images
+def _judge_of(
+    data: str, split: str, options: Mapping[str, Any]
+) -> Callable[["Contender", "Predict"], Mapping[str, float | None]]:
+    """Images whose targets are known -> contender, function that asks it -> its figures on them."""
+    from dataclasses import replace
 
-    read: dict[Any, Any] = {}
+    from keras_resnet.answers import PROBABILITIES
+    from keras_resnet.evaluating import evaluate
 
-    def judge(contender: "Contender", predict: "Predict") -> dict[str, float]:
-        contract, labels = contender.contract or IMAGENET_CONTRACT, contender.labels
-        predictor = Predictor(predict, contract, None if labels is None else list(labels))
-        if predictor.segments:
-            found = evaluate_masks(contender.name, data, predictor, void_labels, [])
-            return {} if found is None else {"mean_iou_percent": found.segmentation.mean_iou_percent}
-        paths, classes = labelled_images(data, labels)
-        if contract not in read:
-            read[contract] = load_images(paths, contract)
-        return {"top1_percent": topk_accuracy_percent(predict(read[contract]), classes)}
+    def judge(contender: "Contender", predict: "Predict") -> Mapping[str, float | None]:
+        meant = cast("Predictor", contender.answers)  # contenders without are not judged
+        predictor = replace(meant, name=contender.name, run=lambda pixels: {PROBABILITIES: predict(pixels)})
+        task = predictor.task
+        own = task.options("benchmark")
+        given = {name: value for name, value in options.items() if value is not None and name in own}
+        sources = task.open_sources(data, split, predictor.asked, predictor.classes, **given)
+        evaluation = evaluate(predictor, sources)
+        return {} if evaluation is None else {task.score: evaluation.figures[task.score]}
 
     return judge
 
@@ -274,11 +273,12 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    measured = {"top-1\n%": "top1_percent", "mIoU\n%": "mean_iou_percent"}
+    from keras_resnet.tasks import TASKS
+
     measured = {
-        title: key
-        for title, key in measured.items()
-        if any(getattr(result, key) is not None for result in results.values())
+        f"{task.titles[task.score]}\n%": task.score
+        for task in TASKS.values()
+        if any(task.score in result.figures for result in results.values())
     }
     for batch_size in batch_sizes:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -292,7 +292,7 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
             cells = [f"{ms:.3g}" for ms in (latency.median_ms, latency.p90_ms, latency.p99_ms)]
             cells += [f"{timing.images_per_s:.3g}", f"{timing.ratio_to_first.median:.2f}"]
             cells += [f"{result.opening.load_ms:.0f}", f"{result.peak_memory_mb:.0f}", _cell(result.size_mb, ".1f")]
-            table.add_row(name, *cells, *(_cell(getattr(result, key), ".2f") for key in measured.values()))
+            table.add_row(name, *cells, *(_cell(result.figures.get(key), ".2f") for key in measured.values()))
         # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
         Console(width=WIDTH, highlight=False).print(table)
 

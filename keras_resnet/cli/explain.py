@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.images import list_or_name, read_batches, targets_of
-from keras_resnet.cli.network import ModelOption, WeightsOption, check_model, is_artifact, open_classifier, predictor_of
+from keras_resnet.cli.images import list_or_name, read_batches
+from keras_resnet.cli.network import ModelOption, WeightsOption
 from keras_resnet.errors import ArgumentError
 
 SUFFIX = "-explained.png"
@@ -32,6 +32,7 @@ def explain(
 
     An image that can't be read is named on stderr while the others go on; the exit status is then 1.
     """
+    from keras_resnet.loading import check_model, is_artifact
     from keras_resnet.optional import require
 
     require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
@@ -48,19 +49,27 @@ def explain(
 
 def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, class_: str | None) -> int:
     """Writes a picture for each image -> how many images can't be read."""
-    network, contract = open_classifier(model, weights)
+    import numpy as np
+
+    from keras_resnet.answers import PROBABILITIES
     from keras_resnet.evaluation.tiles import captioned
     from keras_resnet.explain import grad_cam
-    from keras_resnet.whole_files import write_whole
+    from keras_resnet.loading import open_network, predictor_of
+    from keras_resnet.whole_files import targets_of, write_whole
 
+    network, contract = open_network(model, weights)
     predictor = predictor_of(network, contract, model)
-    count = network.output_shape[-1]
-    names = predictor.labels or [f"class {index}" for index in range(count)]
+    if not predictor.task.single_answer:
+        raise ArgumentError(
+            f"{model}: must be a classifier, which yields [N, classes]. Its output is {network.output_shape}"
+        )
+    names = predictor.class_names or [f"class {index}" for index in range(predictor.classes)]
     wanted = None if class_ is None else class_named(class_, names)
     targets = targets_of(paths, out, SUFFIX)
     unreadable: list[Path] = []
-    for places, pixels in read_batches(paths, contract, BATCH_SIZE, unreadable):
-        probabilities = predictor.predict(pixels)
+    for places, images in read_batches(paths, predictor.read, BATCH_SIZE, unreadable):
+        pixels = np.stack(images)
+        probabilities = predictor.run(pixels)[PROBABILITIES]
         classes = [int(row.argmax()) if wanted is None else wanted for row in probabilities]
         heat = grad_cam(network, pixels, classes)
         for row, place in enumerate(places):

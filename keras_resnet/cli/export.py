@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.masks import sides_of
-from keras_resnet.cli.network import ModelOption, WeightsOption, labels_of, open_network
-from keras_resnet.errors import ArgumentError
-from keras_resnet.variants import WholeImage
+from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption
+from keras_resnet.cli.task_options import options_of, with_task_options
+
+SHORT = {"pixel accuracy": "pixels"}  # the table has 80 characters
 
 
+@with_task_options("export")
 def export(
     out: Annotated[Path, typer.Option(help="Folder for the artifacts and manifest.json.")],
     model: ModelOption = "resnet50",
@@ -39,26 +40,14 @@ def export(
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Labelled images, a folder of class folders or a CSV file, or images with masks: measure the accuracy "
-            "on them."
-        ),
+        typer.Option(help="Images with their classes or masks, as `train` takes them: measure the accuracy on them."),
     ] = None,
-    void_label: Annotated[
-        list[int] | None, typer.Option(help="Label of masks, besides 255, that is no class; may be given again.")
-    ] = None,
+    split: SplitOption = "val",
     max_drop: Annotated[
         float | None,
         typer.Option(
             help="Percentage points of top-1 (or mean IoU) that an artifact may lose on the images of --data.",
             show_default="0.5 for top-1, 1.0 for mean IoU",
-        ),
-    ] = None,
-    image_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW",
-            help="Image size of the files of a segmentation network that takes any size, for example 360x480.",
         ),
     ] = None,
     labels: Annotated[
@@ -91,9 +80,6 @@ def export(
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Leave height and width free (saved_model, onnx, onnx-float16).")
     ] = False,
-    argmax: Annotated[
-        bool, typer.Option("--argmax", help="Of a segmentation network: write the class of each pixel, uint8.")
-    ] = False,
     int_weights: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +94,7 @@ def export(
         bool,
         typer.Option("--report", help="Write report.html and REPORT.md: accuracy, latency, memory, disagreements."),
     ] = False,
+    **task_options: Any,
 ) -> None:
     """Write deployment artifacts that were proved equal to the model, each in its own runtime.
 
@@ -128,19 +115,19 @@ def export(
         "ranges": ranges,
         "weights": int_weights,
         "keep_float": keep_float or None,
-        "argmax": argmax or None,
     }
     names = [name.strip() for name in formats.split(",")]
     _check(names, chosen)  # cheap mistakes first: opening the network takes seconds
     if calibration is not None:
         list_images([calibration])
     class_names = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
-    network, contract = open_network(model, weights)
-    if image_size is not None:
-        if not isinstance(contract, WholeImage):
-            raise ArgumentError(f"--image-size is for segmentation networks alone. {model} is a classifier")
-        contract = WholeImage(*sides_of(image_size, "--image-size"))
     from keras_resnet.export import export as export_model
+    from keras_resnet.loading import class_names_of, open_network
+    from keras_resnet.tasks import checked_task_of
+
+    network, contract = open_network(model, weights)
+    task = checked_task_of(network)
+    given = task.export_options(options_of(task, "export", task_options, model))
 
     console = Console(file=terminal_stderr())
     with console.status("start") as status:
@@ -154,14 +141,15 @@ def export(
             force_calibration=force_calibration,
             data=data,
             max_drop=max_drop,
-            void_labels=void_label or (),
-            labels=labels_of(network) if class_names is None else class_names,
-            contract=contract,
+            split=split,
+            labels=class_names_of(network) if class_names is None else class_names,
+            contract=given.pop("contract", contract),
             overwrite=overwrite,
             debug=debug,
             report=report,
             progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
             **chosen,
+            **given,
         )
     _print(made)
     if report:
@@ -184,14 +172,13 @@ def _print(made: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from keras_resnet.export.accuracy import Accuracy
     from keras_resnet.export.manifest import size_bytes
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("artifact\n", no_wrap=True)
     first = next(iter(made.accuracy.values()), None)
-    second = "top-5" if isinstance(first, Accuracy) else "pixels"
-    accuracy_columns = (f"{first.title}\n%", f"{second}\n%", "drop\npoints") if first else ()
+    titles = {} if first is None else {name: SHORT.get(title, title) for name, title in first.titles.items()}
+    accuracy_columns = (*(f"{title}\n%" for title in titles.values()), "drop\npoints") if first else ()
     for column in ("size\nMB", "images\n", "largest\ndifference", "agreement\n%", *accuracy_columns):
         table.add_column(column, no_wrap=True, justify="right")
     for name, path in made.paths.items():
@@ -205,8 +192,8 @@ def _print(made: Any) -> None:
         ]
         if name in made.accuracy:
             accuracy = made.accuracy[name]
-            more = accuracy.top5_percent if isinstance(accuracy, Accuracy) else accuracy.pixel_accuracy_percent
-            shown = "-" if more is None else f"{more:.2f}"
-            cells += [f"{accuracy.score_percent:.2f}", shown, f"{accuracy.drop_points:+.2f}"]
+            figures = [accuracy.figures[figure] for figure in titles]
+            cells += ["-" if figure is None else f"{figure:.2f}" for figure in figures]
+            cells.append(f"{accuracy.drop_points:+.2f}")
         table.add_row(*cells)
     Console().print(table)

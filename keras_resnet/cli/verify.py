@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_resnet.cli.network import ModelOption, WeightsOption, open_network
+from keras_resnet.cli.network import ModelOption, WeightsOption
 
 
 def verify(
@@ -26,6 +26,8 @@ def verify(
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
+    from keras_resnet.loading import open_network
+
     network, contract = open_network(model, weights)
     from keras_resnet.export.pipeline import examine_artifact
 

@@ -99,10 +99,7 @@ def carry_back(twin: Any, model: keras.Model) -> keras.Model:
     weights = {
         name: _matched(weights_by_name(sources[name]), weights_by_name(layer), name) for name, layer in targets.items()
     }
-    carried = rebuild(model, weights=weights)
-    if hasattr(model, "input_contract"):
-        carried.input_contract = model.input_contract
-    return carried
+    return rebuild(model, weights=weights)
 
 
 def weights_by_name(layer: Any) -> dict[str, np.ndarray]:

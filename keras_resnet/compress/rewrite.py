@@ -7,6 +7,7 @@ import keras
 from keras import layers, ops
 
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
+from keras_resnet.facts import carry
 
 # What makes values of a new range; padding and pooling by maximum only choose among those that were there.
 _PRODUCERS: Any = (
@@ -129,11 +130,13 @@ def rebuild(
 ) -> keras.Model:
     """Functional model -> its graph with `exchange(layer)` for each layer and `call(layer, ...)` for each call.
 
-    Each layer that keeps its name keeps its weights, unless `weights` has others for it.
+    Each layer that keeps its name keeps its weights, unless `weights` has others for it. What is known of the model is
+    known of the new one.
     """
     changed = keras.models.clone_model(model, clone_function=exchange, call_function=call)
     originals = {layer.name: layer for layer in model.layers}
     for layer in changed.layers:
         if layer.name in originals and layer.weights:
             layer.set_weights(weights.get(layer.name, originals[layer.name].get_weights()))
+    carry(model, changed)
     return changed

@@ -3,15 +3,17 @@
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_resnet.data.base import Source
+from keras_resnet.data.base import Decoded, Source
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.preprocessing import resize_and_crop
 from keras_resnet.variants import InputContract
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 VALIDATION = ("val", "test")  # of the arrays' names, the first that is there
 
@@ -29,8 +31,13 @@ class ArraySource(Source):
         """Index -> uint8 `[size, size, 3]`, as `preprocessing.load_image` does with files."""
         return resize_and_crop(np.repeat(self.images[index], 3 // self.images.shape[3], axis=2), contract)
 
-    def pixels(self, indices: tf.Tensor) -> tf.Tensor:
+    def decode(self, index: int) -> Decoded:
+        return Decoded(b"", np.repeat(self.images[index], 3 // self.images.shape[3], axis=2), self.labels[index])
+
+    def pixels(self, indices: "tf.Tensor") -> "tf.Tensor":
         """int64 `[n]` -> uint8 RGB `[n, H, W, 3]`, in a graph."""
+        import tensorflow as tf
+
         height, width, channels = self.images.shape[1:]
         pixels = tf.numpy_function(lambda indices: self.images[indices], [indices], tf.uint8, stateful=False)
         pixels.set_shape([None, height, width, channels])

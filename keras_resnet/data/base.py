@@ -4,15 +4,17 @@ import abc
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.targets import LABEL, Target
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image, resize_and_crop
 from keras_resnet.variants import Contract, InputContract
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 HELD_OUT = "a tenth of each class of the images, by a hash of their names"
 
@@ -32,6 +34,7 @@ class Source:
     kind = ""
     target: Target = LABEL
     counted = "images"  # of each class
+    ready = False  # whether `decode` gives pixels as a network takes them
 
     def __init__(
         self,
@@ -59,6 +62,18 @@ class Source:
     def name_of(self, index: int) -> str:
         return self.names[index]
 
+    def path_of(self, index: int) -> str:
+        """-> the file of an image, where it is one; else its name."""
+        return self.names[index]
+
+    def decode(self, index: int) -> "Decoded":
+        """Index -> its image and target, by Pillow.
+
+        Raises:
+            ImageError: One of them can't be read, or they don't belong together.
+        """
+        raise NotImplementedError
+
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint_of(self.names, self.labels)
@@ -83,16 +98,20 @@ class Source:
     # How the graph of a pipeline comes to the targets: `locate_targets` once for some images, then `fetch_target` for
     # each.
 
-    def locate_targets(self, indices: tf.Tensor) -> tf.Tensor:
+    def locate_targets(self, indices: "tf.Tensor") -> "tf.Tensor":
         """int64 `[n]` -> what `fetch_target` takes, `[n]`; here the classes."""
+        import tensorflow as tf
+
         return tf.gather(self._graph_labels, indices)
 
-    def fetch_target(self, located: tf.Tensor) -> tf.Tensor:
+    def fetch_target(self, located: "tf.Tensor") -> "tf.Tensor":
         """Element of `locate_targets` -> target of the whole image."""
         return located
 
     @cached_property
-    def _graph_labels(self) -> tf.Tensor:
+    def _graph_labels(self) -> "tf.Tensor":
+        import tensorflow as tf
+
         with tf.device("CPU"), tf.init_scope():
             return tf.constant(self.labels)
 
@@ -124,11 +143,6 @@ class EncodedSource(Source, abc.ABC):
         """
 
     def decode(self, index: int) -> Decoded:
-        """Index -> its image and target, by Pillow.
-
-        Raises:
-            ImageError: One of them can't be read, or they don't belong together.
-        """
         encoded = self.read(index)
         return Decoded(encoded, decode_image(encoded), self.labels[index])
 
@@ -139,13 +153,14 @@ class EncodedSource(Source, abc.ABC):
             ImageError: The image is too elongated for the contract.
         """
         if not isinstance(contract, InputContract):
-            raise TypeError(f"`contract` must be an InputContract for {self.target.task}. Received: {contract!r}")
+            raise TypeError(f"`contract` must be an InputContract for {self.target.title}. Received: {contract!r}")
         return resize_and_crop(decoded.pixels, contract), decoded.target
 
     # How the graph of a pipeline comes to the bytes: `locate` once for some images, then `fetch` for each.
 
-    def locate(self, indices: tf.Tensor) -> tf.Tensor:
+    def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
         """int64 `[n]` -> string `[n]`; here the bytes themselves, empty where they can't be read."""
+        import tensorflow as tf
 
         def read(indices: np.ndarray) -> np.ndarray:
             return np.array([self._read_or_nothing(index) for index in indices], dtype=object)
@@ -154,7 +169,7 @@ class EncodedSource(Source, abc.ABC):
         located.set_shape([None])
         return located
 
-    def fetch(self, located: tf.Tensor) -> tf.Tensor:
+    def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
         """string `[]` of `locate` -> encoded bytes."""
         return located
 

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.labelled import CLASS_COLUMNS, LISTED, MASK_COLUMNS, read_rows
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.preprocessing import SUFFIXES
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 TRAIN = "train"
 VALIDATION = ("val", "validation", "test")  # names of a split that validates, the first that is there
@@ -33,15 +36,24 @@ class FileSource(EncodedSource):
         except OSError as error:
             raise ImageError(error.strerror or str(error)) from error
 
+    def path_of(self, index: int) -> str:
+        return os.path.join(self.root, self.files[index])
+
     @cached_property
-    def _located(self) -> tf.Tensor:
+    def _located(self) -> "tf.Tensor":
+        import tensorflow as tf
+
         with tf.device("CPU"), tf.init_scope():
             return tf.constant([os.fsencode(os.path.join(self.root, file)) for file in self.files])
 
-    def locate(self, indices: tf.Tensor) -> tf.Tensor:
+    def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
+        import tensorflow as tf
+
         return tf.gather(self._located, indices)
 
-    def fetch(self, located: tf.Tensor) -> tf.Tensor:
+    def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
+        import tensorflow as tf
+
         return tf.io.read_file(located)
 
 

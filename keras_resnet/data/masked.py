@@ -1,10 +1,9 @@
 """Images with masks, as a source."""
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.base import Decoded, EncodedSource, fingerprint_of
 from keras_resnet.data.legend import UNKNOWN, Legend
@@ -14,6 +13,9 @@ from keras_resnet.data.targets import MASK
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image, fit_whole
 from keras_resnet.variants import Contract, WholeImage
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _GREY_8_BIT = b"\x08\x00"  # of a PNG file, the bytes 24 and 25: bits of a sample, colour type
 
@@ -31,13 +33,16 @@ class MaskedSource(EncodedSource):
         super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out)
         self.kind, self.images, self.masks, self.legend = images.kind, images, masks, legend
 
+    def path_of(self, index: int) -> str:
+        return self.images.path_of(index)
+
     def read(self, index: int) -> bytes:
         return self.images.read(index)
 
-    def locate(self, indices: tf.Tensor) -> tf.Tensor:
+    def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
         return self.images.locate(indices)
 
-    def fetch(self, located: tf.Tensor) -> tf.Tensor:
+    def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
         return self.images.fetch(located)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
@@ -82,14 +87,15 @@ class MaskedSource(EncodedSource):
 
     def prepare(self, decoded: Decoded, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(contract, WholeImage):
-            raise TypeError(f"`contract` must be a WholeImage for {self.target.task}. Received: {contract!r}")
+            raise TypeError(f"`contract` must be a WholeImage for {self.target.title}. Received: {contract!r}")
         return fit_whole(decoded.pixels, contract), fit_mask(decoded.target, contract)
 
-    def locate_targets(self, indices: tf.Tensor) -> tf.Tensor:
+    def locate_targets(self, indices: "tf.Tensor") -> "tf.Tensor":
         return self.masks.locate(indices)
 
-    def fetch_target(self, located: tf.Tensor) -> tf.Tensor:
+    def fetch_target(self, located: "tf.Tensor") -> "tf.Tensor":
         """Of a mask that can't be read, or has other labels, nothing `[0, 0]`."""
+        import tensorflow as tf
 
         def decode(encoded: bytes) -> np.ndarray:
             try:
@@ -97,10 +103,10 @@ class MaskedSource(EncodedSource):
             except ImageError:
                 return np.zeros((0, 0), np.uint8)
 
-        def by_pillow() -> tf.Tensor:
+        def by_pillow() -> "tf.Tensor":
             return tf.ensure_shape(tf.numpy_function(decode, [encoded], tf.uint8, stateful=False), [None, None])
 
-        def by_tensorflow() -> tf.Tensor:
+        def by_tensorflow() -> "tf.Tensor":
             labels = tf.io.decode_png(encoded, channels=1)[..., 0]
             classes = tf.gather(tf.constant(self.legend.labels), tf.cast(labels, tf.int32))
             return tf.cond(tf.reduce_any(classes == UNKNOWN), lambda: tf.zeros([0, 0], tf.uint8), lambda: classes)

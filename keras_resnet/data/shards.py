@@ -21,10 +21,12 @@ from keras_resnet.data.base import EncodedSource
 from keras_resnet.errors import ArgumentError, ImageError, reason
 
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
-FORMAT, VERSION = "keras-resnet dataset", 1
+FORMAT, VERSION = "keras-resnet dataset", 2
+READ_VERSIONS = (1, 2)  # 1 has other names of tasks
 
 # What the index has of each record besides its shard and where in it the image lies, by task.
-TARGET_COLUMNS = {"classification": ("label",), "segmentation": ("mask_offset", "mask_length")}
+TARGET_COLUMNS = {"classify": ("label",), "segment": ("mask_offset", "mask_length")}
+OLD_TASKS = {"classification": "classify", "segmentation": "segment"}  # as version 1 names them
 
 BLOCK = 128  # records
 WINDOW = 32  # blocks
@@ -98,17 +100,20 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{folder / DESCRIPTION} can't be read: {reason(error)}") from error
-    if not isinstance(description, dict) or (description.get("format"), description.get("version")) != (
-        FORMAT,
-        VERSION,
+    if (
+        not isinstance(description, dict)
+        or description.get("format") != FORMAT
+        or description.get("version") not in READ_VERSIONS
+        or task_of(description) not in TARGET_COLUMNS
     ):
         raise ArgumentError(f"{folder / DESCRIPTION} was not written by this version of `keras-resnet data pack`")
     return description
 
 
 def task_of(description: dict[str, Any]) -> str:
-    """What `dataset.json` says -> the task; sets of before there were several don't name it."""
-    return str(description.get("task", "classification"))
+    """What `dataset.json` says -> the name of the task; sets of before there were several don't name it."""
+    task = str(description.get("task", "classification"))
+    return OLD_TASKS.get(task, task)
 
 
 def read_index(

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from keras_resnet.errors import ArgumentError
 TFDS = "tfds:"
 
 Split = Literal["train", "val"]
+ALL = "all"
+SPLITS = ("train", "val", ALL)
 
 
 def open_source(
@@ -69,9 +71,24 @@ def open_source(
     return source
 
 
-def _open(
-    data: str | os.PathLike[str], split: Split, labels: Sequence[str] | None, void_labels: Sequence[int]
-) -> Source:
+def open_split(
+    data: str | os.PathLike[str], split: str, labels: Sequence[str] | None = None, void_labels: Sequence[int] = ()
+) -> list[Source]:
+    """As `open_source`, for any of `SPLITS` -> the sources whose images are those of that split.
+
+    All images of data without validation images of its own are one source, in the order of the data.
+    """
+    if split not in SPLITS:
+        raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+    if split in ("train", "val"):
+        return [open_source(data, cast(Split, split), labels, void_labels)]
+    source = _open(data, ALL, labels, void_labels)
+    if source.held_out:
+        return [source]
+    return [open_source(data, part, labels, void_labels) for part in ("train", "val")]
+
+
+def _open(data: str | os.PathLike[str], split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
     text = os.fspath(data)
     path = Path(text)
     if text.startswith(TFDS):
@@ -95,7 +112,7 @@ def _open(
     )
 
 
-def _open_folder(folder: Path, split: Split, labels: Sequence[str] | None) -> Source:
+def _open_folder(folder: Path, split: str, labels: Sequence[str] | None) -> Source:
     train, val = split_folders(folder)
     files, names = list_folder(train or folder)
     classes, known = _classes(labels, names)
@@ -113,7 +130,7 @@ def _open_folder(folder: Path, split: Split, labels: Sequence[str] | None) -> So
     return FileSource("folder", folder, files, str(folder), split, classes, files, indices, held_out=held_out)
 
 
-def _open_csv(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
+def _open_csv(file: Path, split: str, labels: Sequence[str] | None) -> Source:
     files, names, validates = list_csv(file)
     classes, known = _classes(labels, names)
     indices = class_indices(file, names, known)
@@ -127,9 +144,9 @@ def _open_csv(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
     )
 
 
-def _open_masked_folder(folder: Path, split: Split, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+def _open_masked_folder(folder: Path, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
     train, val = mask_folders(folder) or (("", ""), None)
-    names_of = train if split == "train" or val is None else val
+    names_of = val if split == "val" and val is not None else train
     files, masks = list_masked(folder, *names_of)
     masks = [f"{names_of[1]}/{mask}" for mask in check_pairs(folder / names_of[0], files, masks)]
     files = [f"{names_of[0]}/{file}" for file in files]
@@ -145,7 +162,7 @@ def _open_masked_folder(folder: Path, split: Split, labels: Sequence[str] | None
     return MaskedSource(images, shown, legend)
 
 
-def _open_masked_csv(file: Path, split: Split, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+def _open_masked_csv(file: Path, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
     files, masks, validates = list_csv(file, MASK_COLUMNS)
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = _chosen(files, np.zeros(len(files), int), split) if own is None else own
@@ -167,7 +184,7 @@ def _legend(
     return make_legend(searched, read_class_table(root / CLASSES), labels, void_labels)
 
 
-def _open_npz(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
+def _open_npz(file: Path, split: str, labels: Sequence[str] | None) -> Source:
     images, indices, classes, own = read_npz(file, split)
     if labels is not None and classes > len(labels):
         raise ArgumentError(f"{file}: it has {classes} classes, the model {len(labels)}")
@@ -180,11 +197,11 @@ def _open_npz(file: Path, split: Split, labels: Sequence[str] | None) -> Source:
     return ArraySource(images, str(file), split, classes_named, names.tolist(), indices, held_out=not own)
 
 
-def _open_shards(folder: Path, split: Split, labels: Sequence[str] | None) -> Source:
+def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Source:
     description = read_description(folder)
     classes = description["classes"]
     own_classes = classes if labels is None else labels
-    shards, index, names = read_index(folder, split, description)
+    shards, index, names = read_index(folder, "val" if split == "val" else "train", description)
     new = (
         class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
     )
@@ -199,7 +216,7 @@ def _open_shards(folder: Path, split: Split, labels: Sequence[str] | None) -> So
     return within("", new[index["label"]])
 
 
-def _open_tfds(name: str, split: Split, labels: Sequence[str] | None) -> Source:
+def _open_tfds(name: str, split: str, labels: Sequence[str] | None) -> Source:
     records, indices, names, own = open_records(name.removeprefix(TFDS), split)
     classes, known = _classes(labels, names) if labels is not None else (tuple(names), {})
     new = class_indices(name, names, known) if labels is not None else np.arange(len(names))
@@ -227,8 +244,10 @@ def _classes(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[tuple[
     return classes, {name: index for index, name in enumerate(classes)}
 
 
-def _chosen(names: Sequence[str], labels: np.ndarray, split: Split) -> np.ndarray:
+def _chosen(names: Sequence[str], labels: np.ndarray, split: str) -> np.ndarray:
     """Names and classes of all images -> indices of those that are of the split, where there is no split but this."""
+    if split == ALL:
+        return np.arange(len(names))
     validates = held_out(names, labels)
     if not validates.any():
         raise ArgumentError(

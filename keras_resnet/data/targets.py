@@ -4,38 +4,61 @@ A target is one tensor for each image: its class, or its mask. The pipeline trea
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.errors import ArgumentError
 from keras_resnet.labels import VOID
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 class Target(NamedTuple):
     """What differs between the tasks."""
 
-    task: str
-    spec: Callable[[int], tf.TensorSpec]  # pixels a side of the training image -> of its target
-    cut: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], tf.Tensor]  # see `_cut_mask`
-    mirrored: Callable[[tf.Tensor], tf.Tensor]  # left to right
+    task: str  # its name in `tasks.TASKS`
+    title: str  # in words
+    spec: "Callable[[int], tf.TensorSpec]"  # pixels a side of the training image -> of its target
+    cut: "Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], tf.Tensor]"  # see `_cut_mask`
+    mirrored: "Callable[[tf.Tensor], tf.Tensor]"  # left to right
     exact: bool  # whether it has places, so that the part of the image must be taken to the pixel
     refused: tuple[str, ...]  # augmentation that has no meaning for it
     crops: tuple[str, ...]  # those that have a meaning
 
 
-def _unchanged(label: tf.Tensor, *_: object) -> tf.Tensor:
+def _unchanged(label: "tf.Tensor", *_: object) -> "tf.Tensor":
     return label
 
 
-def _cut_mask(mask: tf.Tensor, box: tf.Tensor, shape: tf.Tensor, size: int) -> tf.Tensor:
+def _label_spec(size: int) -> "tf.TensorSpec":
+    import tensorflow as tf
+
+    return tf.TensorSpec([], tf.int32)
+
+
+def _mask_spec(size: int) -> "tf.TensorSpec":
+    import tensorflow as tf
+
+    return tf.TensorSpec([size, size], tf.uint8)
+
+
+def _mirrored_mask(mask: "tf.Tensor") -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.reverse(mask, [1])
+
+
+def _cut_mask(mask: "tf.Tensor", box: "tf.Tensor", shape: "tf.Tensor", size: int) -> "tf.Tensor":
     """uint8 `[H, W]`, top, left, height and width of a part, H and W of the image, size -> uint8 `[size, size]`.
 
     The nearest pixel, by the half-pixel centres of the image's bilinear resize; void outside of the mask. It fails
     where the mask's shape is not its image's.
     """
+    import tensorflow as tf
+
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(tf.shape(mask) == shape), ["not of one size"])]):
         centres = 2 * tf.range(size) + 1  # in halves of a pixel
     for axis in (0, 1):
@@ -47,8 +70,9 @@ def _cut_mask(mask: tf.Tensor, box: tf.Tensor, shape: tf.Tensor, size: int) -> t
 
 
 LABEL = Target(
+    "classify",
     "classification",
-    spec=lambda size: tf.TensorSpec([], tf.int32),
+    spec=_label_spec,
     cut=_unchanged,
     mirrored=_unchanged,
     exact=False,
@@ -57,10 +81,11 @@ LABEL = Target(
 )
 
 MASK = Target(
+    "segment",
     "segmentation",
-    spec=lambda size: tf.TensorSpec([size, size], tf.uint8),
+    spec=_mask_spec,
     cut=_cut_mask,
-    mirrored=lambda mask: tf.reverse(mask, [1]),
+    mirrored=_mirrored_mask,
     exact=True,
     # Half of RandAugment's operations move the pixels.
     refused=("randaugment_operations", "erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing"),
@@ -76,9 +101,10 @@ def check_augmentation(target: Target, augmentation: Augmentation) -> None:
     if wrong:
         settings = ", ".join(f"{name} = {getattr(augmentation, name)}" for name in wrong)
         raise ArgumentError(
-            f"{' and '.join(f'`{name}`' for name in wrong)} must be 0 for {target.task}. Received: {settings}"
+            f"{' and '.join(f'`{name}`' for name in wrong)} must be 0 for {target.title}. Received: {settings}"
         )
     if augmentation.crop not in target.crops:
         raise ArgumentError(
-            f"`crop` must be one of {', '.join(target.crops)} for {target.task}. Received: crop = {augmentation.crop!r}"
+            f"`crop` must be one of {', '.join(target.crops)} for {target.title}. "
+            f"Received: crop = {augmentation.crop!r}"
         )

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.errors import ExportError, reason
-from keras_resnet.export.formats import INPUT_NAME, OUTPUT_NAME, Format
+from keras_resnet.export.formats import Format
 from keras_resnet.export.runtimes import Runtime, format_and_description, image_shape, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
-from keras_resnet.variants import LARGEST_SIDE, Contract, InputContract, WholeImage
+from keras_resnet.predictor import Predictor
+from keras_resnet.tasks import task_named, task_of_shapes
+from keras_resnet.tasks.base import Task
+from keras_resnet.variants import LARGEST_SIDE, Contract
 
 BATCH_SIZE = 16  # where the format leaves it free
 
@@ -23,13 +27,26 @@ class Artifact:
     path: Path
     format: Format
     description: dict[str, Any] | None
+    task: Task
     contract: Contract  # how image files become its pixels
     labels: list[str] | None
     runtime: Runtime
 
     @property
+    def predictor(self) -> Predictor:
+        """The artifact, ready for images."""
+        return Predictor(
+            str(self.path),
+            self.task,
+            self.labels,
+            self.contract,
+            self.classes,
+            lambda pixels: {PROBABILITIES: self.predict(pixels)},
+        )
+
+    @property
     def classes(self) -> int:
-        return self.format.mask_classes or int(self.runtime.outputs[OUTPUT_NAME].shape[-1] or 0)
+        return self.format.mask_classes or int(self.runtime.outputs[PROBABILITIES].shape[-1] or 0)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`, or `[N, H, W, classes]`.
@@ -54,33 +71,26 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     path = Path(path)
     row, description = format_and_description(path)
     runtime = open_runtime(path, row, threads)
-    if list(runtime.inputs) != [INPUT_NAME] or list(runtime.outputs) != [row.output_name]:
+    if list(runtime.inputs) != [IMAGE] or list(runtime.outputs) != [row.output_name]:
         raise ExportError(
-            f"{path}: must take {INPUT_NAME!r} and give {row.output_name!r}. It takes {', '.join(runtime.inputs)} and "
+            f"{path}: must take {IMAGE!r} and give {row.output_name!r}. It takes {', '.join(runtime.inputs)} and "
             f"gives {', '.join(runtime.outputs)}"
         )
-    shape, answer = runtime.inputs[INPUT_NAME].shape, runtime.outputs[row.output_name].shape
+    shape, answer = runtime.inputs[IMAGE].shape, runtime.outputs[row.output_name].shape
     if row.mask_classes:
         answer = (*answer, row.mask_classes)
-    if len(shape) != 4 or len(answer) not in (2, 4):
+    task = task_named(description["task"]) if description else task_of_shapes(shape, answer)
+    if task is None or len(shape) != 4 or not task.answers_in(shape, answer):
         raise ExportError(
             f"{path}: must take images [N, H, W, 3] and give [N, classes], or [N, H, W, classes]. "
             f"It takes {shape} and gives {answer}"
         )
     height, width, channels = image_shape(shape)
-    whole = len(answer) == 4
-    if channels != 3 or (height != width and not whole) or max(height or 0, width or 0) > LARGEST_SIDE:
-        kind = "RGB images" if whole else "square RGB images"
-        raise ExportError(f"{path}: must take {kind} of up to {LARGEST_SIDE} pixels a side. Its input is {shape}")
     given = description["input"] if description else {}
-    contract: Contract
-    if whole:
-        contract = WholeImage(height, width)
-    elif given.get("centre_crop"):
-        contract = InputContract(given["centre_crop"], given["resize_short_side"], given["interpolation"])
-    else:
-        contract = InputContract() if height is None else InputContract.for_size(height)
+    contract = task.contract_of_artifact((height, width), given)
+    if channels != 3 or contract is None or max(height or 0, width or 0) > LARGEST_SIDE:
+        raise ExportError(f"{path}: must take {task.takes} of up to {LARGEST_SIDE} pixels a side. Its input is {shape}")
     labels = description["labels"] if description else None
     if description is None and answer[1:] == (1000,):
         labels = [name for _, name in imagenet_labels()]
-    return Artifact(path, row, description, contract, labels, runtime)
+    return Artifact(path, row, description, task, contract, labels, runtime)

@@ -9,21 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import __version__
+from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.errors import ExportError
-from keras_resnet.export.formats import FORMATS, INPUT_NAME, OUTPUT_NAME
+from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.manifest import weights_sha256
+from keras_resnet.export.old_schema import current
 from keras_resnet.export.tflite_metadata import (
     DESCRIPTION_FILE,
     LABELS_FILE,
     labels_text,
     write_tflite_metadata,
 )
+from keras_resnet.facts import facts_of
 from keras_resnet.optional import require
-from keras_resnet.variants import LARGEST_SIDE, Contract, InputContract
+from keras_resnet.tasks import TASKS
+from keras_resnet.tasks.base import Task
+from keras_resnet.variants import LARGEST_SIDE, Contract
 from keras_resnet.versions import package_versions
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
 ONNX_KEY = "keras_resnet.description"
 MOST_CLASSES = 10_000_000
 LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
@@ -32,6 +38,7 @@ LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
 def describe(
     model: Any,
     *,
+    task: Task,
     format_name: str,
     size: tuple[int | None, int | None, int],
     layout: str,
@@ -40,13 +47,13 @@ def describe(
     labels: Sequence[str] | None,
     contract: Contract | None,
     quantization: dict[str, Any] | None,
-    output_name: str = OUTPUT_NAME,
+    output_name: str = PROBABILITIES,
 ) -> dict[str, Any]:
     """Source model, and how its file takes pixels -> description; `size` is (height, width, channels), None if free."""
-    origin = getattr(model, "weights_origin", None)
-    crop = contract if isinstance(contract, InputContract) else None
+    origin = facts_of(model).weights_origin
     return {
         "schema_version": SCHEMA_VERSION,
+        "task": task.name,
         "format": format_name,
         "network": model.name,
         "parameters": model.count_params(),
@@ -58,21 +65,18 @@ def describe(
             "sha256": weights_sha256(model),
         },
         "input": {
-            "name": INPUT_NAME,
+            "name": IMAGE,
             "dtype": input_dtype,
             "layout": layout,
             "size": list(size),
             "range": [0, 255],
             "colour_order": "RGB" if size[2] == 3 else None,
-            "resize_short_side": crop.resize if crop else None,
-            "centre_crop": crop.size if crop else None,
-            "interpolation": crop.interpolation if crop else "bilinear" if contract else None,
-            "antialias": True if contract else None,
+            **(NO_CONTRACT if contract is None else contract.describe()),
         },
         "output": {
             "name": output_name,
             "dtype": output_dtype,
-            "kind": output_name if len(model.outputs[0].shape) == 2 else f"{output_name} of each pixel",
+            "kind": task.kinds[output_name],
             "classes": model.outputs[0].shape[-1],
         },
         "labels": None if labels is None else list(labels),
@@ -130,7 +134,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
         text = _stored(path)
         if text is None:
             return None
-        description = json.loads(text)
+        description = current(json.loads(text))
         if description["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {description['schema_version']}, where {SCHEMA_VERSION} is known")
         _check_fields(description)
@@ -147,6 +151,7 @@ def _check_fields(description: dict[str, Any]) -> None:
     texts = [given["dtype"], given["layout"], answer["dtype"], answer["name"]]
     if not (
         description["format"] in FORMATS
+        and description["task"] in TASKS
         and len(given["size"]) == 3
         and all(side is None or (type(side) is int and 0 < side <= LARGEST_SIDE) for side in [*given["size"], *sides])
         and all(isinstance(text, str) for text in texts)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from keras_resnet.answers import MASK, PROBABILITIES
 from keras_resnet.errors import ExportError
 
 # On 42 street scenes, 1.8 million pixels, U-Net over ResNet-18 was measured at up to 3.2e-5, and 3.2e-2 in float16.
@@ -99,7 +100,7 @@ class Format:
 
     @property
     def output_name(self) -> str:
-        return MASK_NAME if self.mask_classes else OUTPUT_NAME
+        return MASK if self.mask_classes else PROBABILITIES
 
     @property
     def output_step(self) -> float:
@@ -215,10 +216,6 @@ FORMATS: Mapping[str, Format] = {
 INT8_OPSET = 13  # of onnx-int8, at least: the first with a scale for each channel
 
 UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
-
-INPUT_NAME = "image"
-OUTPUT_NAME = "probabilities"
-MASK_NAME = "mask"  # the output's, where it is the class of each pixel
 
 
 def format_named(name: str) -> Format:

@@ -12,7 +12,7 @@ import numpy as np
 from keras_resnet.errors import ExportError
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.untuned import untuned
-from keras_resnet.variants import Contract, InputContract, WholeImage
+from keras_resnet.variants import Contract
 
 MINIMUM_CALIBRATION_IMAGES = 32
 # As many images run at once as have the pixels of 8 images of 224x224, of which ResNet-50 holds 90 MB of activations
@@ -90,9 +90,7 @@ def read_images(source: Source, contract: Contract | None, shape: Shape) -> np.n
 
 
 def _load(files: list[Path], contract: Contract | None, shape: Shape) -> np.ndarray:
-    if isinstance(contract, WholeImage) and shape[2] == 3:
-        return load_images(files, WholeImage(*shape[:2]))
-    if not isinstance(contract, InputContract) or shape[2] != 3:
+    if contract is None or shape[2] != 3:
         raise ExportError(f"image files become square RGB pixels, and the model takes {shape}: give an array instead")
     return load_images(files, contract)
 

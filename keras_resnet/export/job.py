@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.compress.rewrite import is_softmax
 from keras_resnet.export.formats import Format, Options
 from keras_resnet.export.quantize import Quantized
+from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract
 
 
@@ -32,6 +33,7 @@ class Job:
 
     row: Format
     options: Options
+    task: Task
     model: keras.Model  # folded
     contract: Contract | None  # how image files become its pixels
     labels: Sequence[str] | None

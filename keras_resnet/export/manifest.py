@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ExportError
+from keras_resnet.export.old_schema import current
 from keras_resnet.whole_files import write_whole
 
 FILE_NAME = "manifest.json"
@@ -28,6 +29,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         for name, entry in manifest["artifacts"].items():
             if not isinstance(entry["file"], str) or not isinstance(entry["description"], dict):
                 raise ValueError(f"entry {name!r}")
+            entry["description"] = current(entry["description"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ExportError(f"{path}: not a manifest that this version can read: {error}. Move it away") from error
     return manifest

@@ -12,24 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from keras_resnet import inference
+from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
-from keras_resnet.export.accuracy import (
-    MAX_DROP_POINTS,
-    Accuracy,
-    Examination,
-    MaskAccuracy,
-    MaskExamination,
-    check_drop,
-    labelled,
-)
+from keras_resnet.export.accuracy import Accuracy, Examination, check_drop
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe, embed
 from keras_resnet.export.files import clean, recover, remove, replace
 from keras_resnet.export.fold import fold
-from keras_resnet.export.formats import FORMATS, INPUT_NAME, UNVERIFIED, Format, Options, check_options, format_named
+from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
 from keras_resnet.export.images import (
     Calibration,
     Source,
@@ -41,16 +35,18 @@ from keras_resnet.export.images import (
 from keras_resnet.export.integrity import seal
 from keras_resnet.export.job import Job
 from keras_resnet.export.manifest import file_sha256, forget, read_manifest, record, size_bytes
-from keras_resnet.export.prepare import check_prepared, prepare
+from keras_resnet.export.prepare import check, check_prepared, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.export.verify import Reference, Report, ask, examine, verify
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
-from keras_resnet.preprocessing import answers_for_pixels, contract_of
+from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import quiet_stderr
-from keras_resnet.variants import Contract, WholeImage
+from keras_resnet.tasks import contract_of, task_of
+from keras_resnet.tasks.base import Task
+from keras_resnet.variants import Contract
 
 DEFAULT_SIDE = 224  # of images for a file that takes any
 DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
@@ -68,6 +64,7 @@ def export(
     seed: int = 0,
     force_calibration: bool = False,
     data: Any = None,
+    split: str = "val",
     max_drop: float | None = None,
     void_labels: Sequence[int] = (),
     labels: Sequence[str] | None = None,
@@ -102,8 +99,9 @@ def export(
             pictures besides.
         calibration_count: How many of them to draw, by `seed`. Default: all.
         force_calibration: Whether to calibrate on fewer images, or on noise, all the same.
-        data: Labelled images on which the accuracy of model and artifacts is measured: a folder of class folders, a
-            CSV file, or (pixels uint8 `[N, H, W, C]`, classes `[N]`).
+        data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: as
+            training takes them, or (pixels uint8 `[N, H, W, C]`, classes `[N]`).
+        split: Which of these images: those of validation, or that training holds out for it ("val"), "train", "all".
         max_drop: Points of top-1, or of mean IoU, by which an artifact may fall below the model on `data`. Default: 0.5
             and 1.0.
         void_labels: Of the masks of `data`, besides 255.
@@ -139,7 +137,8 @@ def export(
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
     if argmax:
-        rows = [replace_fields(row, mask_classes=_mask_classes(model), output_dtype="uint8") for row in rows]
+        classes = _task(model).mask_classes(model)
+        rows = [replace_fields(row, mask_classes=classes, output_dtype="uint8") for row in rows]
     if max_drop is not None and data is None:
         raise ExportError(
             f"`max_drop` needs labelled images, `data` (--data). Received: max_drop={max_drop}, data=None"
@@ -148,7 +147,7 @@ def export(
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
         require("matplotlib", "plots")
-    if report and isinstance(model, keras.Model) and answers_for_pixels(model):
+    if report and not _task(model).single_answer:
         raise ExportError("`report` (--report) compares classifiers. Received: a network that answers for every pixel")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
@@ -162,6 +161,8 @@ def export(
         raise ExportError(
             f"`contract` must give the model's input size, {shape[0]}x{shape[1]}. Received: contract={contract!r}"
         )
+    task = _task(model)
+    contract = task.contract_of(prepared, contract)
     names = class_labels(labels, prepared)
     images = None
     if calibration is not None:
@@ -172,14 +173,12 @@ def export(
     folded = fold(prepared)
     kept = float_layers(folded, keep or ())
     references = _references(model, prepared, contract, rows, images)
+    examination = None
     if data is not None:
-        if isinstance(contract, WholeImage):
-            whole = WholeImage(*shape[:2])
-            made.examination = MaskExamination(data, whole, labels, void_labels, prepared)
-        else:
-            pixels, classes, files = labelled(data, contract, shape, names)
-            made.examination = Examination(pixels, classes, files, inference.predict(prepared, pixels))
-            made.answers["model"] = made.examination.answers
+        of_data = {"void_labels": void_labels} if void_labels else {}
+        asked = _predictor(model.name, task, names, contract, prepared, partial(inference.predict, prepared))
+        examination = Examination(asked, data, shape, split, **of_data)
+        made.evaluations["model"] = examination.model
 
     @cache
     def quantized(weight_steps: int) -> Quantized:
@@ -187,7 +186,7 @@ def export(
             return learned(folded)
         return quantize(folded, images.images, ranges=ranges or "minmax", keep_float=kept, weight_steps=weight_steps)  # type: ignore[union-attr]  # _rows asks for calibration images
 
-    maker = _Maker(model, folded, contract, names, options, images, quantized, debug, max_drop, made)
+    maker = _Maker(model, task, folded, contract, names, options, images, quantized, debug, max_drop, examination, made)
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -216,15 +215,24 @@ def export(
     return made
 
 
-def _mask_classes(model: Any) -> int:
-    """Segmentation network -> number of its classes, if a byte can name each."""
-    shape = tuple(model.outputs[0].shape) if isinstance(model, keras.Model) else ()
-    if not shape or not answers_for_pixels(model) or not 1 < (shape[-1] or 0) <= 256:
-        raise ExportError(
-            "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: "
-            + (f"a model with outputs {list(shape)}" if shape else repr(model))
-        )
-    return int(shape[-1])
+def _task(model: Any) -> Task:
+    """Raises `ExportError` if the model has none."""
+    check(model)
+    return task_of(model)  # type: ignore[return-value]  # as `check` says
+
+
+def _predictor(
+    name: str,
+    task: Task,
+    class_names: Sequence[str] | None,
+    contract: Contract | None,
+    model: keras.Model,
+    predict: Callable[[np.ndarray], np.ndarray],
+) -> Predictor:
+    """What is asked on images whose targets are known: the model, or an artifact of it."""
+    names = None if class_names is None else list(class_names)
+    run = lambda pixels: {PROBABILITIES: predict(pixels)}  # noqa: E731
+    return Predictor(name, task, names, contract, model.outputs[0].shape[-1], run)  # type: ignore[arg-type]  # of files
 
 
 def _common_error(failures: Sequence[Exception]) -> ExportError:
@@ -239,6 +247,7 @@ class _Maker:
     """What all artifacts of one export share."""
 
     source: keras.Model
+    task: Task
     model: keras.Model  # folded, of fixed size
     contract: Contract | None
     labels: Sequence[str] | None
@@ -247,6 +256,7 @@ class _Maker:
     quantized: Callable[[int], Quantized]
     debug: bool
     max_drop: float | None
+    examination: Examination | None
     report: ExportReport
 
     def scratch(self, row: Format) -> Path:
@@ -294,6 +304,7 @@ class _Maker:
             }
         description = describe(
             self.source,
+            task=self.task,
             format_name=row.name,
             size=tuple(model.inputs[0].shape[1:]),
             layout=row.layout,
@@ -306,21 +317,28 @@ class _Maker:
         )
         images = None if self.calibration is None else self.calibration.images
         scratch = self.scratch(row)
-        return Job(row, self.options, model, self.contract, self.labels, description, scratch, images, self.quantized)
+        return Job(
+            row,
+            self.options,
+            self.task,
+            model,
+            self.contract,
+            self.labels,
+            description,
+            scratch,
+            images,
+            self.quantized,
+        )
 
-    def _accuracy(self, path: Path, row: Format) -> Accuracy | MaskAccuracy | None:
+    def _accuracy(self, path: Path, row: Format) -> Accuracy | None:
         """Measures the artifact on the labelled images, if there are any, and lets it pass the gate or not."""
-        examination, runtime = self.report.examination, open_runtime(path, row)
-        accuracy: Accuracy | MaskAccuracy
-        if examination is None:
+        if self.examination is None:
             return None
-        if isinstance(examination, MaskExamination):
-            accuracy = examination.of(runtime.run)
-        else:
-            self.report.answers[row.name] = predict(runtime, examination.images)
-            accuracy = examination.of(self.report.answers[row.name])
+        run = partial(predict, open_runtime(path, row))
+        asked = _predictor(str(path), self.task, self.labels, self.contract, self.model, run)
+        accuracy, self.report.evaluations[row.name] = self.examination.of(asked)
         self.report.accuracy[row.name] = accuracy
-        check_drop(str(path), accuracy, MAX_DROP_POINTS[accuracy.title] if self.max_drop is None else self.max_drop)
+        check_drop(str(path), accuracy, self.task.largest_drop_points if self.max_drop is None else self.max_drop)
         return accuracy
 
     def _layer_errors(self, job: Job) -> dict[str, float]:
@@ -454,10 +472,10 @@ def examine_artifact(
     row = format_of(path)
     if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact is verified on real images only: give --images FOLDER")
-    if isinstance(contract, WholeImage) and contract.height is None:
-        height, width, _ = image_shape(open_runtime(path, row).inputs[INPUT_NAME].shape)
-        contract = WholeImage(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
+    if None in contract.sides:
+        height, width, _ = image_shape(open_runtime(path, row).inputs[IMAGE].shape)
+        contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
-    real = None if images is None else read_images(images, contract, shape)
+    real = None if images is None else read_images(images, _task(model).contract_of(prepared, contract), shape)
     return examine(path, row, ask(prepared, comparison_images(shape, real, row.integer)))

@@ -6,10 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
-from keras_resnet.export.formats import INPUT_NAME
+from keras_resnet.facts import carry
 from keras_resnet.heads.logits import ends_in_logits
-from keras_resnet.preprocessing import answers_for_pixels, contract_of
+from keras_resnet.tasks import contract_of, task_of
 from keras_resnet.variants import Contract, InputContract
 
 
@@ -25,7 +26,7 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
         ExportError: The model is not a network of this package's kind, has no preprocessing layer, or leaves its size
             to a contract that leaves it, too.
     """
-    _check(model)
+    check(model)
     given = (contract or contract_of(model) or InputContract()).sides
     height, width, channels = model.inputs[0].shape[1:]
     sides = (None, None) if any_size else (height or given[0], width or given[1])
@@ -34,13 +35,15 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
             f"{model.name!r} takes images of any size: give the height and width of the file's, a contract "
             "WholeImage(height, width) (--image-size), on which it is also verified"
         )
-    image = keras.Input((*sides, channels), dtype="float32", name=INPUT_NAME)
+    image = keras.Input((*sides, channels), dtype="float32", name=IMAGE)
     float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32, recursive=True)
     float32.set_weights(model.get_weights())
     probabilities = float32.outputs[0]
     if ends_in_logits(model):
         probabilities = keras.layers.Softmax(dtype="float32")(probabilities)
-    return keras.Model(image, probabilities, name=model.name)
+    prepared = keras.Model(image, probabilities, name=model.name)
+    carry(model, prepared)
+    return prepared
 
 
 def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray) -> None:
@@ -70,7 +73,8 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
         )
 
 
-def _check(model: Any) -> None:
+def check(model: Any) -> None:
+    """Raises `ExportError` if it is no trained network of a task, that takes pixels."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ExportError(f"`model` must be a built functional Keras model. Received: {model!r}")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -78,7 +82,7 @@ def _check(model: Any) -> None:
             f"`model` must have one input and one output. Received: {model.name!r} with {len(model.inputs)} inputs and "
             f"{len(model.outputs)} outputs"
         )
-    if len(model.inputs[0].shape) != 4 or not (len(model.outputs[0].shape) == 2 or answers_for_pixels(model)):
+    if task_of(model) is None:
         raise ExportError(
             "`model` must map images [N, H, W, C] to classes [N, classes], or those of every pixel "
             "[N, H, W, classes]: build it with include_top=True. "

@@ -6,7 +6,7 @@
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,14 +15,13 @@ import numpy as np
 
 from keras_resnet.environment import environment
 from keras_resnet.errors import ExportError
-from keras_resnet.evaluation import topk_accuracy_percent
-from keras_resnet.export.accuracy import Accuracy, Examination
 from keras_resnet.export.cost import ArtifactCost, measure_artifact
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import read_manifest, size_bytes
 from keras_resnet.export.result import ExportReport
 from keras_resnet.labels import top_indices
 from keras_resnet.optional import require
+from keras_resnet.tasks.classify.evaluation import Evaluation
 from keras_resnet.whole_files import write_whole
 
 FILES = ("report.html", "REPORT.md", "report.png")
@@ -114,8 +113,8 @@ def _page(
     machine = environment()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     calibration = _calibration(made)
-    examination = _examination(made)
-    images = None if examination is None else len(examination.images)
+    model = _model(made)
+    images = None if model is None else model.images
     facts = [
         f"Accuracy: on {images} labelled images; agreement and drop against the model on the same ones."
         if images
@@ -139,27 +138,26 @@ def _calibration(made: ExportReport) -> list[str]:
     return [f"Calibration: {first['images']} images." for first in filter(None, used)][:1]
 
 
-def _examination(made: ExportReport) -> Examination | None:
-    return cast("Examination | None", made.examination)  # export writes no report of a segmentation network
+def _model(made: ExportReport) -> Evaluation | None:
+    """-> of the model, where images with known classes were given; export writes no report of other tasks."""
+    return cast("Evaluation | None", made.evaluations.get("model"))
 
 
 def _model_row(made: ExportReport) -> list[list[str]]:
-    examination = _examination(made)
-    if examination is None:
+    model = _model(made)
+    if model is None:
         return []
-    answers, classes = examination.answers, examination.classes
-    top5 = f"{topk_accuracy_percent(answers, classes, 5):.2f}" if answers.shape[1] > 5 else "-"
-    return [["model", "-", f"{topk_accuracy_percent(answers, classes):.2f}", top5, "-", "-", "-", "-", "-"]]
+    top5 = "-" if model.top5_percent is None else f"{model.top5_percent:.2f}"
+    return [["model", "-", f"{model.top1_percent:.2f}", top5, "-", "-", "-", "-", "-"]]
 
 
 def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
     accuracy = made.accuracy.get(name)
-    if not isinstance(accuracy, Accuracy):
+    if accuracy is None:
         measured = ["-", "-", f"{made.reports[name].top1_agreement_percent:.2f}", "-"]
     else:
         measured = [
-            f"{accuracy.top1_percent:.2f}",
-            "-" if accuracy.top5_percent is None else f"{accuracy.top5_percent:.2f}",
+            *("-" if percent is None else f"{percent:.2f}" for percent in accuracy.figures.values()),
             f"{accuracy.agreement_percent:.2f}",
             f"{accuracy.drop_points:.2f}",
         ]
@@ -172,23 +170,24 @@ def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
 
 def _disagreements(made: ExportReport, labels: Sequence[str] | None) -> list[_Disagreement]:
     """-> images of which an artifact names another class than the model; the model's surest first."""
-    examination = _examination(made)
-    if examination is None:
+    model = _model(made)
+    if model is None:
         return []
+    evaluations = cast(Mapping[str, Evaluation], made.evaluations)
 
     def named(index: int) -> str:
         return str(index) if labels is None else labels[index]
 
-    best = {name: top_indices(answers, 1)[:, 0] for name, answers in made.answers.items()}
+    best = {name: top_indices(found.probabilities, 1)[:, 0] for name, found in evaluations.items()}
     different = np.any([best[name] != best["model"] for name in best], axis=0)
-    chosen = sorted(np.flatnonzero(different), key=lambda index: -examination.answers[index].max())
+    chosen = sorted(np.flatnonzero(different).tolist(), key=lambda index: -model.probabilities[index].max())
     return [
         _Disagreement(
-            examination.names[index],
-            examination.images[index],
-            named(examination.classes[index]),
+            model.labelled[index].short_name,
+            model.labelled[index].prepared(model.contract),
+            named(model.labels[index]),
             [
-                _Answer(name, named(best[name][index]), 100 * float(made.answers[name][index].max()))
+                _Answer(name, named(best[name][index]), 100 * float(evaluations[name].probabilities[index].max()))
                 for name in best
                 if name == "model" or best[name][index] != best["model"][index]
             ],
@@ -211,10 +210,9 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
     for axes, values, title in ((panels[0], latencies_ms, "latency, ms"), (panels[1], sizes_mb, "size, MB")):
         for name, value in values.items():
             axes.plot(value, accuracy[name], markers[name], markersize=8, alpha=0.8, label=name, linestyle="none")
-        examination = _examination(made)
-        if examination is not None:
-            top1 = topk_accuracy_percent(examination.answers, examination.classes)
-            axes.axhline(top1, color="0.5", linewidth=1, linestyle="--", label="model")
+        model = _model(made)
+        if model is not None:
+            axes.axhline(model.top1_percent, color="0.5", linewidth=1, linestyle="--", label="model")
         if max(values.values(), default=1) > 10 * min(values.values(), default=1):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from keras_resnet.export.accuracy import Accuracy, Examination, MaskAccuracy, MaskExamination
+from keras_resnet.export.accuracy import Accuracy
 from keras_resnet.export.manifest import FILE_NAME
 from keras_resnet.export.verify import Report
+from keras_resnet.tasks.base import Evaluation
 
 
 @dataclass
@@ -17,9 +16,8 @@ class ExportReport:
     folder: Path
     paths: dict[str, Path] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
-    accuracy: dict[str, Accuracy | MaskAccuracy] = field(default_factory=dict)  # where labelled images were given
-    answers: dict[str, np.ndarray] = field(default_factory=dict)  # `[N, classes]` on these; "model" is the model's
-    examination: Examination | MaskExamination | None = None
+    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # where images with known targets were given
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # on these; "model" is the model's
     failures: dict[str, Exception] = field(default_factory=dict)
 
     @property

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from keras_resnet.answers import IMAGE, MASK
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
-from keras_resnet.export.formats import FORMATS, INPUT_NAME, MASK_NAME, UNVERIFIED, Format, format_named
+from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
@@ -79,7 +80,7 @@ class _SavedModel:
         self._constant = tf.constant
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        [answer] = self._serve(**{INPUT_NAME: self._constant(pixels.astype("float32"))}).values()
+        [answer] = self._serve(**{IMAGE: self._constant(pixels.astype("float32"))}).values()
         return answer.numpy()
 
 
@@ -148,7 +149,7 @@ class _OnnxRuntime:
         pixels = pixels.astype("float32")
         if self._nchw:
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return self._session.run(None, {INPUT_NAME: pixels})[0]
+        return self._session.run(None, {IMAGE: pixels})[0]
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
@@ -210,7 +211,7 @@ def _as_described(row: Format, description: dict[str, Any]) -> Format:
         layout=given["layout"],
         any_size=given["size"][0] is None,
         keep_float=tuple((description["quantization"] or {}).get("keep_float", ())),
-        mask_classes=answer["classes"] if answer["name"] == MASK_NAME else 0,
+        mask_classes=answer["classes"] if answer["name"] == MASK else 0,
     )
 
 

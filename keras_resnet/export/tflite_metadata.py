@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.export.integrity import tflite_with_room
+from keras_resnet.tasks import TASKS
 
 IDENTIFIER = b"M001"
 BUFFER_NAME = "TFLITE_METADATA"
@@ -74,7 +75,7 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
     )
     fields = {
         0: ("offset", builder.CreateString(answer["name"])),
-        1: ("offset", builder.CreateString("one probability for each class")),
+        1: ("offset", builder.CreateString(TASKS[description["task"]].kinds[answer["name"]])),
     }
     if description["labels"]:
         label_file = _table(
@@ -99,7 +100,7 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
         builder,
         {
             0: ("offset", builder.CreateString(description["network"])),
-            1: ("offset", builder.CreateString(f"image classification, {answer['classes']} classes")),
+            1: ("offset", builder.CreateString(f"{TASKS[description['task']].title}, {answer['classes']} classes")),
             2: ("offset", builder.CreateString(description["package"]["version"])),
             3: ("offset", _offsets(builder, [graph])),
             4: ("offset", builder.CreateString(description["package"]["name"])),

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.answers import IMAGE, MASK, PROBABILITIES
 from keras_resnet.export.fold import ConstantPadding2D
-from keras_resnet.export.formats import INPUT_NAME, MASK_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
 from keras_resnet.export.onnx_graph import keep_apart, simplify, without_casts_of_nothing
 from keras_resnet.export.quantize import Quantized
@@ -91,7 +91,7 @@ def has_vnni() -> bool:
 def _proto(model: keras.Model, job: Job) -> Any:
     tf2onnx = require("tf2onnx", "onnx")
     function = serving_function(job.finished(model), batch_size=None)
-    nchw = [INPUT_NAME] if job.row.layout == "NCHW" else None
+    nchw = [IMAGE] if job.row.layout == "NCHW" else None
     proto, _ = tf2onnx.convert.from_function(
         function,
         input_signature=function.input_signature,
@@ -129,7 +129,7 @@ class _NoImages:
     def __init__(self, shape: tuple[int, int, int], layout: str):
         height, width, channels = shape
         size = (height, width, channels) if layout == "NHWC" else (channels, height, width)
-        self._feeds: Iterator[dict[str, np.ndarray]] = iter([{INPUT_NAME: np.zeros((1, *size), "float32")}])
+        self._feeds: Iterator[dict[str, np.ndarray]] = iter([{IMAGE: np.zeros((1, *size), "float32")}])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
@@ -152,7 +152,7 @@ def _layer_of(node: Any, names: set[str]) -> str | None:
 def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
     names = {layer.name for layer in quantized.model.layers}
     kept: dict[str, list[dict[str, np.float32]]] = {}  # tensors that stay float
-    yield INPUT_NAME, _bounds((0.0, 255.0))
+    yield IMAGE, _bounds((0.0, 255.0))
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
             continue  # its output stays float
@@ -193,7 +193,7 @@ def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
     """Names of the nodes that stay float: what the caller asked for, and all after the product of the head."""
     names = {layer.name for layer in quantized.model.layers}
     products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
-    ends = {OUTPUT_NAME, MASK_NAME}
+    ends = {PROBABILITIES, MASK}
     after = set(products[-1].output) if products else set(ends)
     for node in proto.graph.node:
         if after & set(node.input) or ends & set(node.output):

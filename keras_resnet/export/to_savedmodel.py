@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
 
+from keras_resnet.answers import IMAGE, MASK, PROBABILITIES
 from keras_resnet.backbone import LEVELS
 from keras_resnet.export.description import asset_files
-from keras_resnet.export.formats import INPUT_NAME, MASK_NAME, OUTPUT_NAME
 from keras_resnet.export.job import Job
 from keras_resnet.variants import InputContract
 
@@ -29,17 +29,15 @@ def to_savedmodel(job: Job, folder: Path) -> None:
         module = _Serving(model, batch_size=None)
         module.assets = [tf.saved_model.Asset(str(path)) for path in asset_files(Path(assets), job.description)]
         for dtype in (tf.float32, tf.uint8):
-            module.serve.get_concrete_function(
-                tf.TensorSpec((None, *job.model.inputs[0].shape[1:]), dtype, name=INPUT_NAME)
-            )
+            module.serve.get_concrete_function(tf.TensorSpec((None, *job.model.inputs[0].shape[1:]), dtype, name=IMAGE))
         signatures = {
             "serving_default": serving_function(model, None),
             "features": _features_function(job.model),
         }
-        if isinstance(job.contract, InputContract) and job.model.inputs[0].shape[-1] == 3:
+        if job.task.single_answer and job.contract is not None and job.model.inputs[0].shape[-1] == 3:
             classes = job.model.outputs[0].shape[-1]
             labels = job.labels or [f"class {index}" for index in range(classes)]
-            signatures["serve_jpeg"] = _encoded_function(job.model, job.contract, labels)
+            signatures["serve_jpeg"] = _encoded_function(job.model, cast(InputContract, job.contract), labels)
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
@@ -54,13 +52,13 @@ def serving_function(model: keras.Model, batch_size: int | None) -> Any:
     shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(
         lambda image: {output_name(model): model(image, training=False)},
-        input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
+        input_signature=[tf.TensorSpec(shape, tf.float32, name=IMAGE)],
     )
 
 
 def output_name(model: keras.Model) -> str:
     """Model as it is written -> name of its output: that of probabilities, or of the class of each pixel."""
-    return MASK_NAME if len(model.outputs[0].shape) == 3 else OUTPUT_NAME
+    return MASK if len(model.outputs[0].shape) == 3 else PROBABILITIES
 
 
 class _Serving(tf.Module):
@@ -90,7 +88,7 @@ def _features_function(model: keras.Model) -> Any:
     features = keras.Model(model.input, {**outputs, **({"embedding": pooled[0]} if pooled else {})})
     return tf.function(
         lambda image: features(image, training=False),
-        input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=INPUT_NAME)],
+        input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)],
     )
 
 
@@ -104,7 +102,7 @@ def _encoded_function(model: keras.Model, contract: InputContract, labels: Seque
         pixels = tf.map_fn(lambda encoded: _decode(encoded, contract), image_bytes, fn_output_signature=spec)
         probabilities = model(pixels, training=False)
         indices = tf.math.top_k(probabilities, top).indices
-        return {OUTPUT_NAME: probabilities, "indices": indices, "labels": tf.gather(names, indices)}
+        return {PROBABILITIES: probabilities, "indices": indices, "labels": tf.gather(names, indices)}
 
     return tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
 

@@ -9,12 +9,15 @@ import keras
 import numpy as np
 
 from keras_resnet import inference
+from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
-from keras_resnet.export.formats import INPUT_NAME, Format
+from keras_resnet.export.formats import Format
 from keras_resnet.export.images import batch_size, synthetic_images
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
+from keras_resnet.tasks import checked_task_of
+from keras_resnet.tasks.base import Task
 
 SMALLEST_SPREAD = 1e-30  # of a probability; near float32's smallest numbers, runtimes round to zero at will
 RELATIVE_SPREAD = 1e-3  # of a class's largest probability; below it, a spread is mostly float32's rounding
@@ -65,6 +68,7 @@ class Reference(NamedTuple):
     model: keras.Model  # prepared
     images: np.ndarray  # pixels `[N, H, W, C]`
     probabilities: np.ndarray  # of the model on the images, `[N, classes]` or `[N, H, W, classes]`
+    task: Task
     other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another height and width, and the answers
 
     def limited(self, count: int | None) -> "Reference":
@@ -88,7 +92,7 @@ def ask(model: keras.Model, images: np.ndarray) -> Reference:
     """
     most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    return Reference(model, images, inference.predict(model, images, batch_size(images)))
+    return Reference(model, images, inference.predict(model, images, batch_size(images)), checked_task_of(model))
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:
@@ -106,7 +110,7 @@ def verify(path: Path, format: Format, reference: Reference) -> Report:
 
 def examine(path: Path, format: Format, reference: Reference) -> Report:
     """As `verify`, but the report may hold failed checks."""
-    model, images, expected, _ = reference
+    model, images, expected, task, _ = reference
     checks = [_size_check(path, format, model)]
     try:
         runtime = open_runtime(path, format)
@@ -122,8 +126,7 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
             checks.append(Check("answer shape", f"{answers.shape}", f"{expected.shape}", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
-    if answers.ndim == 4:
-        format = replace(format, tolerance=format.tolerance.of_pixels())
+    format = replace(format, tolerance=task.tolerance(format.tolerance))
     rows, expected_rows = _rows(answers), _rows(expected)
     checks += _error_checks(rows, expected_rows, format)
     agreement = _agreement_check(rows, expected_rows, format)
@@ -172,7 +175,7 @@ def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> l
     answer: tuple[int | None, ...] = (batch, *(sides if places else ()), *(() if format.mask_classes else (classes,)))
     checks = []
     for kind, received, name, wanted in (
-        ("input", runtime.inputs, INPUT_NAME, Tensor(image, format.input_dtype)),
+        ("input", runtime.inputs, IMAGE, Tensor(image, format.input_dtype)),
         ("output", runtime.outputs, format.output_name, Tensor(answer, format.output_dtype)),
     ):
         tensors = list(received.values())

@@ -12,10 +12,11 @@ from keras_resnet.data.targets import LABEL, MASK, Target
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.segmentation_metric import SegmentationInterval
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
+from keras_resnet.facts import facts_of
 from keras_resnet.labels import VOID
 from keras_resnet.training.objective import AUXILIARY, class_weights, for_outputs, loss_weights, make_loss, make_metrics
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.variants import Contract, InputContract, WholeImage
+from keras_resnet.variants import Contract, WholeImage
 
 # Columns of the history, and what they are called where people read them.
 TITLES: Mapping[str, str] = {
@@ -74,9 +75,9 @@ def task_of(recipe: Recipe, source: Source) -> Task:
     """
     chosen = TASKS[recipe.task]
     if source.target is not chosen.target:
-        [other] = [name for name, task in TASKS.items() if task.target is source.target]
+        other = source.target.task
         raise ArgumentError(
-            f"{source.path} has the targets of {source.target.task}, task = {other} (--task {other}). "
+            f"{source.path} has the targets of {source.target.title}, task = {other} (--task {other}). "
             f"Received: task = {recipe.task}"
         )
     return chosen(recipe, source)
@@ -99,9 +100,10 @@ class Classification:
             return self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
 
     def contract(self, model: keras.Model) -> Contract:
-        published: InputContract | None = getattr(model, "input_contract", None)
-        fits = self.recipe.crop == "resized" and published is not None and published.size == self.recipe.size
-        return published if fits and published is not None else self.recipe.contract
+        published = facts_of(model).contract
+        if self.recipe.crop == "resized" and published is not None and published.sides == self.recipe.contract.sides:
+            return published
+        return self.recipe.contract
 
     def evaluated_model(self) -> keras.Model:
         model = self._build(input_shape=(self.recipe.size, self.recipe.size, 3))

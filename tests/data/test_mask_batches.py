@@ -270,7 +270,7 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     from keras_resnet.data.pack import pack
 
     description = pack(masked, tmp_path / "out", shards=3, void_labels=(2,))
-    assert description["task"] == "segmentation"
+    assert description["task"] == "segment"
     for split in ("train", "val"):
         files, records = open_source(masked, split, void_labels=(2,)), open_source(tmp_path / "out", split)
         assert records.classes == files.classes

@@ -31,7 +31,7 @@ def test_folders_of_both_layouts(layout, tmp_path):
         source = open_source(tmp_path, split)
         assert source.names == [f"{layout[split][0]}/{index:03d}.jpg" for index in range(count)]
         assert source.classes == tuple(f"class {index}" for index in range(CLASSES))
-        assert source.target.task == "segmentation"
+        assert source.target.task == "segment"
         for index, mask in enumerate(masks_of(source)):
             np.testing.assert_array_equal(mask, labels(60 + index % 7, 80 + index % 11, index + 1))
         assert source.read(2) == (tmp_path / source.names[2]).read_bytes()

@@ -8,7 +8,9 @@ import pytest
 from encoded import encode, noise
 
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import contract_of, list_images, load_image, load_images
+from keras_resnet.facts import state
+from keras_resnet.preprocessing import list_images, load_image, load_images
+from keras_resnet.tasks import contract_of
 from keras_resnet.variants import InputContract
 
 SMALL = InputContract(size=24, resize=28)
@@ -55,7 +57,7 @@ def test_contract_of_a_model(shape, stated, contract):
         image, (keras.layers.GlobalAveragePooling2D() if None in shape else keras.layers.Flatten())(image)
     )
     if stated is not None:
-        model.input_contract = stated
+        state(model, contract=stated)
     assert contract_of(model) == contract
 
 

@@ -18,7 +18,7 @@ from small_segmenter import small_segmenter
 from keras_resnet.errors import AccuracyError, ExportError
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion, pixel_scores
 from keras_resnet.export import ExportReport, export
-from keras_resnet.export.accuracy import MAX_DROP_POINTS, MaskAccuracy, check_drop
+from keras_resnet.export.accuracy import Accuracy, check_drop
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
@@ -26,6 +26,7 @@ from keras_resnet.inference import predict
 from keras_resnet.model_files import read_description
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.segmentation import DeepLabV3Plus
+from keras_resnet.tasks import TASKS
 from keras_resnet.training.checkpoint import read_progress
 from keras_resnet.variants import VARIANTS, WholeImage
 
@@ -282,9 +283,10 @@ def test_images_with_masks_gate_an_export(run, data, model, tmp_path):
         )
     ]
     found = Segmentation(sum(pixel_confusion(scores, mask) for scores, mask in expected))
-    assert accuracy.mean_iou_percent == pytest.approx(found.mean_iou_percent, abs=0.05)
+    assert accuracy.figures["mean_iou_percent"] == pytest.approx(found.mean_iou_percent, abs=0.05)
+    task = TASKS["segment"]
     with pytest.raises(AccuracyError, match="has a mean IoU of"):
-        check_drop("a", MaskAccuracy(4, 50.0, 80.0, 1.01, 99.0), MAX_DROP_POINTS["mean IoU"])
+        check_drop("a", Accuracy(4, {task.score: 50.0}, task.score, task.titles, 1.01, 99.0), task.largest_drop_points)
 
 
 def test_benchmark_counts_the_pixels_of_artifacts(small, data, tmp_path):

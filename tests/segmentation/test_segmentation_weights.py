@@ -13,6 +13,7 @@ from oracle.seeded import segmentation_state_dict, state_dict
 from safetensors.numpy import save_file
 
 from keras_resnet.errors import WeightsError
+from keras_resnet.facts import facts_of
 from keras_resnet.models import ResNet18
 from keras_resnet.segmentation import BUILDERS, FCN, TAG, DeepLabV3, DeepLabV3Plus, UNet, network_of
 from keras_resnet.variants import VARIANTS, NetworkOnBackbone, TorchvisionFile
@@ -164,7 +165,7 @@ def test_own_files(name, suffix, randomise, tmp_path):
     path = tmp_path / f"own{suffix}"
     (model.save if suffix == ".keras" else model.save_weights)(path)
     loaded = load(BUILDERS[name], weights=path, **auxiliary)
-    assert loaded.weights_origin.source == path.name
+    assert facts_of(loaded).weights_origin.source == path.name
     for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     if auxiliary:
@@ -193,7 +194,7 @@ def test_weights_of_a_backbone_come_from_any_file_of_its_classifier(randomise, t
                 np.testing.assert_array_equal(ours, theirs)
         assert model.get_layer("decoder4_1_conv").get_weights()[0].std() > 0
         assert model.get_layer("logits").get_weights()[0].std() > 0
-        assert model.weights_origin.source == path.name
+        assert facts_of(model).weights_origin.source == path.name
 
 
 @pytest.mark.parametrize(
@@ -251,8 +252,8 @@ def test_a_tag_is_fetched_once_into_pytorchs_cache(published, monkeypatch, tmp_p
     monkeypatch.setattr("keras_resnet.segmentation.network_of", lambda *_: published)
     model = load(FCN, weights=TAG)
     np.testing.assert_array_equal(model.get_layer("logits").bias, state["classifier.4.bias"])
-    assert (model.weights_origin.source, model.weights_origin.licence) == (TAG, "BSD-3-Clause")
-    assert model.weights_origin.repository is None
+    assert (facts_of(model).weights_origin.source, facts_of(model).weights_origin.licence) == (TAG, "BSD-3-Clause")
+    assert facts_of(model).weights_origin.repository is None
     path, contract = resolve_weights(published, TAG)
     assert path == tmp_path / "cache" / "hub" / "checkpoints" / published.weights[TAG].name
     assert contract is None

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from resnet18_files import RESNET18, refusal
 
-from keras_resnet.cli.network import open_network, open_predictor
 from keras_resnet.errors import WeightsError
+from keras_resnet.facts import facts_of
+from keras_resnet.loading import open_network, open_predictor
 from keras_resnet.models import ResNet18
 from keras_resnet.weights import load_weights
 
@@ -149,7 +150,7 @@ def test_a_file_damaged_in_the_hubs_cache_is_refused(file, small, tmp_path):
     assert "damaged: its SHA-256 is" in refusal(small, snapshot)
     model = ResNet18(input_shape=small.input_shape[1:])
     load_weights(model, RESNET18, file)
-    whole = blob.with_name(model.weights_origin.file_sha256)
+    whole = blob.with_name(facts_of(model).weights_origin.file_sha256)
     blob.rename(whole)
     snapshot.unlink()
     snapshot.symlink_to(whole)

@@ -16,6 +16,7 @@ from resnet18_files import (
 )
 
 from keras_resnet.errors import WeightsError
+from keras_resnet.facts import facts_of
 from keras_resnet.models import ResNet18
 from keras_resnet.variants import VARIANTS, InputContract
 from keras_resnet.weights import load_weights, resolve_weights
@@ -167,9 +168,9 @@ def test_the_input_contract_travels_with_the_weights(hub, file, tmp_path, weight
         hub.files["me/r", "config.json"] = tmp_path / "config.json"
         (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": config}))
     model = load(weights)
-    assert model.input_contract == contract
+    assert facts_of(model).contract == contract
     load_weights(model, RESNET18, file)  # a file states none, and the former one no longer holds
-    assert model.input_contract is None
+    assert facts_of(model).contract is None
 
 
 def test_a_model_with_a_contract_is_copied_and_saved_like_any_other(hub, file, loaded, tmp_path):

@@ -1,8 +1,7 @@
 """The images on which a network was surest, and wrong -> one contact sheet."""
 
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +10,7 @@ from keras_resnet.errors import ImageError
 from keras_resnet.evaluation.accuracy import checked_labels
 from keras_resnet.evaluation.tiles import LINE_PIXELS, captioned, draw_line
 from keras_resnet.labels import top_indices
-from keras_resnet.preprocessing import load_image
+from keras_resnet.preprocessing import resize_and_crop
 from keras_resnet.variants import InputContract
 
 MOST, COLUMNS = 24, 6
@@ -30,11 +29,17 @@ def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def draw_mistakes(
-    files: Sequence[Path], probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], contract: InputContract
+    images: Sequence[str],
+    read: Callable[[int], np.ndarray],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    contract: InputContract,
 ) -> bytes:
-    """N files, `[N, classes]`, integer `[N]`, class names, contract -> PNG of up to 24 mistakes, the surest first.
+    """Names of N images, `[N, classes]`, integer `[N]`, class names, contract -> PNG of up to 24 mistakes, the surest
+    first.
 
-    Each tile is the crop that the network sees.
+    Each tile is the crop that the network sees. `read` gives an image, uint8 `[H, W, 3]`, by its place.
 
     Raises:
         ValueError: As `topk_accuracy_percent`.
@@ -45,16 +50,16 @@ def draw_mistakes(
     for index in worst[:MOST]:
         predicted = int(top_indices(probabilities[index : index + 1], 1)[0, 0])
         try:
-            pixels = load_image(files[index], contract)
+            pixels = resize_and_crop(read(index), contract)
         except ImageError:  # removed or changed since it was read
             pixels = np.full((contract.size, contract.size, 3), 220, np.uint8)
         lines = (
             f"true: {names[labels[index]]}",
             f"predicted: {names[predicted]}",
-            f"{100 * probabilities[index, predicted]:.1f} %  {files[index].name}",
+            f"{100 * probabilities[index, predicted]:.1f} %  {images[index]}",
         )
         tiles.append(captioned(pixels, lines, TILE_PIXELS))
-    heading = f"{len(worst)} of {len(files)} images wrong" + (
+    heading = f"{len(worst)} of {len(images)} images wrong" + (
         f"; the {len(tiles)} of which the network is surest" if len(tiles) < len(worst) else ""
     )
     return _sheet(heading, tiles)

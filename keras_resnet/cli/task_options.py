@@ -1,0 +1,53 @@
+"""The options that a command has for some tasks alone; the tasks' own folders say which."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_resnet.errors import ArgumentError
+from keras_resnet.tasks import TASKS
+from keras_resnet.tasks.base import Task
+
+
+def with_task_options(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Name of a command -> decorator of its function: `**options` becomes an option for each that a task has."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        options = {name: kind for task in TASKS.values() for name, kind in task.options(command).items()}
+        own = [
+            p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for name, kind in options.items()
+        ]
+        function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+        return function
+
+    return decorate
+
+
+def options_of(task: Task, command: str, given: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Task of a model, name of a command, values of the tasks' options -> those of this task.
+
+    Raises:
+        ArgumentError: An option that was given is another task's.
+    """
+    own = task.options(command)
+    wrong = [name for name, value in given.items() if value is not None and name not in own]
+    if wrong:
+        others = [other.title for other in TASKS.values() if {*wrong} <= {*other.options(command)}]
+        names = ", ".join(_flag(command, name) for name in wrong)
+        raise ArgumentError(f"{names}: for {' or '.join(others) or 'other tasks'} alone. {model} is for {task.title}")
+    return {name: given[name] for name in own}
+
+
+def _flag(command: str, name: str) -> str:
+    """Parameter of an option -> the option as users type it."""
+    for task in TASKS.values():
+        if name in task.options(command):
+            [declared] = task.options(command)[name].__metadata__
+            if declared.param_decls:
+                return str(declared.param_decls[0])
+    return f"--{name.replace('_', '-')}"

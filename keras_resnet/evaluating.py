@@ -1,0 +1,82 @@
+"""Network, images whose targets are known -> its evaluation: the one loop for all tasks and all runtimes."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_resnet.data.base import Source
+from keras_resnet.data.problems import reason_of
+from keras_resnet.errors import ImageError
+from keras_resnet.predictor import Predictor
+from keras_resnet.read_ahead import read_ahead
+
+BATCH_SIZE = 64
+
+Tell = Callable[[str, str], None]  # name of an image, why it can't be read
+
+
+class Read(NamedTuple):
+    """One image on its way to the network."""
+
+    source: Source
+    place: int  # in the source
+    pixels: np.ndarray  # as the task's `prepare` gives them
+    target: np.ndarray
+
+
+def evaluate(
+    predictor: Predictor,
+    sources: Sequence[Source],
+    *,
+    batch_size: int = BATCH_SIZE,
+    unreadable: Tell | None = None,
+    advance: Callable[[int], None] = lambda images: None,
+) -> Any:
+    """Network, sources as its task's `open_sources` gives them -> `tasks.base.Evaluation`; None without an image.
+
+    Args:
+        batch_size: Images that the network takes at a time, at most.
+        unreadable: Hears of each image that can't be read, and the others are taken. Without it, the first is an error.
+        advance: Hears how many images more are done.
+
+    Raises:
+        ImageError: An image can't be read.
+    """
+    task, asked = predictor.task, predictor.asked
+    collector, added = task.collector(asked, sources), False
+    size = task.batch_size(predictor.contract, batch_size)
+    places = [(source, index) for source in sources for index in range(source.count)]
+    images = read_ahead(places, lambda place: _read(predictor, *place), 2 * size)
+    for start in range(0, len(places), size):
+        batch = _readable(itertools.islice(images, size), places[start : start + size], unreadable)
+        if batch:
+            answers = task.answers(asked, [image.pixels for image in batch])
+            for image, answer in zip(batch, answers, strict=True):
+                collector.add(*image, answer)
+            added = True
+        advance(min(size, len(places) - start))
+    return collector.finish() if added else None
+
+
+def _read(predictor: Predictor, source: Source, index: int) -> Read:
+    decoded = source.decode(index)
+    pixels = decoded.pixels if source.ready else predictor.task.prepare(decoded.pixels, predictor.contract)
+    return Read(source, index, pixels, decoded.target)
+
+
+def _readable(
+    images: Iterator[Future[Read]], places: Sequence[tuple[Source, int]], unreadable: Tell | None
+) -> list[Read]:
+    batch = []
+    for image, (source, index) in zip(images, places, strict=True):
+        try:
+            batch.append(image.result())
+        except ImageError as error:
+            name = source.path_of(index)
+            if unreadable is None:
+                raise ImageError(f"{name}: {reason_of(error)}") from error
+            unreadable(name, reason_of(error))
+    return batch

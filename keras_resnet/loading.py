@@ -1,0 +1,228 @@
+"""A `.keras` file, an artifact or the name of a network -> a network that is ready for images.
+
+Here the facts come in: what a file says about its network is read, checked against it, and stated (`facts`).
+"""
+
+import difflib
+import json
+import math
+import os
+import warnings
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.answers import PROBABILITIES
+from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
+from keras_resnet.predictor import Predictor
+from keras_resnet.quiet import import_keras
+from keras_resnet.tasks import contract_of, task_of
+from keras_resnet.tasks.base import Task
+from keras_resnet.variants import VARIANTS, Contract
+
+MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # weights of 16 bits count as 32; some layers' state is not stored
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
+    """`.keras` file or artifact (SavedModel folder, .tflite, .onnx) -> a network that is ready for images.
+
+    It knows its task, the names of its classes and how image files become its pixels, as far as the file says so.
+
+    Args:
+        threads: CPU threads of an artifact's runtime. Default: all.
+
+    Raises:
+        ExportError: An artifact can't be opened.
+        WeightsError: A `.keras` file can't be read.
+        ArgumentError: It is neither, or it does not take RGB images.
+    """
+    text = os.fspath(path)
+    if not is_artifact(text) and not _is_file(text):
+        raise ArgumentError(
+            f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"
+        )
+    return open_predictor(text, None, threads)
+
+
+def is_artifact(model: str) -> bool:
+    """Path, or name of a network -> whether it names an artifact's file or folder."""
+    return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
+
+
+def open_predictor(model: str, weights: str | None, threads: int | None = None) -> Predictor:
+    """As `load`, of a network's name with its weights, too.
+
+    Raises:
+        ExportError: An artifact can't be opened.
+        WeightsError: The file or the weights can't be found, read or matched.
+        ArgumentError: A model of another kind, or weights for one that brings its own.
+    """
+    if is_artifact(model):
+        if weights is not None:
+            raise ArgumentError(f"--weights can't be given with an artifact, which brings its own. Received: {weights}")
+        from keras_resnet.export.artifact import open_artifact
+
+        return open_artifact(model, threads).predictor
+    network, contract = open_network(model, weights)
+    return predictor_of(network, contract, model)
+
+
+def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
+    """Keras model of a task, how image files become its pixels, what messages call it -> predictor."""
+    import numpy as np
+
+    from keras_resnet.heads.logits import ends_in_logits
+    from keras_resnet.inference import trace
+
+    finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
+    largest = 0
+
+    def run(pixels: Any) -> dict[str, Any]:
+        nonlocal largest
+        count = len(pixels)
+        largest = max(largest, count)
+        try:
+            if network.jit_compile:  # XLA compiles anew for another batch size: the last, smaller batch is filled up
+                pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
+            else:
+                trace(network, "uint8")
+            return {PROBABILITIES: finish(network.predict_on_batch(pixels)[:count])}
+        except Exception as error:  # a layer of a user's model can raise anything
+            raise WeightsError(f"{name}: fails on images: {reason(error)}") from error
+
+    task = _task_of(network, name)
+    return Predictor(name, task, class_names_of(network), contract, network.output_shape[-1], run)
+
+
+def class_names_of(network: Any) -> list[str] | None:
+    """Keras model -> names of its classes, as they were stated; ImageNet's for 1000 classes without names."""
+    from keras_resnet.facts import facts_of
+    from keras_resnet.labels import imagenet_labels
+
+    names = facts_of(network).class_names
+    if names is not None:
+        return list(names)
+    return [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
+
+
+def _softmax(logits: Any) -> Any:
+    """`[N, ..., classes]` -> probabilities of the same shape."""
+    import numpy as np
+
+    exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def check_model(model: str, weights: str | None) -> None:
+    """Refuses a wrong pair of options before Keras is imported.
+
+    Raises:
+        ArgumentError: No such network or file, or weights for a file that brings its own.
+    """
+    if _is_file(model):
+        if weights is not None:
+            raise ArgumentError(
+                f"--weights can't be given with a .keras file, which brings its own. Received: {weights}"
+            )
+        if not Path(model).is_file():
+            raise ArgumentError(f"--model names a .keras file that does not exist. Received: {model}")
+    elif model not in VARIANTS:
+        nearest = difflib.get_close_matches(model.lower(), VARIANTS, n=1, cutoff=0.5)
+        raise ArgumentError(
+            f"--model must be one of {', '.join(VARIANTS)}, or a .keras file. Received: {model}"
+            + (f" (did you mean {nearest[0]}?)" if nearest else "")
+        )
+
+
+def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
+    """Name of a network and its weights, or a .keras file -> Keras model, about which all that is known is stated, and
+    how image files become its pixels.
+
+    Raises:
+        WeightsError: The file or the weights can't be found, read or matched.
+        ArgumentError: A model of no task.
+    """
+    check_model(model, weights)
+    import_keras()
+    network = _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
+    task = _task_of(network, model)
+    contract = contract_of(network)
+    if contract is None or network.inputs[0].shape[3] != 3:
+        raise ArgumentError(f"{model}: must take {task.takes}. Its input is {getattr(network, 'input_shape', None)}")
+    return network, contract
+
+
+def _task_of(network: Any, name: str) -> Task:
+    """Raises `ArgumentError` if it is of no task."""
+    task = task_of(network)
+    if task is None:
+        raise ArgumentError(
+            f"{name}: must yield class probabilities [N, classes], or of every pixel [N, H, W, classes]. "
+            f"Its output is {getattr(network, 'output_shape', None)}"
+        )
+    return task
+
+
+def _is_file(model: str) -> bool:
+    return model.endswith(".keras")
+
+
+def _build(name: str, weights: str) -> Any:
+    from keras_resnet.models import BUILDERS
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the head stays fresh")
+        try:
+            return BUILDERS[name](weights=weights)
+        except UserWarning as error:
+            raise WeightsError(
+                f"{error}. A random head predicts nothing: give a model of other classes as a whole, --model FILE.keras"
+            ) from error
+
+
+def _load_file(path: str) -> Any:
+    import keras
+
+    # They register the layers of quantization-aware training, and that of segmentation networks.
+    import keras_resnet.compress.fake_quant
+    import keras_resnet.resize  # noqa: F401
+    from keras_resnet.facts import WeightsOrigin, state
+    from keras_resnet.model_files import read_description
+    from keras_resnet.weight_files import check_keras_archive
+    from keras_resnet.weights import file_sha256
+
+    try:
+        stored_bytes = check_keras_archive(Path(path))
+        # In a thread of its own: Keras notes, for each thread, the variables without values, and fills them later on.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_check_declared_size, path, stored_bytes).result()
+        description = read_description(path)
+        network = keras.models.load_model(path, compile=False)
+        state(network, weights_origin=WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path))))
+        if description is not None:
+            description.check(network)
+            state(network, task=description.task, class_names=description.labels, contract=description.contract)
+        return network
+    except KerasResnetError:
+        raise
+    except Exception as error:  # a layer's constructor can raise anything on what a damaged file passes to it
+        raise WeightsError(f"{path}: can't be loaded as a Keras model: {reason(error)}") from error
+
+
+def _check_declared_size(path: str, stored_bytes: int) -> None:
+    """Raises `WeightsError` if the layers ask for more than the file stores; Keras would make room for all of it."""
+    import keras
+
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    config["compile_config"] = None
+    with keras.StatelessScope(initialize_variables=False):  # shapes alone, without values
+        network = keras.saving.deserialize_keras_object(config)
+        if not isinstance(network, keras.Model):
+            raise WeightsError(f"{path}: must hold a Keras model. It holds {type(network).__name__}")
+        asked_bytes = sum(4 * math.prod(variable.shape) for variable in network.variables)
+    if asked_bytes > MOST_EXPANDED * stored_bytes + FEW_BYTES:
+        raise WeightsError(
+            f"{path}: its layers ask for {asked_bytes:,} bytes of weights, of which it stores {stored_bytes:,}"
+        )

@@ -1,0 +1,45 @@
+"""What is read from a slow place, by threads, while the caller works on what was read before."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+Place = TypeVar("Place")
+Read = TypeVar("Read")
+
+
+def read_ahead(places: Sequence[Place], read: Callable[[Place], Read], ahead: int) -> Iterator[Future[Read]]:
+    """Places, what reads one -> the result of each, in order; threads read as many as `ahead` that nobody took yet."""
+    # Not an executor, whose threads Python waits for at its end: Ctrl-C would hang on a file that comes slowly.
+    jobs: SimpleQueue[tuple[Place, Future[Read]] | None] = SimpleQueue()
+    threads = min(os.cpu_count() or 1, ahead, len(places))
+    for _ in range(threads):
+        Thread(target=_work, args=(jobs, read), daemon=True).start()
+    waiting: deque[Future[Read]] = deque()
+    try:
+        for place in places:
+            if len(waiting) == ahead:
+                yield waiting.popleft()
+            waiting.append(Future())
+            jobs.put((place, waiting[-1]))
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for result in waiting:
+            result.cancel()
+        for _ in range(threads):
+            jobs.put(None)
+
+
+def _work(jobs: SimpleQueue[tuple[Place, Future[Read]] | None], read: Callable[[Place], Read]) -> None:
+    while (job := jobs.get()) is not None:
+        place, result = job
+        if result.set_running_or_notify_cancel():
+            try:
+                result.set_result(read(place))
+            except BaseException as error:  # noqa: BLE001  raised where the result is taken
+                result.set_exception(error)

@@ -1,0 +1,153 @@
+"""What all tasks share: the protocol by which data, evaluation, export and the commands know a task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from keras_resnet.variants import Contract
+
+if TYPE_CHECKING:  # `keras-resnet --help`, which asks the tasks for their options, does without NumPy
+    import numpy as np
+
+    from keras_resnet.data.base import Source
+
+# What a network says about an image, or about a batch of them: arrays by the names of its outputs.
+Answer = Mapping[str, "np.ndarray"]
+Shape = tuple[int | None, ...]
+Run = Callable[["np.ndarray"], Answer]  # pixels uint8 `[N, H, W, 3]` -> arrays `[N, ...]`
+
+
+class Asked(NamedTuple):
+    """A network as a task's evaluation and its prints see it."""
+
+    name: str  # what messages call it
+    run: Run
+    contract: Contract  # how image files become the pixels of `run`
+    class_names: Sequence[str] | None
+
+
+class Evaluation(Protocol):
+    """Answers of a network on images whose targets are known, and what follows."""
+
+    images: int
+    figures: Mapping[str, float | None]  # by name with unit; the score is among them
+
+    def agreement_percent(self, other: Any) -> float:
+        """Evaluation of another network on the same images -> share on which both decide alike."""
+        ...
+
+    def documents(self, about: Mapping[str, Any]) -> dict[str, Callable[[], bytes]]:
+        """Facts for the head of `evaluation.json` -> name of each file, and what gives its content."""
+        ...
+
+    def show(self) -> None:
+        """Prints the figures, and where the network is weakest, in at most 80 columns."""
+        ...
+
+
+class Collector(Protocol):
+    """What an evaluation adds up, image by image."""
+
+    def add(self, source: "Source", index: int, pixels: "np.ndarray", target: "np.ndarray", answer: Answer) -> None:
+        """Source, index in it, the image as `prepare` gave it, its target, the network's answer."""
+        ...
+
+    def finish(self) -> Any:
+        """-> `Evaluation` of all that was added, of one image at least."""
+        ...
+
+
+class Task(Protocol):
+    """One task: what images show, and what a network answers."""
+
+    name: str  # as recipes, files and records have it
+    title: str  # in words
+    takes: str  # what its networks take, in words
+    score: str  # the figure by which networks are compared, by name with unit
+    kinds: Mapping[str, str]  # names of outputs that artifacts can have -> what they hold, in words
+    titles: Mapping[str, str]  # figures by name -> what people call them
+    single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` ask for
+    largest_drop_points: float  # of the score, that an artifact may lose unless the user says otherwise
+
+    def options(self, command: str) -> Mapping[str, Any]:
+        """Name of a command -> the options that it has for this task: parameter and its type, as typer takes it."""
+        ...
+
+    def recognises(self, model: Any) -> bool:
+        """Keras model of which nobody stated a task -> whether its input and output are of this one's shapes."""
+        ...
+
+    def contract_of(self, model: Any, stated: Contract | None) -> Contract | None:
+        """Keras model, the contract stated with it -> how image files become its pixels; None: they can't."""
+        ...
+
+    def answers_in(self, shape: Shape, answer: Shape) -> bool:
+        """Shapes of an artifact's input and output, None where free -> whether they are of this task."""
+        ...
+
+    def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> Contract | None:
+        """Height and width of an artifact's input, the input's description -> how image files become its pixels.
+
+        The description is empty where the file says nothing about itself; None: image files can't become them.
+        """
+        ...
+
+    def tolerance(self, tolerance: Any) -> Any:
+        """Bounds of a format, `export.formats.Tolerance` -> those for answers of this task."""
+        ...
+
+    def mask_classes(self, model: Any) -> int:
+        """Keras model that is exported with `argmax` -> number of classes of each pixel.
+
+        Raises:
+            ExportError: It has no class for each pixel, or more than a byte can name.
+        """
+        ...
+
+    def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
+        """uint8 RGB `[H, W, 3]` as decoded -> what `answer` takes; called in threads that read ahead."""
+        ...
+
+    def batch_size(self, contract: Contract, wanted: int) -> int:
+        """-> how many prepared images a network takes at once, at most as many as wanted."""
+        ...
+
+    def answers(self, asked: Asked, images: "Sequence[np.ndarray]", *_: Any, **options: Any) -> list[Answer]:
+        """Network, prepared images, at most a batch -> an answer for each image."""
+        ...
+
+    def open_sources(
+        self, data: Any, split: str, asked: Asked, classes: int | None, *_: Any, **options: Any
+    ) -> "list[Source]":
+        """Data as users name it -> the images of that split, with the targets of this task and the network's classes.
+
+        Raises:
+            ArgumentError: The data has other targets, or classes that the network lacks.
+        """
+        ...
+
+    def collector(self, asked: Asked, sources: "Sequence[Source]") -> Collector:
+        """-> what adds up the network's answers on the images of these sources."""
+        ...
+
+    def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values of the task's options of `predict` -> what `answers` is given of them, and `printer`.
+
+        Raises:
+            ArgumentError: A value that is none.
+        """
+        ...
+
+    def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the task's options of the command `export` -> arguments of the function `export`.
+
+        Raises:
+            ArgumentError: A value that is none.
+        """
+        ...
+
+    def printer(self, asked: Asked, paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+        """Network, all image files, number of classes to name, the task's options -> what prints answers.
+
+        That is a function of a place in `paths`, the prepared image and its answer.
+        """
+        ...

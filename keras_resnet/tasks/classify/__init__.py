@@ -1,0 +1,122 @@
+"""Image classification: an image has one class, and a network answers with the probability of each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from keras_resnet.answers import PROBABILITIES
+from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_resnet.data.base import Source
+    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape
+
+
+class Classify:
+    """The room of the task `classify`; see `tasks.base.Task`."""
+
+    name = "classify"
+    title = "image classification"
+    takes = "square RGB images [N, size, size, 3]"
+    kinds: Mapping[str, str] = {PROBABILITIES: "probabilities"}
+    score = "top1_percent"
+    titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
+    single_answer = True
+    largest_drop_points = 0.5
+
+    def options(self, command: str) -> Mapping[str, Any]:
+        return {}
+
+    def recognises(self, model: Any) -> bool:
+        inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+        if len(inputs) != 1 or len(outputs) != 1:
+            return False
+        return self.answers_in(tuple(inputs[0].shape), tuple(outputs[0].shape))
+
+    def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
+        return len(shape) == 4 and len(answer) == 2
+
+    def contract_of(self, model: Any, stated: Contract | None) -> InputContract | None:
+        """-> the contract that was stated, which published weights bring along, where it fits the input size.
+
+        Otherwise a network for CIFAR reads images whole, without a crop; another model of fixed size gets torchvision's
+        proportion of crop to resize, one of free size the default.
+        """
+        height, width = model.inputs[0].shape[1:3]
+        if height != width:
+            return None
+        if isinstance(stated, InputContract) and height in (None, stated.size):
+            return stated
+        if _keeps_every_pixel(model):
+            return CIFAR.contract if height is None else InputContract(height, height)
+        return IMAGENET.contract if height is None else InputContract.for_size(height)
+
+    def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> InputContract | None:
+        height, width = sides
+        if height != width:
+            return None
+        if given.get("centre_crop"):
+            return InputContract(given["centre_crop"], given["resize_short_side"], given["interpolation"])
+        return InputContract() if height is None else InputContract.for_size(height)
+
+    def tolerance(self, tolerance: Any) -> Any:
+        return tolerance
+
+    def mask_classes(self, model: Any) -> int:
+        raise ExportError(
+            "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
+            f"{list(model.outputs[0].shape)}"
+        )
+
+    def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
+        from keras_resnet.preprocessing import resize_and_crop
+
+        return resize_and_crop(pixels, cast(InputContract, contract))
+
+    def batch_size(self, contract: Contract, wanted: int) -> int:
+        return wanted
+
+    def answers(self, asked: "Asked", images: "Sequence[np.ndarray]") -> "list[Answer]":
+        import numpy as np
+
+        answer = asked.run(np.stack(images))
+        return [{name: values[row] for name, values in answer.items()} for row in range(len(images))]
+
+    def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
+        from keras_resnet.data.sources import open_split
+
+        sources = open_split(data, split, asked.class_names)
+        if sources[0].target.task != self.name:
+            raise ArgumentError(f"{data}: {asked.name} is a classifier, and these images have masks")
+        if asked.class_names is None and classes is not None and all(name.isdecimal() for name in sources[0].classes):
+            # A number is the index of a class, whichever of them the data has.
+            highest = max(map(int, sources[0].classes))
+            if highest >= classes:
+                raise ArgumentError(
+                    f"{data}: the highest class must be one of the model's, 0 to {classes - 1}. Received: {highest}"
+                )
+            sources = open_split(data, split, [str(index) for index in range(classes)])
+        return sources
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+        from keras_resnet.tasks.classify.evaluation import Answers
+
+        return Answers(asked, sources)
+
+    def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+        from keras_resnet.tasks.classify.printing import printer
+
+        return printer(asked, paths, top)
+
+
+def _keeps_every_pixel(model: Any) -> bool:
+    """Whether the stem has stride 1, as that of the networks for CIFAR, which a .keras file does not name otherwise."""
+    return any(layer.name == "stem_conv" and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)

@@ -1,0 +1,28 @@
+"""A classifier's answers as lines of text."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.answers import PROBABILITIES
+from keras_resnet.labels import decode_predictions, imagenet_labels
+from keras_resnet.tasks.base import Answer, Asked
+
+
+def printer(asked: Asked, paths: Sequence[Path], top: int) -> Callable[[int, np.ndarray, Answer], None]:
+    """Network, image files, classes to name -> what prints the most probable classes of an image."""
+    named = asked.class_names
+    if named is not None and list(named) == [name for _, name in imagenet_labels()]:
+        named = None  # decode_predictions knows them, with their wnids
+
+    def show(place: int, pixels: np.ndarray, answer: Answer) -> None:
+        probabilities = answer[PROBABILITIES][None]
+        classes = probabilities.shape[1]
+        names = [f"class {index}" for index in range(classes)] if named is None and classes != 1000 else named
+        [best] = decode_predictions(probabilities, min(top, classes), names)
+        print(paths[place])
+        for wnid, name, probability in best:
+            print(f"  {100 * probability:6.2f} %  {name if names else f'{wnid}  {name}'}")
+
+    return show

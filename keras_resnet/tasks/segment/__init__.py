@@ -1,0 +1,121 @@
+"""Segmentation: every pixel of an image has one class, and a network gives it the probability of each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet.answers import MASK, PROBABILITIES
+from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.variants import Contract, WholeImage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_resnet.data.base import Source
+    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape
+
+EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
+
+
+class Segment:
+    """The room of the task `segment`; see `tasks.base.Task`."""
+
+    name = "segment"
+    title = "segmentation"
+    takes = "RGB images [N, H, W, 3]"
+    kinds: Mapping[str, str] = {PROBABILITIES: "probabilities of each pixel", MASK: "mask of each pixel"}
+    score = "mean_iou_percent"
+    titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
+    single_answer = False
+    largest_drop_points = 1.0
+
+    def options(self, command: str) -> Mapping[str, Any]:
+        from keras_resnet.tasks.segment.options import OPTIONS
+
+        return OPTIONS.get(command, {})
+
+    def recognises(self, model: Any) -> bool:
+        """Whether it yields an answer for every pixel, at the height and width of its input."""
+        inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+        if len(inputs) != 1 or not outputs:
+            return False
+        shape, answer = tuple(inputs[0].shape), tuple(outputs[0].shape)
+        if len(shape) != 4 or len(answer) != 4:
+            return False
+        if None in shape[1:3]:
+            sides = (side or example for side, example in zip(shape[1:3], EXAMPLE_SIDES, strict=True))
+            shape = (1, *sides, shape[3])
+            answer = tuple(model.compute_output_shape(shape))
+        return answer[1:3] == shape[1:3]
+
+    def contract_of(self, model: Any, stated: Contract | None) -> WholeImage | None:
+        height, width = model.inputs[0].shape[1:3]
+        return None if (height is None) != (width is None) else WholeImage(height, width)
+
+    def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
+        return len(shape) == 4 and len(answer) == 4
+
+    def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> WholeImage:
+        return WholeImage(*sides)
+
+    def tolerance(self, tolerance: Any) -> Any:
+        return tolerance.of_pixels()
+
+    def mask_classes(self, model: Any) -> int:
+        classes = model.outputs[0].shape[-1] or 0
+        if not 1 < classes <= 256:
+            raise ExportError(
+                "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
+                f"{list(model.outputs[0].shape)}"
+            )
+        return int(classes)
+
+    def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
+        return pixels  # the answer is for the pixels of the image itself
+
+    def batch_size(self, contract: Contract, wanted: int) -> int:
+        return 1  # images have sizes of their own
+
+    def answers(self, asked: "Asked", images: "Sequence[np.ndarray]", **options: Any) -> "list[Answer]":
+        """`options` are the two of `view.View`."""
+        from keras_resnet.tasks.segment.view import answers
+
+        return answers(asked, images, **options)
+
+    def open_sources(
+        self, data: Any, split: str, asked: "Asked", classes: int | None, void_labels: Sequence[int] = ()
+    ) -> "list[Source]":
+        from keras_resnet.data.sources import open_split
+
+        sources = open_split(data, split, asked.class_names, void_labels)
+        for source in sources:
+            if source.target.task != self.name:
+                raise ArgumentError(f"{data}: {asked.name} is a segmentation network, and these images have no masks")
+            if classes is not None and len(source.classes) != classes:
+                raise ArgumentError(
+                    f"{data}: must have the {classes} classes of {asked.name}. It has {len(source.classes)}"
+                )
+        return sources
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+        from keras_resnet.tasks.segment.evaluation import Answers
+
+        return Answers(asked, sources)
+
+    def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        from keras_resnet.tasks.segment.options import sides_of
+
+        window = given["window"]
+        sides = None if window is None else sides_of(window, "--window")
+        return {"window": sides, "longest_side": given["longest_side"]}, {"out": given["out"]}
+
+    def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        from keras_resnet.tasks.segment.options import sides_of
+
+        size = given["image_size"]
+        contract = {} if size is None else {"contract": WholeImage(*sides_of(size, "--image-size"))}
+        return {**contract, "argmax": given["argmax"], "void_labels": given["void_labels"] or ()}
+
+    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+        from keras_resnet.tasks.segment.printing import printer
+
+        return printer(asked, paths, top, **options)

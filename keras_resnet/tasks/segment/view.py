@@ -1,0 +1,59 @@
+"""How much of an image a segmentation network is given at once, and its answer for each pixel of the image."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from keras_resnet.answers import PROBABILITIES
+from keras_resnet.errors import ArgumentError
+from keras_resnet.evaluation.segmentation import pixel_scores
+from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.variants import WholeImage
+
+
+def answers(
+    asked: Asked,
+    images: Sequence[np.ndarray],
+    window: tuple[int, int] | None = None,
+    longest_side: int | None = None,
+) -> list[Answer]:
+    """Network, images uint8 `[H, W, 3]` of any sizes -> for each, probabilities float32 `[H, W, classes]`.
+
+    Args:
+        window: Height and width of the parts in which larger images are given, with half of overlap.
+        longest_side: Pixels to which the longest side of larger images is resized first.
+
+    Raises:
+        ArgumentError: A window or a bound that the network, of fixed size, does not take.
+    """
+    return [
+        {
+            PROBABILITIES: pixel_scores(
+                lambda batch: asked.run(batch)[PROBABILITIES],
+                pixels,
+                bounded(cast(WholeImage, asked.contract), pixels.shape, longest_side),
+                window,
+            )
+        }
+        for pixels in images
+    ]
+
+
+def bounded(contract: WholeImage, shape: tuple[int, ...], longest_side: int | None) -> WholeImage:
+    """Network's contract, shape of an image `(H, W, 3)`, bound of its longest side -> contract for this image.
+
+    Raises:
+        ArgumentError: A bound for a network of fixed size.
+    """
+    if longest_side is None:
+        return contract
+    if contract.height is not None:
+        raise ArgumentError(
+            f"--longest-side is for networks of any size; this one takes {contract.height}x{contract.width}. "
+            f"Received: {longest_side}"
+        )
+    height, width = shape[:2]
+    if max(height, width) <= longest_side:
+        return contract
+    return WholeImage(*WholeImage(longest_side, longest_side).area_of(height, width))
