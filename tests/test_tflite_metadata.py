@@ -108,6 +108,7 @@ def test_every_tflite_file_carries_standard_metadata(name, small_exports):
 )
 def test_other_sizes_colours_and_no_labels(size, order, labels, colour):
     description = {
+        "task": "classify",
         "network": "other",
         "weights": {"licence": "BSD-3-Clause"},
         "input": {"name": "image", "size": size, "colour_order": order},

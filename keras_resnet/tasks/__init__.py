@@ -55,6 +55,12 @@ def task_of_shapes(shape: Shape, answer: Shape) -> Task | None:
 
 
 def contract_of(model: Any) -> Contract | None:
-    """Keras model -> how image files become its pixels, or None where they can't."""
-    task = task_of(model)
-    return None if task is None else task.contract_of(model, facts_of(model).contract)
+    """Keras model -> how image files become its pixels, or None where they can't.
+
+    A network without a task, which yields features, reads images as a classifier does.
+    """
+    inputs = getattr(model, "inputs", None) or []
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return None
+    task = task_of(model) or TASKS["classify"]
+    return task.contract_of(model, facts_of(model).contract)
