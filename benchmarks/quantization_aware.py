@@ -26,6 +26,7 @@ import numpy as np
 import typer
 from cifar10 import CLASSES, Images, read_images
 
+from keras_resnet import ResNet20
 from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import BATCH_NORM_EPSILON
 from keras_resnet.compress.legacy import legacy_packages, legacy_twin
@@ -36,7 +37,6 @@ from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.inference import predict
 from keras_resnet.measure.record import write_record
-from keras_resnet.models import ResNet20
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.untuned import batches_of_arrays
 from keras_resnet.variants import VARIANTS
