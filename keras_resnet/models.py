@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import values_follow
 from keras_resnet.errors import WeightsError
@@ -49,8 +50,8 @@ def build(
         if include_top:
             return classification_head(x, number_of_classes, classifier_activation)
         if pooling == "avg":
-            return layers.GlobalAveragePooling2D(name="pool")(x)
-        return x if pooling is None else layers.GlobalMaxPooling2D(name="pool")(x)
+            return layers.GlobalAveragePooling2D(name=layer_names.POOL)(x)
+        return x if pooling is None else layers.GlobalMaxPooling2D(name=layer_names.POOL)(x)
 
     return on_backbone(
         variant,
@@ -138,7 +139,7 @@ def image_input(
             )
         return input_tensor
     shape = default_shape if input_shape is None else input_shape
-    return keras.Input(_checked_shape(design, "input_shape", shape), name="image")
+    return keras.Input(_checked_shape(design, "input_shape", shape), name=layer_names.IMAGE)
 
 
 def _checked_shape(design: Design, argument: str, shape: Any) -> tuple[int | None, int | None, int]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from keras_resnet import layer_names
 from keras_resnet.errors import ImageError
 from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract, WholeImage
 
@@ -81,7 +82,8 @@ def answers_for_pixels(model: Any) -> bool:
 
 def _keeps_every_pixel(model: Any) -> bool:
     """Whether the stem has stride 1, as that of the networks for CIFAR, which a .keras file does not name otherwise."""
-    return any(layer.name == "stem_conv" and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)
+    stem = layer_names.STEM_CONV
+    return any(layer.name == stem and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)
 
 
 def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -291,7 +293,7 @@ def normalisation_layer(channels: int) -> Any:
     return layers.Rescaling(
         scale=[1 / (255 * s) for s in std],
         offset=[-m / s for m, s in zip(mean, std, strict=True)],
-        name="preprocessing",
+        name=layer_names.PREPROCESSING,
         dtype="float32",
     )
 

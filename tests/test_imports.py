@@ -24,6 +24,7 @@ ORDER = (
     "untuned",
     "versions",
     "environment",
+    "layer_names",
     "variants",
     "labels",
     "preprocessing",

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.compress.rewrite import is_softmax
-from keras_resnet.export.formats import Format, Options
+from keras_resnet.export.formats import MASK_NAME, Format, Options
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.variants import Contract
 
@@ -49,7 +49,7 @@ class Job:
             return model
         last = model.outputs[0]._keras_history.operation
         scores = last.input if is_softmax(last) else model.outputs[0]
-        return keras.Model(model.inputs, ArgMax(name="mask")(scores), name=model.name)
+        return keras.Model(model.inputs, ArgMax(name=MASK_NAME)(scores), name=model.name)
 
     def quantized(self, weight_steps: int = 127) -> Quantized:
         """-> rounded kernels and ranges; formats of one export share them."""
