@@ -104,7 +104,7 @@ def curves(files: Mapping[str, Path]) -> dict[str, dict[int | str, Point]]:
 def resnet18_loader(classes: int) -> Loader:
     """Number of classes -> what opens ResNet-18 with so wide a head in Keras."""
     import_keras()
-    from keras_resnet.models import ResNet18
+    from keras_resnet import ResNet18
 
     def load() -> Opened:
         return Opened(ResNet18(classes=classes).predict_on_batch, (224, 224, 3))

@@ -26,6 +26,7 @@ import typer
 from cifar10 import CLASSES, Images, read_images
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.blocks import conv_bn, padded_shortcut
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.inference import predict
@@ -115,16 +116,16 @@ def _checkpoints(out: Path) -> Path:
 
 def network(depth: int, residual: bool) -> keras.Model:
     """Layers, with or without shortcuts -> network for CIFAR: pixels `[N, 32, 32, 3]` -> logits `[N, 10]`."""
-    image = keras.Input((32, 32, 3), name="image")
-    x = conv_bn(normalisation_layer(3)(image), 16, 3, name="stem")
+    image = keras.Input((32, 32, 3), name=layer_names.IMAGE)
+    x = conv_bn(normalisation_layer(3)(image), 16, 3, name=layer_names.STEM)
     for stage, filters in ((2, 16), (3, 32), (4, 64)):
         for index in range(1, (depth - 2) // 6 + 1):
-            name, stride = f"stage{stage}_block{index}", 2 if stage > 2 and index == 1 else 1
-            y = conv_bn(x, filters, 3, stride=stride, name=f"{name}_1")
-            y = conv_bn(y, filters, 3, relu=False, name=f"{name}_2")
+            name, stride = layer_names.block(stage, index), 2 if stage > 2 and index == 1 else 1
+            y = conv_bn(x, filters, 3, stride=stride, name=layer_names.numbered(name, 1))
+            y = conv_bn(y, filters, 3, relu=False, name=layer_names.numbered(name, 2))
             if residual:
-                y = layers.Add(name=f"{name}_add")([y, padded_shortcut(x, filters, stride, name)])
-            x = layers.ReLU(name=f"{name}_out")(y)
+                y = layers.Add(name=layer_names.add(name))([y, padded_shortcut(x, filters, stride, name)])
+            x = layers.ReLU(name=layer_names.out(name))(y)
     name = f"{'residual' if residual else 'plain'}{depth}"
     return keras.Model(image, classification_head(x, len(CLASSES), None), name=name)
 

@@ -139,17 +139,19 @@ def tiny_resnet18() -> Any:
     """-> ResNet-18 with every layer under its own name, 4 to 32 channels, 10 classes, all weights from a seed."""
     import keras
 
+    from keras_resnet import layer_names
     from keras_resnet.blocks import basic_block, conv_bn
     from keras_resnet.heads.classification import classification_head
     from keras_resnet.preprocessing import normalisation_layer
 
-    image = keras.Input((SIZE, SIZE, 3), name="image")
-    x = conv_bn(normalisation_layer(3)(image), 4, 7, stride=2, name="stem")
-    x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(keras.layers.ZeroPadding2D(1)(x))
+    image = keras.Input((SIZE, SIZE, 3), name=layer_names.IMAGE)
+    x = conv_bn(normalisation_layer(3)(image), 4, 7, stride=2, name=layer_names.STEM)
+    x = keras.layers.ZeroPadding2D(1)(x)
+    x = keras.layers.MaxPooling2D(3, strides=2, name=layer_names.pool(layer_names.STEM))(x)
     for stage in (2, 3, 4, 5):
         for index in (1, 2):
             stride = 2 if index == 1 and stage > 2 else 1
-            x = basic_block(x, 2**stage, stride=stride, name=f"stage{stage}_block{index}")
+            x = basic_block(x, 2**stage, stride=stride, name=layer_names.block(stage, index))
     model = keras.Model(image, classification_head(x, 10, "softmax"), name="resnet18")
     random = np.random.default_rng(4)
     for variable in model.weights:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from keras_resnet import layer_names
 from keras_resnet.cli.network import WeightsOption
 from keras_resnet.loading import open_network
 from keras_resnet.measure.latency import measure_latency
@@ -100,7 +101,7 @@ def _bare(model: str, network: Any, pixels: np.ndarray, folder: Path) -> Callabl
 
     bare = BUILDERS[model](include_preprocessing=False)
     bare.set_weights(network.get_weights())
-    values = network.get_layer("preprocessing")(pixels.astype("float32")).numpy()
+    values = network.get_layer(layer_names.PREPROCESSING)(pixels.astype("float32")).numpy()
     function = tf.function(lambda image: bare(image, training=False))
     concrete = function.get_concrete_function(tf.TensorSpec((1, *values.shape[1:]), tf.float32))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])

@@ -26,6 +26,7 @@ import numpy as np
 import typer
 from cifar10 import CLASSES, Images, read_images
 
+from keras_resnet import ResNet20, layer_names
 from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import BATCH_NORM_EPSILON
 from keras_resnet.compress.legacy import legacy_packages, legacy_twin
@@ -36,7 +37,6 @@ from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.inference import predict
 from keras_resnet.measure.record import write_record
-from keras_resnet.models import ResNet20
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.untuned import batches_of_arrays
 from keras_resnet.variants import VARIANTS
@@ -156,7 +156,7 @@ def resnet20() -> keras.Model:
     """-> ResNet-20 for CIFAR with projections in place of padded shortcuts: pixels `[N, 32, 32, 3]` -> logits."""
     variant = VARIANTS["resnet20"]
     projecting = replace(variant, design=replace(variant.design, shortcut="projection"))
-    image = keras.Input((32, 32, 3), name="image")
+    image = keras.Input((32, 32, 3), name=layer_names.IMAGE)
     x = resnet_backbone(normalisation_layer(3)(image), projecting, variant.design.output_stride)["C4"]
     return keras.Model(image, classification_head(x, len(CLASSES), None), name="resnet20")
 
@@ -171,13 +171,14 @@ def published(path: Path, images: np.ndarray) -> keras.Model:
         if layer.weights:
             model.get_layer(layer.name).set_weights(layer.get_weights())
     for stage in (3, 4):
-        projection = model.get_layer(f"stage{stage}_block1_shortcut_conv")
+        shortcut = layer_names.shortcut(layer_names.block(stage, 1))
+        projection = model.get_layer(layer_names.conv(shortcut))
         channels = projection.kernel.shape[2]
         kernel = np.eye(channels, 2 * channels, k=channels // 2, dtype="float32")  # a quarter of zeros on either side
         projection.set_weights([kernel[None, None]])
         values = predict(keras.Model(model.input, projection.output), images[:500])
         mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
-        norm = model.get_layer(f"stage{stage}_block1_shortcut_bn")
+        norm = model.get_layer(layer_names.bn(shortcut))
         norm.set_weights([np.sqrt(variance + BATCH_NORM_EPSILON), mean, mean, variance])
     return model
 
@@ -240,7 +241,7 @@ def tfmot_top1_percent(model: keras.Model, tuning: Images, test: Images) -> floa
     import tensorflow as tf
 
     legacy, tfmot = legacy_packages()
-    body = keras.Model(model.get_layer("preprocessing").output, model.output)
+    body = keras.Model(model.get_layer(layer_names.PREPROCESSING).output, model.output)
     network = tfmot.quantization.keras.quantize_model(legacy_twin(body))
     pixels = normalised(tuning[0])
     start_ranges(network, pixels[: 4 * BATCH_SIZE])

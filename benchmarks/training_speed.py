@@ -101,7 +101,7 @@ def ours(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Callable[[in
     """The network, optimizer and loss of `keras-resnet train`."""
     import keras
 
-    from keras_resnet.models import ResNet50
+    from keras_resnet import ResNet50
     from keras_resnet.training.objective import make_loss
     from keras_resnet.training.optimizer import make_optimizer
     from keras_resnet.training.recipe import Recipe

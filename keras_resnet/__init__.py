@@ -6,57 +6,33 @@ Names are loaded on first use, so that `import keras_resnet` (and `keras-resnet 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet.variants import VARIANTS
+
 if TYPE_CHECKING:
-    from keras_resnet.backbone import feature_maps
-    from keras_resnet.freezing import freeze
-    from keras_resnet.labels import decode_predictions
-    from keras_resnet.loading import load
-    from keras_resnet.models import (
-        ResNet18,
-        ResNet20,
-        ResNet32,
-        ResNet34,
-        ResNet44,
-        ResNet50,
-        ResNet56,
-        ResNet101,
-        ResNet110,
-        ResNet152,
-    )
-    from keras_resnet.preprocessing import load_image, load_images
+    # For type checkers and editors, which read this file and don't run it: a network's one mention beside its row.
+    from keras_resnet.backbone import feature_maps as feature_maps
+    from keras_resnet.freezing import freeze as freeze
+    from keras_resnet.labels import decode_predictions as decode_predictions
+    from keras_resnet.loading import load as load
+    from keras_resnet.models import ResNetBuilder
+    from keras_resnet.preprocessing import load_image as load_image
+    from keras_resnet.preprocessing import load_images as load_images
+
+    ResNet18: ResNetBuilder
+    ResNet34: ResNetBuilder
+    ResNet50: ResNetBuilder
+    ResNet101: ResNetBuilder
+    ResNet152: ResNetBuilder
+    ResNet20: ResNetBuilder
+    ResNet32: ResNetBuilder
+    ResNet44: ResNetBuilder
+    ResNet56: ResNetBuilder
+    ResNet110: ResNetBuilder
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ResNet18",
-    "ResNet20",
-    "ResNet32",
-    "ResNet34",
-    "ResNet44",
-    "ResNet50",
-    "ResNet56",
-    "ResNet101",
-    "ResNet110",
-    "ResNet152",
-    "decode_predictions",
-    "feature_maps",
-    "freeze",
-    "load",
-    "load_image",
-    "load_images",
-]
-
 _MODULE_OF = {
-    "ResNet18": "models",
-    "ResNet20": "models",
-    "ResNet32": "models",
-    "ResNet34": "models",
-    "ResNet44": "models",
-    "ResNet50": "models",
-    "ResNet56": "models",
-    "ResNet101": "models",
-    "ResNet110": "models",
-    "ResNet152": "models",
+    **{variant.function: "models" for variant in VARIANTS.values()},
     "decode_predictions": "labels",
     "feature_maps": "backbone",
     "freeze": "freezing",
@@ -65,6 +41,9 @@ _MODULE_OF = {
     "load_images": "preprocessing",
 }
 _MODULES = ("segmentation",)
+
+if not TYPE_CHECKING:  # a type checker takes no names from a table, and would hide those above
+    __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
@@ -76,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *_MODULE_OF, *_MODULES})

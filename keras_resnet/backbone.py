@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.blocks import basic_block, bottleneck_block, conv_bn, padded_shortcut, projection_shortcut
 from keras_resnet.variants import Design, Variant
 
@@ -37,7 +38,7 @@ def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, A
                 dilation=dilation,
                 dilation_in=dilation_in if index == 1 else dilation,
                 shortcut=shortcut,
-                name=f"stage{stage}_block{index}",
+                name=layer_names.block(stage, index),
             )
         maps[f"C{stage}"] = x
     return maps
@@ -46,12 +47,13 @@ def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, A
 def _stem(x: Any, design: Design) -> tuple[Any, Any, int]:
     """`[N, H, W, C]` -> C1, what the stages read `[N, H / stride, W / stride, filters]`, and that stride."""
     if design.stem == "3x3":
-        c1 = conv_bn(x, design.filters, 3, name="stem")
+        c1 = conv_bn(x, design.filters, 3, name=layer_names.STEM)
         return c1, c1, 1
-    c1 = conv_bn(x, design.filters, 7, stride=2, name="stem")
+    c1 = conv_bn(x, design.filters, 7, stride=2, name=layer_names.STEM)
+    pool = layer_names.pool(layer_names.STEM)
     # Padding with zeros equals padding with -inf here, since ReLU leaves nothing below zero.
-    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(c1)
-    return c1, layers.MaxPooling2D(3, strides=2, name="stem_pool")(x), 4
+    x = layers.ZeroPadding2D(1, name=layer_names.pad(pool))(c1)
+    return c1, layers.MaxPooling2D(3, strides=2, name=pool)(x), 4
 
 
 def feature_maps(model: keras.Model, levels: Sequence[str] | None = None) -> keras.Model:
@@ -71,7 +73,7 @@ def feature_maps(model: keras.Model, levels: Sequence[str] | None = None) -> ker
         not isinstance(levels, (tuple, list)) or not levels or any(level not in LEVELS for level in levels)
     ):
         raise ValueError(f"`levels` must be a non-empty sequence out of {LEVELS}. Received: levels={levels!r}")
-    outputs = {level: output for level in LEVELS if (output := _stage_output(model, level)) is not None}
+    outputs = level_outputs(model)
     if not outputs:
         raise ValueError(
             "`model` must be a ResNet of this package, with layers named 'stage<k>_block<n>_out'. "
@@ -84,11 +86,12 @@ def feature_maps(model: keras.Model, levels: Sequence[str] | None = None) -> ker
     return keras.Model(model.input, chosen, name=f"{model.name}_feature_maps")
 
 
-def _stage_output(model: keras.Model, level: str) -> Any:
-    """Output of the last block of that level's stage, or None where there is no such stage."""
-    outputs = [
-        layer.output
-        for layer in model.layers
-        if layer.name.startswith(f"stage{level[1]}_block") and layer.name.endswith("_out")
-    ]
-    return outputs[-1] if outputs else None
+def level_outputs(model: keras.Model) -> dict[str, Any]:
+    """Model -> by level, the output of the last block of its stage; without those levels that the model lacks."""
+    outputs: dict[str, Any] = {}
+    for level in LEVELS:
+        stage = layer_names.backbone_part(level)
+        ends = [op for op in model.layers if layer_names.is_of(op.name, stage) and layer_names.is_out(op.name)]
+        if ends:
+            outputs[level] = ends[-1].output
+    return outputs

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_resnet import layer_names
+
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # torchvision's 0.1, counted from the other end
 
@@ -53,7 +55,7 @@ def conv_bn(
     """
     if stride > 1 and kernel_size > 1:
         # padding="same" is asymmetric at stride 2; the published weights were trained with symmetric padding.
-        x = layers.ZeroPadding2D((kernel_size - 1) // 2, name=f"{name}_pad")(x)
+        x = layers.ZeroPadding2D((kernel_size - 1) // 2, name=layer_names.pad(name))(x)
         padding = "valid"
     else:
         padding = "same"
@@ -65,16 +67,16 @@ def conv_bn(
         padding=padding,
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal"),
-        name=f"{name}_conv",
+        name=layer_names.conv(name),
     )
     x = with_kernel(convolution, x)
     x = layers.BatchNormalization(
         epsilon=BATCH_NORM_EPSILON,
         momentum=BATCH_NORM_MOMENTUM,
         gamma_initializer="zeros" if zero_scale else "ones",
-        name=f"{name}_bn",
+        name=layer_names.bn(name),
     )(x)
-    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+    return layers.ReLU(name=layer_names.relu(name))(x) if relu else x
 
 
 def projection_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
@@ -84,7 +86,7 @@ def projection_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
     """
     if stride == 1 and x.shape[-1] == filters:
         return x
-    return conv_bn(x, filters, 1, stride=stride, relu=False, name=f"{name}_shortcut")
+    return conv_bn(x, filters, 1, stride=stride, relu=False, name=layer_names.shortcut(name))
 
 
 def padded_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
@@ -98,10 +100,11 @@ def padded_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
         return x
     # Pooling over one pixel is a strided slice, and padding "channels first" is padding of the last two axes: both
     # are layers that every format and backend knows.
-    x = layers.MaxPooling2D(1, strides=stride, name=f"{name}_shortcut_pool")(x)
+    name = layer_names.shortcut(name)
+    x = layers.MaxPooling2D(1, strides=stride, name=layer_names.pool(name))(x)
     before = (filters - channels) // 2
     padding = ((0, 0), (before, filters - channels - before))
-    return layers.ZeroPadding2D(padding, data_format="channels_first", name=f"{name}_shortcut_pad")(x)
+    return layers.ZeroPadding2D(padding, data_format="channels_first", name=layer_names.pad(name))(x)
 
 
 def basic_block(
@@ -120,8 +123,8 @@ def basic_block(
     at the previous stage's dilation, as torchvision and timm do.
     """
     identity = shortcut(x, filters, stride, name)
-    y = conv_bn(x, filters, 3, stride=stride, dilation=dilation_in, name=f"{name}_1")
-    y = conv_bn(y, filters, 3, dilation=dilation, relu=False, zero_scale=True, name=f"{name}_2")
+    y = conv_bn(x, filters, 3, stride=stride, dilation=dilation_in, name=layer_names.numbered(name, 1))
+    y = conv_bn(y, filters, 3, dilation=dilation, relu=False, zero_scale=True, name=layer_names.numbered(name, 2))
     return _join(y, identity, name)
 
 
@@ -141,11 +144,11 @@ def bottleneck_block(
     block of a stage. `dilation` is that of the stage's later blocks and unused here.
     """
     identity = shortcut(x, 4 * filters, stride, name)
-    y = conv_bn(x, filters, 1, name=f"{name}_1")
-    y = conv_bn(y, filters, 3, stride=stride, dilation=dilation_in, name=f"{name}_2")
-    y = conv_bn(y, 4 * filters, 1, relu=False, zero_scale=True, name=f"{name}_3")
+    y = conv_bn(x, filters, 1, name=layer_names.numbered(name, 1))
+    y = conv_bn(y, filters, 3, stride=stride, dilation=dilation_in, name=layer_names.numbered(name, 2))
+    y = conv_bn(y, 4 * filters, 1, relu=False, zero_scale=True, name=layer_names.numbered(name, 3))
     return _join(y, identity, name)
 
 
 def _join(y: Any, identity: Any, name: str) -> Any:
-    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([y, identity]))
+    return layers.ReLU(name=layer_names.out(name))(layers.Add(name=layer_names.add(name))([y, identity]))

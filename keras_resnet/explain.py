@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.errors import ArgumentError
 
 
@@ -33,7 +34,8 @@ def grad_cam(model: keras.Model, pixels: Any, class_index: int | Sequence[int] |
     images = np.asarray(pixels)
     if images.ndim != 4 or len(images) == 0:
         raise ArgumentError(f"`pixels` must be an array [N, H, W, C]. Received: shape {list(images.shape)}")
-    maps, outputs = keras.Model(model.input, [model.get_layer("pool").input, model.output])(images, training=False)
+    pooled = model.get_layer(layer_names.POOL).input
+    maps, outputs = keras.Model(model.input, [pooled, model.output])(images, training=False)
     c5 = keras.ops.convert_to_numpy(maps).astype(np.float32)  # [N, h, w, channels]
     best = keras.ops.convert_to_numpy(outputs).argmax(axis=1)
     classes = _classes(class_index, best, head.units)
@@ -50,7 +52,7 @@ def grad_cam(model: keras.Model, pixels: Any, class_index: int | Sequence[int] |
 def _head(model: keras.Model) -> layers.Dense:
     """Classifier -> its dense layer "logits", if nothing else than average pooling lies between it and C5."""
     by_name = {layer.name: layer for layer in getattr(model, "layers", [])}
-    pool, head, last = (by_name.get(name) for name in ("pool", "logits", "probabilities"))
+    pool, head, last = (by_name.get(name) for name in layer_names.CLASSIFIER_HEAD)
     if not (
         isinstance(pool, layers.GlobalAveragePooling2D)
         and head is not None

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import keras
 
-LEVELS = ("stem", "C2", "C3", "C4", "C5")
-HEAD = ("pool", "logits", "probabilities")
+from keras_resnet import layer_names
+
+LEVELS = (layer_names.STEM, "C2", "C3", "C4", "C5")
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ def freeze(model: keras.Model, through: str = "C5") -> Frozen:
     """
     if through not in LEVELS:
         raise ValueError(f"`through` must be one of {LEVELS}. Received: through={through!r}")
-    prefixes = tuple(f"{prefix_of(level)}_" for level in LEVELS[: LEVELS.index(through) + 1])
-    chosen = [layer for layer in model.layers if layer.name.startswith(prefixes)]
+    parts = [layer_names.backbone_part(level) for level in LEVELS[: LEVELS.index(through) + 1]]
+    chosen = [layer for layer in model.layers if any(layer_names.is_of(layer.name, part) for part in parts)]
     if not chosen:
         raise ValueError(
-            "`model` must be a ResNet of this package, with layers named 'stem_conv', 'stage2_block1_1_conv', .... "
+            "`model` must be a ResNet of this package, with layers named "
+            f"{', '.join(map(repr, layer_names.EXAMPLES))}, .... "
             f"Received: model={model.name!r} with layers {[layer.name for layer in model.layers][:5]}..."
         )
     for layer in chosen:
@@ -70,8 +72,3 @@ def frozen(model: keras.Model) -> Frozen:
         parameters=sum(layer.count_params() for layer in still),
         trainable_parameters=sum(math.prod(variable.shape) for variable in model.trainable_variables),
     )
-
-
-def prefix_of(level: str) -> str:
-    """Level -> how the names of its layers begin: "stem", or "stage2" for C2 and so on."""
-    return level if level == "stem" else f"stage{level[1]}"

@@ -1,5 +1,4 @@
-"""Ready networks: `ResNet18`, `ResNet34`, `ResNet50`, `ResNet101`, `ResNet152` for images as ImageNet's, and
-`ResNet20`, `ResNet32`, `ResNet44`, `ResNet56`, `ResNet110` for images as small as CIFAR's.
+"""Ready networks, a function for each row of the table of variants: `ResNet50` for "resnet50".
 
 They take keras.applications' keyword names in its order. Two differences are deliberate: `weights` defaults to `None`,
 so that building a model never reaches for the network; and `classes` may differ from 1000 with pretrained weights.
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import values_follow
 from keras_resnet.errors import WeightsError
@@ -51,8 +51,8 @@ def build(
         if include_top:
             return classification_head(x, number_of_classes, classifier_activation)
         if pooling == "avg":
-            return layers.GlobalAveragePooling2D(name="pool")(x)
-        return x if pooling is None else layers.GlobalMaxPooling2D(name="pool")(x)
+            return layers.GlobalAveragePooling2D(name=layer_names.POOL)(x)
+        return x if pooling is None else layers.GlobalMaxPooling2D(name=layer_names.POOL)(x)
 
     return on_backbone(
         variant,
@@ -144,7 +144,7 @@ def image_input(
             )
         return input_tensor
     shape = default_shape if input_shape is None else input_shape
-    return keras.Input(_checked_shape(design, "input_shape", shape), name="image")
+    return keras.Input(_checked_shape(design, "input_shape", shape), name=layer_names.IMAGE)
 
 
 def _checked_shape(design: Design, argument: str, shape: Any) -> tuple[int | None, int | None, int]:
@@ -233,9 +233,7 @@ class ResNetBuilder(Protocol):
     ) -> keras.Model: ...
 
 
-def _builder(function_name: str) -> ResNetBuilder:
-    variant = VARIANTS[function_name.lower()]
-
+def _builder(variant: Variant) -> ResNetBuilder:
     def builder(
         include_top: bool = True,
         weights: str | os.PathLike[str] | None = None,
@@ -263,12 +261,12 @@ def _builder(function_name: str) -> ResNetBuilder:
             output_stride=output_stride,
         )
 
-    builder.__name__ = builder.__qualname__ = function_name
-    builder.__doc__ = _documentation(function_name, variant)
+    builder.__name__ = builder.__qualname__ = variant.function
+    builder.__doc__ = _documentation(variant)
     return builder
 
 
-def _documentation(function_name: str, variant: Variant) -> str:
+def _documentation(variant: Variant) -> str:
     design = variant.design
     size, minimum, last_level = design.contract.size, design.output_stride, variant.levels[-1]
     if variant.file is None:
@@ -279,7 +277,7 @@ def _documentation(function_name: str, variant: Variant) -> str:
         origin = "section 4.2, with the shortcuts of option A, which have no weights"
         published = f"the path of {variant.file.name} (from {CIFAR_FILES}),"
         strides = "4, and nothing else: a network for small images keeps their resolution"
-    return f"""{function_name}: pixels 0..255 `[N, H, W, 3]`, uint8 or float -> probabilities `[N, classes]`.
+    return f"""{variant.function}: pixels 0..255 `[N, H, W, 3]`, uint8 or float -> probabilities `[N, classes]`.
 
     {variant.parameters:,} trainable parameters with {design.classes} classes, {variant.gmacs} GMACs at {size}x{size} \
 (He et al. 2015,
@@ -307,22 +305,5 @@ pooled.
     """
 
 
-ResNet18 = _builder("ResNet18")
-ResNet34 = _builder("ResNet34")
-ResNet50 = _builder("ResNet50")
-ResNet101 = _builder("ResNet101")
-ResNet152 = _builder("ResNet152")
-
-ResNet20 = _builder("ResNet20")
-ResNet32 = _builder("ResNet32")
-ResNet44 = _builder("ResNet44")
-ResNet56 = _builder("ResNet56")
-ResNet110 = _builder("ResNet110")
-
-BUILDERS: dict[str, ResNetBuilder] = {
-    builder.__name__.lower(): builder
-    for builder in (
-        *(ResNet18, ResNet34, ResNet50, ResNet101, ResNet152),
-        *(ResNet20, ResNet32, ResNet44, ResNet56, ResNet110),
-    )
-}
+BUILDERS: dict[str, ResNetBuilder] = {name: _builder(variant) for name, variant in VARIANTS.items()}
+globals().update({builder.__name__: builder for builder in BUILDERS.values()})  # `models.ResNet50`, a row's function

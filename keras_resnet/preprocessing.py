@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from keras_resnet import layer_names
 from keras_resnet.errors import ImageError
 from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 
@@ -269,7 +270,7 @@ def normalisation_layer(channels: int) -> Any:
     return layers.Rescaling(
         scale=[1 / (255 * s) for s in std],
         offset=[-m / s for m, s in zip(mean, std, strict=True)],
-        name="preprocessing",
+        name=layer_names.PREPROCESSING,
         dtype="float32",
     )
 

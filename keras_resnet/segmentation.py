@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_resnet import layer_names
 from keras_resnet.heads.segmentation import ARCHITECTURES, Architecture, auxiliary_head, segmentation_head
 from keras_resnet.models import check_activation, check_output_stride, checked_classes, image_input, on_backbone
 from keras_resnet.variants import BACKBONES, VARIANTS, NetworkOnBackbone
@@ -119,8 +120,8 @@ def build(
         if not with_auxiliary_head:
             return output
         return {
-            "logits" if classifier_activation is None else "probabilities": output,
-            "auxiliary": auxiliary_head(levels, image, number_of_classes, classifier_activation),
+            layer_names.LOGITS if classifier_activation is None else layer_names.PROBABILITIES: output,
+            layer_names.AUXILIARY: auxiliary_head(levels, image, number_of_classes, classifier_activation),
         }
 
     return on_backbone(

@@ -197,6 +197,11 @@ class Variant:
     file: PublishedFile | None = None
 
     @property
+    def function(self) -> str:
+        """Name of the function that builds it, in `keras_resnet`: "ResNet50" of "resnet50"."""
+        return self.name.replace("resnet", "ResNet")
+
+    @property
     def levels(self) -> tuple[str, ...]:
         """Names of the stages' outputs, from "C2" on, the paper's conv2_x."""
         return tuple(f"C{stage}" for stage, _ in enumerate(self.blocks_per_stage, start=2))

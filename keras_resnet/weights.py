@@ -20,6 +20,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_resnet import layer_names
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.optional import require
@@ -40,9 +41,7 @@ from keras_resnet.weight_files import SUFFIXES, WeightFile, read_weight_file
 Target = tuple[str, str]  # our layer, its variable
 
 HUB_FILE = "model.safetensors"
-HEAD_LAYER = "logits"
-AUXILIARY_PREFIX = "auxiliary_"  # of the names of the layers of an auxiliary head
-STEM_KERNEL: Target = ("stem_conv", "kernel")
+STEM_KERNEL: Target = (layer_names.STEM_CONV, "kernel")
 LISTED = 10  # tensors of one kind of problem that an error names
 
 
@@ -59,7 +58,7 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
     Raises:
         WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
     """
-    has_preprocessing = any(layer.name == "preprocessing" for layer in model.layers)
+    has_preprocessing = any(layer.name == layer_names.PREPROCESSING for layer in model.layers)
     path, contract = resolve_weights(network, weights, has_preprocessing)
     sha256 = file_sha256(path) if path.is_file() else ""
     _check_download(path, sha256)
@@ -249,16 +248,17 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 
 # Architecture: {our unit of convolution and BatchNorm: torchvision's convolution, whose BatchNorm is the next module}.
 _UNITS = {
-    "fcn": {"decoder": "classifier.0", "auxiliary": "aux_classifier.0"},
+    "fcn": {layer_names.DECODER: "classifier.0", layer_names.AUXILIARY: "aux_classifier.0"},
     "deeplabv3": {
-        **{f"aspp_{i}": f"classifier.0.convs.{i - 1}.0" for i in (1, 2, 3, 4)},
-        "aspp_5": "classifier.0.convs.4.1",
-        "aspp_project": "classifier.0.project.0",
-        "decoder": "classifier.1",
-        "auxiliary": "aux_classifier.0",
+        **{layer_names.numbered(layer_names.ASPP, i): f"classifier.0.convs.{i - 1}.0" for i in (1, 2, 3, 4)},
+        layer_names.numbered(layer_names.ASPP, 5): "classifier.0.convs.4.1",
+        layer_names.ASPP_PROJECT: "classifier.0.project.0",
+        layer_names.DECODER: "classifier.1",
+        layer_names.AUXILIARY: "aux_classifier.0",
     },
 }
-_HEADS = {HEAD_LAYER: "classifier.4", f"{AUXILIARY_PREFIX}logits": "aux_classifier.4"}  # of the same networks
+_AUXILIARY_LOGITS = layer_names.of_head(layer_names.LOGITS, layer_names.AUXILIARY)
+_HEADS = {layer_names.LOGITS: "classifier.4", _AUXILIARY_LOGITS: "aux_classifier.4"}  # of the same networks
 
 
 def torchvision_names(network: Network) -> dict[str, Target]:
@@ -272,7 +272,7 @@ def torchvision_names(network: Network) -> dict[str, Target]:
         WeightsError: torchvision has no such network.
     """
     if isinstance(network, Variant):
-        return _backbone_names(network) | _layer_names(network.design.dense_layer, HEAD_LAYER)
+        return _backbone_names(network) | _layer_names(network.design.dense_layer, layer_names.LOGITS)
     if network.architecture not in _UNITS:
         raise WeightsError(
             f"torchvision has no {network.name}, and so no names for its tensors: give its weights as a file that "
@@ -288,23 +288,23 @@ def torchvision_names(network: Network) -> dict[str, Target]:
 
 
 def _backbone_names(variant: Variant) -> dict[str, Target]:
-    names = _unit_names("conv1", "bn1", "stem")
+    names = _unit_names("conv1", "bn1", layer_names.STEM)
     convolutions = 2 if variant.block == "basic" else 3
     for layer, blocks in enumerate(variant.blocks_per_stage, start=1):
         for index in range(blocks):
-            theirs, ours = f"layer{layer}.{index}", f"stage{layer + 1}_block{index + 1}"
+            theirs, ours = f"layer{layer}.{index}", layer_names.block(layer + 1, index + 1)
             for i in range(1, convolutions + 1):
-                names |= _unit_names(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}_{i}")
+                names |= _unit_names(f"{theirs}.conv{i}", f"{theirs}.bn{i}", layer_names.numbered(ours, i))
             changes_shape = index == 0 and (layer > 1 or variant.expansion > 1)
             if changes_shape and variant.design.shortcut == "projection":
-                names |= _unit_names(f"{theirs}.downsample.0", f"{theirs}.downsample.1", f"{ours}_shortcut")
+                names |= _unit_names(f"{theirs}.downsample.0", f"{theirs}.downsample.1", layer_names.shortcut(ours))
     return names
 
 
 def _unit_names(conv: str, bn: str, ours: str) -> dict[str, Target]:
     """torchvision's convolution and BatchNorm, our unit of both -> the names of their tensors."""
-    names = {f"{conv}.weight": (f"{ours}_conv", "kernel")}
-    return names | {f"{bn}.{theirs}": (f"{ours}_bn", variable) for theirs, variable in _BATCH_NORM.items()}
+    names = {f"{conv}.weight": (layer_names.conv(ours), "kernel")}
+    return names | {f"{bn}.{theirs}": (layer_names.bn(ours), variable) for theirs, variable in _BATCH_NORM.items()}
 
 
 def _layer_names(theirs: str, ours: str) -> dict[str, Target]:
@@ -322,7 +322,7 @@ def _keras_names(targets: Iterable[Target]) -> dict[str, Target]:
 
 def _is_optional(layer: str) -> bool:
     """Whether a model may lack that layer, and a file still have it: a layer of a head."""
-    return layer == HEAD_LAYER or layer.startswith(AUXILIARY_PREFIX)
+    return layer == layer_names.LOGITS or layer_names.is_of(layer, layer_names.AUXILIARY)
 
 
 def _to_keras_axes(tensor: np.ndarray, layout: str) -> np.ndarray:
@@ -469,13 +469,13 @@ def _likely_cause(
             f"no tensor has a name of torchvision's ResNet ({prefix}conv1.weight, {prefix}layer1.0.conv1.weight, ...): "
             "another architecture, or names with a prefix"
             if layout == "torchvision"
-            else "no layer has a name of this package's networks (stem_conv, stage2_block1_1_conv, ...)"
+            else f"no layer has a name of this package's networks ({', '.join(layer_names.EXAMPLES)}, ...)"
         )
     if problems.keys() == {"missing"} and found == wanted:
         missing = {layer for name, (layer, _) in names.items() if name not in tensors}
-        if all(layer.startswith(AUXILIARY_PREFIX) for layer in missing):
+        if all(layer_names.is_of(layer, layer_names.AUXILIARY) for layer in missing):
             return "the file has no auxiliary head: build the network with auxiliary_head=False"
-        if missing == {HEAD_LAYER} and isinstance(network, Variant):
+        if missing == {layer_names.LOGITS} and isinstance(network, Variant):
             return "the file has no head: build the network with include_top=False, or fill in the head yourself"
     if problems.keys() == {"misshaped"} and found == wanted:
         return "same depth, other widths: a Wide ResNet, a ResNeXt, or other input channels or classes"

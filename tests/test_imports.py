@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import keras_resnet
+from keras_resnet.variants import VARIANTS
 
 PACKAGE = Path(keras_resnet.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -24,6 +25,7 @@ ORDER = (
     "versions",
     "environment",
     "answers",
+    "layer_names",
     "variants",
     "facts",
     "labels",
@@ -170,6 +172,7 @@ def test_importing_loads_no_framework(module: str) -> None:
     assert run.returncode == 0, run.stderr
     loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
     assert not loaded & {"keras", "tensorflow", "jax", "torch"}
+    assert module != "keras_resnet" or "numpy" not in loaded
 
 
 def test_the_command_line_imports_keras_without_what_it_does_not_use() -> None:
@@ -190,6 +193,33 @@ def test_the_public_names_are_these_and_resolve() -> None:
     for name in PUBLIC:
         assert callable(getattr(keras_resnet, name))
         assert name in dir(keras_resnet)
+
+
+def test_type_checkers_are_told_of_every_network() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    told = [
+        node.target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    assert told == [variant.function for variant in VARIANTS.values()]
+
+
+def test_a_row_of_the_table_is_all_that_a_network_takes() -> None:
+    code = (
+        "import importlib, inspect; from dataclasses import replace; import keras_resnet\n"
+        "from keras_resnet.variants import VARIANTS\n"
+        "VARIANTS['resnet26'] = replace(VARIANTS['resnet20'], name='resnet26', blocks_per_stage=(4, 4, 4))\n"
+        "importlib.reload(keras_resnet)\n"
+        "from keras_resnet import *\n"
+        "from keras_resnet.models import ResNet26 as same\n"
+        "print(ResNet26 is same is keras_resnet.ResNet26, 'ResNet26' in dir(keras_resnet))\n"
+        "print(ResNet26.__name__, ResNet26.__doc__[:16], inspect.signature(ResNet26).parameters['classes'].default)\n"
+        "model = ResNet26(input_shape=(8, 8, 3)); print(model.name, model.layers[-5].name)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["True True", "ResNet26 ResNet26: pixels 10", "resnet26 stage4_block4_add"]
 
 
 def test_a_public_module_loads_on_first_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from keras_resnet import layer_names
+
 # By kind, the operators of TFLite and of ONNX Runtime's optimized graphs; any other is "other".
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "convolution": ("CONV_2D", "DEPTHWISE_CONV_2D", "Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger"),
@@ -44,12 +46,10 @@ class Layer:
     @property
     def stage(self) -> str:
         """ "stem", "stage2" to "stage5", "head", or "other" where the name is not of this package's networks."""
-        stage = re.match(r"(stage\d+)_", self.name)
-        if stage:
-            return stage[1]
-        if self.name.startswith("stem") or self.name in ("image", "preprocessing"):
-            return "stem"
-        return "head" if self.name in ("pool", "logits", "probabilities") else "other"
+        before = (layer_names.IMAGE, layer_names.PREPROCESSING)
+        if layer_names.is_of(self.name, layer_names.STEM) or self.name in before:
+            return layer_names.STEM
+        return layer_names.stage_of(self.name) or ("head" if self.name in layer_names.CLASSIFIER_HEAD else "other")
 
     @property
     def gflop_per_s(self) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet import layer_names
 from keras_resnet.benchmark.layers import KINDS, Layer
 from keras_resnet.benchmark.profile import Profile, counted
 from keras_resnet.benchmark.roofline import Peak
@@ -22,11 +23,11 @@ _COLOURS = dict(
     )
 )
 _STAGE_COLOURS = {
-    "stem": "#c2410c",
-    "stage2": "#a6cee3",
-    "stage3": "#6aa5cf",
-    "stage4": "#3b6ea8",
-    "stage5": "#173a66",
+    layer_names.STEM: "#c2410c",
+    layer_names.stage(2): "#a6cee3",
+    layer_names.stage(3): "#6aa5cf",
+    layer_names.stage(4): "#3b6ea8",
+    layer_names.stage(5): "#173a66",
     "head": "#7b4fa3",
     "other": "0.55",
 }

@@ -9,8 +9,23 @@ import typer
 
 from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption
 from keras_resnet.cli.task_options import options_of, with_task_options
+from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
 
 SHORT = {"pixel accuracy": "pixels"}  # the table has 80 characters
+
+
+def _takers(option: str) -> str:
+    return ", ".join(takers_of(option))
+
+
+def _takers_and_values(option: str) -> str:
+    *others, last = CHOICES[option]
+    return f"{_takers(option)}: {', '.join(others)} or {last}"
+
+
+_CALIBRATED = [row.name for row in FORMATS.values() if row.calibrated]
+_OPSETS = CHOICES["opset"]
+_LATER_OPSETS = [f"{row.first_opset} for {row.name}" for row in FORMATS.values() if row.first_opset > _OPSETS[0]]
 
 
 @with_task_options("export")
@@ -20,16 +35,11 @@ def export(
     weights: WeightsOption = None,
     formats: Annotated[
         str,
-        typer.Option(
-            help="Comma-separated, or all: saved_model, tflite, tflite-float16, tflite-dynamic, tflite-int8, "
-            "tflite-int16x8, onnx, onnx-float16, onnx-int8."
-        ),
+        typer.Option(help=f"Comma-separated, or all: {', '.join(FORMATS)}."),
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
         str | None,
-        typer.Option(
-            help="Folder or quoted glob of at least 32 representative images: tflite-int8, tflite-int16x8, onnx-int8."
-        ),
+        typer.Option(help=f"Folder or quoted glob of at least 32 representative images: {', '.join(_CALIBRATED)}."),
     ] = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="How many of them to draw.", show_default="all")
@@ -68,22 +78,28 @@ def export(
         list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given again.")
     ] = None,
     input_type: Annotated[
-        str | None, typer.Option(help="Input type of tflite-int8: uint8 or float32.", show_default="uint8")
+        str | None,
+        typer.Option(help=f"Input type of {_takers_and_values('input_dtype')}.", show_default="uint8"),
     ] = None,
     output_type: Annotated[
-        str | None, typer.Option(help="Output type of tflite-int8: uint8, int8 or float32.", show_default="uint8")
+        str | None,
+        typer.Option(help=f"Output type of {_takers_and_values('output_dtype')}.", show_default="uint8"),
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(help="ONNX opset: 11 to 18 (at least 13 for onnx-int8).", show_default="17")
+        int | None,
+        typer.Option(
+            help=f"ONNX opset: {_OPSETS[0]} to {_OPSETS[-1]} (at least {', '.join(_LATER_OPSETS)}).", show_default="17"
+        ),
     ] = None,
     layout: Annotated[str | None, typer.Option(help="Of ONNX input: nhwc or nchw.", show_default="nhwc")] = None,
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="Leave height and width free (saved_model, onnx, onnx-float16).")
+        bool, typer.Option("--any-size", help=f"Leave height and width free ({_takers('any_size')}).")
     ] = False,
     int_weights: Annotated[
         str | None,
         typer.Option(
-            help="Of onnx-int8: int8, uint8 or int7.", show_default="int8 where this CPU has VNNI, else uint8"
+            help=f"Of {_takers_and_values('weights')}.",
+            show_default="int8 where this CPU has VNNI, else uint8",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
@@ -160,8 +176,6 @@ def export(
 
 
 def _check(names: list[str], chosen: dict[str, Any]) -> None:
-    from keras_resnet.export.formats import FORMATS, Options, check_options, format_named
-
     rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
     check_options(Options(**chosen), rows)
 

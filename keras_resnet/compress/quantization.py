@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize
 from keras_resnet.compress.rewrite import consumers, with_fake_quantization
 
@@ -22,7 +23,7 @@ def quantize_aware(model: keras.Model) -> keras.Model:
         raise ValueError(f"`model` must be a functional Keras model without models inside. Received: {model!r}")
     if is_quantization_aware(model):
         raise ValueError(f"`model` must have no fake quantization yet. Received: {model.name!r}, which has")
-    return with_fake_quantization(model, input_scale=_stem_scale(model), unrounded=("preprocessing",))
+    return with_fake_quantization(model, input_scale=_stem_scale(model), unrounded=(layer_names.PREPROCESSING,))
 
 
 def is_quantization_aware(model: keras.Model) -> bool:
@@ -35,7 +36,7 @@ def _stem_scale(model: keras.Model) -> dict[str, list[float]]:
     scales = {}
     readers = consumers(model)
     for layer in model.layers:
-        if layer.name == "preprocessing" and isinstance(layer, layers.Rescaling):
+        if layer.name == layer_names.PREPROCESSING and isinstance(layer, layers.Rescaling):
             following = readers[layer.name]
             if len(following) == 1 and isinstance(following[0], layers.ZeroPadding2D):
                 following = readers[following[0].name]

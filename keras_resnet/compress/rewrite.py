@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 from keras_resnet.facts import carry
 
@@ -102,7 +103,7 @@ def with_fake_quantization(
             x = _apart(x)
         minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
         momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would lose the answer
-        return FakeQuantize(minimum, maximum, momentum, dtype="float32", name=f"{layer.name}_fake_quant")(x)
+        return FakeQuantize(minimum, maximum, momentum, dtype="float32", name=layer_names.fake_quant(layer.name))(x)
 
     return rebuild(model, exchange, call)
 

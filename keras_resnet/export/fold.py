@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantizedConv2D
 from keras_resnet.compress.rewrite import consumers, rebuild
 
@@ -123,8 +124,8 @@ def _fold_normalisation(
 
     -> by name of a convolution that pads by itself, the layer that pads in its place.
     """
-    normalisation = next((op for op in model.operations if op.name == "preprocessing"), None)
-    following = readers.get("preprocessing", [])
+    normalisation = next((op for op in model.operations if op.name == layer_names.PREPROCESSING), None)
+    following = readers.get(layer_names.PREPROCESSING, [])
     pad = following[0] if len(following) == 1 and isinstance(following[0], layers.ZeroPadding2D) else None
     if pad is not None:
         following = readers[pad.name]
@@ -149,7 +150,7 @@ def _fold_normalisation(
     if pad is not None:
         replaced[pad.name] = ConstantPadding2D(amount, mean, name=pad.name)
         return {}
-    return {stem.name: ConstantPadding2D(amount, mean, name=f"{stem.name}_pad")} if amount else {}
+    return {stem.name: ConstantPadding2D(amount, mean, name=layer_names.pad(stem.name))} if amount else {}
 
 
 def _padding(stem: layers.Conv2D, pad: layers.ZeroPadding2D | None) -> int | None:

@@ -87,6 +87,8 @@ class Format:
     any_batch: bool = False  # whether the batch size is free; otherwise it is 1
     calibrated: bool = False  # whether it needs calibration images
     integer: bool = False  # whether it is bound to the range of real images
+    integer_answers: bool = False  # whether they are made as integers, whatever the type of the output
+    first_opset: int = CHOICES["opset"][0]  # of those that take one
     learned: bool = False  # whether it can be written with the ranges of quantization-aware training
     verified_images: int | None = None  # at most, where the runtime is slow
     bytes_per_parameter: int = 4
@@ -105,7 +107,7 @@ class Format:
     @property
     def output_step(self) -> float:
         """Smallest difference between two probabilities that the format can express."""
-        return 0.0 if self.output_dtype == "float32" and not self.name.startswith("tflite-int8") else 1 / 256
+        return 0.0 if self.output_dtype == "float32" and not self.integer_answers else 1 / 256
 
     def chosen(self, options: Options) -> "Format":
         """-> the row as these options make it."""
@@ -168,6 +170,7 @@ FORMATS: Mapping[str, Format] = {
             options=("input_dtype", "output_dtype", "ranges", "keep_float"),
             input_dtype="uint8",
             output_dtype="uint8",
+            integer_answers=True,
             **_TFLITE,
             **_INT8,
         ),
@@ -207,15 +210,19 @@ FORMATS: Mapping[str, Format] = {
             promise="servers' CPUs: a quarter of the size, float answers; any batch",
             writer="to_onnx:to_onnx_int8",
             options=("opset", "layout", "ranges", "weights", "keep_float"),
+            first_opset=13,  # the first with a scale for each channel
             **_ONNX,
             **_INT8,
         ),
     )
 }
 
-INT8_OPSET = 13  # of onnx-int8, at least: the first with a scale for each channel
-
 UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
+
+
+def takers_of(option: str) -> list[str]:
+    """Name of an option -> names of the formats that take it."""
+    return [row.name for row in FORMATS.values() if option in row.options]
 
 
 def format_named(name: str) -> Format:
@@ -239,17 +246,17 @@ def check_options(options: Options, rows: list[Format]) -> None:
                 f"`{name}` must be one of {', '.join(map(str, CHOICES[name]))}. Received: {name}={value!r}"
             )
         if name != "argmax" and not any(name in row.options for row in rows):
-            takers = ", ".join(row.name for row in FORMATS.values() if name in row.options)
             raise ExportError(
-                f"`{name}` belongs to {takers}. Received: {name}={value!r} for {', '.join(row.name for row in rows)}"
+                f"`{name}` belongs to {', '.join(takers_of(name))}. "
+                f"Received: {name}={value!r} for {', '.join(row.name for row in rows)}"
             )
     if options.argmax and options.output_dtype is not None:
         raise ExportError(
             "`argmax` gives uint8, whatever the format, so `output_dtype` has no say. "
             f"Received: output_dtype={options.output_dtype!r}"
         )
-    if (options.opset or INT8_OPSET) < INT8_OPSET and any(row.name == "onnx-int8" for row in rows):
-        raise ExportError(
-            f"`opset` of onnx-int8 must be {INT8_OPSET} or later, the first with a scale for each channel. "
-            f"Received: opset={options.opset}"
-        )
+    for row in rows:
+        if options.opset is not None and "opset" in row.options and options.opset < row.first_opset:
+            raise ExportError(
+                f"`opset` of {row.name} must be {row.first_opset} or later. Received: opset={options.opset}"
+            )

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet import layer_names
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
 from keras_resnet.facts import carry
@@ -88,7 +89,7 @@ def check(model: Any) -> None:
             "[N, H, W, classes]: build it with include_top=True. "
             f"Received: {model.name!r}, {model.inputs[0].shape} -> {model.outputs[0].shape}"
         )
-    if "preprocessing" not in [layer.name for layer in _layers(model)]:
+    if layer_names.PREPROCESSING not in [layer.name for layer in _layers(model)]:
         raise ExportError(
             f"`model` must take raw pixels 0..255: {model.name!r} has no 'preprocessing' layer. Build it with "
             "include_preprocessing=True and load its weights by path"

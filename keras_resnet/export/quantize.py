@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 from keras_resnet.compress.rewrite import (
     consumers,
@@ -52,10 +53,10 @@ class Quantized:
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
             if layer.name in readers:
-                args = (FakeQuantize(0, 255, name=f"{layer.name}_input_fake_quant")(args[0]), *args[1:])
+                args = (FakeQuantize(0, 255, name=layer_names.fake_quant(f"{layer.name}_input"))(args[0]), *args[1:])
             x = layer(*args, **kwargs)
             if isinstance(layer, ConstantPadding2D):
-                x = FakeQuantize(0, 255, name=f"{layer.name}_fake_quant")(x)
+                x = FakeQuantize(0, 255, name=layer_names.fake_quant(layer.name))(x)
             return x
 
         return rebuild(model, call=call)
@@ -148,7 +149,8 @@ def signal_to_noise_db(
     model: keras.Model, quantized: keras.Model, points: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
     """Folded model, its simulation, layers, images -> by layer, 10 log10(signal / squared error), worst first."""
-    pairs = [(model.get_layer(name).output, quantized.get_layer(f"{name}_fake_quant").output) for name in points]
+    rounding = {name: quantized.get_layer(layer_names.fake_quant(name)) for name in points}
+    pairs = [(model.get_layer(name).output, rounded.output) for name, rounded in rounding.items()]
     true, rough = (keras.Model(m.input, [pair[i] for pair in pairs]) for i, m in enumerate((model, quantized)))
     signal, noise = np.zeros(len(points)), np.zeros(len(points))
     for batch in batches(images):

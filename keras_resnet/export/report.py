@@ -24,6 +24,7 @@ from keras_resnet.optional import require
 from keras_resnet.tasks.classify.evaluation import Evaluation
 from keras_resnet.whole_files import write_whole
 
+MARKERS = "osDv^<>PX"  # of formats, by turns
 FILES = ("report.html", "REPORT.md", "report.png")
 SHOWN = 48  # disagreements; the model's surest come first
 COLUMNS = (
@@ -200,7 +201,8 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
     """-> figure: accuracy against latency, and against size; agreement where there are no labelled images."""
     figure = require("matplotlib.figure", "plots").Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    markers = dict(zip(FORMATS, "osDv^<>PX", strict=True))
+    # By place in the table; colours come by turns too, and not as many, so that no two formats have both in common.
+    styles = {name: (f"C{place}", MARKERS[place % len(MARKERS)]) for place, name in enumerate(FORMATS)}
     accuracy = {
         name: made.accuracy[name].score_percent if made.accuracy else made.reports[name].top1_agreement_percent
         for name in made.paths
@@ -209,7 +211,9 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
     latencies_ms = {name: cost.latency.median_ms for name, cost in costs.items()}
     for axes, values, title in ((panels[0], latencies_ms, "latency, ms"), (panels[1], sizes_mb, "size, MB")):
         for name, value in values.items():
-            axes.plot(value, accuracy[name], markers[name], markersize=8, alpha=0.8, label=name, linestyle="none")
+            colour, marker = styles[name]
+            style = {"color": colour, "marker": marker, "markersize": 8, "alpha": 0.8, "linestyle": "none"}
+            axes.plot(value, accuracy[name], label=name, **style)
         model = _model(made)
         if model is not None:
             axes.axhline(model.top1_percent, color="0.5", linewidth=1, linestyle="--", label="model")

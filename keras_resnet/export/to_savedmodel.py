@@ -8,8 +8,9 @@ from typing import Any, cast
 import keras
 import tensorflow as tf
 
+from keras_resnet import layer_names
 from keras_resnet.answers import IMAGE, MASK, PROBABILITIES
-from keras_resnet.backbone import LEVELS
+from keras_resnet.backbone import level_outputs
 from keras_resnet.export.description import asset_files
 from keras_resnet.export.job import Job
 from keras_resnet.variants import InputContract
@@ -77,15 +78,8 @@ class _Serving(tf.Module):
 
 def _features_function(model: keras.Model) -> Any:
     """-> `tf.function`: pixels `[N, H, W, C]` -> the last output of each stage, and `embedding` `[N, channels]`."""
-    outputs = {}
-    for level in LEVELS:
-        ends = [
-            op.output for op in model.layers if op.name.startswith(f"stage{level[1]}_") and op.name.endswith("_out")
-        ]
-        if ends:
-            outputs[level] = ends[-1]
-    pooled = [layer.output for layer in model.layers if layer.name == "pool"]
-    features = keras.Model(model.input, {**outputs, **({"embedding": pooled[0]} if pooled else {})})
+    pooled = [layer.output for layer in model.layers if layer.name == layer_names.POOL]
+    features = keras.Model(model.input, {**level_outputs(model), **({"embedding": pooled[0]} if pooled else {})})
     return tf.function(
         lambda image: features(image, training=False),
         input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)],

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from keras import layers
 
+from keras_resnet import layer_names
 from keras_resnet.blocks import conv_bn, with_kernel
 from keras_resnet.heads.logits import logits_initializer
 from keras_resnet.resize import ResizeLike
@@ -34,39 +36,42 @@ class Architecture:
         return self.function.lower()
 
 
-def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, prefix: str = "") -> Any:
+def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, name: str = "") -> Any:
     """`[N, h, w, C]`, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: 1x1 convolution, resize, activation.
 
     The head computes in float32 under every dtype policy, as that of a classifier does.
     """
-    logits = layers.Conv2D(classes, 1, kernel_initializer=logits_initializer(), name=f"{prefix}logits", dtype="float32")
+    named = partial(layer_names.of_head, head=name)
+    initializer = logits_initializer()
+    logits = layers.Conv2D(classes, 1, kernel_initializer=initializer, name=named(layer_names.LOGITS), dtype="float32")
     x = with_kernel(logits, x)
-    x = ResizeLike(name=f"{prefix}upsample", dtype="float32")([x, image])
+    x = ResizeLike(name=named(layer_names.UPSAMPLE), dtype="float32")([x, image])
     if activation is None:
         return x
-    return layers.Activation(activation, name=f"{prefix}probabilities", dtype="float32")(x)
+    return layers.Activation(activation, name=named(layer_names.PROBABILITIES), dtype="float32")(x)
 
 
 def auxiliary_head(levels: Levels, image: Any, classes: int, activation: str | None) -> Any:
     """Levels, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: an FCN head on C4, for a second loss."""
-    return segmentation_head(_fcn(levels["C4"], "auxiliary"), image, classes, activation, prefix="auxiliary_")
+    name = layer_names.AUXILIARY
+    return segmentation_head(_fcn(levels["C4"], name), image, classes, activation, name)
 
 
 def _fcn_decoder(levels: Levels, output_stride: int) -> Any:
     """C5 `[N, h, w, C]` -> `[N, h, w, C / 4]`."""
-    return _fcn(levels["C5"], "decoder")
+    return _fcn(levels["C5"], layer_names.DECODER)
 
 
 def _fcn(x: Any, name: str) -> Any:
     """`[N, h, w, C]` -> `[N, h, w, C / 4]`: torchvision's FCN head, up to its last convolution."""
     x = conv_bn(x, x.shape[-1] // 4, 3, name=name)
-    return layers.Dropout(0.1, name=f"{name}_dropout")(x)
+    return layers.Dropout(0.1, name=layer_names.dropout(name))(x)
 
 
 def _deeplabv3_decoder(levels: Levels, output_stride: int) -> Any:
     """C5 `[N, h, w, C]` -> `[N, h, w, 256]`."""
     x = _aspp(levels["C5"], output_stride, dropout=0.5)
-    return conv_bn(x, 256, 3, name="decoder")
+    return conv_bn(x, 256, 3, name=layer_names.DECODER)
 
 
 def _aspp(c5: Any, output_stride: int, dropout: float) -> Any:
@@ -74,25 +79,29 @@ def _aspp(c5: Any, output_stride: int, dropout: float) -> Any:
 
     The rates are the paper's: 6, 12 and 18 at output stride 16, twice that at 8.
     """
-    branches = [conv_bn(c5, 256, 1, name="aspp_1")]
+    name = layer_names.ASPP
+    branches = [conv_bn(c5, 256, 1, name=layer_names.numbered(name, 1))]
     for index, rate in enumerate((12, 24, 36), start=2):
-        branches.append(conv_bn(c5, 256, 3, dilation=rate * 8 // output_stride, name=f"aspp_{index}"))
-    pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool", dtype="float32")(c5)  # [N, 1, 1, C]
-    pooled = conv_bn(pooled, 256, 1, name="aspp_5")
-    branches.append(ResizeLike(name="aspp_5_upsample")([pooled, c5]))
-    x = layers.Concatenate(name="aspp_concat")(branches)
-    x = conv_bn(x, 256, 1, name="aspp_project")
-    return layers.Dropout(dropout, name="aspp_dropout")(x)
+        dilation = rate * 8 // output_stride
+        branches.append(conv_bn(c5, 256, 3, dilation=dilation, name=layer_names.numbered(name, index)))
+    pool = layers.GlobalAveragePooling2D(keepdims=True, name=layer_names.pool(name), dtype="float32")
+    last = layer_names.numbered(name, 5)
+    pooled = conv_bn(pool(c5), 256, 1, name=last)  # [N, 1, 1, 256]
+    branches.append(ResizeLike(name=layer_names.upsample(last))([pooled, c5]))
+    x = layers.Concatenate(name=layer_names.concat(name))(branches)
+    x = conv_bn(x, 256, 1, name=layer_names.ASPP_PROJECT)
+    return layers.Dropout(dropout, name=layer_names.dropout(name))(x)
 
 
 def _deeplabv3plus_decoder(levels: Levels, output_stride: int) -> Any:
     """C5, C2 `[N, H/4, W/4, c]` -> `[N, H/4, W/4, 256]`."""
     x = _aspp(levels["C5"], output_stride, dropout=0.1)  # the rate of the authors' code
-    low_level = conv_bn(levels["C2"], 48, 1, name="decoder_low_level")
-    x = ResizeLike(name="decoder_upsample")([x, low_level])
-    x = layers.Concatenate(name="decoder_concat")([x, low_level])
-    x = conv_bn(x, 256, 3, name="decoder_1")
-    return conv_bn(x, 256, 3, name="decoder_2")
+    name = layer_names.DECODER
+    low_level = conv_bn(levels["C2"], 48, 1, name=f"{name}_low_level")
+    x = ResizeLike(name=layer_names.upsample(name))([x, low_level])
+    x = layers.Concatenate(name=layer_names.concat(name))([x, low_level])
+    x = conv_bn(x, 256, 3, name=layer_names.numbered(name, 1))
+    return conv_bn(x, 256, 3, name=layer_names.numbered(name, 2))
 
 
 def _unet_decoder(levels: Levels, output_stride: int) -> Any:
@@ -103,11 +112,11 @@ def _unet_decoder(levels: Levels, output_stride: int) -> Any:
     """
     x = levels["C5"]
     for level, channels in UNET_CHANNELS.items():
-        name, skip = f"decoder{level}", levels[f"C{level}"]
-        x = ResizeLike(name=f"{name}_upsample")([x, skip])
-        x = layers.Concatenate(name=f"{name}_concat")([x, skip])
-        x = conv_bn(x, channels, 3, name=f"{name}_1")
-        x = conv_bn(x, channels, 3, name=f"{name}_2")
+        name, skip = f"{layer_names.DECODER}{level}", levels[f"C{level}"]
+        x = ResizeLike(name=layer_names.upsample(name))([x, skip])
+        x = layers.Concatenate(name=layer_names.concat(name))([x, skip])
+        x = conv_bn(x, channels, 3, name=layer_names.numbered(name, 1))
+        x = conv_bn(x, channels, 3, name=layer_names.numbered(name, 2))
     return x
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.segmentation_metric import SegmentationAccuracy
 from keras_resnet.labels import VOID
+from keras_resnet.layer_names import AUXILIARY
 from keras_resnet.training.recipe import Recipe
 
 LOSSES = {"classify": ("cross_entropy", "binary", "focal"), "segment": ("cross_entropy", "focal", "dice")}
-AUXILIARY = "auxiliary"  # the output of a network's auxiliary head
 AUXILIARY_WEIGHT = 0.5  # of its loss, as in torchvision's references/segmentation/train.py
 FOCAL_GAMMA = 2.0
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.freezing import HEAD, prefix_of
+from keras_resnet import layer_names
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import VARIANTS
 
@@ -60,7 +60,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.o
         "gradient_accumulation_steps": recipe.accumulation_steps if recipe.accumulation_steps > 1 else None,
     }
     variables = model.trainable_variables
-    levels = ("stem", *VARIANTS[recipe.network].levels)
+    levels = (layer_names.STEM, *VARIANTS[recipe.network].levels)
     factors = [learning_rate_factor(variable.path, recipe.level_decay, levels) for variable in variables]
     decays = [recipe.weight_decay if is_decayed(variable) else 0.0 for variable in variables]
     if recipe.optimizer == "sgd":
@@ -81,10 +81,8 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[Any] | None:
 def learning_rate_factor(path: str, level_decay: float, levels: Sequence[str]) -> float:
     """Path of a variable, "stage4_block1_1_conv/kernel" say, the network's levels -> factor of its learning rate."""
     layer = path.split("/")[-2]
-    if layer in HEAD:
-        return 1.0
     for below, level in enumerate(reversed(levels), start=1):
-        if layer.startswith(f"{prefix_of(level)}_"):
+        if layer_names.is_of(layer, layer_names.backbone_part(level)):
             return level_decay**below
     return 1.0
 

@@ -14,7 +14,8 @@ from keras_resnet.evaluation.segmentation_metric import SegmentationInterval
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.facts import facts_of
 from keras_resnet.labels import VOID
-from keras_resnet.training.objective import AUXILIARY, class_weights, for_outputs, loss_weights, make_loss, make_metrics
+from keras_resnet.layer_names import AUXILIARY, LOGITS
+from keras_resnet.training.objective import class_weights, for_outputs, loss_weights, make_loss, make_metrics
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import Contract, WholeImage
 
@@ -192,7 +193,7 @@ class Segmentation:
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
         # Keras writes the name of the output before a metric, where there are several outputs.
-        own = {name.removeprefix("logits_"): value for name, value in logs.items()}
+        own = {name.removeprefix(f"{LOGITS}_"): value for name, value in logs.items()}
         columns = {"loss": logs["loss"]}
         return columns | {name: own[name] for name in ("mean_iou_percent", "pixel_accuracy_percent")}
 
@@ -207,7 +208,7 @@ class Segmentation:
 
 def _outputs(model: keras.Model) -> Sequence[str]:
     """Model -> names of its outputs, the main one first."""
-    return sorted(model.output, key=AUXILIARY.__eq__) if isinstance(model.output, dict) else ["logits"]
+    return sorted(model.output, key=AUXILIARY.__eq__) if isinstance(model.output, dict) else [LOGITS]
 
 
 TASKS: Mapping[str, type[Classification] | type[Segmentation]] = {"classify": Classification, "segment": Segmentation}

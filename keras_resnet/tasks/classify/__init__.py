@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from keras_resnet import layer_names
 from keras_resnet.answers import PROBABILITIES
 from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract
@@ -119,4 +120,5 @@ class Classify:
 
 def _keeps_every_pixel(model: Any) -> bool:
     """Whether the stem has stride 1, as that of the networks for CIFAR, which a .keras file does not name otherwise."""
-    return any(layer.name == "stem_conv" and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)
+    stem = layer_names.STEM_CONV
+    return any(layer.name == stem and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)

@@ -1,0 +1,118 @@
+"""The names of layers: made where layers are built, read where they are looked for.
+
+They are stable API, since saved files have them; docs/architecture.md has the whole scheme. A name is that of an owner
+(the stem, a block of a stage, a head's unit of convolution and BatchNorm) and what the layer is of it.
+"""
+
+import re
+
+IMAGE = "image"
+PREPROCESSING = "preprocessing"
+STEM = "stem"
+POOL, LOGITS, PROBABILITIES = CLASSIFIER_HEAD = ("pool", "logits", "probabilities")
+UPSAMPLE = "upsample"  # of a segmentation head
+DECODER = "decoder"
+ASPP = "aspp"  # the pyramid of DeepLab
+ASPP_PROJECT = f"{ASPP}_project"  # its last unit, behind the numbered ones
+AUXILIARY = "auxiliary"  # the auxiliary head, and the output of a network that it makes
+
+
+# --- owners -------------------------------------------------------------------------------------------------------
+
+
+def stage(number: int) -> str:
+    """2 -> "stage2", which yields the level C2."""
+    return f"stage{number}"
+
+
+def backbone_part(level: str) -> str:
+    """Level -> owner of its layers: "stem", or "stage2" for C2 and so on."""
+    return STEM if level == STEM else stage(int(level.removeprefix("C")))
+
+
+def block(stage_number: int, index: int) -> str:
+    """2, 1 -> "stage2_block1"."""
+    return f"{stage(stage_number)}_block{index}"
+
+
+def numbered(owner: str, index: int) -> str:
+    """Block or part of a head, number of one of its units, from 1 on -> that unit: "stage2_block1_1"."""
+    return f"{owner}_{index}"
+
+
+def shortcut(block_name: str) -> str:
+    """Block -> its shortcut, where the shape changes."""
+    return f"{block_name}_shortcut"
+
+
+def is_of(layer: str, owner: str) -> bool:
+    """Name of a layer, owner -> whether the layer is the owner's, or of a part of it."""
+    return layer.startswith(f"{owner}_")
+
+
+def stage_of(layer: str) -> str | None:
+    """Name of a layer -> "stage2" to "stage5", or None for a layer of no stage."""
+    found = re.match(r"(stage\d+)_", layer)
+    return found[1] if found else None
+
+
+# --- layers of an owner -------------------------------------------------------------------------------------------
+
+
+def pad(owner: str) -> str:
+    return f"{owner}_pad"
+
+
+def conv(unit: str) -> str:
+    return f"{unit}_conv"
+
+
+def bn(unit: str) -> str:
+    return f"{unit}_bn"
+
+
+def relu(unit: str) -> str:
+    return f"{unit}_relu"
+
+
+def pool(owner: str) -> str:
+    return f"{owner}_{POOL}"
+
+
+def add(block_name: str) -> str:
+    return f"{block_name}_add"
+
+
+def out(block_name: str) -> str:
+    return f"{block_name}_out"
+
+
+def is_out(layer: str) -> bool:
+    """Name of a layer -> whether it is the last of its block."""
+    return layer.endswith(out(""))
+
+
+def upsample(owner: str) -> str:
+    return f"{owner}_{UPSAMPLE}"
+
+
+def concat(owner: str) -> str:
+    return f"{owner}_concat"
+
+
+def dropout(owner: str) -> str:
+    return f"{owner}_dropout"
+
+
+def of_head(layer: str, head: str = "") -> str:
+    """`LOGITS`, `UPSAMPLE` or `PROBABILITIES`, name of a head -> that layer of it; the main head has no name."""
+    return f"{head}_{layer}" if head else layer
+
+
+def fake_quant(layer: str) -> str:
+    """Layer -> the one behind it that rounds its output, in a quantization-aware or simulated model."""
+    return f"{layer}_fake_quant"
+
+
+STEM_CONV = conv(STEM)
+EXAMPLES = (STEM_CONV, conv(numbered(block(2, 1), 1)))  # for errors: what a model of this package has

@@ -1,0 +1,98 @@
+"""A further format is a row of the table and its writer: all that lists formats follows the table."""
+
+import re
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from small_classifier import small_classifier
+from typer.testing import CliRunner
+
+from keras_resnet.errors import ExportError
+from keras_resnet.export import export, report
+from keras_resnet.export.cost import ArtifactCost
+from keras_resnet.export.formats import FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.export.images import synthetic_images
+from keras_resnet.measure.latency import Latency
+
+TENTH = replace(
+    FORMATS["onnx"],
+    name="onnx-tenth",
+    file_name="model-tenth.onnx",
+    calibrated=True,
+    options=("opset", "any_size", "input_dtype", "weights"),
+    first_opset=15,
+)
+
+
+@pytest.fixture(autouse=True)
+def tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, TENTH.name, TENTH)
+
+
+def test_it_is_exported_and_reported(randomise, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("matplotlib")
+
+    def measured(path: Path) -> ArtifactCost:  # in another process, where the row is not
+        return ArtifactCost(10.0, 20.0, Latency.of([len(path.name)] * 3))
+
+    monkeypatch.setattr(report, "measure_artifact", measured)
+    figures = []
+    plots = report._plots
+    monkeypatch.setattr(report, "_plots", lambda *given: figures.append(plots(*given)) or figures[-1])
+    images = synthetic_images((32, 32, 3), count=40, seed=8)
+    model = randomise(small_classifier(), seed=4)
+    export(model, tmp_path, ["saved_model", "onnx-tenth"], calibration=images, opset=16, report=True)
+    text = (tmp_path / "REPORT.md").read_text()
+    assert re.search(r"^\| model-tenth\.onnx \| 0\.0 \|.* \| 16 \(16 to 16\) \| 10 \| 20 \|$", text, re.MULTILINE)
+    assert "model-tenth.onnx" in (tmp_path / "report.html").read_text()
+    [figure] = figures
+    for axes in figure.axes:
+        drawn = {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines}
+        assert drawn == {"saved_model": ("C0", "o"), "onnx-tenth": ("C9", "o")}
+
+
+def test_the_help_of_the_command_names_it():
+    app = typer.Typer()
+    app.command()(runpy.run_module("keras_resnet.cli.export")["export"])
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown).split())
+    assert "tflite-int16x8, onnx, onnx-float16, onnx-int8, onnx-tenth." in text
+    assert "representative images: tflite-int8, tflite-int16x8, onnx-int8, onnx-tenth." in text
+    assert "ONNX opset: 11 to 18 (at least 13 for onnx-int8, 15 for onnx-tenth)." in text
+    assert "Leave height and width free (saved_model, onnx, onnx-float16, onnx-tenth)." in text
+    assert "Input type of tflite-int8, onnx-tenth: uint8 or float32." in text
+    assert "Output type of tflite-int8: uint8, int8 or float32." in text
+    assert "Of onnx-int8, onnx-tenth: int8, int7 or uint8." in text
+
+
+def test_its_options_are_checked():
+    assert takers_of("weights") == ["onnx-int8", "onnx-tenth"]
+    check_options(Options(opset=15, weights="int7"), [TENTH])
+    with pytest.raises(ExportError, match=r"^`opset` of onnx-tenth must be 15 or later\. Received: opset=14$"):
+        check_options(Options(opset=14), [FORMATS["onnx-int8"], TENTH])
+    with pytest.raises(ExportError, match=r"^`weights` belongs to onnx-int8, onnx-tenth\. Received: .*'int7'"):
+        check_options(Options(weights="int7"), [FORMATS["onnx"]])
+    with pytest.raises(ExportError, match=r"onnx-int8, onnx-tenth, or all\. .* Did you mean 'onnx-tenth'"):
+        format_named("onnx-tent")
+
+
+def test_all_means_it_too(randomise, tmp_path):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ExportError, match=r"images for tflite-int8, tflite-int16x8, onnx-int8, onnx-tenth\. Received"):
+        export(randomise(small_classifier(), seed=4), tmp_path, ["all"])
+
+
+@pytest.mark.parametrize(
+    ("output_dtype", "integer_answers", "step"),
+    [
+        ("float32", False, 0.0),
+        ("float32", True, 1 / 256),
+        ("uint8", False, 1 / 256),
+    ],
+)
+def test_the_step_of_its_answers_is_of_its_row(output_dtype, integer_answers, step):
+    assert replace(TENTH, output_dtype=output_dtype, integer_answers=integer_answers).output_step == step
