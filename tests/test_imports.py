@@ -23,6 +23,7 @@ ORDER = (
     "untuned",
     "versions",
     "environment",
+    "settings",
     "variants",
     "labels",
     "preprocessing",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.augment import Augmentation
+from keras_resnet.data.augment import AUGMENTATION, Augmentation
 from keras_resnet.errors import ArgumentError
 from keras_resnet.labels import VOID
 
@@ -46,14 +46,19 @@ def _cut_mask(mask: tf.Tensor, box: tf.Tensor, shape: tf.Tensor, size: int) -> t
     return mask
 
 
+def _refused(task: str) -> tuple[str, ...]:
+    """A recipe's task -> the augmentation that it does not have."""
+    return tuple(name for name, setting in AUGMENTATION.items() if not setting.suits(task))
+
+
 LABEL = Target(
     "classification",
     spec=lambda size: tf.TensorSpec([], tf.int32),
     cut=_unchanged,
     mirrored=_unchanged,
     exact=False,
-    refused=(),
-    crops=("resized", "padded", "scaled", "none"),
+    refused=_refused("classify"),
+    crops=AUGMENTATION["crop"].choices_for("classify"),
 )
 
 MASK = Target(
@@ -62,9 +67,8 @@ MASK = Target(
     cut=_cut_mask,
     mirrored=lambda mask: tf.reverse(mask, [1]),
     exact=True,
-    # Half of RandAugment's operations move the pixels.
-    refused=("randaugment_operations", "erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing"),
-    crops=("resized", "scaled", "none"),
+    refused=_refused("segment"),
+    crops=AUGMENTATION["crop"].choices_for("segment"),
 )
 
 
