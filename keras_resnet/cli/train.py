@@ -40,7 +40,7 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is an option too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory, new or empty.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run directory of an interrupted run, which goes on to the bit.")
+        Path | None, typer.Option(help="Run directory of an interrupted run, which is continued to the bit.")
     ] = None,
     **keys: Any,
 ) -> None:
