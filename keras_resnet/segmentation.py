@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import keras
 
 from keras_resnet import layer_names
-from keras_resnet.heads.segmentation import ARCHITECTURES, Architecture, auxiliary_head, segmentation_head
+from keras_resnet.heads.segmentation import DECODERS, auxiliary_head, segmentation_head
 from keras_resnet.models import check_activation, check_output_stride, checked_classes, image_input, on_backbone
-from keras_resnet.variants import BACKBONES, VARIANTS, NetworkOnBackbone
+from keras_resnet.variants import ARCHITECTURES, BACKBONES, VARIANTS, Architecture, NetworkOnBackbone
 
 VOC_CLASSES = 21  # Pascal VOC's 20 and the background, in the published weights
 TAG = "COCO_WITH_VOC_LABELS_V1"  # torchvision's name of the published weights
@@ -115,7 +115,7 @@ def build(
     image = image_input(network.backbone.design, input_shape, default_shape=(None, None, 3))
 
     def head(levels: Mapping[str, Any]) -> Any:
-        x = architecture.decoder(levels, output_stride)
+        x = DECODERS[architecture.name](levels, output_stride)
         output = segmentation_head(x, image, number_of_classes, classifier_activation)
         if not with_auxiliary_head:
             return output

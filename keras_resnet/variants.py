@@ -1,4 +1,4 @@
-"""The family as one table: what differs between the networks, and the weights published for each.
+"""The family as one table, and the segmentation networks as another: what differs, and the published weights.
 
 Facts only; `tests/test_variants.py` recomputes every parameter count and MAC count from the built networks.
 Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multiply-accumulates).
@@ -228,7 +228,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class NetworkOnBackbone:
-    """One network that reads the levels of a backbone; its head's architecture is a row of a table beside the head."""
+    """One network that reads the levels of a backbone; its head's architecture is a row of `ARCHITECTURES`."""
 
     architecture: str  # "deeplabv3"
     backbone: Variant
@@ -241,6 +241,22 @@ class NetworkOnBackbone:
     def tag_of(self, weights: object) -> str | None:
         """Source of weights, as `weights=` takes it -> the tag that it means, if it means one."""
         return weights if isinstance(weights, str) and weights in self.weights else None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What differs between the segmentation networks, but for their decoders; a backbone is chosen for each."""
+
+    function: str  # its name in `keras_resnet.segmentation`
+    title: str
+    output_strides: tuple[int, ...]  # of C5, those that can be asked for, its own being the last
+    has_auxiliary_head: bool
+    files: Mapping[str, TorchvisionFile]  # published weights, by backbone
+
+    @property
+    def name(self) -> str:
+        """How names of its networks begin: "deeplabv3" of "deeplabv3_resnet50"."""
+        return self.function.lower()
 
 
 Network = Variant | NetworkOnBackbone
@@ -266,6 +282,12 @@ def _cifar(depth: int, parameters: int, gmacs: float, sha256_start: str, error_p
     name, blocks = f"resnet{depth}", (depth - 2) // 6
     file = PublishedFile(f"{name}-{sha256_start}.th", round(100 - error_percent, 2), "BSD-2-Clause")
     return Variant(name, CIFAR, "basic", (blocks,) * 3, parameters, gmacs, {}, file)
+
+
+def _coco(name: str, mean_iou_percent: float, pixel_accuracy_percent: float) -> TorchvisionFile:
+    """torchvision's COCO_WITH_VOC_LABELS_V1; the metrics are its metadata's, on COCO val2017 with VOC's classes."""
+    metrics = {"mean_iou_percent": mean_iou_percent, "pixel_accuracy_percent": pixel_accuracy_percent}
+    return TorchvisionFile(name, metrics, "BSD-3-Clause")
 
 
 VARIANTS: Mapping[str, Variant] = {
@@ -357,3 +379,43 @@ TORCHVISION_FILES = "https://download.pytorch.org/models"
 CIFAR_FILES = "https://github.com/akamaster/pytorch_resnet_cifar10"  # in its folder pretrained_models
 
 BACKBONES = tuple(variant.name for variant in VARIANTS.values() if "C5" in variant.levels)  # of other networks
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "FCN",
+            "Fully convolutional network (Long et al. 2015, arXiv 1411.4038; torchvision's, on a dilated backbone)",
+            output_strides=(8,),
+            has_auxiliary_head=True,
+            files={
+                "resnet50": _coco("fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
+                "resnet101": _coco("fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),
+            },
+        ),
+        Architecture(
+            "DeepLabV3",
+            "DeepLabV3 (Chen et al. 2017, arXiv 1706.05587; torchvision's)",
+            output_strides=(16, 8),
+            has_auxiliary_head=True,
+            files={
+                "resnet50": _coco("deeplabv3_resnet50_coco-cd0a2569.pth", 66.4, 92.4),
+                "resnet101": _coco("deeplabv3_resnet101_coco-586e9e4e.pth", 67.4, 92.4),
+            },
+        ),
+        Architecture(
+            "DeepLabV3Plus",
+            "DeepLabV3+ (Chen et al. 2018, arXiv 1802.02611; plain atrous convolutions)",
+            output_strides=(8, 16),
+            has_auxiliary_head=False,
+            files={},
+        ),
+        Architecture(
+            "UNet",
+            "U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with a ResNet as its encoder",
+            output_strides=(32,),
+            has_auxiliary_head=False,
+            files={},
+        ),
+    )
+}

@@ -87,7 +87,7 @@ def test_info_and_predict_import_no_tensorflow(exported, pictures):
 
 
 def test_evaluate_counts_and_names_what_it_cannot_read(exported, pictures, tmp_path):
-    result = CliRunner().invoke(app, ["evaluate", str(exported.paths["tflite"]), str(pictures)])
+    result = CliRunner().invoke(app, ["evaluate", str(exported.paths["tflite"]), str(pictures), "--split", "all"])
     assert result.exit_code == 0
     assert result.stdout.split()[:8] == ["images", "12", "top-1", "%", "100.00", "top-5", "%", "100.00"]
     table = tmp_path / "labels.csv"
@@ -96,7 +96,7 @@ def test_evaluate_counts_and_names_what_it_cannot_read(exported, pictures, tmp_p
     (tmp_path / "first.png").write_bytes(first.read_bytes())
     other = (int(first.parent.name) + 1) % 10
     table.write_text(f"file,index\nfirst.png,{first.parent.name}\nfirst.png,{other}\nbroken.png,0\n")
-    result = CliRunner().invoke(app, ["evaluate", str(exported.paths["tflite"]), str(table)])
+    result = CliRunner().invoke(app, ["evaluate", str(exported.paths["tflite"]), str(table), "--split", "all"])
     assert result.exit_code == 1
     assert result.output.split()[:5] == ["images", "2", "top-1", "%", "50.00"]
     assert "broken.png: not an image" in result.output

@@ -41,7 +41,7 @@ def user(randomise, tmp_path_factory):
 def test_an_export_and_its_model_side_by_side(user, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "TURN_S", 0.05)
     status, printed, _ = in_process(
-        *("benchmark", user / "out", user / "model.keras", "--data", user / "labels.csv"),
+        *("benchmark", user / "out", user / "model.keras", "--data", user / "labels.csv", "--split", "all"),
         *("--rounds", 2, "--batch-size", 1, "--batch-size", 3, "--profile", "--out", tmp_path),
     )
     assert status == 0

@@ -26,6 +26,7 @@ ORDER = (
     "environment",
     "answers",
     "layer_names",
+    "settings",
     "variants",
     "facts",
     "labels",

@@ -11,26 +11,23 @@ import typer
 
 from keras_resnet.errors import ArgumentError
 from keras_resnet.quiet import import_keras, terminal_stderr
-from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+from keras_resnet.training.recipe import SETTINGS, read_recipe
 
 TERMINATED = 143  # exit status of a program that SIGTERM ended
 
 
 def _options() -> list[inspect.Parameter]:
     """-> an option for each key of a recipe, which overrides it."""
-    hints = typing.get_type_hints(Recipe)
-    defaults = Recipe()
     options = []
-    for name, text in HELP.items():
-        kind, flag = hints[name], f"--{name.replace('_', '-')}"
-        shown: Any = getattr(defaults, name)
+    for name, setting in SETTINGS.items():
+        kind, shown, flag = setting.kind, setting.default, f"--{name.replace('_', '-')}"
         if kind is bool:
-            option = typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=str(shown).lower())
+            option = typer.Option(f"{flag}/--no-{flag[2:]}", help=setting.help, show_default=str(shown).lower())
         elif typing.get_origin(kind) is tuple:
-            kind, option = str, typer.Option(flag, help=f"{text} Comma-separated.", show_default="none")
+            kind, option = str, typer.Option(flag, help=f"{setting.help} Comma-separated.", show_default="none")
         else:
             kind = str if typing.get_origin(kind) is typing.Literal else kind
-            option = typer.Option(flag, help=text, show_default=str(shown) if shown != "" else False)
+            option = typer.Option(flag, help=setting.help, show_default=str(shown) if shown != "" else False)
         options.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
@@ -43,7 +40,7 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is an option too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory, new or empty.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run directory of an interrupted run, which goes on to the bit.")
+        Path | None, typer.Option(help="Run directory of an interrupted run, which is continued to the bit.")
     ] = None,
     **keys: Any,
 ) -> None:
@@ -54,7 +51,9 @@ def train(
     given = {name: value for name, value in keys.items() if value is not None}
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume goes on with the run's own recipe, and takes no other option")
-    given |= {name: _numbers(name, given[name]) for name in ("progressive_sizes", "void_labels") if name in given}
+    for name in given:
+        if typing.get_origin(SETTINGS[name].kind) is tuple:
+            given[name] = _numbers(name, given[name])
     chosen = read_recipe(recipe, given)
     run = out or resume
     if run is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from keras_resnet.data.augment import Augmentation
+from keras_resnet.data.augment import AUGMENTATION, Augmentation
 from keras_resnet.errors import ArgumentError
 from keras_resnet.labels import VOID
 
@@ -69,6 +69,11 @@ def _cut_mask(mask: "tf.Tensor", box: "tf.Tensor", shape: "tf.Tensor", size: int
     return mask
 
 
+def _refused(task: str) -> tuple[str, ...]:
+    """A recipe's task -> the augmentation that it does not have."""
+    return tuple(name for name, setting in AUGMENTATION.items() if not setting.suits(task))
+
+
 LABEL = Target(
     "classify",
     "classification",
@@ -76,8 +81,8 @@ LABEL = Target(
     cut=_unchanged,
     mirrored=_unchanged,
     exact=False,
-    refused=(),
-    crops=("resized", "padded", "scaled", "none"),
+    refused=_refused("classify"),
+    crops=AUGMENTATION["crop"].choices_for("classify"),
 )
 
 MASK = Target(
@@ -87,9 +92,8 @@ MASK = Target(
     cut=_cut_mask,
     mirrored=_mirrored_mask,
     exact=True,
-    # Half of RandAugment's operations move the pixels.
-    refused=("randaugment_operations", "erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing"),
-    crops=("resized", "scaled", "none"),
+    refused=_refused("segment"),
+    crops=AUGMENTATION["crop"].choices_for("segment"),
 )
 
 

@@ -1,7 +1,6 @@
 """Levels of a backbone -> class probabilities or logits of every pixel."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,29 +10,11 @@ from keras_resnet import layer_names
 from keras_resnet.blocks import conv_bn, with_kernel
 from keras_resnet.heads.logits import logits_initializer
 from keras_resnet.resize import ResizeLike
-from keras_resnet.variants import TorchvisionFile
 
 Levels = Mapping[str, Any]  # {"C1": [N, H/2, W/2, c], ..., "C5": ...}
 Decoder = Callable[[Levels, int], Any]  # levels, output stride -> the map whose positions are classified
 
 UNET_CHANNELS = {4: 256, 3: 128, 2: 64, 1: 32}  # of the decoder, by level of the skip
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What differs between the segmentation networks; a backbone is chosen for each."""
-
-    function: str  # its name in `keras_resnet.segmentation`
-    title: str
-    decoder: Decoder
-    output_strides: tuple[int, ...]  # of C5, those that can be asked for, its own being the last
-    has_auxiliary_head: bool
-    files: Mapping[str, TorchvisionFile]  # published weights, by backbone
-
-    @property
-    def name(self) -> str:
-        """How names of its networks begin: "deeplabv3" of "deeplabv3_resnet50"."""
-        return self.function.lower()
 
 
 def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, name: str = "") -> Any:
@@ -120,52 +101,9 @@ def _unet_decoder(levels: Levels, output_stride: int) -> Any:
     return x
 
 
-def _coco(name: str, mean_iou_percent: float, pixel_accuracy_percent: float) -> TorchvisionFile:
-    """torchvision's COCO_WITH_VOC_LABELS_V1; the metrics are its metadata's, on COCO val2017 with VOC's classes."""
-    metrics = {"mean_iou_percent": mean_iou_percent, "pixel_accuracy_percent": pixel_accuracy_percent}
-    return TorchvisionFile(name, metrics, "BSD-3-Clause")
-
-
-ARCHITECTURES: Mapping[str, Architecture] = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture(
-            "FCN",
-            "Fully convolutional network (Long et al. 2015, arXiv 1411.4038; torchvision's, on a dilated backbone)",
-            _fcn_decoder,
-            output_strides=(8,),
-            has_auxiliary_head=True,
-            files={
-                "resnet50": _coco("fcn_resnet50_coco-1167a1af.pth", 60.5, 91.4),
-                "resnet101": _coco("fcn_resnet101_coco-7ecb50ca.pth", 63.7, 91.9),
-            },
-        ),
-        Architecture(
-            "DeepLabV3",
-            "DeepLabV3 (Chen et al. 2017, arXiv 1706.05587; torchvision's)",
-            _deeplabv3_decoder,
-            output_strides=(16, 8),
-            has_auxiliary_head=True,
-            files={
-                "resnet50": _coco("deeplabv3_resnet50_coco-cd0a2569.pth", 66.4, 92.4),
-                "resnet101": _coco("deeplabv3_resnet101_coco-586e9e4e.pth", 67.4, 92.4),
-            },
-        ),
-        Architecture(
-            "DeepLabV3Plus",
-            "DeepLabV3+ (Chen et al. 2018, arXiv 1802.02611; plain atrous convolutions)",
-            _deeplabv3plus_decoder,
-            output_strides=(8, 16),
-            has_auxiliary_head=False,
-            files={},
-        ),
-        Architecture(
-            "UNet",
-            "U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with a ResNet as its encoder",
-            _unet_decoder,
-            output_strides=(32,),
-            has_auxiliary_head=False,
-            files={},
-        ),
-    )
+DECODERS: Mapping[str, Decoder] = {
+    "fcn": _fcn_decoder,
+    "deeplabv3": _deeplabv3_decoder,
+    "deeplabv3plus": _deeplabv3plus_decoder,
+    "unet": _unet_decoder,
 }

@@ -53,9 +53,13 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: 
             with partial.open("rb+") as stream:
                 os.fsync(stream.fileno())
     except Exception as error:  # safetensors has its own exception for a full disk
+        advice = (
+            "Earlier checkpoints stay; make room and go on with --resume"
+            if progress.step
+            else "Make room and start again"
+        )
         raise TrainingError(
-            f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). Earlier "
-            "checkpoints stay; make room and go on with --resume"
+            f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). {advice}"
         ) from error
     found = checkpoints(folder)
     kept = [other for other in found if other.name <= path.name][:keep]  # a newer one is one that can't be read

@@ -51,7 +51,7 @@ def open_devices(recipe: Recipe) -> Devices:
 
     Raises:
         ArgumentError: Fewer devices than the recipe asks for, several machines on a backend that can't train on them,
-            or a batch that can't be divided.
+            several devices with a step that they can't compile, or a batch that can't be divided.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -80,6 +80,8 @@ def _tensorflow(recipe: Recipe) -> Devices:
     gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
     kind, there = ("gpu", gpus) if gpus else ("cpu", cpus)
     names = _chosen([device.name for device in there], kind, recipe.devices)
+    if recipe.xla == "on" and len(names) > 1:
+        raise ArgumentError("xla = on works with one device on TensorFlow; leave it, or set devices = 1")
     strategy = tf.distribute.MirroredStrategy(list(names)) if len(names) > 1 else None
     capability = (0, 0)
     if gpus:

@@ -1,5 +1,6 @@
 """Recipe -> run directory: the way of one training run."""
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -109,13 +110,17 @@ class _Run:
         checkpoint = self._standing() if resumed and begun else None
         if resumed and checkpoint is None:
             self._say("the run was interrupted before its first checkpoint, and begins anew")
-        if self.devices.is_first:
-            if not resumed:
-                run_directory.claim(self.run, recipe)
-            run_directory.describe(self.run, str(self.devices), self.source.summary(), self.validation.summary())
-        self._say(f"{self.source.count:,} training and {self.validation.count:,} validation images")
-        self._say(f"training on {self.devices}")
+        begins = self.devices.is_first and not resumed
+        with run_directory.claimed(self.run, recipe, self.progress) if begins else contextlib.nullcontext():
+            if self.devices.is_first:
+                run_directory.describe(self.run, str(self.devices), self.source.summary(), self.validation.summary())
+            self._say(f"{self.source.count:,} training and {self.validation.count:,} validation images")
+            self._say(f"training on {self.devices}")
+            self._build(checkpoint)
+            self._train(fresh=checkpoint is None)
+        return self._finish()
 
+    def _build(self, checkpoint: Path | None) -> None:
         with self.devices.scope():
             self.model = self.task.training_model(fresh=checkpoint is None)
         if checkpoint is None:
@@ -127,25 +132,26 @@ class _Run:
             self.run / run_directory.CHECKPOINTS if self.devices.is_first else None,
             self.progress,
             self.steps_per_epoch,
-            recipe,
+            self.recipe,
             self.problems,
             self._show,
         )
         self.watch.restore_from = checkpoint
         self.watch.set_model(self.model)
         self._enter_phase()
+
+    def _train(self, fresh: bool) -> None:
         try:
             with StopOnSignal(self.watch):
-                if checkpoint is None:
+                if fresh:
                     self.watch.save()
-                while self.progress.epoch < recipe.epochs and not self.watch.terminated:
+                while self.progress.epoch < self.recipe.epochs and not self.watch.terminated:
                     self._epoch()
                 with self.devices.scope():
                     self.watch.restore()  # of a run that was killed after its last epoch, and before its last files
         finally:
             if self.devices.is_first and self.problems.found:
-                self.problems.write_csv(self.run / "problem_images.csv")
-        return self._finish()
+                self.problems.write_csv(self.run / run_directory.PROBLEMS)
 
     def _open_data(self) -> None:
         recipe = self.recipe
@@ -213,8 +219,6 @@ class _Run:
         """Whether XLA compiles the step, as Keras takes it."""
         if self.recipe.xla == "auto":
             return "auto"  # Keras' own choice: on a GPU, and always on JAX
-        if self.recipe.xla == "on" and len(self.devices.names) > 1 and keras.backend.backend() == "tensorflow":
-            raise ArgumentError("xla = on works with one device on TensorFlow; leave it, or set devices = 1")
         return self.recipe.xla == "on"
 
     def _epoch(self) -> None:

@@ -6,13 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.segmentation_metric import SegmentationAccuracy
 from keras_resnet.labels import VOID
 from keras_resnet.layer_names import AUXILIARY
 from keras_resnet.training.recipe import Recipe
 
-LOSSES = {"classify": ("cross_entropy", "binary", "focal"), "segment": ("cross_entropy", "focal", "dice")}
 AUXILIARY_WEIGHT = 0.5  # of its loss, as in torchvision's references/segmentation/train.py
 FOCAL_GAMMA = 2.0
 
@@ -26,15 +24,7 @@ def make_loss(recipe: Recipe, class_weights: Sequence[float] | None = None) -> k
 
     Args:
         class_weights: Of masks. Those of labels come with the batches.
-
-    Raises:
-        ArgumentError: The task does not have the recipe's loss.
     """
-    losses = LOSSES[recipe.task]
-    if recipe.loss not in losses:
-        raise ArgumentError(
-            f"`loss` must be one of {', '.join(losses)} for task = {recipe.task}. Received: {recipe.loss!r}"
-        )
     if recipe.task == "segment":
         return MaskLoss(recipe.loss, class_weights)
     if recipe.loss == "binary":

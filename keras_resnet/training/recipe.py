@@ -8,104 +8,189 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.errors import ArgumentError
-from keras_resnet.variants import BACKBONES, VARIANTS, InputContract
-
-Level = Literal["none", "stem", "C2", "C3", "C4", "C5"]
+from keras_resnet.settings import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    SHARE,
+    SHARE_WITHOUT_ONE,
+    SHARE_WITHOUT_ZERO,
+    Rule,
+    one_of,
+    setting,
+    settings_of,
+)
+from keras_resnet.variants import ARCHITECTURES, BACKBONES, VARIANTS, InputContract
 
 
 @dataclass(frozen=True)
-class Recipe(Augmentation):
-    """Settings of one run; those of the images' augmentation are `Augmentation`'s own fields."""
+class _Network:
+    """What is trained, and on images of what size."""
 
-    task: Literal["classify", "segment"] = "classify"
-    data: str = ""
-    network: str = "resnet50"
-    architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = "deeplabv3plus"
-    output_stride: int = 0
-    auxiliary_head: bool = False
-    weights: str = ""
-    backbone_weights: str = ""
-    classes: int = 0
-    freeze: Level = "none"
-    freeze_batch_norm: bool = False
+    task: Literal["classify", "segment"] = setting(
+        "classify", "What is predicted: classify (a class for each image) or segment (a class for each pixel)."
+    )
+    data: str = setting(
+        "",
+        "Images: a folder of class folders (or of train/ and val/), a CSV file, a folder of packed shards, an .npz "
+        "archive, or tfds:NAME.",
+    )
+    network: str = setting("resnet50", f"Network: {', '.join(VARIANTS)}.", one_of(VARIANTS))
+    architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = setting(
+        "deeplabv3plus", "Segmentation network over the ResNet: fcn, deeplabv3, deeplabv3plus or unet.", task="segment"
+    )
+    output_stride: int = setting(
+        0,
+        "Stride of the segmentation network's last level: 16, or 8, which is finer and slower; 0: the architecture's "
+        "own.",
+        task="segment",
+    )
+    auxiliary_head: bool = setting(
+        False, "Whether fcn and deeplabv3 have a second loss, on C4, in training.", task="segment"
+    )
+    weights: str = setting(
+        "", "Weights to start from: a published tag, a path, or hf://owner/repository; empty: random."
+    )
+    backbone_weights: str = setting(
+        "",
+        "Weights of the segmentation network's backbone alone: a published tag, a path, or hf://owner/repository; "
+        "empty: random.",
+        task="segment",
+    )
+    classes: int = setting(0, "Number of classes, which must be the data's; 0: as many as the data has.", NOT_NEGATIVE)
+    freeze: Literal["none", "stem", "C2", "C3", "C4", "C5"] = setting(
+        "none",
+        "Last level that is not trained: none, stem, C2, C3, C4 or C5. Frozen BatchNorm runs in inference mode.",
+    )
+    freeze_batch_norm: bool = setting(False, "Whether all BatchNorm layers keep their statistics and are not trained.")
 
-    size: int = 224
-    progressive_sizes: tuple[int, ...] = ()
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    class_weights: Literal["none", "balanced"] = "none"
-    void_labels: tuple[int, ...] = ()
-    problem_limit: int = 1000
+    size: int = setting(224, "Side of the square images, in pixels.", AT_LEAST_ONE)
+    progressive_sizes: tuple[int, ...] = setting(
+        (),
+        "Smaller sizes to begin with, each for an equal share of the epochs.",
+        Rule("hold sizes of at least 1", lambda sizes: all(size >= 1 for size in sizes)),
+    )
+    interpolation: Literal["bilinear", "bicubic"] = setting("bilinear", "Filter of the resize: bilinear or bicubic.")
 
-    epochs: int = 90
-    head_epochs: int = 0
-    batch_size: int = 256
-    loss: Literal["cross_entropy", "binary", "focal", "dice"] = "cross_entropy"
-    optimizer: Literal["sgd", "lamb", "adamw"] = "sgd"
-    learning_rate: float = 0.1
-    schedule: Literal["cosine", "poly"] = "cosine"
-    level_decay: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 5.0
-    clip_norm: float = 0.0
-    accumulation_steps: int = 1
-    ema_momentum: float = 0.0
 
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    xla: Literal["auto", "on", "off"] = "auto"
-    devices: int = 0
-    seed: int = 0
-    deterministic: bool = False
-    checkpoint_steps: int = 1000
-    checkpoints_kept: int = 2
+@dataclass(frozen=True)
+class _Training:
+    """How it is trained."""
+
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "Weights of the classes: balanced (classes count alike however many images they have) or none."
+    )
+    void_labels: tuple[int, ...] = setting(
+        (),
+        "Labels of masks, besides 255, whose pixels are of no class.",
+        Rule("hold labels in 0..255", lambda labels: all(0 <= label <= 255 for label in labels)),
+    )
+    problem_limit: int = setting(1000, "Largest number of unreadable files that the run bears.", NOT_NEGATIVE)
+
+    epochs: int = setting(90, "Passes over the training images.", AT_LEAST_ONE)
+    head_epochs: int = setting(0, "Number of epochs at the start that train the head alone.", NOT_NEGATIVE)
+    batch_size: int = setting(256, "Images of one step, over all devices and processes.", AT_LEAST_ONE)
+    loss: Literal["cross_entropy", "binary", "focal", "dice"] = setting(
+        "cross_entropy",
+        "Loss: cross_entropy, focal, binary (each class on its own; classify only) or dice (segment only).",
+        choices={"classify": ("cross_entropy", "binary", "focal"), "segment": ("cross_entropy", "focal", "dice")},
+    )
+    optimizer: Literal["sgd", "lamb", "adamw"] = setting(
+        "sgd", "Optimizer: sgd (with Nesterov momentum), lamb or adamw."
+    )
+    learning_rate: float = setting(
+        0.1, "Learning rate at its peak: a linear warm-up leads there, the schedule down from it.", NOT_NEGATIVE
+    )
+    schedule: Literal["cosine", "poly"] = setting(
+        "cosine",
+        "Schedule of the learning rate: cosine, or poly (the share of the updates that is left, to the power of 0.9).",
+    )
+    level_decay: float = setting(
+        1.0,
+        "Factor of the learning rate of each level below the head: the highest has it once, the next twice.",
+        SHARE_WITHOUT_ZERO,
+    )
+    momentum: float = setting(0.9, "Momentum (SGD only).", SHARE)
+    weight_decay: float = setting(
+        1e-4,
+        "Weight decay of kernels, not of BatchNorm and biases; coupled with sgd, as in PyTorch, else decoupled.",
+        NOT_NEGATIVE,
+    )
+    warmup_epochs: float = setting(5.0, "Epochs of the warm-up, which takes at most half of a phase.", NOT_NEGATIVE)
+    clip_norm: float = setting(0.0, "Largest norm of the whole gradient; 0: no limit.", NOT_NEGATIVE)
+    accumulation_steps: int = setting(1, "Batches whose gradients are averaged for one update.", AT_LEAST_ONE)
+    ema_momentum: float = setting(
+        0.0,
+        "Momentum of the average of the weights that is validated and saved, for example 0.9999; 0: no average.",
+        SHARE_WITHOUT_ONE,
+    )
+
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
+        "auto", "Precision: float32, mixed_bfloat16, mixed_float16 (with loss scaling), or auto (by the device)."
+    )
+    xla: Literal["auto", "on", "off"] = setting("auto", "Whether TensorFlow compiles the step: on, off, or auto.")
+    devices: int = setting(0, "Number of devices of this machine; 0: all GPUs, or the CPU.", NOT_NEGATIVE)
+    seed: int = setting(
+        0,
+        "Seed of weights, order of the images and augmentation.",
+        NOT_NEGATIVE,
+        Rule("be less than 2^32", lambda seed: seed < 2**32),
+    )
+    deterministic: bool = setting(False, "Whether two runs of one recipe give equal bits; slower on a GPU.")
+    checkpoint_steps: int = setting(1000, "Steps between checkpoints; each epoch ends with one too.", AT_LEAST_ONE)
+    checkpoints_kept: int = setting(2, "Number of newest checkpoints that are kept.", AT_LEAST_ONE)
+
+
+@dataclass(frozen=True)
+class Recipe(_Training, Augmentation, _Network):
+    """Settings of one run; those of the images' augmentation are `Augmentation`'s own fields.
+
+    A dataclass takes the fields of its last base first. That is the order of the command line's help, of the file that
+    a run keeps and of the table in docs/train.md.
+    """
 
     def __post_init__(self) -> None:
         for name, rule, holds in self._rules():
             if not holds:
                 raise ArgumentError(f"the recipe's `{name}` must {rule}. Received: {name} = {getattr(self, name)!r}")
 
-    def _rules(self) -> list[tuple[str, str, bool]]:
-        at_least_one = ("size", "epochs", "batch_size", "accumulation_steps", "checkpoint_steps", "checkpoints_kept")
-        not_negative = (
-            *("classes", "head_epochs", "learning_rate", "weight_decay", "warmup_epochs", "clip_norm", "devices"),
-            *("seed", "problem_limit", "mixup_alpha", "randaugment_operations", "colour_jitter"),
-        )
-        shares = (
-            *("minimum_area", "cutmix_alpha", "erasing_probability", "label_smoothing", "randaugment_magnitude"),
-            "momentum",
-        )
+    def _rules(self) -> Iterator[tuple[str, str, bool]]:
+        """-> name, rule, whether it holds; each counts on those before it."""
+        for name, declared in SETTINGS.items():
+            value = getattr(self, name)
+            yield from ((name, rule.text, rule.holds(value)) for rule in declared.rules)
+            if declared.task is not None:
+                left_out = declared.suits(self.task) or value == declared.default
+                yield name, f"be left out, but for task = {declared.task}", left_out
+            if self.task in declared.choices:
+                choices = declared.choices_for(self.task)
+                yield name, f"be one of {', '.join(choices)} for task = {self.task}", value in choices
+        yield "head_epochs", "be fewer than the epochs", self.head_epochs < self.epochs
         scales = 0 < self.minimum_scale <= self.maximum_scale
-        segments = self.task == "segment"
-        of_masks = ("architecture", "output_stride", "auxiliary_head", "backbone_weights")
-        return [
-            *((name, "be at least 1", getattr(self, name) >= 1) for name in at_least_one),
-            *((name, "not be negative", getattr(self, name) >= 0) for name in not_negative),
-            *((name, "lie in 0..1", 0 <= getattr(self, name) <= 1) for name in shares),
-            ("network", f"be one of {', '.join(VARIANTS)}", self.network in VARIANTS),
-            ("head_epochs", "be fewer than the epochs", self.head_epochs < self.epochs),
-            ("level_decay", "lie above 0 and not above 1", 0 < self.level_decay <= 1),
-            ("ema_momentum", "lie in 0..1, without 1", 0 <= self.ema_momentum < 1),
-            ("progressive_sizes", "hold sizes of at least 1", all(size >= 1 for size in self.progressive_sizes)),
-            ("void_labels", "hold labels in 0..255", all(0 <= label <= 255 for label in self.void_labels)),
-            ("minimum_scale", "lie above 0 and not above maximum_scale", scales),
-            ("freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""),
-            *(
-                (name, "be left out, but for task = segment", segments or getattr(self, name) == getattr(Recipe, name))
-                for name in of_masks
-            ),
-            (
-                "network",
-                f"be one of {', '.join(BACKBONES)} for segmentation",
-                not segments or self.network in BACKBONES,
-            ),
-        ]
+        yield "minimum_scale", "lie above 0 and not above maximum_scale", scales
+        yield "freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""
+        smallest = VARIANTS[self.network].design.output_stride
+        yield "size", f"be at least {smallest} for {self.network}", self.size >= smallest
+        if self.task == "segment":
+            yield from self._rules_of_segmentation()
+
+    def _rules_of_segmentation(self) -> Iterator[tuple[str, str, bool]]:
+        backbones = ", ".join(BACKBONES)
+        yield "network", f"be one of {backbones} for segmentation", self.network in BACKBONES
+        architecture = ARCHITECTURES[self.architecture]
+        strides = (0, *sorted(architecture.output_strides))
+        rule = f"be one of {', '.join(map(str, strides))} for architecture = {self.architecture}"
+        yield "output_stride", rule, self.output_stride in strides
+        suits = architecture.has_auxiliary_head or not self.auxiliary_head
+        yield "auxiliary_head", f"be false for architecture = {self.architecture}", suits
+        alone = not (self.weights and self.backbone_weights)
+        yield "backbone_weights", "be left out where `weights` are given", alone
 
     @property
     def starts_from(self) -> str:
@@ -128,7 +213,7 @@ class Recipe(Augmentation):
     def to_toml(self) -> str:
         """-> the recipe as a TOML file that `read_recipe` takes."""
         values = dataclasses.asdict(self)
-        return "".join(f"{name} = {_toml(values[name])}\n" for name in HELP)
+        return "".join(f"{name} = {_toml(values[name])}\n" for name in SETTINGS)
 
 
 def _toml(value: Any) -> str:
@@ -136,60 +221,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-# What each key is, in the order in which a reader meets them; the command line's help and the recipe that a run
-# directory keeps follow it.
-HELP: Mapping[str, str] = {
-    "task": "classify: a class for each image; segment: a class for each pixel.",
-    "data": "Folder of class folders (or of train/ and val/), CSV file, folder of packed shards, .npz, or tfds:NAME.",
-    "network": ", ".join(VARIANTS) + ".",
-    "architecture": "Of a segmentation network over that ResNet: fcn, deeplabv3, deeplabv3plus or unet.",
-    "output_stride": "Of its last level: 16, or 8, which is finer and slower; 0: the architecture's own.",
-    "auxiliary_head": "Whether fcn and deeplabv3 have a second loss, on C4, in training.",
-    "weights": "To start from: a published tag, a path, or hf://owner/repository; empty: random.",
-    "backbone_weights": "Likewise, of the backbone of a segmentation network alone.",
-    "classes": "Number of classes, to be sure; 0: as many as the data has.",
-    "freeze": "Last level that is not trained: none, stem, C2, C3, C4 or C5. Frozen BatchNorm runs in inference mode.",
-    "freeze_batch_norm": "Whether all BatchNorm layers keep their statistics and are not trained.",
-    "size": "Pixels a side of the images.",
-    "progressive_sizes": "Smaller sizes to begin with, each for an equal share of the epochs.",
-    "interpolation": "Filter of the resize: bilinear or bicubic.",
-    "crop": "Of training images: resized (random area), padded (shifted by an eighth), scaled (random factor) or none.",
-    "minimum_area": "Smallest share of the image that a resized crop takes.",
-    "minimum_scale": "Smallest factor by which the image of a scaled crop is resized.",
-    "maximum_scale": "Largest such factor.",
-    "flip": "Whether training images are mirrored at random.",
-    "randaugment_operations": "RandAugment's operations for each image; 0: none.",
-    "randaugment_magnitude": "Their strength, 0..1.",
-    "colour_jitter": "Strength of random brightness, contrast, saturation and hue, 0..1.",
-    "erasing_probability": "Share of the images of which a rectangle is erased.",
-    "mixup_alpha": "MixUp's alpha; 0: none.",
-    "cutmix_alpha": "CutMix's alpha; 0: none. With both, each batch takes one of the two.",
-    "label_smoothing": "Share of the label that is spread over all classes.",
-    "class_weights": "balanced: classes count alike however many images they have; none: images do.",
-    "void_labels": "Labels of masks, besides 255, whose pixels are of no class.",
-    "problem_limit": "Files that can't be read, after which the run stops.",
-    "epochs": "Passes over the training images.",
-    "head_epochs": "Of these, the first that train the head alone.",
-    "batch_size": "Images of one step, over all devices and processes.",
-    "loss": "cross_entropy, binary (each class on its own), focal, or dice (of masks).",
-    "optimizer": "sgd (with Nesterov momentum), lamb or adamw.",
-    "learning_rate": "At its peak: a linear warm-up leads there, the schedule down from it.",
-    "schedule": "cosine, or poly: what is left of the updates, as a share, to the power of 0.9.",
-    "level_decay": "Factor of the learning rate of each level below the head: the highest has it once, the next twice.",
-    "momentum": "Of sgd.",
-    "weight_decay": "Of kernels, not of BatchNorm and biases; coupled with sgd, as in PyTorch, else decoupled.",
-    "warmup_epochs": "Epochs of the warm-up, which takes at most half of a phase.",
-    "clip_norm": "Largest norm of the whole gradient; 0: as it is.",
-    "accumulation_steps": "Batches whose gradients are averaged for one update.",
-    "ema_momentum": "Of the average of the weights that is validated and saved, 0.9999 say; 0: no average.",
-    "precision": "float32, mixed_bfloat16, mixed_float16 (with loss scaling), or auto: by the device.",
-    "xla": "Whether TensorFlow compiles the step: on, off, or auto.",
-    "devices": "Devices of this machine; 0: all GPUs, or the CPU.",
-    "seed": "Of weights, order of the images and augmentation.",
-    "deterministic": "Whether the same run gives the same bits; slower on a GPU.",
-    "checkpoint_steps": "Steps between checkpoints; the end of an epoch is one too.",
-    "checkpoints_kept": "Newest checkpoints that are kept.",
-}
+SETTINGS = settings_of(Recipe)
 
 
 def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -208,15 +240,14 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
             raise ArgumentError(f"{path}: the recipe is not a TOML file: {error}") from error
     source = "the recipe" if path is None else os.fspath(path)
     merged = values | dict(overrides or {})
-    hints = typing.get_type_hints(Recipe)
-    unknown = [key for key in merged if key not in HELP]
+    unknown = [key for key in merged if key not in SETTINGS]
     if unknown:
         lines = []
         for key in unknown:
-            nearest = difflib.get_close_matches(key, HELP, n=1)
+            nearest = difflib.get_close_matches(key, SETTINGS, n=1)
             lines.append(f"  {key}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
         raise ArgumentError("\n".join([f"{source}: {len(unknown)} keys are not a recipe's:", *lines]))
-    return Recipe(**{key: _checked(source, key, value, hints[key]) for key, value in merged.items()})
+    return Recipe(**{key: _checked(source, key, value, SETTINGS[key].kind) for key, value in merged.items()})
 
 
 def _checked(source: str, key: str, value: Any, kind: Any) -> Any:

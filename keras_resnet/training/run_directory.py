@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +13,61 @@ import keras
 from keras_resnet.environment import environment
 from keras_resnet.errors import ArgumentError, MissingDependencyError
 from keras_resnet.optional import require
+from keras_resnet.training.checkpoint import Progress, checkpoints
+from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
 
 RECIPE, HISTORY, CHECKPOINTS = "recipe.toml", "history.csv", "checkpoints"
+ENVIRONMENT, DATA, PROBLEMS = "environment.json", "data.json", "problem_images.csv"
 BEST, LAST = "model.keras", "model-last.keras"
 
 
-def claim(run: Path, recipe: Recipe) -> None:
-    """Makes the directory of a new run, and notes its recipe.
+@contextmanager
+def claimed(run: Path, recipe: Recipe, progress: Progress) -> Iterator[None]:
+    """`with claimed(run, recipe, progress):` makes the directory of a new run, and notes its recipe.
+
+    Where the block fails before a step is done, the files of the run are removed again, and the directory too if it
+    was made here, so that the corrected command can take it. What others have put there stays. A process that is
+    killed, or interrupted, leaves all.
 
     Raises:
         ArgumentError: There is something in it.
     """
     left = f".{RECIPE}{PARTIAL}"  # all that there is of a run that was killed while it noted its recipe
-    if run.exists() and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
+    existed = run.exists()
+    if existed and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
         raise ArgumentError(
             f"--out must be a new or empty folder; a run that was interrupted goes on with --resume {run}. "
             f"Received: {run}"
         )
-    run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / RECIPE, recipe.to_toml().encode())
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        write_whole(run / RECIPE, recipe.to_toml().encode())
+        yield
+    except Exception as error:
+        # Where another process is lost, nothing was wrong here, and the error says that all resume the run.
+        if progress.step == 0 and not isinstance(error, PeerLostError):
+            _give_back(run, keep_folder=existed)
+        raise
+
+
+def _give_back(run: Path, keep_folder: bool) -> None:
+    """Removes what a run writes before its first step is done."""
+    with suppress(OSError):  # the error that is to be told is the one before; or there is something of others
+        for path in (*(run / name for name in (RECIPE, ENVIRONMENT, DATA, PROBLEMS)), *checkpoints(run / CHECKPOINTS)):
+            path.unlink(missing_ok=True)
+        if (run / CHECKPOINTS).exists():
+            (run / CHECKPOINTS).rmdir()
+        if not keep_folder:
+            run.rmdir()
 
 
 def describe(run: Path, devices: str, training: dict[str, Any], validation: dict[str, Any]) -> None:
     """Writes `environment.json` and `data.json`."""
     made_with = environment() | {"devices": devices, "backend": keras.backend.backend()}
-    write_whole(run / "environment.json", (json.dumps(made_with, indent=2) + "\n").encode())
-    write_whole(run / "data.json", (json.dumps({"train": training, "val": validation}, indent=2) + "\n").encode())
+    write_whole(run / ENVIRONMENT, (json.dumps(made_with, indent=2) + "\n").encode())
+    write_whole(run / DATA, (json.dumps({"train": training, "val": validation}, indent=2) + "\n").encode())
 
 
 def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:

@@ -13,11 +13,10 @@ from oracle.seeded import pixels
 import keras_resnet
 from keras_resnet.freezing import freeze
 from keras_resnet.heads.logits import ends_in_logits
-from keras_resnet.heads.segmentation import ARCHITECTURES
 from keras_resnet.model_files import read_description, save_model
 from keras_resnet.resize import ResizeLike
 from keras_resnet.segmentation import BUILDERS, FCN, DeepLabV3, DeepLabV3Plus, UNet
-from keras_resnet.variants import InputContract
+from keras_resnet.variants import ARCHITECTURES, InputContract
 
 
 @pytest.fixture(scope="module")

@@ -248,7 +248,10 @@ def test_a_full_disk_is_named_and_the_older_files_stay(
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match=r"step 0: the checkpoint can't be written to .*file/checkpoints"):
+    with pytest.raises(
+        TrainingError,
+        match=r"step 0: the checkpoint can't be written to .*file/checkpoints .*\. Make room and start again$",
+    ):
         save_checkpoint(tmp_path / "file" / "checkpoints", network(), Progress(), keep=1)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +85,16 @@ def test_one_cpu_is_taken_unless_more_are_asked_for() -> None:
     assert str(devices) == "1 CPU, float32, Keras on tensorflow"
     with pytest.raises(ArgumentError, match="devices = 2, and this machine has 1 CPU: /device:CPU:0"):
         open_devices(Recipe(devices=2))
+
+
+def test_several_devices_on_tensorflow_do_not_take_a_compiled_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    there = {"CPU": [SimpleNamespace(name=f"/device:CPU:{index}") for index in range(2)], "GPU": []}
+    monkeypatch.setattr(tf.config, "list_logical_devices", there.__getitem__)
+    with pytest.raises(ArgumentError, match="xla = on works with one device on TensorFlow; leave it, or set"):
+        open_devices(Recipe(devices=2, xla="on"))
+    assert len(open_devices(Recipe(devices=1, xla="on")).names) == 1
 
 
 def test_several_machines_on_tensorflow_are_sent_to_jax(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from tiny_run import tiny, write_arrays
 
 from keras_resnet import models
 from keras_resnet.data.pipeline import training_batches
-from keras_resnet.errors import ArgumentError, TrainingError
+from keras_resnet.errors import ArgumentError, TrainingError, WeightsError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.model_files import read_description
 from keras_resnet.training import fit, run_directory
-from keras_resnet.training.checkpoint import checkpoints, read_progress
+from keras_resnet.training.checkpoint import Progress, checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe, read_recipe
 from keras_resnet.training.run_directory import CHECKPOINTS
 from keras_resnet.training.selection import Validated
@@ -418,11 +419,33 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(data: Pat
     run = tmp_path / "run"
     run.mkdir()
     (run / ".recipe.toml.partial").touch()  # left by one that was killed while it noted its recipe
-    run_directory.claim(run, recipe)
+    with pytest.raises(KeyboardInterrupt), run_directory.claimed(run, recipe, Progress()):
+        raise KeyboardInterrupt
     heard = Heard()
     assert fit.resume(run, heard).complete
     assert any("begins anew" in sentence for sentence in heard.sentences)
     assert [row["step"] for row in read_progress(run / CHECKPOINTS)[1].history] == [3]
+
+
+def test_a_start_that_failed_lets_the_corrected_command_have_the_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the network is there, and in the first step."""
+
+    def too_large(*_: Any, **__: Any) -> None:
+        assert [path.name for path in checkpoints(run / CHECKPOINTS)] == ["step-000000000.safetensors"]
+        raise MemoryError("the batch is too large")
+
+    recipe, run = tiny(data, epochs=1, warmup_epochs=0.0), tmp_path / "run"
+    with pytest.raises(WeightsError, match="names a file that does not exist"):
+        fit.train(replace(recipe, weights="absent.safetensors"), run)
+    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "training_batches", too_large)
+        with pytest.raises(MemoryError):
+            fit.train(recipe, run)
+    assert list(tmp_path.iterdir()) == []
+    assert fit.train(recipe, run).complete
 
 
 def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run: Run, tmp_path: Path) -> None:

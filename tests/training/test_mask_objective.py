@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.errors import ArgumentError
 from keras_resnet.training.objective import AUXILIARY_WEIGHT, for_outputs, loss_weights, make_loss, make_metrics
 from keras_resnet.training.optimizer import learning_rate_schedule
 from keras_resnet.training.recipe import Recipe
@@ -127,15 +126,6 @@ def test_logits_of_sixteen_bits_are_computed_with_thirty_two(kind):
     loss = make_loss(Recipe(task="segment", loss=kind))(masks, logits)
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
     assert float(loss) == pytest.approx(by_numpy(kind, masks, logits, None), rel=2e-6)
-
-
-def test_losses_that_a_task_does_not_have_are_refused():
-    with pytest.raises(ArgumentError, match="`loss` must be one of cross_entropy, focal, dice for task = segment"):
-        make_loss(Recipe(task="segment", loss="binary"))
-    with pytest.raises(
-        ArgumentError, match=r"one of cross_entropy, binary, focal for task = classify. Received: 'dice'"
-    ):
-        make_loss(Recipe(loss="dice"))
 
 
 def test_a_network_with_an_auxiliary_head_is_fitted_on_both():

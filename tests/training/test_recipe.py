@@ -1,6 +1,14 @@
-"""The typed recipe: defaults, files, overrides, and what each mistake is answered with."""
+"""The typed recipe: defaults, files, overrides, and what each mistake is answered with.
+
+The table of keys in docs/train.md is made of their declarations. After a change of one, write it anew with
+
+    python tests/training/test_recipe.py --write
+"""
 
 import dataclasses
+import re
+import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +16,13 @@ import pytest
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.errors import ArgumentError
-from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+from keras_resnet.training.recipe import SETTINGS, Recipe, read_recipe
 from keras_resnet.variants import InputContract
 
-# Every rule, with a value that breaks it and none of the others.
-FOR_MASKS = "be one of resnet18, resnet34, resnet50, resnet101, resnet152 for segmentation"
+PAGE = Path(__file__).parents[2] / "docs" / "train.md"
+COMMAND = "python tests/training/test_recipe.py --write"
 
+# Every rule, with a value that breaks it and none of those before it.
 BROKEN: list[tuple[str, Any, str]] = [
     *(
         (name, 0, "be at least 1")
@@ -22,21 +31,23 @@ BROKEN: list[tuple[str, Any, str]] = [
     *((name, -1, "not be negative") for name in ("classes", "head_epochs", "devices", "seed", "problem_limit")),
     *(
         (name, -0.5, "not be negative")
-        for name in ("learning_rate", "weight_decay", "warmup_epochs", "clip_norm", "mixup_alpha", "colour_jitter")
+        for name in ("learning_rate", "weight_decay", "warmup_epochs", "clip_norm", "mixup_alpha")
     ),
     ("randaugment_operations", -1, "not be negative"),
     *(
         (name, value, "lie in 0..1")
         for name in (
-            *("momentum", "minimum_area", "cutmix_alpha", "erasing_probability", "label_smoothing"),
+            *("momentum", "cutmix_alpha", "erasing_probability", "label_smoothing", "colour_jitter"),
             "randaugment_magnitude",
         )
         for value in (-0.1, 1.1)
     ),
     ("network", "resnet19", "be one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet20, resnet32, "),
     ("head_epochs", 90, "be fewer than the epochs"),
-    ("level_decay", 0.0, "lie above 0 and not above 1"),
-    ("level_decay", 1.1, "lie above 0 and not above 1"),
+    *((name, value, "lie above 0 and not above 1") for name in ("level_decay", "minimum_area") for value in (0.0, 1.1)),
+    ("seed", 2**32, "be less than 2^32"),
+    ("size", 31, "be at least 32 for resnet50"),
+    ("loss", "dice", "be one of cross_entropy, binary, focal for task = classify"),
     ("ema_momentum", 1.0, "lie in 0..1, without 1"),
     ("progressive_sizes", (128, 0), "hold sizes of at least 1"),
     ("void_labels", (11, 256), "hold labels in 0..255"),
@@ -47,7 +58,20 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("output_stride", 8, "be left out, but for task = segment"),
     ("auxiliary_head", True, "be left out, but for task = segment"),
     ("backbone_weights", "imagenet", "be left out, but for task = segment"),
-    ("network", "resnet20", FOR_MASKS),
+]
+# With task = segment.
+BROKEN_FOR_MASKS: list[tuple[str, Any, str]] = [
+    ("network", "resnet20", "be one of resnet18, resnet34, resnet50, resnet101, resnet152 for segmentation"),
+    ("loss", "binary", "be one of cross_entropy, focal, dice for task = segment"),
+    ("crop", "padded", "be one of resized, scaled, none for task = segment"),
+    ("randaugment_operations", 1, "be left out, but for task = classify"),
+    *(
+        (name, 0.5, "be left out, but for task = classify")
+        for name in ("erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing")
+    ),
+    ("output_stride", 32, "be one of 0, 8, 16 for architecture = deeplabv3plus"),
+    ("auxiliary_head", True, "be false for architecture = deeplabv3plus"),
+    ("backbone_weights", "imagenet", "be left out where `weights` are given"),
 ]
 
 
@@ -80,7 +104,7 @@ def test_the_file_that_a_recipe_writes_gives_the_same_recipe(tmp_path: Path) -> 
     for recipe in (Recipe(), Recipe(**odd, deterministic=True, cutmix_alpha=1.0, optimizer="adamw")):
         assert read_recipe(write(tmp_path / "r.toml", recipe.to_toml())) == recipe
         keys = [line.split(" = ")[0] for line in recipe.to_toml().splitlines()]
-        assert keys == list(HELP)
+        assert keys == list(SETTINGS)
 
 
 @pytest.mark.parametrize("source", ["file", "keys"])
@@ -132,19 +156,54 @@ def test_a_value_of_another_type_is_named(toml: str, message: str, tmp_path: Pat
     assert str(raised.value) == f"{path}: {message}"
 
 
-@pytest.mark.parametrize(("name", "value", "rule"), BROKEN)
-def test_a_value_out_of_its_range_is_named_with_the_rule(name: str, value: Any, rule: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "rule", "others"),
+    [
+        *((*broken, {}) for broken in BROKEN),
+        *(
+            (name, value, rule, {"task": "segment"} | ({"weights": "w"} if name == "backbone_weights" else {}))
+            for name, value, rule in BROKEN_FOR_MASKS
+        ),
+    ],
+)
+def test_a_value_out_of_its_range_is_named_with_the_rule(
+    name: str, value: Any, rule: str, others: dict[str, str]
+) -> None:
     with pytest.raises(ArgumentError) as raised:
-        read_recipe(None, {name: value} | ({"task": "segment"} if rule == FOR_MASKS else {}))
+        read_recipe(None, {name: value} | others)
     message = str(raised.value)
     assert message.startswith(f"the recipe's `{name}` must {rule}")
     assert message.endswith(f"Received: {name} = {value!r}")
 
 
 def test_no_rule_is_without_a_value_that_breaks_it() -> None:
-    rules = {(name, rule) for name, rule, _ in Recipe()._rules()}
-    broken = {(name, next(r for n, r in rules if n == name and r.startswith(rule))) for name, _, rule in BROKEN}
+    rules = {(name, rule) for recipe in (Recipe(), Recipe(task="segment")) for name, rule, _ in recipe._rules()}
+    broken = {
+        (name, next(r for n, r in rules if n == name and r.startswith(rule)))
+        for name, _, rule in BROKEN + BROKEN_FOR_MASKS
+    }
     assert rules == broken
+
+
+@pytest.mark.parametrize(
+    ("architecture", "strides", "auxiliary"),
+    [
+        ("fcn", [0, 8], True),
+        ("deeplabv3", [0, 8, 16], True),
+        ("deeplabv3plus", [0, 8, 16], False),
+        ("unet", [0, 32], False),
+    ],
+)
+def test_what_an_architecture_can_have(architecture: str, strides: list[int], auxiliary: bool) -> None:
+    def allowed(**keys: Any) -> bool:
+        try:
+            read_recipe(None, {"task": "segment", "architecture": architecture} | keys)
+        except ArgumentError:
+            return False
+        return True
+
+    assert [stride for stride in (0, 4, 8, 16, 32) if allowed(output_stride=stride)] == strides
+    assert allowed(auxiliary_head=True) == auxiliary
 
 
 @pytest.mark.parametrize(
@@ -165,13 +224,54 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes | None, message: str, 
     assert str(raised.value).startswith(f"{path}: {message}")
 
 
-def test_help_has_exactly_the_fields_and_in_the_order_in_which_they_are_written() -> None:
-    names = [field.name for field in dataclasses.fields(Recipe)]
-    assert sorted(HELP) == sorted(names)
-    inherited = {field.name for field in dataclasses.fields(Augmentation)}
-    assert [name for name in HELP if name not in inherited] == [name for name in names if name not in inherited]
-    assert [name for name in HELP if name in inherited] == [name for name in names if name in inherited]
-    assert all(text.endswith(".") for text in HELP.values())
+# The keys as they are shown.
+
+
+def test_the_keys_are_shown_in_an_order_that_has_augmentation_after_the_size_of_the_images() -> None:
+    names = list(SETTINGS)
+    augmentation = [field.name for field in dataclasses.fields(Augmentation)]
+    start = names.index("crop")
+    assert names[:2] == ["task", "data"]
+    assert names[start - 3 : start] == ["size", "progressive_sizes", "interpolation"]
+    assert names[start : start + len(augmentation)] == augmentation
+    assert names[start + len(augmentation)] == "class_weights"
+    assert names[-1] == "checkpoints_kept"
+
+
+def test_every_help_text_is_a_sentence_that_names_the_choices() -> None:
+    for setting in SETTINGS.values():
+        assert re.fullmatch(r"[A-Z].*\.", setting.help), setting.name
+        assert "|" not in setting.help
+        choices = [choice for choice in typing.get_args(setting.kind) if isinstance(choice, str)]
+        assert [choice for choice in choices if choice not in setting.help] == []
+        assert all(set(of_task) <= set(choices) for of_task in setting.choices.values())
+
+
+def table_of_keys() -> str:
+    """-> the rows of the table in docs/train.md."""
+    lines = (line.split(" = ", 1) for line in Recipe().to_toml().splitlines())
+    return "".join(f"| `{name}` | `{default}` | {SETTINGS[name].help} |\n" for name, default in lines)
+
+
+def test_the_page_has_the_table_of_keys() -> None:
+    assert rows_of_page()[0] == table_of_keys(), f"if the change is meant, write the table anew with: {COMMAND}"
+
+
+def rows_of_page() -> re.Match[str]:
+    match = re.search(
+        r"(?<=^\| key \| default \| is \|\n\| --- \| --- \| --- \|\n)(?:\|.*\|\n)+", PAGE.read_text("utf-8"), re.M
+    )
+    assert match is not None
+    return match
+
+
+def write_table() -> None:
+    rows, page = rows_of_page(), PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(page[: rows.start()] + table_of_keys() + page[rows.end() :], encoding="utf-8")
+    print(PAGE)
+
+
+# What follows from the keys.
 
 
 @pytest.mark.parametrize(
@@ -204,3 +304,9 @@ def test_the_images_of_validation_are_cropped_as_those_of_training_let_expect(
     keys: dict[str, Any], contract: InputContract
 ) -> None:
     assert Recipe(**keys).contract == contract
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {COMMAND}")
+    write_table()

@@ -13,25 +13,26 @@ from command_line import in_process
 
 from keras_resnet.errors import TrainingError
 from keras_resnet.training import fit
-from keras_resnet.training.recipe import HELP, Recipe, read_recipe
+from keras_resnet.training.recipe import SETTINGS, Recipe, read_recipe
 from keras_resnet.training.selection import Validated
 
 SCRIPT = Path(__file__).parents[2] / "train.py"
-HINTS = typing.get_type_hints(Recipe)
 
 
-def other_value(name: str) -> Any:
-    """Key -> a value that is allowed, and is not the default."""
-    default, kind = getattr(Recipe(), name), HINTS[name]
-    if typing.get_origin(kind) is typing.Literal:
-        return next(choice for choice in reversed(typing.get_args(kind)) if choice != default)
-    if kind is bool:
-        return not default
-    if name == "network":
-        return "resnet18"
-    if kind is float:
-        return 0.375
-    return {int: 7 if name == "head_epochs" else 77, str: "some text"}.get(kind, (32, 96))
+# Where some values are wrong beside the others.
+CHOSEN = {"network": "resnet18", "architecture": "deeplabv3", "output_stride": 8, "head_epochs": 7}
+
+
+def other_value(name: str, task: str) -> Any:
+    """Key, task that has it -> a value that is allowed, and is not the default."""
+    setting = SETTINGS[name]
+    if name in CHOSEN:
+        return CHOSEN[name]
+    if typing.get_origin(setting.kind) is typing.Literal:
+        return next(choice for choice in reversed(setting.choices_for(task)) if choice != setting.default)
+    if setting.kind is bool:
+        return not setting.default
+    return {float: 0.375, int: 77, str: "some text"}.get(setting.kind, (32, 96))
 
 
 def flags(values: dict[str, Any]) -> list[str]:
@@ -79,13 +80,18 @@ def test_help_names_every_key_and_loads_no_keras() -> None:
     loaded = {name.split(".")[0] for name in json.loads(modules)}
     assert not loaded & {"keras", "tensorflow", "jax", "torch", "numpy", "PIL", "matplotlib"}
     words = " ".join(lines).split()
-    for name in (*HELP, "out", "resume"):
+    for name in (*SETTINGS, "out", "resume"):
         assert f"--{name.replace('_', '-')}" in words, name
     assert "--no-flip" in words
 
 
-def test_every_key_reaches_the_recipe_in_its_own_type(handed_on: list[Any], tmp_path: Path) -> None:
-    values = {name: other_value(name) for name in HELP}
+@pytest.mark.parametrize(("task", "without"), [("classify", "task"), ("segment", "weights")])
+def test_every_key_reaches_the_recipe_in_its_own_type(
+    task: str, without: str, handed_on: list[Any], tmp_path: Path
+) -> None:
+    """The first task is the default, and the second takes the weights of the backbone alone."""
+    names = [name for name, setting in SETTINGS.items() if setting.suits(task) and name != without]
+    values = {name: other_value(name, task) for name in names}
     status, out, err = in_process("train", "--out", tmp_path / "run", *flags(values))
     assert status == 0, err
     [(recipe, run)] = handed_on
@@ -137,6 +143,11 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
         ),
         (["--progressive-sizes", "64,9.5"], "--progressive-sizes takes whole numbers, 128,160 say. Received: 64,9.5"),
         (["--optimizer", "x"], "the recipe: `optimizer` must be one of sgd, lamb, adamw. Received: optimizer = 'x'"),
+        (
+            ["--task", "segment", "--loss", "binary"],
+            "the recipe's `loss` must be one of cross_entropy, focal, dice for task = segment. "
+            "Received: loss = 'binary'",
+        ),
         (["absent.toml"], "absent.toml: the recipe can't be read: No such file or directory"),
     ],
 )
