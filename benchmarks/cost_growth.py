@@ -153,7 +153,7 @@ def pipeline_start(folder: Path) -> list[dict[str, Any]]:
     from keras_resnet.data.augment import Augmentation
     from keras_resnet.data.pipeline import training_batches
     from keras_resnet.data.problems import Problems
-    from keras_resnet.data.sources import open_source
+    from keras_resnet.tasks.sources import open_source
 
     generator = np.random.default_rng(0)
     for index in range(IMAGES):

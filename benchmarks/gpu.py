@@ -378,14 +378,14 @@ def _our_network(network: str, size: int) -> Any:
     import keras
 
     from keras_resnet.models import BUILDERS
-    from keras_resnet.training.objective import make_loss
+    from keras_resnet.tasks.classify.training import make_loss
     from keras_resnet.training.optimizer import make_optimizer
     from keras_resnet.training.recipe import Recipe
 
     keras.config.set_dtype_policy(PRECISION)
     model = BUILDERS[network](classes=CLASSES, classifier_activation=None, input_shape=(size, size, 3))
     recipe = Recipe(network=network, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe))
+    model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe.loss))
     return model
 
 

@@ -114,7 +114,7 @@ def images_per_second(batches: Batches, timed: int) -> float:
 
 def make_contenders(folder: Path, packed: Path, batches: int) -> dict[str, Callable[[int], Batches]]:
     """Folder of images, number of batches -> name -> what makes the batches of a round, at least so many."""
-    from keras_resnet.data.pack import pack
+    from keras_resnet.packing import pack
 
     pack(folder, packed)
     contenders = {
@@ -134,7 +134,7 @@ def ours(folder: Path, number: int) -> Batches:
     from keras_resnet.data.augment import Augmentation
     from keras_resnet.data.pipeline import training_batches
     from keras_resnet.data.problems import Problems
-    from keras_resnet.data.sources import open_source
+    from keras_resnet.tasks.sources import open_source
 
     source, problems = open_source(folder, "train"), Problems(0)
     for epoch in range(1000):

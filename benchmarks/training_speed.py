@@ -102,14 +102,14 @@ def ours(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Callable[[in
     import keras
 
     from keras_resnet import ResNet50
-    from keras_resnet.training.objective import make_loss
+    from keras_resnet.tasks.classify.training import make_loss
     from keras_resnet.training.optimizer import make_optimizer
     from keras_resnet.training.recipe import Recipe
 
     keras.config.set_dtype_policy(precision)
     model = ResNet50(classes=CLASSES, classifier_activation=None)
     recipe = Recipe(learning_rate=LEARNING_RATE, momentum=MOMENTUM)
-    model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe))
+    model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe.loss))
     return keras_steps(model, pixels, keras.utils.to_categorical(labels, CLASSES))
 
 

@@ -177,8 +177,8 @@ def test_demo(tmp_path):
 def test_scenes_of_the_demo(tmp_path):
     """Digits with the labels of their strokes, none of them in both splits; the demo of segmentation trains on them."""
     pytest.importorskip("sklearn")
-    from keras_resnet.data.sources import open_source
     from keras_resnet.demo import SCENE, SCENES, write_scenes
+    from keras_resnet.tasks.sources import open_source
 
     write_scenes(tmp_path / "images", lambda step, done, total: None)
     for split, count in SCENES.items():

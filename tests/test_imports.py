@@ -46,6 +46,7 @@ ORDER = (
     "data",
     "evaluation",
     "tasks",
+    "packing",
     "model_files",
     "predictor",
     "read_ahead",

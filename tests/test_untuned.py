@@ -12,7 +12,7 @@ from keras_resnet import inference
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
+from keras_resnet.tasks.sources import open_source
 from keras_resnet.untuned import batches_of_arrays, untuned
 from keras_resnet.variants import InputContract
 

@@ -36,7 +36,7 @@ def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
     import numpy as np
 
     from keras_resnet.data.check import check_source, percentiles
-    from keras_resnet.data.sources import open_source
+    from keras_resnet.tasks.sources import open_source
 
     sources = [open_source(data, "train", None, void_labels or ()), open_source(data, "val", None, void_labels or ())]
     with _progress("images") as progress:
@@ -87,7 +87,7 @@ def pack(
     import sys
 
     import_keras()
-    from keras_resnet.data.pack import pack as pack_images
+    from keras_resnet.packing import pack as pack_images
 
     with _progress("shards") as progress:
         description = pack_images(

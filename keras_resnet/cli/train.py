@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 import sys
 import typing
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from keras_resnet.errors import ArgumentError
 from keras_resnet.quiet import import_keras, terminal_stderr
+from keras_resnet.tasks import TASKS
 from keras_resnet.training.recipe import SETTINGS, read_recipe
 
 TERMINATED = 143  # exit status of a program that SIGTERM ended
@@ -69,12 +71,13 @@ def train(
         TextColumn("{task.percentage:.0f} %, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
         TimeRemainingColumn(),
     )
+    titles = {name: title for task in TASKS.values() for name, title in task.titles.items()}
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None, epoch="-", rate="-", figures="starting", visible=False)
 
         def show(standing: Any) -> None:
             figures = ", ".join(
-                f"loss {value:.3f}" if name == "loss" else f"{TITLES[name]} {value:.1f} %"
+                f"loss {value:.3f}" if name == "loss" else f"{titles[name]} {value:.1f} %"
                 for name, value in standing.figures.items()
             )
             bar.update(
@@ -90,7 +93,6 @@ def train(
         import_keras()
         from keras_resnet.training import fit
         from keras_resnet.training.processes import PeerLostError
-        from keras_resnet.training.task import TITLES
 
         listener = fit.Listener(say=console.print, show=show)
         try:
@@ -117,11 +119,15 @@ def _print(result: Any) -> None:
     if result.best is None:
         return
     print(f"{result.run / 'model.keras'}: epoch {result.best_epoch}, validation {result.score} {result.best}")
+    model, recipe = str(result.run / "model.keras"), result.recipe
+    given = [argument for label in recipe.void_labels for argument in ("--void-label", str(label))]
+    of_export = TASKS[recipe.task].export_arguments(recipe)
     print("next:")
-    print(f"keras-resnet evaluate {result.run / 'model.keras'} DATA --out {result.run / 'evaluation'}")
-    print(
-        f"keras-resnet export --model {result.run / 'model.keras'} --formats tflite,onnx --out {result.run / 'export'}"
-    )
+    for command in (
+        ["evaluate", model, recipe.data, *given, "--out", str(result.run / "evaluation")],
+        ["export", "--model", model, "--formats", "tflite,onnx", *of_export, "--out", str(result.run / "export")],
+    ):
+        print(shlex.join(["keras-resnet", *command]))
 
 
 train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

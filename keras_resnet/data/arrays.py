@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_resnet.data.base import Decoded, Source
 from keras_resnet.errors import ArgumentError, reason
-from keras_resnet.preprocessing import resize_and_crop
-from keras_resnet.variants import InputContract
+from keras_resnet.preprocessing import apply_contract
+from keras_resnet.variants import Contract
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,9 +27,9 @@ class ArraySource(Source):
         super().__init__(*arguments, **options)
         self.images = images
 
-    def load(self, index: int, contract: InputContract) -> np.ndarray:
+    def load(self, index: int, contract: Contract) -> np.ndarray:
         """Index -> uint8 `[size, size, 3]`, as `preprocessing.load_image` does with files."""
-        return resize_and_crop(np.repeat(self.images[index], 3 // self.images.shape[3], axis=2), contract)
+        return apply_contract(contract, self.decode(index).pixels)
 
     def decode(self, index: int) -> Decoded:
         return Decoded(b"", np.repeat(self.images[index], 3 // self.images.shape[3], axis=2), self.labels[index])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet.data.targets import LABEL, Target
+from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import decode_image, resize_and_crop
-from keras_resnet.variants import Contract, InputContract
+from keras_resnet.preprocessing import apply_contract, decode_image
+from keras_resnet.variants import Contract
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,10 +29,10 @@ class Source:
         names: Names of the images, which don't depend on where the data lies.
         labels: Classes of the images, int `[N]`; None where they show something else than one class each.
         held_out: Whether the data has no validation images of its own, and val is the tenth that train goes without.
+        target: What the images show.
     """
 
     kind = ""
-    target: Target = LABEL
     counted = "images"  # of each class
     ready = False  # whether `decode` gives pixels as a network takes them
 
@@ -44,7 +44,10 @@ class Source:
         names: Sequence[str],
         labels: np.ndarray | None,
         held_out: bool = False,
+        *,
+        target: Target,
     ) -> None:
+        self.target = target
         self.path, self.split, self.held_out = path, split, held_out
         self.classes = tuple(classes)
         self.names = names
@@ -152,9 +155,8 @@ class EncodedSource(Source, abc.ABC):
         Raises:
             ImageError: The image is too elongated for the contract.
         """
-        if not isinstance(contract, InputContract):
-            raise TypeError(f"`contract` must be an InputContract for {self.target.title}. Received: {contract!r}")
-        return resize_and_crop(decoded.pixels, contract), decoded.target
+        target = self.target.fit(decoded.target, contract)
+        return apply_contract(contract, decoded.pixels), target
 
     # How the graph of a pipeline comes to the bytes: `locate` once for some images, then `fetch` for each.
 

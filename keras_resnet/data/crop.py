@@ -10,7 +10,7 @@ and resized with antialiasing.
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -163,21 +163,21 @@ def decode_any(source: EncodedSource, index: int, cropping: Cropping) -> tuple[n
     try:
         decoded = source.decode(index)
     except ImageError:
-        spec = cropping.target.spec(1)
-        return np.zeros((1, 1, 3), np.uint8), np.zeros(spec.shape, spec.dtype.as_numpy_dtype), np.int32(UNUSABLE)
+        nothing = np.zeros(cropping.target.shape(1, 1), cropping.target.dtype)
+        return np.zeros((1, 1, 3), np.uint8), nothing, np.int32(UNUSABLE)
     return decoded.pixels, decoded.target, np.int32(UNUSUAL if describe_unusual(decoded.encoded) else USED)
 
 
 def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping: Cropping) -> Cropped:
     """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black."""
-    spec = cropping.target.spec(1)
+    kind = cropping.target
     decoded = tf.numpy_function(
         lambda index: decode_any(source, int(index), cropping),
         [index],
-        (tf.uint8, spec.dtype, tf.int32),
+        (tf.uint8, kind.dtype, tf.int32),
         stateful=False,
     )
-    shapes: tuple[list[int | None], ...] = ([None, None, 3], [None] * spec.shape.rank, [])
+    shapes: tuple[Sequence[int | None], ...] = ([None, None, 3], kind.shape(None, None), [])
     pixels, target, status = (tf.ensure_shape(part, shape) for part, shape in zip(decoded, shapes, strict=True))
     return *smooth_cropper(cropping)(pixels, target, seed), status
 
@@ -186,8 +186,7 @@ def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping:
 def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """-> (whole image, its target, seed of the window) -> pixels and target of the window."""
     target_kind, window, size, interpolation, padded = cropping
-    target_spec = target_kind.spec(1)
-    any_target = tf.TensorSpec([None] * target_spec.shape.rank, target_spec.dtype)
+    any_target = tf.TensorSpec(target_kind.shape(None, None), target_kind.dtype)
     signature = [tf.TensorSpec([None, None, 3], tf.uint8), any_target, tf.TensorSpec([2], tf.int64)]
 
     @tf.function(autograph=False, input_signature=signature)

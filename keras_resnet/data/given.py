@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_resnet.data.base import Decoded, Source
+from keras_resnet.data.targets import Target
 
 
 class GivenSource(Source):
@@ -13,8 +14,9 @@ class GivenSource(Source):
     kind = "given"
     ready = True
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-        super().__init__("the images", "val", classes, [f"image {index}" for index in range(len(pixels))], labels)
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], target: Target) -> None:
+        names = [f"image {index}" for index in range(len(pixels))]
+        super().__init__("the images", "val", classes, names, labels, target=target)
         self.images = pixels
 
     def decode(self, index: int) -> Decoded:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -11,23 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.base import HELD_OUT, EncodedSource, fingerprint_of
+from keras_resnet.data.base import HELD_OUT, EncodedSource, Source
 from keras_resnet.data.check import check_image, percentiles
-from keras_resnet.data.legend import packed_legend
-from keras_resnet.data.masked import MaskedSource
-from keras_resnet.data.masks import count_labels, encode_mask
 from keras_resnet.data.problems import Problem
 from keras_resnet.data.shards import (
     DESCRIPTION,
     FORMAT,
     INDEX,
-    TARGET_COLUMNS,
     VERSION,
     names_from,
     names_to,
     read_description,
 )
-from keras_resnet.data.sources import Split, open_source
 from keras_resnet.errors import ArgumentError
 from keras_resnet.whole_files import whole_file, write_whole
 
@@ -50,35 +45,24 @@ class Job(NamedTuple):
     indices: np.ndarray
 
 
-def pack(
+def pack_sources(
+    opened: Mapping[str, Source],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     shards: int | None = None,
     shard_mb: float = SHARD_MB,
     workers: int | None = None,
-    void_labels: Sequence[int] = (),
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
-
-    Each record is a `tf.train.Example` with `image` (the file's own bytes), `label` (int64) and `name`; or, in the
-    place of the label, with `mask`, an 8-bit PNG file of classes, 255 where there is none. Every image is decoded once;
-    those that can't be are left out and listed. A set without a validation split gets the one that training on it would
-    hold out.
-
-    Args:
-        data: What `open_source` takes, but arrays and shards.
-        shards: Of the training split; the validation split gets as many as make them about as large.
-        shard_mb: Megabytes of a shard, where their number is not given.
-        workers: Threads; None: one for each core.
-        void_labels: As `open_source` takes them.
+    """Sources by split, "train" and "val", what the user named, folder -> shards in that folder, and what
+    `dataset.json` says of them; see `packing.pack`.
 
     Raises:
         ArgumentError: The data has no files, or the folder holds something else.
     """
     out = Path(out)
-    sources = {"train": _open(data, "train", void_labels), "val": _open(data, "val", void_labels)}
+    sources = {split: _checked(source, data) for split, source in opened.items()}
     plan = _plan(sources, shards, shard_mb)
     _claim(out, plan)
     jobs = _jobs(sources, plan)
@@ -97,8 +81,7 @@ def pack(
     return _clean(out, jobs)
 
 
-def _open(data: str | os.PathLike[str], split: Split, void_labels: Sequence[int]) -> EncodedSource:
-    source = open_source(data, split, void_labels=void_labels)
+def _checked(source: Source, data: str | os.PathLike[str]) -> EncodedSource:
     if not isinstance(source, EncodedSource) or source.kind == "shards":
         raise ArgumentError(f"only images as files can be packed. Received: {data}, which is {source.kind}")
     return source
@@ -151,8 +134,9 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
     if path.is_file() and _side(path).is_file():
         return
     records: list[tuple[int, ...]] = []  # as `columns` names them
-    columns = ("offset", "length", *TARGET_COLUMNS[source.target.task], "height", "width")
-    counts = np.zeros(256 if isinstance(source, MaskedSource) else len(source.classes), np.int64)
+    kind, classes = source.target, len(source.classes)
+    columns = ("offset", "length", *kind.columns, "height", "width")
+    counts = np.zeros(classes, np.int64)
     names, problems, position = [], [], 0
     with whole_file(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
@@ -163,16 +147,10 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
                 if checked.encoded is None or checked.target is None:
                     continue
                 begin = position + _HEAD_BYTES
-                if isinstance(source, MaskedSource):
-                    mask = encode_mask(checked.target)
-                    record = _example(checked.encoded, name, mask=_of_bytes(mask))
-                    target: tuple[int, ...] = (begin + record.index(mask), len(mask))
-                    counts += count_labels(checked.target)
-                else:
-                    label = int(checked.target)
-                    record = _example(checked.encoded, name, label=_of_integer(label))
-                    target = (label,)
-                    counts[label] += 1
+                packed = kind.packed(checked.target)
+                record = _example(checked.encoded, name, **{kind.feature: _feature(packed)})
+                target = (begin + record.index(packed), len(packed)) if isinstance(packed, bytes) else (packed,)
+                counts += kind.counts(checked.target, classes)
                 records.append((begin + record.index(checked.encoded), len(checked.encoded), *target, *checked.size))
                 names.append(name)
                 writer.write(record)
@@ -180,7 +158,7 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
         text, ends = names_to(names)
         arrays = {
             **dict(zip(columns, np.array(records, "int64").reshape(-1, len(columns)).T, strict=True)),
-            "class_counts": counts[: len(source.classes)],
+            "class_counts": counts,
             "names": text,
             "name_ends": ends,
             "problems": np.frombuffer(json.dumps([asdict(problem) for problem in problems]).encode(), np.uint8),
@@ -192,7 +170,9 @@ def _of_bytes(value: bytes) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 
-def _of_integer(value: int) -> tf.train.Feature:
+def _feature(value: bytes | int) -> tf.train.Feature:
+    if isinstance(value, bytes):
+        return _of_bytes(value)
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
@@ -219,7 +199,7 @@ def _finish(
     for split, source in sources.items():
         files = [job.name for job in jobs if job.source is source]
         sides = [dict(np.load(_side(out / name), allow_pickle=False)) for name in files]
-        columns = ("offset", "length", *TARGET_COLUMNS[source.target.task])
+        columns = ("offset", "length", *source.target.columns)
         joined = {key: np.concatenate([side[key] for side in sides]) for key in columns}
         names = [name for side in sides for name in names_from(side["names"], side["name_ends"])]
         joined["shard"] = np.repeat(np.arange(len(sides)), [len(side["offset"]) for side in sides])
@@ -229,7 +209,8 @@ def _finish(
             "count": len(names),
             "class_counts": np.sum([side["class_counts"] for side in sides], axis=0).tolist(),
             "image_bytes": int(joined["length"].sum()),
-            "fingerprint": _fingerprint(names, joined, len(source.classes)),
+            # That of the source which is made of the shards.
+            "fingerprint": source.target.fingerprint(names, joined, len(source.classes)),
             "shards": [
                 {"file": name, "count": len(side["offset"]), "bytes": (out / name).stat().st_size}
                 for name, side in zip(files, sides, strict=True)
@@ -252,13 +233,6 @@ def _finish(
         "unusual": [{"name": each.name, "reason": each.reason} for each in listed if each.used],
     }
     write_whole(out / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
-
-
-def _fingerprint(names: list[str], joined: dict[str, np.ndarray], classes: int) -> str:
-    """-> that of the source which `open_source` makes of the shards."""
-    if "label" in joined:
-        return fingerprint_of(names, joined["label"])
-    return fingerprint_of([*names, *names], packed_legend(np.arange(classes)).labels)
 
 
 def _clean(out: Path, jobs: list[Job]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from keras_resnet.data.crop import (
     to_uint8,
 )
 from keras_resnet.data.problems import Problems, reason_of
-from keras_resnet.data.targets import LABEL, check_augmentation
+from keras_resnet.data.targets import check_augmentation
 from keras_resnet.data.transforms import (
     CROP,
     MIXING,
@@ -45,7 +45,7 @@ from keras_resnet.data.transforms import (
 )
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.untuned import untuned
-from keras_resnet.variants import Contract, InputContract
+from keras_resnet.variants import Contract
 
 CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
 CORES = os.cpu_count() or 1  # parallel calls; a fixed number, since the thread that tunes it delays the end of an epoch
@@ -111,8 +111,10 @@ def training_batches(
             f"{source.path}: its {source.count} {source.split} images are fewer than a batch; "
             f"`batch_size` must be at most that. Received: batch_size={batch_size}"
         )
-    if class_weights is not None and source.target is not LABEL:
-        raise ArgumentError("`class_weights` of masks are the loss's; the batches have none. Received: class_weights")
+    if class_weights is not None and source.target.shares is None:
+        raise ArgumentError(
+            f"`class_weights` for {source.target.title} are the loss's; the batches have none. Received: class_weights"
+        )
     if class_weights is not None and len(class_weights) != len(source.classes):
         raise ArgumentError(
             f"`class_weights` must have one for each of the {len(source.classes)} classes. Received: {class_weights}"
@@ -162,9 +164,11 @@ def evaluation_batches(
     else:
         raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
 
+    shares = source.target.shares
+
     @do_not_convert
     def finish(pixels: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return pixels, tf.one_hot(targets, len(source.classes)) if source.target is LABEL else targets
+        return pixels, targets if shares is None else shares(targets, len(source.classes))
 
     return _ordered(batches.map(finish).prefetch(READY))
 
@@ -181,9 +185,9 @@ def _loaded_files(
     source: EncodedSource, contract: Contract, elements: tf.data.Dataset, problems: Problems
 ) -> tf.data.Dataset:
     """Dataset of indices -> of (uint8 `[H, W, 3]`, target), without what can't be read."""
-    height, width = _size_of(contract)
+    height, width = contract.sides
     nothing = np.zeros((height or 1, width or 1, 3), np.uint8)
-    target = source.target.spec(1)
+    kind = source.target
 
     def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.bool_]:
         name = source.name_of(int(index))
@@ -192,8 +196,7 @@ def _loaded_files(
             pixels, shown = source.prepare(decoded, contract)
         except ImageError as error:
             problems.add(name, reason_of(error), used=False)
-            shape = nothing.shape[: target.shape.rank]
-            return nothing, np.zeros(shape, target.dtype.as_numpy_dtype), np.False_
+            return nothing, np.zeros(kind.shape(*nothing.shape[:2]), kind.dtype), np.False_
         notes = describe_unusual(decoded.encoded)
         if notes:
             problems.add(name, notes, used=True)
@@ -201,8 +204,8 @@ def _loaded_files(
 
     @do_not_convert
     def one(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels, shown, usable = tf.numpy_function(load, [index], (tf.uint8, target.dtype, tf.bool))
-        shown = tf.ensure_shape(shown, [height, width][: target.shape.rank])
+        pixels, shown, usable = tf.numpy_function(load, [index], (tf.uint8, kind.dtype, tf.bool))
+        shown = tf.ensure_shape(shown, kind.shape(height, width))
         return tf.ensure_shape(pixels, [height, width, 3]), shown, tf.ensure_shape(usable, [])
 
     @do_not_convert
@@ -217,15 +220,9 @@ def _loaded_files(
     return loaded.filter(is_usable).map(without_usable)
 
 
-def _size_of(contract: Contract) -> tuple[int | None, int | None]:
-    """Contract -> height and width of its pixels, where they are known."""
-    return (contract.size,) * 2 if isinstance(contract, InputContract) else (contract.height, contract.width)
-
-
 def _loaded_arrays(source: ArraySource, contract: Contract, batches: tf.data.Dataset) -> tf.data.Dataset:
     """Dataset of indices -> of (uint8 `[n, size, size, 3]`, labels)."""
-    if not isinstance(contract, InputContract):
-        raise TypeError(f"`contract` must be an InputContract for arrays. Received: {contract!r}")
+    source.target.fit(source.labels, contract)  # refuses the contract of another task
 
     def load(indices: np.ndarray) -> np.ndarray:
         return np.stack([source.load(index, contract) for index in indices])
@@ -233,7 +230,7 @@ def _loaded_arrays(source: ArraySource, contract: Contract, batches: tf.data.Dat
     @do_not_convert
     def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.numpy_function(load, [indices], tf.uint8, stateful=False)
-        return tf.ensure_shape(pixels, [None, *_size_of(contract), 3]), source.locate_targets(indices)
+        return tf.ensure_shape(pixels, [None, *contract.sides, 3]), source.locate_targets(indices)
 
     return batches.map(batch, num_parallel_calls=CORES)
 
@@ -465,14 +462,14 @@ def _finish(
     with tf.device("CPU"):
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)[:, None]
     classes, mix = len(source.classes), mixing(augmentation)
-    smoothing = augmentation.label_smoothing
+    smoothing, shares = augmentation.label_smoothing, source.target.shares
 
     @do_not_convert
     def finish(rows: Rows) -> tuple[tf.Tensor, ...]:
         images = tf.ensure_shape(rows.images, shape)
-        if source.target is not LABEL:
+        if shares is None:
             return images, rows.targets
-        soft = tf.ensure_shape(tf.one_hot(rows.targets, classes), [shape[0], classes])
+        soft = tf.ensure_shape(shares(rows.targets, classes), [shape[0], classes])
         if mix is not None:
             seed = tf.random.fold_in(tf.stack([tf.constant(key, tf.int64), rows.positions[0]]), worker)
             mixed = mix({"images": tf.cast(images, tf.float32), "labels": soft}, seed)

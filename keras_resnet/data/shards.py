@@ -12,6 +12,7 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ FORMAT, VERSION = "keras-resnet dataset", 2
 READ_VERSIONS = (1, 2)  # 1 has other names of tasks
 
 # What the index has of each record besides its shard and where in it the image lies, by task.
-TARGET_COLUMNS = {"classify": ("label",), "segment": ("mask_offset", "mask_length")}
 OLD_TASKS = {"classification": "classify", "segmentation": "segment"}  # as version 1 names them
 
 BLOCK = 128  # records
@@ -104,7 +104,6 @@ def read_description(folder: Path) -> dict[str, Any]:
         not isinstance(description, dict)
         or description.get("format") != FORMAT
         or description.get("version") not in READ_VERSIONS
-        or task_of(description) not in TARGET_COLUMNS
     ):
         raise ArgumentError(f"{folder / DESCRIPTION} was not written by this version of `keras-resnet data pack`")
     return description
@@ -117,9 +116,10 @@ def task_of(description: dict[str, Any]) -> str:
 
 
 def read_index(
-    folder: Path, split: str, description: dict[str, Any]
+    folder: Path, split: str, description: dict[str, Any], columns: Sequence[str]
 ) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
-    """Folder of shards, split, its description -> paths of the shards, arrays of the index, names of the images.
+    """Folder of shards, split, its description, columns of the targets -> paths of the shards, arrays of the index,
+    names of the images.
 
     Raises:
         ArgumentError: A shard or the index is missing, or is not the one that was packed.
@@ -135,7 +135,7 @@ def read_index(
         with np.load(folder / INDEX, allow_pickle=False) as archive:
             index = {
                 name: archive[f"{split}_{name}"]
-                for name in ("shard", "offset", "length", *TARGET_COLUMNS[task_of(description)], "names", "name_ends")
+                for name in ("shard", "offset", "length", *columns, "names", "name_ends")
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set anew") from error

@@ -1,19 +1,22 @@
-"""What the images of a task show, on its way through the pipeline: one row for each task.
+"""What the images of a task show, on its way through the pipeline and into packed sets.
 
-A target is one tensor for each image: its class, or its mask. The pipeline treats all alike, by these functions.
+A target is one tensor for each image: its class, or its mask. What differs is a `Target`, which each task's folder has;
+the pipeline treats all alike, by its functions.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from keras_resnet.data.augment import AUGMENTATION, Augmentation
 from keras_resnet.errors import ArgumentError
-from keras_resnet.labels import VOID
+from keras_resnet.variants import Contract
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+Side = int | None
 
 
 class Target(NamedTuple):
@@ -21,80 +24,43 @@ class Target(NamedTuple):
 
     task: str  # its name in `tasks.TASKS`
     title: str  # in words
-    spec: "Callable[[int], tf.TensorSpec]"  # pixels a side of the training image -> of its target
-    cut: "Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], tf.Tensor]"  # see `_cut_mask`
-    mirrored: "Callable[[tf.Tensor], tf.Tensor]"  # left to right
+    dtype: str
+    shape: Callable[[Side, Side], tuple[Any, ...]]  # height and width of the pixels -> shape of one target
     exact: bool  # whether it has places, so that the part of the image must be taken to the pixel
-    refused: tuple[str, ...]  # augmentation that has no meaning for it
-    crops: tuple[str, ...]  # those that have a meaning
+    # Target of the whole image, top, left, height and width of a part, H and W of the image, size -> target of the
+    # part, resized to `[size, size]`. It fails where the target is not one of the image's.
+    cut: "Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], tf.Tensor]"
+    mirrored: "Callable[[tf.Tensor], tf.Tensor]"  # left to right
+    fit: Callable[[np.ndarray, Contract], np.ndarray]  # target of the whole image -> of the pixels of an evaluation
+    # Targets `[B, ...]`, number of classes -> shares of the classes float32 `[B, classes]`, which can be mixed,
+    # smoothed and weighted; None where a target has no such shares.
+    shares: "Callable[[tf.Tensor, int], tf.Tensor] | None"
+    columns: tuple[str, ...]  # of the index of a packed set
+    feature: str  # of its records
+    packed: Callable[[np.ndarray], bytes | int]  # target -> what the feature holds
+    counts: Callable[[np.ndarray, int], np.ndarray]  # target, number of classes -> int64 `[classes]`
+    fingerprint: Callable[[Sequence[str], Any, int], str]  # names, arrays of the index, number of classes -> SHA-256
+
+    def spec(self, size: int) -> "tf.TensorSpec":
+        """Pixels a side of the training image -> of its target."""
+        import tensorflow as tf
+
+        return tf.TensorSpec(self.shape(size, size), self.dtype)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Augmentation that has no meaning for it."""
+        return tuple(name for name, setting in AUGMENTATION.items() if not setting.suits(self.task))
+
+    @property
+    def crops(self) -> tuple[str, ...]:
+        """Crops of training images that have a meaning."""
+        return AUGMENTATION["crop"].choices_for(self.task)
 
 
-def _unchanged(label: "tf.Tensor", *_: object) -> "tf.Tensor":
-    return label
-
-
-def _label_spec(size: int) -> "tf.TensorSpec":
-    import tensorflow as tf
-
-    return tf.TensorSpec([], tf.int32)
-
-
-def _mask_spec(size: int) -> "tf.TensorSpec":
-    import tensorflow as tf
-
-    return tf.TensorSpec([size, size], tf.uint8)
-
-
-def _mirrored_mask(mask: "tf.Tensor") -> "tf.Tensor":
-    import tensorflow as tf
-
-    return tf.reverse(mask, [1])
-
-
-def _cut_mask(mask: "tf.Tensor", box: "tf.Tensor", shape: "tf.Tensor", size: int) -> "tf.Tensor":
-    """uint8 `[H, W]`, top, left, height and width of a part, H and W of the image, size -> uint8 `[size, size]`.
-
-    The nearest pixel, by the half-pixel centres of the image's bilinear resize; void outside of the mask. It fails
-    where the mask's shape is not its image's.
-    """
-    import tensorflow as tf
-
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(tf.shape(mask) == shape), ["not of one size"])]):
-        centres = 2 * tf.range(size) + 1  # in halves of a pixel
-    for axis in (0, 1):
-        places = box[axis] + centres * box[2 + axis] // (2 * size)
-        inside = (places >= 0) & (places < shape[axis])
-        mask = tf.gather(mask, tf.clip_by_value(places, 0, shape[axis] - 1), axis=axis)
-        mask = tf.where(inside[:, None] if axis == 0 else inside, mask, np.uint8(VOID))
-    return mask
-
-
-def _refused(task: str) -> tuple[str, ...]:
-    """A recipe's task -> the augmentation that it does not have."""
-    return tuple(name for name, setting in AUGMENTATION.items() if not setting.suits(task))
-
-
-LABEL = Target(
-    "classify",
-    "classification",
-    spec=_label_spec,
-    cut=_unchanged,
-    mirrored=_unchanged,
-    exact=False,
-    refused=_refused("classify"),
-    crops=AUGMENTATION["crop"].choices_for("classify"),
-)
-
-MASK = Target(
-    "segment",
-    "segmentation",
-    spec=_mask_spec,
-    cut=_cut_mask,
-    mirrored=_mirrored_mask,
-    exact=True,
-    refused=_refused("segment"),
-    crops=AUGMENTATION["crop"].choices_for("segment"),
-)
+def unchanged(target: "tf.Tensor", *_: object) -> "tf.Tensor":
+    """Target of the whole image -> that of any part of it, where it has no places."""
+    return target
 
 
 def check_augmentation(target: Target, augmentation: Augmentation) -> None:

@@ -76,7 +76,7 @@ def _sources(predictor: Predictor, data: Any, shape: Shape, split: str, options:
         images, classes = data
         pixels = read_images(images, predictor.contract, shape)
         names = predictor.class_names or [str(index) for index in range(predictor.classes)]
-        return [GivenSource(pixels, np.asarray(classes), names)]
+        return [GivenSource(pixels, np.asarray(classes), names, predictor.task.target)]
     return predictor.task.open_sources(data, split, predictor.asked, predictor.classes, **options)
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # `keras-resnet --help`, which asks the tasks for their optio
     import numpy as np
 
     from keras_resnet.data.base import Source
+    from keras_resnet.data.targets import Target
 
 # What a network says about an image, or about a batch of them: arrays by the names of its outputs.
 Answer = Mapping[str, "np.ndarray"]
@@ -56,6 +57,46 @@ class Collector(Protocol):
         ...
 
 
+class Training(Protocol):
+    """A task with the recipe and the training images of one run; made by a task's `training`."""
+
+    def training_model(self, fresh: bool) -> Any:
+        """-> pixels to logits; with the weights that the recipe starts from, if it is the start."""
+        ...
+
+    def contract(self, model: Any) -> Contract:
+        """Training model at its start -> how image files become the pixels of validation."""
+        ...
+
+    def evaluated_model(self) -> Any:
+        """-> pixels to probabilities, compiled to be evaluated."""
+        ...
+
+    def objective(self, model: Any) -> dict[str, Any]:
+        """Training model -> arguments of `compile`."""
+        ...
+
+    def nothing(self, model: Any) -> tuple[Any, Any]:
+        """Training model -> targets and outputs of zeros, with which its metrics are built."""
+        ...
+
+    def batches(self, model: Any, batches: Any) -> Any:
+        """Training model, batches of the pipeline -> with targets as the model's outputs ask for them."""
+        ...
+
+    def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """What Keras measured -> columns of the history."""
+        ...
+
+    def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
+        """What Keras measured on so many validation images -> the score's interval of one standard error."""
+        ...
+
+    def batch_class_weights(self) -> "list[float] | None":
+        """-> weight of each class, which the batches bring for each image; None: they bring none."""
+        ...
+
+
 class Task(Protocol):
     """One task: what images show, and what a network answers."""
 
@@ -68,8 +109,21 @@ class Task(Protocol):
     single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` ask for
     largest_drop_points: float  # of the score, that an artifact may lose unless the user says otherwise
 
+    @property
+    def target(self) -> "Target":
+        """What its images show, on its way through the pipeline."""
+        ...
+
     def options(self, command: str) -> Mapping[str, Any]:
         """Name of a command -> the options that it has for this task: parameter and its type, as typer takes it."""
+        ...
+
+    def training(self, recipe: Any, source: "Source") -> Training:
+        """`training.recipe.Recipe`, training images with this task's targets -> what a run of it trains."""
+        ...
+
+    def export_arguments(self, recipe: Any) -> list[str]:
+        """Recipe of a run -> what the command `export` must be given of its own for the run's model."""
         ...
 
     def recognises(self, model: Any) -> bool:
@@ -113,6 +167,17 @@ class Task(Protocol):
 
     def answers(self, asked: Asked, images: "Sequence[np.ndarray]", *_: Any, **options: Any) -> list[Answer]:
         """Network, prepared images, at most a batch -> an answer for each image."""
+        ...
+
+    def has_layout(self, text: str) -> bool:
+        """Data as users name it -> whether it is laid out as this task's is."""
+        ...
+
+    def open(self, text: str, split: str, labels: Sequence[str] | None, *_: Any, **options: Any) -> "Source":
+        """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
+
+        Where all images are asked for, and the data has validation images of its own, those that train are given.
+        """
         ...
 
     def open_sources(

@@ -12,19 +12,18 @@ import keras
 
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.freezing import LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
+from keras_resnet.tasks import task_named
+from keras_resnet.tasks.sources import open_source
 from keras_resnet.training import run_directory
 from keras_resnet.training.checkpoint import Progress, checkpoints, read_progress, value_of
 from keras_resnet.training.devices import open_devices
-from keras_resnet.training.objective import class_weights
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe, read_recipe
 from keras_resnet.training.selection import Validated, interval_columns, takes_the_place
-from keras_resnet.training.task import TITLES, task_of
 from keras_resnet.training.watch import Rate, StopOnSignal, Watch, check_problems
 from keras_resnet.variants import contract_of_fields
 
@@ -51,6 +50,7 @@ class Result:
     score: str  # the figure of validation in words, such as "top-1"
     best_epoch: int  # whose weights model.keras has, from 1; 0: no epoch was validated
     best: Validated | None  # its figures on the validation images
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class _Run:
 
     def _build(self, checkpoint: Path | None) -> None:
         with self.devices.scope():
-            self.model = self.task.training_model(fresh=checkpoint is None)
+            self.model = self.training.training_model(fresh=checkpoint is None)
         if checkpoint is None:
-            self.progress.contract = asdict(self.task.contract(self.model))
+            self.progress.contract = asdict(self.training.contract(self.model))
         self.contract = contract_of_fields(self.progress.contract)
-        self.evaluated = self.task.evaluated_model() if self.devices.is_first else None
+        self.evaluated = self.training.evaluated_model() if self.devices.is_first else None
         self.phase: tuple[int, int, str] | None = None
         self.watch = Watch(
             self.run / run_directory.CHECKPOINTS if self.devices.is_first else None,
@@ -159,7 +159,14 @@ class _Run:
             raise ArgumentError("the recipe names no images: give --data, or the key `data`")
         self.source = open_source(recipe.data, "train", void_labels=recipe.void_labels)
         self.validation = open_source(recipe.data, "val", labels=self.source.classes, void_labels=recipe.void_labels)
-        self.task = task_of(recipe, self.source)
+        self.task = task_named(recipe.task)
+        if self.source.target.task != self.task.name:
+            other = self.source.target
+            raise ArgumentError(
+                f"{recipe.data} has the targets of {other.title}, task = {other.task} (--task {other.task}). "
+                f"Received: task = {recipe.task}"
+            )
+        self.training = self.task.training(recipe, self.source)
         classes = len(self.source.classes)
         if recipe.classes not in (0, classes):
             raise ArgumentError(f"{recipe.data} has {classes} classes. Received: classes = {recipe.classes}")
@@ -168,6 +175,11 @@ class _Run:
             raise ArgumentError(
                 f"batch_size must be at most the {self.source.count} training images. Received: {recipe.batch_size}"
             )
+
+    @property
+    def title(self) -> str:
+        """What people call the score."""
+        return self.task.titles[self.task.score]
 
     def _standing(self) -> Path:
         """Reads where the interrupted run stood -> its checkpoint."""
@@ -207,12 +219,12 @@ class _Run:
             self.schedule = learning_rate_schedule(recipe, round((last - first) * updates_per_epoch), updates_per_epoch)
             self.model.compile(
                 make_optimizer(recipe, self.model, self.schedule),
-                **self.task.objective(self.model),
+                **self.training.objective(self.model),
                 jit_compile=self._compiles(),
             )
             # All that a checkpoint holds is made now, and not with the first step.
             self.model.optimizer.build(self.model.trainable_variables)
-            self.model.compute_metrics(None, *self.task.nothing(self.model))
+            self.model.compute_metrics(None, *self.training.nothing(self.model))
             self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
@@ -236,13 +248,13 @@ class _Run:
             workers=devices.processes,
             problems=self.problems,
             interpolation=recipe.interpolation,
-            class_weights=class_weights(recipe, self.source.class_counts) if recipe.task == "classify" else None,
+            class_weights=self.training.batch_class_weights(),
         )
         self.rate = Rate()
         try:
             with devices.scope():
                 fitted = self.model.fit(
-                    self.task.batches(self.model, batches),
+                    self.training.batches(self.model, batches),
                     steps_per_epoch=self.steps_per_epoch - progress.batch,
                     initial_epoch=epoch,
                     epochs=epoch + 1,
@@ -257,7 +269,7 @@ class _Run:
         check_problems(self.problems)
         if progress.batch < self.steps_per_epoch:  # terminated
             return
-        figures = self.task.figures({name: values[-1] for name, values in fitted.history.items()})
+        figures = self.training.figures({name: values[-1] for name, values in fitted.history.items()})
         row = {
             "epoch": epoch + 1,
             "step": progress.step,
@@ -277,9 +289,9 @@ class _Run:
             run_directory.log_to_tensorboard(self.run, row)
         self.watch.save()
         score = self.task.score
-        said = f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, {TITLES[score]} {row[score]:.2f} %"
+        said = f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, {self.title} {row[score]:.2f} %"
         if f"val_{score}" in row:
-            said += f"; validation {TITLES[score]} {Validated.of_row(row, score)}"
+            said += f"; validation {self.title} {Validated.of_row(row, score)}"
         self._say(said)
 
     def _keep_the_best(self) -> None:
@@ -305,8 +317,8 @@ class _Run:
         with warnings.catch_warnings():  # how many batches there are shows when files that can't be read are left out
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             logs = self.evaluated.evaluate(batches, verbose=0, return_dict=True)
-        ends = self.task.interval_percent(logs, self.validation.count)
-        figures = self.task.figures(logs) | dict(zip(interval_columns(self.task.score), ends, strict=True))
+        ends = self.training.interval_percent(logs, self.validation.count)
+        figures = self.training.figures(logs) | dict(zip(interval_columns(self.task.score), ends, strict=True))
         return {f"val_{name}": value for name, value in figures.items()}
 
     def _copy_weights(self, evaluated: keras.Model) -> None:
@@ -332,12 +344,12 @@ class _Run:
         if complete and self.evaluated is not None:
             self._copy_weights(self.evaluated)
             self._save(run_directory.LAST)
-            titles = {name: TITLES[name] for name in ("loss", self.task.score)}
+            titles = {"loss": "loss", self.task.score: self.title}
             if run_directory.plot_history(self.run, self.progress.history, titles) is None:
                 self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
         history, epoch, score = self.progress.history, self.progress.best_epoch, self.task.score
         best = Validated.of_row(history[epoch - 1], score) if epoch else None
-        return Result(self.run, complete, history, TITLES[score], epoch, best)
+        return Result(self.run, complete, history, self.title, epoch, best, self.recipe)
 
     def _say(self, sentence: str) -> None:
         if self.devices.is_first:
@@ -354,6 +366,6 @@ class _Run:
                 progress.epoch + 1,
                 self.recipe.epochs,
                 self.rate.images_per_second,
-                self.task.figures(logs),
+                self.training.figures(logs),
             )
         )

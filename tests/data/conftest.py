@@ -5,7 +5,7 @@ import pytest
 from few_images import COUNTS
 from pictures import write_folder
 
-from keras_resnet.data.sources import open_source
+from keras_resnet.tasks.sources import open_source
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
+from keras_resnet.tasks.sources import open_source
 
 COUNTS = {"ant": 14, "bee": 22, "cow": 9}
 TRAINED = 40  # of these 45: 1, 2 and 1 are held out, and one more that completes no batch is left out

@@ -7,9 +7,9 @@ import tensorflow as tf
 from few_images import STILL, batches, known
 
 from keras_resnet.data.augment import Augmentation
-from keras_resnet.data.sources import open_source
 from keras_resnet.data.transforms import _rand_augment, mixing
 from keras_resnet.errors import ArgumentError
+from keras_resnet.tasks.sources import open_source
 
 
 def test_mixtures_are_of_the_images_of_their_labels(archive):

@@ -13,9 +13,9 @@ from PIL import Image
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError
 from keras_resnet.preprocessing import MEAN_COLOUR
+from keras_resnet.tasks.sources import open_source
 from keras_resnet.variants import InputContract, WholeImage
 
 SCALED = Augmentation(crop="scaled")
@@ -267,7 +267,7 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     import tensorflow as tf
     from command_line import in_process
 
-    from keras_resnet.data.pack import pack
+    from keras_resnet.packing import pack
 
     description = pack(masked, tmp_path / "out", shards=3, void_labels=(2,))
     assert description["task"] == "segment"

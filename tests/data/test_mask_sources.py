@@ -8,9 +8,9 @@ import pytest
 from masked_pictures import CLASSES, COLOURS, labels, png, write, write_masked
 from pictures import jpeg, picture
 
-from keras_resnet.data.masks import decode_mask
-from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.tasks.segment.masks import decode_mask
+from keras_resnet.tasks.sources import open_source
 
 LAYOUTS = {
     "split above": {"train": ("train/images", "train/masks"), "val": ("val/images", "val/masks")},

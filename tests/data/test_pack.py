@@ -17,11 +17,11 @@ from pictures import jpeg, picture, write_folder
 from keras_resnet.data import pack as packing
 from keras_resnet.data import shards
 from keras_resnet.data.augment import Augmentation
-from keras_resnet.data.pack import pack
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError
+from keras_resnet.packing import pack
+from keras_resnet.tasks.sources import open_source
 
 COUNTS = {"ant": 30, "bee": 50, "cow": 20}
 
@@ -204,7 +204,7 @@ def test_a_run_that_fails_goes_on_and_keeps_what_is_done(folder, packed, tmp_pat
 JOB = """
 import sys
 from pathlib import Path
-from keras_resnet.data.pack import pack
+from keras_resnet.packing import pack
 print("ready", flush=True)
 pack(sys.argv[1], sys.argv[2], shards=5, workers=1)
 """

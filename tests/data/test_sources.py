@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pictures import jpeg, picture, write_folder
 
-from keras_resnet.data.sources import held_out, open_source
+from keras_resnet.data.splits import held_out
 from keras_resnet.errors import ArgumentError, ImageError, MissingDependencyError
+from keras_resnet.tasks.sources import open_source
 
 
 def names(source):

@@ -15,8 +15,8 @@ from keras_resnet.data import transforms
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ArgumentError
+from keras_resnet.tasks.sources import open_source
 
 ENTERED = {
     "files": ("folder", PLAIN),
@@ -139,7 +139,7 @@ import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 keras.config.set_dtype_policy("mixed_bfloat16")
 from few_images import digest
-from keras_resnet.data.sources import open_source
+from keras_resnet.tasks.sources import open_source
 print(keras.backend.backend(), digest(open_source({folder!r}, "train")))
 """
 

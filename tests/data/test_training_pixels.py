@@ -8,8 +8,8 @@ from PIL import Image
 
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.sources import open_source
 from keras_resnet.errors import ImageError
+from keras_resnet.tasks.sources import open_source
 
 
 def test_arrays_keep_their_pixels_where_nothing_is_done(archive):

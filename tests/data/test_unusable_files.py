@@ -12,8 +12,8 @@ from keras_resnet.data import pipeline
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problem, Problems
-from keras_resnet.data.sources import open_source
 from keras_resnet.preprocessing import load_image
+from keras_resnet.tasks.sources import open_source
 from keras_resnet.variants import InputContract
 
 STILL = Augmentation(crop="none", flip=False)

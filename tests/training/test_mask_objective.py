@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.training.objective import AUXILIARY_WEIGHT, for_outputs, loss_weights, make_loss, make_metrics
+from keras_resnet.evaluation.segmentation_metric import SegmentationAccuracy
+from keras_resnet.tasks.segment.loss import AUXILIARY_WEIGHT, MaskLoss, for_outputs, loss_weights
 from keras_resnet.training.optimizer import learning_rate_schedule
 from keras_resnet.training.recipe import Recipe
 
@@ -50,7 +51,7 @@ def losses():
     for kind in KINDS:
         for weights in (None, WEIGHTS):
             for batch in (3, 1):
-                loss = make_loss(Recipe(task="segment", loss=kind), weights)
+                loss = MaskLoss(kind, weights)
                 found[kind, weights is not None, batch] = float(loss(*data(batch)))
     return found
 
@@ -77,7 +78,7 @@ def test_cross_entropy_and_its_gradient_are_those_of_pytorch(weights):
     ).backward()
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
-        loss = make_loss(Recipe(task="segment"), weights)(masks, variable)
+        loss = MaskLoss("cross_entropy", weights)(masks, variable)
     gradient = tape.gradient(loss, variable).numpy()
     wanted = expected.grad.numpy()
     np.testing.assert_allclose(gradient, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
@@ -87,7 +88,7 @@ def test_cross_entropy_and_its_gradient_are_those_of_pytorch(weights):
 def figures():
     """-> mean IoU and pixel accuracy in percent of three batches, as `evaluate` accumulates them."""
     model = keras.Sequential([keras.layers.Input((None, None, 5)), keras.layers.Identity()])
-    model.compile(loss=make_loss(Recipe(task="segment")), metrics=make_metrics("segment", 5))
+    model.compile(loss=MaskLoss("cross_entropy"), metrics=[SegmentationAccuracy(5)])
     batches = (data(batch)[::-1] for batch in (1, 3, 2))
     found = model.evaluate(batches, verbose=0, return_dict=True)
     return [float(found[name]) for name in ("mean_iou_percent", "pixel_accuracy_percent")]
@@ -116,14 +117,14 @@ def test_losses_and_figures_are_the_same_on_other_backends(backend):
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_pixel_to_count_the_loss_is_zero(kind):
     masks, logits = data()
-    assert float(make_loss(Recipe(task="segment", loss=kind), WEIGHTS)(np.full_like(masks, 255), logits)) == 0
+    assert float(MaskLoss(kind, WEIGHTS)(np.full_like(masks, 255), logits)) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_of_sixteen_bits_are_computed_with_thirty_two(kind):
     masks, logits = data()
     logits = logits.astype("float16")
-    loss = make_loss(Recipe(task="segment", loss=kind))(masks, logits)
+    loss = MaskLoss(kind)(masks, logits)
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
     assert float(loss) == pytest.approx(by_numpy(kind, masks, logits, None), rel=2e-6)
 
@@ -133,12 +134,12 @@ def test_a_network_with_an_auxiliary_head_is_fitted_on_both():
     masks, logits = data()
     image = keras.Input((None, None, 5))
     outputs = {"logits": keras.layers.Identity()(image), "auxiliary": keras.layers.Rescaling(0.1)(image)}
-    model, loss = keras.Model(image, outputs), make_loss(Recipe(task="segment"))
+    model, loss = keras.Model(image, outputs), MaskLoss("cross_entropy")
     model.compile(
         "sgd",
         for_outputs(loss, [*outputs]),
         loss_weights=loss_weights([*outputs]),
-        metrics={"logits": make_metrics("segment", 5)},
+        metrics={"logits": [SegmentationAccuracy(5)]},
     )
     figures = model.test_on_batch(logits, for_outputs(masks, [*outputs]), return_dict=True)
     expected = by_numpy("cross_entropy", masks, logits, None)

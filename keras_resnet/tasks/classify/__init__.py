@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_resnet.data.base import Source
-    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape
+    from keras_resnet.data.targets import Target
+    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape, Training
 
 
 class Classify:
@@ -27,8 +28,22 @@ class Classify:
     single_answer = True
     largest_drop_points = 0.5
 
+    @property
+    def target(self) -> "Target":
+        from keras_resnet.tasks.classify.target import LABEL
+
+        return LABEL
+
     def options(self, command: str) -> Mapping[str, Any]:
         return {}
+
+    def training(self, recipe: Any, source: "Source") -> "Training":
+        from keras_resnet.tasks.classify.training import ClassifierTraining
+
+        return ClassifierTraining(recipe, source)
+
+    def export_arguments(self, recipe: Any) -> list[str]:
+        return []
 
     def recognises(self, model: Any) -> bool:
         inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
@@ -85,8 +100,22 @@ class Classify:
         answer = asked.run(np.stack(images))
         return [{name: values[row] for name, values in answer.items()} for row in range(len(images))]
 
+    def has_layout(self, text: str) -> bool:
+        return True  # what it is not, its opener names
+
+    def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
+        from keras_resnet.tasks.classify.sources import open_labelled
+
+        source = open_labelled(text, split, labels)
+        if void_labels:
+            raise ArgumentError(
+                f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
+                f"Received: void_labels={[*void_labels]} for {text}"
+            )
+        return source
+
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
-        from keras_resnet.data.sources import open_split
+        from keras_resnet.tasks.sources import open_split
 
         sources = open_split(data, split, asked.class_names)
         if sources[0].target.task != self.name:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_resnet.data.base import Source
-    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape
+    from keras_resnet.data.targets import Target
+    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape, Training
 
 EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
 
@@ -28,10 +29,24 @@ class Segment:
     single_answer = False
     largest_drop_points = 1.0
 
+    @property
+    def target(self) -> "Target":
+        from keras_resnet.tasks.segment.target import MASK
+
+        return MASK
+
     def options(self, command: str) -> Mapping[str, Any]:
         from keras_resnet.tasks.segment.options import OPTIONS
 
         return OPTIONS.get(command, {})
+
+    def training(self, recipe: Any, source: "Source") -> "Training":
+        from keras_resnet.tasks.segment.training import SegmenterTraining
+
+        return SegmenterTraining(recipe, source)
+
+    def export_arguments(self, recipe: Any) -> list[str]:
+        return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
 
     def recognises(self, model: Any) -> bool:
         """Whether it yields an answer for every pixel, at the height and width of its input."""
@@ -81,10 +96,20 @@ class Segment:
 
         return answers(asked, images, **options)
 
+    def has_layout(self, text: str) -> bool:
+        from keras_resnet.tasks.segment.sources import has_layout
+
+        return has_layout(text)
+
+    def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
+        from keras_resnet.tasks.segment.sources import open_masked
+
+        return open_masked(text, split, labels, void_labels)
+
     def open_sources(
         self, data: Any, split: str, asked: "Asked", classes: int | None, void_labels: Sequence[int] = ()
     ) -> "list[Source]":
-        from keras_resnet.data.sources import open_split
+        from keras_resnet.tasks.sources import open_split
 
         sources = open_split(data, split, asked.class_names, void_labels)
         for source in sources:

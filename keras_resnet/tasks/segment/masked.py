@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_resnet.data.base import Decoded, EncodedSource, fingerprint_of
-from keras_resnet.data.legend import UNKNOWN, Legend
-from keras_resnet.data.masks import count_labels, decode_mask, fit_mask, of_each
 from keras_resnet.data.problems import reason_of
-from keras_resnet.data.targets import MASK
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import decode_image, fit_whole
-from keras_resnet.variants import Contract, WholeImage
+from keras_resnet.preprocessing import decode_image
+from keras_resnet.tasks.segment.legend import UNKNOWN, Legend
+from keras_resnet.tasks.segment.masks import count_labels, decode_mask, of_each
+from keras_resnet.tasks.segment.target import MASK
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,11 +25,10 @@ class MaskedSource(EncodedSource):
     The masks' labels stand for what `legend` says.
     """
 
-    target = MASK
     counted = "pixels"
 
     def __init__(self, images: EncodedSource, masks: EncodedSource, legend: Legend) -> None:
-        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out)
+        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=MASK)
         self.kind, self.images, self.masks, self.legend = images.kind, images, masks, legend
 
     def path_of(self, index: int) -> str:
@@ -84,11 +82,6 @@ class MaskedSource(EncodedSource):
                 f"its mask {self.masks.name_of(index)} has {' pixels, and the upright image '.join(sizes)}"
             )
         return Decoded(encoded, pixels, mask)
-
-    def prepare(self, decoded: Decoded, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
-        if not isinstance(contract, WholeImage):
-            raise TypeError(f"`contract` must be a WholeImage for {self.target.title}. Received: {contract!r}")
-        return fit_whole(decoded.pixels, contract), fit_mask(decoded.target, contract)
 
     def locate_targets(self, indices: "tf.Tensor") -> "tf.Tensor":
         return self.masks.locate(indices)

@@ -9,9 +9,9 @@ import numpy as np
 
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.labelled import class_indices, known_names
-from keras_resnet.data.masks import count_labels, decode_mask, of_each
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.labels import VOID
+from keras_resnet.tasks.segment.masks import count_labels, decode_mask, of_each
 
 CLASSES = "classes.csv"
 VOID_NAME = "void"  # rows of that name in `classes.csv` are no class

@@ -1,37 +1,15 @@
-"""Recipe -> what is minimised and what is reported: of classes, one-hot or soft, and of masks; from logits."""
+"""What a segmentation network minimises: masks and logits -> loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_resnet.evaluation.segmentation_metric import SegmentationAccuracy
 from keras_resnet.labels import VOID
 from keras_resnet.layer_names import AUXILIARY
-from keras_resnet.training.recipe import Recipe
 
 AUXILIARY_WEIGHT = 0.5  # of its loss, as in torchvision's references/segmentation/train.py
 FOCAL_GAMMA = 2.0
-
-
-def make_loss(recipe: Recipe, class_weights: Sequence[float] | None = None) -> keras.losses.Loss:
-    """Recipe -> loss of labels `[N, classes]` and logits `[N, classes]`, or of masks `[N, H, W]`: see `MaskLoss`.
-
-    `binary` takes each class on its own (Wightman et al. 2021, arXiv 2110.00476); `focal` weakens what is already
-    right (Lin et al. 2017, arXiv 1708.02002), with Keras' gamma of 2; `dice` counts classes alike, however small they
-    are (Milletari et al. 2016, arXiv 1606.04797).
-
-    Args:
-        class_weights: Of masks. Those of labels come with the batches.
-    """
-    if recipe.task == "segment":
-        return MaskLoss(recipe.loss, class_weights)
-    if recipe.loss == "binary":
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-    if recipe.loss == "focal":
-        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=FOCAL_GAMMA, from_logits=True)
-    return keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
 class MaskLoss(keras.losses.Loss):
@@ -40,6 +18,9 @@ class MaskLoss(keras.losses.Loss):
     `cross_entropy` and `focal` are means over the pixels, weighted by their classes' weights, as those of
     `torch.nn.functional.cross_entropy`. `dice` is one less the mean over the classes in the batch, weighted likewise,
     of twice the overlap in the sum of both areas. Without a pixel that is not void, the loss is zero.
+
+    Source: Lin et al. 2017, arXiv 1708.02002 (focal); Milletari et al. 2016, arXiv 1606.04797 (dice, which counts
+    classes alike, however small they are).
     """
 
     def __init__(self, kind: str, class_weights: Sequence[float] | None = None) -> None:
@@ -87,21 +68,6 @@ def loss_weights(outputs: Sequence[str]) -> dict[str, float]:
     return {name: AUXILIARY_WEIGHT if name == AUXILIARY else 1.0 for name in outputs}
 
 
-def make_metrics(task: str, classes: int) -> list[Any]:
-    """Task, number of classes -> what `fit` counts: top-1 against the largest share of a mixed label; IoU of masks."""
-    if task == "segment":
-        return [SegmentationAccuracy(classes)]
-    return [keras.metrics.CategoricalAccuracy(name="top1")]
-
-
 def for_outputs(made: Any, outputs: Sequence[str]) -> Mapping[str, Any] | Any:
     """What a single output takes (a loss, targets), names of the outputs -> the same for each, as Keras takes it."""
     return made if len(outputs) == 1 else dict.fromkeys(outputs, made)
-
-
-def class_weights(recipe: Recipe, class_counts: np.ndarray) -> list[float] | None:
-    """Images, or pixels, of each class -> its weight, 1 on average over all of them, or None where all count alike."""
-    if recipe.class_weights == "none":
-        return None
-    present = np.maximum(class_counts, 1)
-    return [float(weight) for weight in class_counts.sum() / (np.count_nonzero(class_counts) * present)]

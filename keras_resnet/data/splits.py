@@ -1,0 +1,57 @@
+"""Which images of a set train, and which validate; and the order of its classes."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from keras_resnet.data.labelled import known_names
+from keras_resnet.errors import ArgumentError
+
+Split = Literal["train", "val"]
+ALL = "all"
+SPLITS = ("train", "val", ALL)
+
+
+def classes_of(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names that the user wants, names found -> names of the classes in order, every name that one of them has."""
+    if labels is not None:
+        return tuple(labels), known_names(labels, names)
+    found = {*names}
+    classes = tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found))
+    return classes, {name: index for index, name in enumerate(classes)}
+
+
+def part_of(split: str, has_validation: bool) -> str:
+    """One of `SPLITS`, whether the data has validation images of its own -> the part that is opened.
+
+    All images of such data are two parts, of which the first is opened.
+    """
+    return "train" if split == ALL and has_validation else split
+
+
+def chosen_of(names: Sequence[str], labels: np.ndarray, split: str) -> np.ndarray:
+    """Names and classes of all images -> indices of those that are of the split, where there is no split but this."""
+    if split == ALL:
+        return np.arange(len(names))
+    validates = held_out(names, labels)
+    if not validates.any():
+        raise ArgumentError(
+            "there is no validation split, and no class has the two images that it takes to hold one out; give val/"
+        )
+    return np.flatnonzero(validates if split == "val" else ~validates)
+
+
+def held_out(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """Names `[N]`, classes `[N]` -> bool `[N]`: the tenth of each class, and one at least of two, that validates."""
+    digests = b"".join(
+        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names
+    )
+    by_class = np.lexsort((np.frombuffer(digests, "<u8"), labels))
+    counts = np.bincount(labels)
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    shares = np.where(counts >= 2, np.maximum((counts + 5) // 10, 1), 0)
+    validates = np.zeros(len(labels), bool)
+    validates[by_class] = np.arange(len(labels)) - firsts < np.repeat(shares, counts)
+    return validates

@@ -1,0 +1,39 @@
+"""Images as users name them -> TFRecord shards, from which training reads faster and in any order."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from keras_resnet.data.pack import SHARD_MB, Progress, pack_sources
+from keras_resnet.tasks.sources import open_source
+
+
+def pack(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    shards: int | None = None,
+    shard_mb: float = SHARD_MB,
+    workers: int | None = None,
+    void_labels: Sequence[int] = (),
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
+
+    Each record is a `tf.train.Example` with `image` (the file's own bytes), `label` (int64) and `name`; or, in the
+    place of the label, with `mask`, an 8-bit PNG file of classes, 255 where there is none. Every image is decoded once;
+    those that can't be are left out and listed. A set without a validation split gets the one that training on it would
+    hold out.
+
+    Args:
+        data: What `open_source` takes, but arrays and shards.
+        shards: Of the training split; the validation split gets as many as make them about as large.
+        shard_mb: Megabytes of a shard, where their number is not given.
+        workers: Threads; None: one for each core.
+        void_labels: As `open_source` takes them.
+
+    Raises:
+        ArgumentError: The data has no files, or the folder holds something else.
+    """
+    opened = {split: open_source(data, split, void_labels=void_labels) for split in ("train", "val")}
+    return pack_sources(opened, data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)

@@ -1,0 +1,113 @@
+"""Images with masks, as users have them: folders, CSV files, packed sets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.data.base import Source
+from keras_resnet.data.files import FileSource, check_pairs, has_masks, list_csv, list_masked, mask_folders
+from keras_resnet.data.labelled import MASK_COLUMNS, class_indices, known_names
+from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index, task_of
+from keras_resnet.data.splits import chosen_of, part_of
+from keras_resnet.errors import ArgumentError
+from keras_resnet.tasks.segment.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
+from keras_resnet.tasks.segment.masked import MaskedSource
+from keras_resnet.tasks.segment.target import MASK
+
+
+def has_layout(text: str) -> bool:
+    """Data as users name it -> whether it is of images with masks."""
+    path = Path(text)
+    if (path / DESCRIPTION).is_file():
+        return task_of(read_description(path)) == MASK.task
+    if path.is_dir():
+        return mask_folders(path) is not None
+    return path.is_file() and path.suffix.lower() != ".npz" and has_masks(path)
+
+
+def open_masked(text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+    """Data of that layout, one of `SPLITS`, names of the classes, labels that are void -> the images of that split.
+
+    Raises:
+        ArgumentError: Images and masks are no pairs, or `void_labels` of packed masks, which have void already.
+        ImageError: A folder has no images.
+    """
+    path = Path(text)
+    if (path / DESCRIPTION).is_file():
+        if void_labels:
+            raise ArgumentError(
+                f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
+                f"Received: void_labels={[*void_labels]} for {text}"
+            )
+        return _open_shards(path, split, labels)
+    if path.is_dir():
+        return _open_masked_folder(path, split, labels, void_labels)
+    return _open_masked_csv(path, split, labels, void_labels)
+
+
+def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Source:
+    description = read_description(folder)
+    classes = description["classes"]
+    own_classes = classes if labels is None else labels
+    split = part_of(split, has_validation=True)
+    shards, index, names = read_index(folder, split, description, MASK.columns)
+    new = (
+        class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
+    )
+    held_out = description["validation"] != "its own"
+    images, masks = (
+        ShardSource(
+            shards,
+            *(index["shard"], index[f"{what}offset"], index[f"{what}length"]),
+            *(str(folder), split, own_classes, names, None),
+            held_out=held_out,
+            target=MASK,
+        )
+        for what in ("", "mask_")
+    )
+    return MaskedSource(images, masks, packed_legend(new))
+
+
+def _open_masked_folder(folder: Path, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+    train, val = mask_folders(folder) or (("", ""), None)
+    split = part_of(split, has_validation=val is not None)
+    names_of = val if split == "val" and val is not None else train
+    files, masks = list_masked(folder, *names_of)
+    masks = [f"{names_of[1]}/{mask}" for mask in check_pairs(folder / names_of[0], files, masks)]
+    files = [f"{names_of[0]}/{file}" for file in files]
+    trained = masks if names_of == train else [f"{train[1]}/{mask}" for mask in list_masked(folder, *train)[1]]
+    classes, legend = _legend(folder, folder, trained, labels, void_labels)
+    if val is None:
+        chosen = chosen_of(files, np.zeros(len(files), int), split)
+        files, masks = [files[index] for index in chosen], [masks[index] for index in chosen]
+    images, shown = (
+        FileSource("folder", folder, each, str(folder), split, classes, each, None, held_out=val is None, target=MASK)
+        for each in (files, masks)
+    )
+    return MaskedSource(images, shown, legend)
+
+
+def _open_masked_csv(file: Path, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+    files, masks, validates = list_csv(file, MASK_COLUMNS)
+    split = part_of(split, has_validation=validates is not None)
+    own = None if validates is None else np.flatnonzero(validates == (split == "val"))
+    chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
+    if not len(chosen):
+        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+    classes, legend = _legend(file, file.parent, masks, labels, void_labels)
+    images, shown = (
+        FileSource(
+            "csv", file.parent, each, str(file), split, classes, each, None, held_out=validates is None, target=MASK
+        )
+        for each in ([files[index] for index in chosen], [masks[index] for index in chosen])
+    )
+    return MaskedSource(images, shown, legend)
+
+
+def _legend(
+    data: Path, root: Path, masks: Sequence[str], labels: Sequence[str] | None, void_labels: Sequence[int]
+) -> tuple[Sequence[str], Legend]:
+    """Masks that are searched for classes where neither `labels` nor a table names them -> the classes, legend."""
+    searched = FileSource("", root, masks, str(data), "", (), masks, None, target=MASK)
+    return make_legend(searched, read_class_table(root / CLASSES), labels, void_labels)

@@ -1,0 +1,69 @@
+"""The class of every pixel, on its way through the pipeline and into packed sets."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_resnet.data.base import fingerprint_of
+from keras_resnet.data.targets import Target
+from keras_resnet.labels import VOID
+from keras_resnet.tasks.segment.masks import count_labels, encode_mask, fit_mask
+from keras_resnet.variants import Contract, WholeImage
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def _cut_mask(mask: "tf.Tensor", box: "tf.Tensor", shape: "tf.Tensor", size: int) -> "tf.Tensor":
+    """uint8 `[H, W]`, top, left, height and width of a part, H and W of the image, size -> uint8 `[size, size]`.
+
+    The nearest pixel, by the half-pixel centres of the image's bilinear resize; void outside of the mask. It fails
+    where the mask's shape is not its image's.
+    """
+    import tensorflow as tf
+
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(tf.shape(mask) == shape), ["not of one size"])]):
+        centres = 2 * tf.range(size) + 1  # in halves of a pixel
+    for axis in (0, 1):
+        places = box[axis] + centres * box[2 + axis] // (2 * size)
+        inside = (places >= 0) & (places < shape[axis])
+        mask = tf.gather(mask, tf.clip_by_value(places, 0, shape[axis] - 1), axis=axis)
+        mask = tf.where(inside[:, None] if axis == 0 else inside, mask, np.uint8(VOID))
+    return mask
+
+
+def _mirrored(mask: "tf.Tensor") -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.reverse(mask, [1])
+
+
+def _fit(mask: np.ndarray, contract: Contract) -> np.ndarray:
+    if not isinstance(contract, WholeImage):
+        raise TypeError(f"`contract` must be a WholeImage for segmentation. Received: {contract!r}")
+    return fit_mask(mask, contract)
+
+
+def _fingerprint(names: Sequence[str], index: Any, classes: int) -> str:
+    from keras_resnet.tasks.segment.legend import packed_legend
+
+    return fingerprint_of([*names, *names], packed_legend(np.arange(classes)).labels)
+
+
+MASK = Target(
+    "segment",
+    "segmentation",
+    dtype="uint8",
+    shape=lambda height, width: (height, width),
+    exact=True,
+    cut=_cut_mask,
+    mirrored=_mirrored,
+    fit=_fit,
+    shares=None,
+    columns=("mask_offset", "mask_length"),
+    feature="mask",
+    packed=encode_mask,
+    counts=lambda mask, classes: count_labels(mask)[:classes],
+    fingerprint=_fingerprint,
+)

@@ -1,0 +1,73 @@
+"""What the user names as data -> its images, with the targets of a task."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+from keras_resnet.data.base import Source
+from keras_resnet.data.splits import ALL, SPLITS, Split
+from keras_resnet.errors import ArgumentError
+from keras_resnet.tasks import TASKS
+from keras_resnet.tasks.base import Task
+
+
+def open_source(
+    data: str | os.PathLike[str],
+    split: str,
+    labels: Sequence[str] | None = None,
+    void_labels: Sequence[int] = (),
+) -> Source:
+    """Data, "train" or "val", names of the classes -> the images of that split, with their classes or masks.
+
+    Data without a validation split of its own gives a tenth of each class to it, which train goes without: the images
+    whose names have the smallest hashes, so that a new image moves no more than one other.
+
+    Args:
+        data: A folder of class folders; a folder with `train/` and `val/` (or `validation/`, `test/`) of class folders;
+            a CSV file with a column `file` or `path`, one of `index`, `wnid`, `label`, `name` and `class`, and maybe
+            `split`; a folder that `keras-resnet data pack` wrote; an .npz archive with the arrays x_train, y_train and
+            maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets. With masks: a
+            folder with `train/images/` and `train/masks/`, or `images/train/` and `masks/train/` (and `val`, as above),
+            or `images/` and `masks/`; or a CSV file with the columns `file` or `path`, `mask`, and maybe `split`.
+        labels: None: the names of the classes found, sorted; numbers by their value. Of masks: those that `classes.csv`
+            has, or "class 0" and so on.
+        void_labels: Labels of the masks, besides 255, whose pixels are of no class.
+
+    Raises:
+        ArgumentError: No such data, or a class that `labels` does not have, or images and masks that are no pairs.
+        ImageError: A folder has no images.
+    """
+    if split not in ("train", "val"):
+        raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
+    return _open(data, split, labels, void_labels)
+
+
+def open_split(
+    data: str | os.PathLike[str], split: str, labels: Sequence[str] | None = None, void_labels: Sequence[int] = ()
+) -> list[Source]:
+    """As `open_source`, for any of `SPLITS` -> the sources whose images are those of that split.
+
+    All images of data without validation images of its own are one source, in the order of the data.
+    """
+    if split not in SPLITS:
+        raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+    if split in ("train", "val"):
+        return [open_source(data, cast(Split, split), labels, void_labels)]
+    source = _open(data, ALL, labels, void_labels)
+    if source.split == ALL:
+        return [source]
+    return [source, open_source(data, "val", labels, void_labels)]
+
+
+def _open(data: str | os.PathLike[str], split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+    text = os.fspath(data)
+    options: dict[str, Any] = {"void_labels": void_labels} if void_labels else {}
+    return task_of_data(text).open(text, split, labels, **options)
+
+
+def task_of_data(text: str) -> Task:
+    """Data as users name it -> the task that its layout is of.
+
+    A folder of images and masks is a folder of folders, too: layouts of the table's later tasks are more particular.
+    """
+    return [task for task in TASKS.values() if task.has_layout(text)][-1]
