@@ -48,6 +48,6 @@ def _flag(command: str, name: str) -> str:
     for task in TASKS.values():
         if name in task.options(command):
             [declared] = task.options(command)[name].__metadata__
-            if declared.param_decls:
-                return str(declared.param_decls[0])
+            names = [declared.default, *(declared.param_decls or ())]  # within Annotated, the first is no default
+            return next(name for name in (*names, f"--{name.replace('_', '-')}") if str(name).startswith("--"))
     return f"--{name.replace('_', '-')}"
