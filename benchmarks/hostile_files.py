@@ -30,6 +30,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from keras_resnet.answers import PROBABILITIES
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 from keras_resnet.measure.record import write_record
 from keras_resnet.quiet import quiet_stderr
@@ -237,14 +238,14 @@ def _answers_of_artifact(path: Path) -> list[np.ndarray]:
     from keras_resnet.export.artifact import open_artifact
     from keras_resnet.export.images import synthetic_images
 
-    return [open_artifact(path, threads=1).predict(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))]
+    return [open_artifact(path, threads=1).predict(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))[PROBABILITIES]]
 
 
 def _answers_of_model(path: Path) -> list[np.ndarray]:
     from keras_resnet.export.images import synthetic_images
     from keras_resnet.loading import open_predictor
 
-    return [open_predictor(str(path), None).run(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))["probabilities"]]
+    return [open_predictor(str(path), None).run(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))[PROBABILITIES]]
 
 
 _loaded: list[Any] = []

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet import inference
+from keras_resnet.answers import PROBABILITIES
 from keras_resnet.errors import ArgumentError, TrainingError
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
@@ -292,7 +293,7 @@ def compare(
     for done, (name, path) in enumerate(report.paths.items()):
         progress(f"measure {name}", done, len(report.paths))
         runtime = open_runtime(path, FORMATS[name])
-        answers = predict(runtime, images)
+        answers = predict(runtime, images)[PROBABILITIES]
         rows.append(
             Row(
                 name,

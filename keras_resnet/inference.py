@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.answers import PROBABILITIES
+
 
 def predict(model: Any, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
     """Keras model with one output, pixels `[N, H, W, C]` -> answers `[N, ...]`, those of `model.predict`."""
     trace(model, pixels.dtype.name)
     starts = range(0, len(pixels), batch_size)
     return np.concatenate([model.predict_on_batch(pixels[start : start + batch_size]) for start in starts])
+
+
+def answer(model: Any, pixels: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
+    """As `predict`, of a model that gives probabilities -> its answer, by the name that an artifact's output has."""
+    return {PROBABILITIES: predict(model, pixels, batch_size)}
 
 
 def trace(model: Any, dtype: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.answers import Answer
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image, name_of
-from keras_resnet.tasks.base import Answer, Asked, Task
+from keras_resnet.tasks.base import Asked, Task
 from keras_resnet.variants import Contract
 
 BATCH_SIZE = 16
@@ -35,7 +36,7 @@ class Predictor:
     @property
     def asked(self) -> Asked:
         """The network as its task sees it."""
-        return Asked(self.name, self.run, self.contract, self.class_names)
+        return Asked(self.name, self.run, self.contract, self.class_names, self.classes)
 
     def predict(self, images: Sequence[Image], batch_size: int = BATCH_SIZE, **options: Any) -> list[Answer]:
         """Image files, encoded images or pixels uint8 RGB `[H, W, 3]` -> an answer for each.

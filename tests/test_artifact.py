@@ -51,7 +51,9 @@ def test_an_artifact_carries_all_that_it_takes_to_run_it(name, exported, model):
     assert (artifact.labels, artifact.classes) == (exported.labels, 10)
     assert (artifact.contract.size, artifact.contract.resize) == (32, 37)
     expected = np.asarray(model(IMAGES[:5], training=False))
-    np.testing.assert_allclose(artifact.predict(IMAGES[:5]), expected, atol=0.1 if name == "onnx-int8" else 1e-5)
+    np.testing.assert_allclose(
+        artifact.predict(IMAGES[:5])["probabilities"], expected, atol=0.1 if name == "onnx-int8" else 1e-5
+    )
     result = CliRunner().invoke(app, ["info", str(exported.paths[name]), "--json"])
     assert json.loads(result.stdout)["format"] == name
 

@@ -244,7 +244,7 @@ def test_exports_equal_the_network(exported: tuple[Any, np.ndarray], name: str, 
     report, expected = exported
     artifact = open_artifact(report.paths[name])
     assert artifact.contract == WHOLE
-    assert np.abs(artifact.predict(pixels(3, 32, 32)) - expected).max() <= tolerance
+    assert np.abs(artifact.predict(pixels(3, 32, 32))["probabilities"] - expected).max() <= tolerance
 
 
 def test_shortcuts_stay_integers(exported: tuple[Any, np.ndarray]) -> None:

@@ -139,7 +139,9 @@ def test_a_demo_that_is_terminated_exports_nothing(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     from keras_resnet.training import fit
 
-    monkeypatch.setattr(fit, "train", lambda recipe, run, listener: fit.Result(run, False, [], "top-1", 1, None))
+    monkeypatch.setattr(
+        fit, "train", lambda recipe, run, listener: fit.Result(run, False, [], "top-1", 1, None, recipe)
+    )
     status, _, errors = in_process("demo", "--out", tmp_path)
     assert status == 1
     assert "error: the demo was terminated in its training; run it again, it begins anew" in errors

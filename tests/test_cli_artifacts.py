@@ -166,7 +166,7 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
     """Labelled so that the model alone is right, on images on which rounding tips the balance."""
     many = synthetic_images((32, 32, 3), count=600, seed=77)
     right = np.asarray(model(many, training=False)).argmax(axis=1)
-    rounded = open_artifact(folder / "my files" / "model-int8.tflite").predict(many).argmax(axis=1)
+    rounded = open_artifact(folder / "my files" / "model-int8.tflite").predict(many)["probabilities"].argmax(axis=1)
     wrong = np.flatnonzero(right != rounded)
     assert len(wrong) >= 3
     chosen = np.concatenate([wrong, np.flatnonzero(right == rounded)[:20]])

@@ -12,18 +12,23 @@ from small_classifier import small_classifier
 
 import keras_resnet
 from keras_resnet.errors import ExportError, MissingDependencyError, VerificationError
-from keras_resnet.export import export, pipeline
+from keras_resnet.export import export, pipeline, runtimes
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.runtimes import Tensor, format_of, open_runtime, predict
+from keras_resnet.export.runtimes import Tensor, format_of, open_runtime
 from keras_resnet.variants import InputContract
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
 CALIBRATION = synthetic_images((64, 64, 3), count=40, seed=5)
+
+
+def predict(runtime, images, batch_size=1):
+    """Opened artifact, pixels -> probabilities."""
+    return runtimes.predict(runtime, images, batch_size)["probabilities"]
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +307,9 @@ def test_outputs_that_are_no_probabilities_are_refused(randomise, tmp_path):
             export(keras.Model(base.input, output), tmp_path, ["saved_model"])
     probabilities = keras.Model(base.input, keras.ops.softmax(base.output))
     export(probabilities, tmp_path, ["saved_model"])
-    answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])
+    answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])[
+        "probabilities"
+    ]
     np.testing.assert_allclose(answers, np.asarray(probabilities(CALIBRATION[:2, :32, :32], training=False)), rtol=1e-5)
 
 

@@ -62,7 +62,7 @@ def refusal(path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_flipped_bit_is_found_before_a_runtime_opens_the_file(name, copy_of, monkeypatch):
     path = copy_of(name)
-    whole = open_artifact(path).predict(IMAGES[:2])
+    whole = open_artifact(path).predict(IMAGES[:2])["probabilities"]
     monkeypatch.setattr(runtimes, "_OPENERS", {})  # none is asked
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     random = np.random.default_rng(3)
@@ -72,7 +72,7 @@ def test_a_flipped_bit_is_found_before_a_runtime_opens_the_file(name, copy_of, m
             assert "damaged: its contents are not those that were exported" in refusal(path)
             flip(file, place, bit)
     monkeypatch.undo()
-    np.testing.assert_array_equal(open_artifact(path).predict(IMAGES[:2]), whole)
+    np.testing.assert_array_equal(open_artifact(path).predict(IMAGES[:2])["probabilities"], whole)
 
 
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
@@ -146,7 +146,9 @@ def test_files_of_other_make_are_opened_unchecked(model, tmp_path, monkeypatch):
         with pytest.raises(ExportError, match="has no room for a hash"):
             seal(path)
         np.testing.assert_allclose(
-            open_artifact(path).predict(IMAGES[:2]), np.asarray(model(IMAGES[:2], training=False)), atol=1e-5
+            open_artifact(path).predict(IMAGES[:2])["probabilities"],
+            np.asarray(model(IMAGES[:2], training=False)),
+            atol=1e-5,
         )
 
 

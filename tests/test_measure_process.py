@@ -62,7 +62,9 @@ def test_what_runs_on_a_device_tells_the_memory_of_that():
 def test_predicts_what_it_is_given():
     pixels = np.random.default_rng(1).integers(0, 256, (5, 4, 6, 3), "uint8")
     with Subject("sleeper", OPENER, {"side": None}) as subject:
-        np.testing.assert_array_equal(subject.predict(pixels, batch_size=2), pixels.sum((1, 2, 3), dtype="int64"))
+        received = subject.predict(pixels, batch_size=2)
+        assert list(received) == ["probabilities"]
+        np.testing.assert_array_equal(received["probabilities"], pixels.sum((1, 2, 3), dtype="int64"))
 
 
 def test_failure_says_whose_and_why():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.answers import Answer
 from keras_resnet.errors import MeasurementError
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.measure.latency import Latency
@@ -25,7 +26,7 @@ TURN_S = 1.5  # what a turn may take; slow contenders get fewer calls, but three
 FEWEST, MOST = 3, 50  # calls of a turn
 
 
-Predict = Callable[[np.ndarray], np.ndarray]  # pixels uint8 [N, H, W, 3] -> outputs [N, ...]
+Predict = Callable[[np.ndarray], Answer]  # pixels uint8 [N, H, W, 3] -> outputs by name, [N, ...]
 
 
 @dataclass(frozen=True)

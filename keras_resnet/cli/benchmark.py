@@ -166,7 +166,6 @@ def _contender(subject: str, name: str, weights: str | None, threads: int, answe
 
 def model_loader(model: str, weights: str | None) -> "Loader":
     """The options of a network -> what opens it as `keras-resnet predict` does."""
-    from keras_resnet.answers import PROBABILITIES
     from keras_resnet.loading import open_predictor
     from keras_resnet.measure.process import Opened
     from keras_resnet.quiet import import_keras
@@ -175,7 +174,7 @@ def model_loader(model: str, weights: str | None) -> "Loader":
 
     def load() -> Opened:
         predictor = open_predictor(model, weights)
-        return Opened(lambda pixels: predictor.run(pixels)[PROBABILITIES], (*predictor.contract.sides, 3))
+        return Opened(predictor.run, (*predictor.contract.sides, 3))
 
     return load
 
@@ -227,12 +226,11 @@ def _judge_of(
     """Images whose targets are known -> contender, function that asks it -> its figures on them."""
     from dataclasses import replace
 
-    from keras_resnet.answers import PROBABILITIES
     from keras_resnet.evaluating import evaluate
 
     def judge(contender: "Contender", predict: "Predict") -> Mapping[str, float | None]:
         meant = cast("Predictor", contender.answers)  # contenders without are not judged
-        predictor = replace(meant, name=contender.name, run=lambda pixels: {PROBABILITIES: predict(pixels)})
+        predictor = replace(meant, name=contender.name, run=predict)
         task = predictor.task
         own = task.options("benchmark")
         given = {name: value for name, value in options.items() if value is not None and name in own}

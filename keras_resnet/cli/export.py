@@ -137,11 +137,12 @@ def export(
     if calibration is not None:
         list_images([calibration])
     class_names = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
-    from keras_resnet.export import export as export_model
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of
 
-    network, contract = open_network(model, weights)
+    network, contract = open_network(model, weights)  # which imports Keras without its start-up lines
+    from keras_resnet.export import export as export_model
+
     task = checked_task_of(network)
     given = task.export_options(options_of(task, "export", task_options, model))
 

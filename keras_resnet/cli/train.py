@@ -120,14 +120,13 @@ def _print(result: Any) -> None:
         return
     print(f"{result.run / 'model.keras'}: epoch {result.best_epoch}, validation {result.score} {result.best}")
     model, recipe = str(result.run / "model.keras"), result.recipe
-    given = [argument for label in recipe.void_labels for argument in ("--void-label", str(label))]
-    of_export = TASKS[recipe.task].export_arguments(recipe)
     print("next:")
-    for command in (
-        ["evaluate", model, recipe.data, *given, "--out", str(result.run / "evaluation")],
-        ["export", "--model", model, "--formats", "tflite,onnx", *of_export, "--out", str(result.run / "export")],
+    for command, *arguments in (
+        ("evaluate", model, recipe.data, "--out", str(result.run / "evaluation")),
+        ("export", "--model", model, "--formats", "tflite,onnx", "--out", str(result.run / "export")),
     ):
-        print(shlex.join(["keras-resnet", *command]))
+        of_task = TASKS[recipe.task].arguments(command, recipe)
+        print(shlex.join(["keras-resnet", command, *arguments, *of_task]))
 
 
 train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

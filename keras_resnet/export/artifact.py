@@ -41,15 +41,17 @@ class Artifact:
             self.labels,
             self.contract,
             self.classes,
-            lambda pixels: {PROBABILITIES: self.predict(pixels)},
+            self.predict,
         )
 
     @property
     def classes(self) -> int:
-        return self.format.mask_classes or int(self.runtime.outputs[PROBABILITIES].shape[-1] or 0)
+        if self.description is not None:
+            return int(self.description["output"]["classes"])
+        return int(self.runtime.outputs[PROBABILITIES].shape[-1] or 0)
 
-    def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels uint8 `[N, H, W, 3]` -> probabilities `[N, classes]`, or `[N, H, W, classes]`.
+    def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Pixels uint8 `[N, H, W, 3]` -> outputs by name: a classifier's `probabilities` `[N, classes]`.
 
         Raises:
             ExportError: The runtime fails on them.
@@ -71,14 +73,14 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     path = Path(path)
     row, description = format_and_description(path)
     runtime = open_runtime(path, row, threads)
-    if list(runtime.inputs) != [IMAGE] or list(runtime.outputs) != [row.output_name]:
+    if list(runtime.inputs) != [IMAGE] or list(runtime.outputs) != [row.output.name]:
         raise ExportError(
-            f"{path}: must take {IMAGE!r} and give {row.output_name!r}. It takes {', '.join(runtime.inputs)} and "
+            f"{path}: must take {IMAGE!r} and give {row.output.name!r}. It takes {', '.join(runtime.inputs)} and "
             f"gives {', '.join(runtime.outputs)}"
         )
-    shape, answer = runtime.inputs[IMAGE].shape, runtime.outputs[row.output_name].shape
-    if row.mask_classes:
-        answer = (*answer, row.mask_classes)
+    shape, answer = runtime.inputs[IMAGE].shape, runtime.outputs[row.output.name].shape
+    if row.output.decides:  # the class stands in the place of the scores of all
+        answer = (*answer, None)
     task = task_named(description["task"]) if description else task_of_shapes(shape, answer)
     if task is None or len(shape) != 4 or not task.answers_in(shape, answer):
         raise ExportError(

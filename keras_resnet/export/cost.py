@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.answers import Answer
 from keras_resnet.errors import ExportError, MeasurementError
 from keras_resnet.export.formats import format_named
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
@@ -56,7 +57,7 @@ def artifact_loader(path: str, threads: int | None = None, format_name: str | No
         runtime = open_runtime(Path(path), row, threads)
         height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
 
-        def run(pixels: np.ndarray) -> np.ndarray:
+        def run(pixels: np.ndarray) -> Answer:
             return predict(runtime, pixels, len(pixels) if row.any_batch else 1)
 
         return Opened(run, (height, width, channels or 3))

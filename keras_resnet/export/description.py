@@ -76,7 +76,7 @@ def describe(
         "output": {
             "name": output_name,
             "dtype": output_dtype,
-            "kind": task.kinds[output_name],
+            "kind": task.outputs[output_name].kind,
             "classes": model.outputs[0].shape[-1],
         },
         "labels": None if labels is None else list(labels),
@@ -152,6 +152,7 @@ def _check_fields(description: dict[str, Any]) -> None:
     if not (
         description["format"] in FORMATS
         and description["task"] in TASKS
+        and answer["name"] in TASKS[description["task"]].outputs
         and len(given["size"]) == 3
         and all(side is None or (type(side) is int and 0 < side <= LARGEST_SIDE) for side in [*given["size"], *sides])
         and all(isinstance(text, str) for text in texts)

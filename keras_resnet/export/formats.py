@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from keras_resnet.answers import MASK, PROBABILITIES
+from keras_resnet.answers import SCORES, Output
 from keras_resnet.errors import ExportError
 
 # On 42 street scenes, 1.8 million pixels, U-Net over ResNet-18 was measured at up to 3.2e-5, and 3.2e-2 in float16.
@@ -98,11 +98,7 @@ class Format:
     layout: str = "NHWC"
     any_size: bool = False
     keep_float: tuple[str, ...] = ()
-    mask_classes: int = 0  # of a file whose output is the class of each pixel; 0: probabilities
-
-    @property
-    def output_name(self) -> str:
-        return MASK if self.mask_classes else PROBABILITIES
+    output: Output = SCORES
 
     @property
     def output_step(self) -> float:

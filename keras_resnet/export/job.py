@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.answers import MASK
 from keras_resnet.compress.rewrite import is_softmax
 from keras_resnet.export.formats import Format, Options
 from keras_resnet.export.quantize import Quantized
@@ -48,11 +47,11 @@ class Job:
 
         The class of each pixel is that of the largest logit: the file does without the softmax.
         """
-        if not self.row.mask_classes:
+        if not self.row.output.decides:
             return model
         last = model.outputs[0]._keras_history.operation
         scores = last.input if is_softmax(last) else model.outputs[0]
-        return keras.Model(model.inputs, ArgMax(name=MASK)(scores), name=model.name)
+        return keras.Model(model.inputs, ArgMax(name=self.row.output.name)(scores), name=model.name)
 
     def quantized(self, weight_steps: int = 127) -> Quantized:
         """-> rounded kernels and ranges; formats of one export share them."""

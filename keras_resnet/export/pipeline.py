@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_resnet import inference
-from keras_resnet.answers import IMAGE, PROBABILITIES
+from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import Accuracy, Examination, check_drop
@@ -137,8 +137,8 @@ def export(
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
     if argmax:
-        classes = _task(model).mask_classes(model)
-        rows = [replace_fields(row, mask_classes=classes, output_dtype="uint8") for row in rows]
+        decided = _task(model).decided_output(model)
+        rows = [replace_fields(row, output=decided, output_dtype="uint8") for row in rows]
     if max_drop is not None and data is None:
         raise ExportError(
             f"`max_drop` needs labelled images, `data` (--data). Received: max_drop={max_drop}, data=None"
@@ -176,7 +176,7 @@ def export(
     examination = None
     if data is not None:
         of_data = {"void_labels": void_labels} if void_labels else {}
-        asked = _predictor(model.name, task, names, contract, prepared, partial(inference.predict, prepared))
+        asked = _predictor(model.name, task, names, contract, prepared, partial(inference.answer, prepared))
         examination = Examination(asked, data, shape, split, **of_data)
         made.evaluations["model"] = examination.model
 
@@ -227,11 +227,10 @@ def _predictor(
     class_names: Sequence[str] | None,
     contract: Contract | None,
     model: keras.Model,
-    predict: Callable[[np.ndarray], np.ndarray],
+    run: Callable[[np.ndarray], Answer],
 ) -> Predictor:
     """What is asked on images whose targets are known: the model, or an artifact of it."""
     names = None if class_names is None else list(class_names)
-    run = lambda pixels: {PROBABILITIES: predict(pixels)}  # noqa: E731
     return Predictor(name, task, names, contract, model.outputs[0].shape[-1], run)  # type: ignore[arg-type]  # of files
 
 
@@ -310,7 +309,7 @@ class _Maker:
             layout=row.layout,
             input_dtype=row.input_dtype,
             output_dtype=row.output_dtype,
-            output_name=row.output_name,
+            output_name=row.output.name,
             labels=self.labels,
             contract=self.contract,
             quantization=quantization,

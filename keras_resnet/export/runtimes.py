@@ -1,4 +1,4 @@
-"""Artifact -> a function from pixels to probabilities, in the runtime that will serve it."""
+"""Artifact -> a function from pixels to its outputs, in the runtime that will serve it."""
 
 import os
 from collections.abc import Callable
@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from keras_resnet.answers import IMAGE, MASK
+from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
+from keras_resnet.tasks import TASKS
 
 
 class Tensor(NamedTuple):
@@ -33,8 +34,11 @@ class Runtime(Protocol):
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
 
-    def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> probabilities `[N, classes]` float32, as one batch."""
+    def run(self, pixels: np.ndarray) -> Answer:
+        """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> outputs by name, `[N, ...]`, as one batch.
+
+        Scores are float32, freed of their quantization; classes are integers.
+        """
         ...
 
 
@@ -49,23 +53,11 @@ def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runt
     threads = threads or os.cpu_count() or 1
     try:
         with quiet_stderr():
-            runtime = _OPENERS[format.runtime](path, threads)
+            return _OPENERS[format.runtime](path, threads)
     except MissingDependencyError:
         raise
     except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
-    return _OneHot(runtime, format.mask_classes) if format.mask_classes else runtime
-
-
-class _OneHot:
-    """A runtime that gives the class of each pixel, as one that gives probabilities: 1 for that class, 0 else."""
-
-    def __init__(self, runtime: Runtime, classes: int):
-        self._runtime, self._rows = runtime, np.eye(classes, dtype=np.float32)
-        self.inputs, self.outputs = runtime.inputs, runtime.outputs
-
-    def run(self, pixels: np.ndarray) -> np.ndarray:
-        return self._rows[self._runtime.run(pixels)]
 
 
 class _SavedModel:
@@ -79,9 +71,9 @@ class _SavedModel:
         self.outputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in outputs.items()}
         self._constant = tf.constant
 
-    def run(self, pixels: np.ndarray) -> np.ndarray:
-        [answer] = self._serve(**{IMAGE: self._constant(pixels.astype("float32"))}).values()
-        return answer.numpy()
+    def run(self, pixels: np.ndarray) -> Answer:
+        outputs = self._serve(**{IMAGE: self._constant(pixels.astype("float32"))})
+        return {name: values.numpy() for name, values in outputs.items()}
 
 
 class _LiteRT:
@@ -89,27 +81,32 @@ class _LiteRT:
         interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
             model_path=str(path), num_threads=threads
         )
-        signature = interpreter.get_signature_list().get("serving_default", {"inputs": [], "outputs": []})
         interpreter.allocate_tensors()
-        self._interpreter = interpreter
-        self._input, self._output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        self._interpreter, self._input = interpreter, interpreter.get_input_details()[0]
         self._shape = tuple(int(side) for side in self._input["shape"])
-        self.inputs = {name: self._tensor(self._input) for name in signature["inputs"]}
-        self.outputs = {name: self._tensor(self._output) for name in signature["outputs"]}
+        self.inputs, self.outputs, self._outputs = {}, {}, {}
+        if "serving_default" in interpreter.get_signature_list():
+            signature = interpreter.get_signature_runner("serving_default")
+            self._outputs = signature.get_output_details()
+            self.inputs = {name: self._tensor(details) for name, details in signature.get_input_details().items()}
+            self.outputs = {name: self._tensor(details) for name, details in self._outputs.items()}
 
     @staticmethod
     def _tensor(details: dict[str, Any]) -> Tensor:
         shape = tuple(None if side == -1 else int(side) for side in details["shape_signature"])
         return Tensor(shape, np.dtype(details["dtype"]).name)
 
-    def run(self, pixels: np.ndarray) -> np.ndarray:
+    def run(self, pixels: np.ndarray) -> Answer:
         if pixels.shape != tuple(self._shape):  # the file states batch size 1; a ResNet's can be another
             self._interpreter.resize_tensor_input(self._input["index"], pixels.shape, strict=False)
             self._interpreter.allocate_tensors()
             self._shape = pixels.shape
         self._interpreter.set_tensor(self._input["index"], _quantize(pixels, self._input))
         self._interpreter.invoke()
-        return _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
+        return {
+            name: _dequantize(self._interpreter.get_tensor(details["index"]), details)
+            for name, details in self._outputs.items()
+        }
 
 
 def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
@@ -145,11 +142,11 @@ class _OnnxRuntime:
         dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}.get(tensor.type, tensor.type)
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
-    def run(self, pixels: np.ndarray) -> np.ndarray:
+    def run(self, pixels: np.ndarray) -> Answer:
         pixels = pixels.astype("float32")
         if self._nchw:
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return self._session.run(None, {IMAGE: pixels})[0]
+        return dict(zip(self.outputs, self._session.run(None, {IMAGE: pixels}), strict=True))
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
@@ -211,10 +208,11 @@ def _as_described(row: Format, description: dict[str, Any]) -> Format:
         layout=given["layout"],
         any_size=given["size"][0] is None,
         keep_float=tuple((description["quantization"] or {}).get("keep_float", ())),
-        mask_classes=answer["classes"] if answer["name"] == MASK else 0,
+        output=TASKS[description["task"]].outputs[answer["name"]],
     )
 
 
-def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> np.ndarray:
-    """Opened artifact, pixels `[N, H, W, C]` -> probabilities `[N, classes]`, `batch_size` images at a time."""
-    return np.concatenate([runtime.run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> dict[str, np.ndarray]:
+    """Opened artifact, pixels `[N, H, W, C]` -> outputs by name, `[N, ...]`, `batch_size` images at a time."""
+    answers = [runtime.run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

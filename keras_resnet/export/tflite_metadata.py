@@ -75,7 +75,7 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
     )
     fields = {
         0: ("offset", builder.CreateString(answer["name"])),
-        1: ("offset", builder.CreateString(TASKS[description["task"]].kinds[answer["name"]])),
+        1: ("offset", builder.CreateString(TASKS[description["task"]].outputs[answer["name"]].kind)),
     }
     if description["labels"]:
         label_file = _table(

@@ -90,7 +90,7 @@ def has_vnni() -> bool:
 
 def _proto(model: keras.Model, job: Job) -> Any:
     tf2onnx = require("tf2onnx", "onnx")
-    function = serving_function(job.finished(model), batch_size=None)
+    function = serving_function(job.finished(model), job.row.output.name, batch_size=None)
     nchw = [IMAGE] if job.row.layout == "NCHW" else None
     proto, _ = tf2onnx.convert.from_function(
         function,

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import layer_names
-from keras_resnet.answers import IMAGE, MASK, PROBABILITIES
+from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.backbone import level_outputs
 from keras_resnet.export.description import asset_files
 from keras_resnet.export.job import Job
@@ -27,12 +27,13 @@ def to_savedmodel(job: Job, folder: Path) -> None:
     """
     with TemporaryDirectory(dir=job.scratch) as assets:
         model = job.finished(job.model)
-        module = _Serving(model, batch_size=None)
+        name = job.row.output.name
+        module = _Serving(model, name)
         module.assets = [tf.saved_model.Asset(str(path)) for path in asset_files(Path(assets), job.description)]
         for dtype in (tf.float32, tf.uint8):
             module.serve.get_concrete_function(tf.TensorSpec((None, *job.model.inputs[0].shape[1:]), dtype, name=IMAGE))
         signatures = {
-            "serving_default": serving_function(model, None),
+            "serving_default": serving_function(model, name, None),
             "features": _features_function(job.model),
         }
         if job.task.single_answer and job.contract is not None and job.model.inputs[0].shape[-1] == 3:
@@ -42,24 +43,21 @@ def to_savedmodel(job: Job, folder: Path) -> None:
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def write_savedmodel(model: keras.Model, folder: Path, batch_size: int | None) -> None:
+def write_savedmodel(
+    model: keras.Model, folder: Path, batch_size: int | None, output_name: str = PROBABILITIES
+) -> None:
     """Model -> SavedModel `folder` with `serving_default` alone; the TFLite converter reads one of batch size 1."""
-    module = _Serving(model, batch_size)
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serving_function(model, batch_size)})
+    signatures = {"serving_default": serving_function(model, output_name, batch_size)}
+    tf.saved_model.save(_Serving(model, output_name), str(folder), signatures=signatures)
 
 
-def serving_function(model: keras.Model, batch_size: int | None) -> Any:
-    """Model -> `tf.function` with the names and shapes of the contract."""
+def serving_function(model: keras.Model, output_name: str, batch_size: int | None) -> Any:
+    """Model, name of its output -> `tf.function` with the names and shapes of the contract."""
     shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(
-        lambda image: {output_name(model): model(image, training=False)},
+        lambda image: {output_name: model(image, training=False)},
         input_signature=[tf.TensorSpec(shape, tf.float32, name=IMAGE)],
     )
-
-
-def output_name(model: keras.Model) -> str:
-    """Model as it is written -> name of its output: that of probabilities, or of the class of each pixel."""
-    return MASK if len(model.outputs[0].shape) == 3 else PROBABILITIES
 
 
 class _Serving(tf.Module):
@@ -70,10 +68,10 @@ class _Serving(tf.Module):
 
     assets: list[Any]
 
-    def __init__(self, model: keras.Model, batch_size: int | None):
+    def __init__(self, model: keras.Model, output_name: str):
         super().__init__()
         self.weights = [variable.value for variable in model.variables]
-        self.serve = tf.function(lambda image: {output_name(model): model(tf.cast(image, tf.float32), training=False)})
+        self.serve = tf.function(lambda image: {output_name: model(tf.cast(image, tf.float32), training=False)})
 
 
 def _features_function(model: keras.Model) -> Any:

@@ -48,7 +48,7 @@ def to_tflite_int8(job: Job, path: Path) -> None:
     def set_up(converter: tf.lite.TFLiteConverter) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]  # the converter takes the ranges of the fake quantization
         converter.inference_input_type = tf.dtypes.as_dtype(job.row.input_dtype)
-        if not job.row.mask_classes:  # which are of one type
+        if not job.row.output.decides:  # classes are of one type
             converter.inference_output_type = tf.dtypes.as_dtype(job.row.output_dtype)
 
     _write(job, job.quantized().simulate(), path, set_up)
@@ -71,7 +71,7 @@ def to_tflite_int16x8(job: Job, path: Path) -> None:
 def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
     """The route through a SavedModel of raw variables: it keeps the weights and gives the file a signature."""
     with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
-        write_savedmodel(job.finished(for_xnnpack(model)), Path(folder), batch_size=1)
+        write_savedmodel(job.finished(for_xnnpack(model)), Path(folder), 1, job.row.output.name)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
         set_up(converter)

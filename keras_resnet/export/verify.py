@@ -115,7 +115,7 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
     try:
         runtime = open_runtime(path, format)
         checks += _signature_checks(runtime, format, model)
-        answers = _run(runtime, images, batch_size=1)
+        answers = _run(runtime, format, images, 1, expected.shape[-1])
     except ExportError as error:
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
@@ -134,7 +134,7 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
     checks.append(_batch_check(runtime, format, answers, images))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, *reference.other_size))
-    max_difference = math.nan if format.mask_classes else float(np.max(np.abs(answers - expected)))
+    max_difference = math.nan if format.output.decides else float(np.max(np.abs(answers - expected)))
     return Report(
         format.name,
         tuple(checks),
@@ -150,10 +150,15 @@ def _rows(answers: np.ndarray) -> np.ndarray:
     return answers.reshape(-1, answers.shape[-1])
 
 
-def _run(runtime: Runtime, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """As `predict`; whatever the runtime raises on it becomes an `ExportError`."""
+def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, classes: int) -> np.ndarray:
+    """-> scores of the artifact `[N, ..., classes]`: 1 for the class that it decides for, where it gives no scores.
+
+    Raises:
+        ExportError: The runtime fails on the images, or the artifact has no output of that name.
+    """
     try:
-        return predict(runtime, images, batch_size)
+        answer = predict(runtime, images, batch_size)[format.output.name]
+        return np.eye(classes, dtype=np.float32)[answer] if format.output.decides else answer
     except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
         raise ExportError(f"batch size {batch_size}: {type(error).__name__}: {error}") from error
 
@@ -172,11 +177,11 @@ def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> l
     sides = (None, None) if format.any_size else (height, width)
     image = (batch, *sides, channels) if format.layout == "NHWC" else (batch, channels, *sides)
     *places, classes = model.outputs[0].shape[1:]  # none, or height and width
-    answer: tuple[int | None, ...] = (batch, *(sides if places else ()), *(() if format.mask_classes else (classes,)))
+    answer: tuple[int | None, ...] = (batch, *(sides if places else ()), *(() if format.output.decides else (classes,)))
     checks = []
     for kind, received, name, wanted in (
         ("input", runtime.inputs, IMAGE, Tensor(image, format.input_dtype)),
-        ("output", runtime.outputs, format.output_name, Tensor(answer, format.output_dtype)),
+        ("output", runtime.outputs, format.output.name, Tensor(answer, format.output_dtype)),
     ):
         tensors = list(received.values())
         checks.append(Check(f"{kind} name", ", ".join(received) or "none", name, list(received) == [name]))
@@ -190,7 +195,7 @@ def _finite_check(answers: np.ndarray) -> Check:
 
 
 def _error_checks(answers: np.ndarray, expected: np.ndarray, format: Format) -> list[Check]:
-    if format.mask_classes:
+    if format.output.decides:
         return []  # the agreement tells all
     difference = answers.astype("float64") - expected
     deviation = expected - expected.mean(axis=0, dtype="float64")  # of each image from the mean answer
@@ -264,12 +269,12 @@ def _same_check(
     required: str,
 ) -> Check:
     try:
-        received = _run(runtime, batch, len(batch))
+        received = _run(runtime, format, batch, len(batch), expected.shape[-1])
     except ExportError as error:
         return Check(name, f"{CANNOT_RUN}: {error}", required, False)
     if received.shape != expected.shape:
         return Check(name, f"{len(received)} rows for {len(expected)} images", required, False)
-    if format.mask_classes:
+    if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)
         agreement = top1_agreement_percent(_rows(received), _rows(expected))
         return Check(name, f"{agreement:.2f} % of the pixels", f"the same class on {least:g} %", agreement >= least)

@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple, Self, cast
 
 import numpy as np
 
+from keras_resnet.answers import PROBABILITIES
 from keras_resnet.errors import MeasurementError
 from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
@@ -35,7 +36,8 @@ FREE_SIDE = 224  # pixels, where a model leaves height and width free
 class Opened(NamedTuple):
     """An opened model."""
 
-    predict: Callable[[np.ndarray], Any]  # pixels uint8 [N, H, W, C] -> outputs [N, ...]
+    # Pixels uint8 [N, H, W, C] -> outputs [N, ...] by name, or an array alone where there is one, of probabilities.
+    predict: Callable[[np.ndarray], Any]
     image_shape: tuple[int | None, int | None, int]  # height and width, which it may leave free, and channels
     device_peak_memory_mb: Callable[[], float] | None = None  # where it runs in a memory that is not the process's own
 
@@ -105,13 +107,14 @@ class Subject:
         """-> milliseconds of each of so many calls with that many images."""
         return list(self._ask(repeats=repeats, batch_size=batch_size))
 
-    def predict(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
-        """Pixels `[N, H, W, C]` -> outputs `[N, ...]`, `batch_size` images a call."""
+    def predict(self, pixels: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+        """Pixels `[N, H, W, C]` -> outputs by name, `[N, ...]`, `batch_size` images a call."""
         with tempfile.TemporaryDirectory() as folder:
-            given, answer = Path(folder, "pixels.npy"), Path(folder, "outputs.npy")
+            given, answer = Path(folder, "pixels.npy"), Path(folder, "outputs.npz")
             np.save(given, pixels)
             self._ask(pixels=str(given), outputs=str(answer), batch_size=batch_size)
-            return np.load(answer)
+            with np.load(answer) as outputs:
+                return dict(outputs)
 
     def peak_memory_mb(self) -> float:
         """-> largest resident memory of the process since the first answer, or before it; of a GPU the GPU's."""
@@ -184,11 +187,19 @@ def _serve(request: dict[str, Any]) -> None:
             answer([call_ms(call) for _ in range(asked["repeats"])])
         elif "pixels" in asked:
             images, size = np.load(asked["pixels"]), asked["batch_size"]
-            outputs = [np.asarray(opened.predict(images[i : i + size])) for i in range(0, len(images), size)]
-            np.save(asked["outputs"], np.concatenate(outputs))
+            outputs = [_named(opened.predict(images[i : i + size])) for i in range(0, len(images), size)]
+            arrays: Any = {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
+            np.savez(asked["outputs"], **arrays)
             answer(len(images))
         else:
             answer((opened.device_peak_memory_mb or peak_memory_mb)())
+
+
+def _named(outputs: Any) -> dict[str, np.ndarray]:
+    """Outputs as `Opened.predict` gives them -> arrays by name."""
+    if not isinstance(outputs, Mapping):
+        outputs = {PROBABILITIES: outputs}
+    return {name: np.asarray(values) for name, values in outputs.items()}
 
 
 def _since_ms(start: float) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from keras_resnet.answers import Answer, Output
 from keras_resnet.variants import Contract
 
 if TYPE_CHECKING:  # `keras-resnet --help`, which asks the tasks for their options, does without NumPy
@@ -11,8 +12,6 @@ if TYPE_CHECKING:  # `keras-resnet --help`, which asks the tasks for their optio
     from keras_resnet.data.base import Source
     from keras_resnet.data.targets import Target
 
-# What a network says about an image, or about a batch of them: arrays by the names of its outputs.
-Answer = Mapping[str, "np.ndarray"]
 Shape = tuple[int | None, ...]
 Run = Callable[["np.ndarray"], Answer]  # pixels uint8 `[N, H, W, 3]` -> arrays `[N, ...]`
 
@@ -24,6 +23,7 @@ class Asked(NamedTuple):
     run: Run
     contract: Contract  # how image files become the pixels of `run`
     class_names: Sequence[str] | None
+    classes: int
 
 
 class Evaluation(Protocol):
@@ -104,7 +104,7 @@ class Task(Protocol):
     title: str  # in words
     takes: str  # what its networks take, in words
     score: str  # the figure by which networks are compared, by name with unit
-    kinds: Mapping[str, str]  # names of outputs that artifacts can have -> what they hold, in words
+    outputs: Mapping[str, Output]  # that an artifact can have, by name; the first is that of its models
     titles: Mapping[str, str]  # figures by name -> what people call them
     single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` ask for
     largest_drop_points: float  # of the score, that an artifact may lose unless the user says otherwise
@@ -122,8 +122,8 @@ class Task(Protocol):
         """`training.recipe.Recipe`, training images with this task's targets -> what a run of it trains."""
         ...
 
-    def export_arguments(self, recipe: Any) -> list[str]:
-        """Recipe of a run -> what the command `export` must be given of its own for the run's model."""
+    def arguments(self, command: str, recipe: Any) -> list[str]:
+        """Name of a command, recipe of a run -> the task's own arguments that it needs for the run's model and data."""
         ...
 
     def recognises(self, model: Any) -> bool:
@@ -149,11 +149,11 @@ class Task(Protocol):
         """Bounds of a format, `export.formats.Tolerance` -> those for answers of this task."""
         ...
 
-    def mask_classes(self, model: Any) -> int:
-        """Keras model that is exported with `argmax` -> number of classes of each pixel.
+    def decided_output(self, model: Any) -> Output:
+        """Keras model that is exported with `argmax` -> the output of its files.
 
         Raises:
-            ExportError: It has no class for each pixel, or more than a byte can name.
+            ExportError: The task has no such output, or the model more classes than a byte can name.
         """
         ...
 

@@ -56,11 +56,11 @@ def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((recipe, run))
         listener.say("a sentence")
         listener.show(fit.Standing(3, 10, 1, 2, 123.4, {"loss": 1.5}))
-        return fit.Result(run, True, [row], "top-1", 1, Validated(12.5, 10.25, 15.0, 2.5))
+        return fit.Result(run, True, [row], "top-1", 1, Validated(12.5, 10.25, 15.0, 2.5), recipe)
 
     def resume(run: Path, listener: fit.Listener) -> fit.Result:
         calls.append(run)
-        return fit.Result(run, False, [], "top-1", 0, None)
+        return fit.Result(run, False, [], "top-1", 0, None, Recipe())
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "resume", resume)
@@ -101,9 +101,10 @@ def test_every_key_reaches_the_recipe_in_its_own_type(
         assert type(getattr(recipe, name)) is type(value), name
     model = run / "model.keras"
     assert out[0] == f"{model}: epoch 1, validation top-1 12.50 % (10.25 to 15.00), loss 2.5000"
+    void, size = ("", "") if task == "classify" else (" --void-label 32 --void-label 96", " --image-size 77x77")
     assert out[2:] == [
-        f"keras-resnet evaluate {model} DATA --out {run / 'evaluation'}",
-        f"keras-resnet export --model {model} --formats tflite,onnx --out {run / 'export'}",
+        f"keras-resnet evaluate {model} 'some text' --out {run / 'evaluation'}{void}",
+        f"keras-resnet export --model {model} --formats tflite,onnx --out {run / 'export'}{size}",
     ]
 
 

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from keras_resnet import layer_names
-from keras_resnet.answers import PROBABILITIES
+from keras_resnet.answers import PROBABILITIES, SCORES, Output
 from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_resnet.answers import Answer
     from keras_resnet.data.base import Source
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape, Training
+    from keras_resnet.tasks.base import Asked, Collector, Shape, Training
 
 
 class Classify:
@@ -22,7 +23,7 @@ class Classify:
     name = "classify"
     title = "image classification"
     takes = "square RGB images [N, size, size, 3]"
-    kinds: Mapping[str, str] = {PROBABILITIES: "probabilities"}
+    outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
     single_answer = True
@@ -42,7 +43,7 @@ class Classify:
 
         return ClassifierTraining(recipe, source)
 
-    def export_arguments(self, recipe: Any) -> list[str]:
+    def arguments(self, command: str, recipe: Any) -> list[str]:
         return []
 
     def recognises(self, model: Any) -> bool:
@@ -80,7 +81,7 @@ class Classify:
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance
 
-    def mask_classes(self, model: Any) -> int:
+    def decided_output(self, model: Any) -> Output:
         raise ExportError(
             "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
             f"{list(model.outputs[0].shape)}"

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES
+from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.evaluation.accuracy import (
@@ -25,7 +25,7 @@ from keras_resnet.evaluation.calibration import Calibration, calibration
 from keras_resnet.evaluation.plots import draw_calibration, draw_confusion_matrix
 from keras_resnet.labels import top_indices
 from keras_resnet.preprocessing import resize_and_crop
-from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.classify.mistakes import draw_mistakes
 from keras_resnet.variants import InputContract
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES
+from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.labels import decode_predictions, imagenet_labels
-from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.tasks.base import Asked
 
 
 def printer(asked: Asked, paths: Sequence[Path], top: int) -> Callable[[int, np.ndarray, Answer], None]:

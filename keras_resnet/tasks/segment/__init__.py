@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.answers import MASK, PROBABILITIES
+from keras_resnet.answers import MASK, PROBABILITIES, Output
 from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_resnet.answers import Answer
     from keras_resnet.data.base import Source
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Answer, Asked, Collector, Shape, Training
+    from keras_resnet.tasks.base import Asked, Collector, Shape, Training
 
 EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
 
@@ -23,7 +24,10 @@ class Segment:
     name = "segment"
     title = "segmentation"
     takes = "RGB images [N, H, W, 3]"
-    kinds: Mapping[str, str] = {PROBABILITIES: "probabilities of each pixel", MASK: "mask of each pixel"}
+    outputs: Mapping[str, Output] = {
+        PROBABILITIES: Output(PROBABILITIES, "probabilities of each pixel"),
+        MASK: Output(MASK, "mask of each pixel", decides=True),
+    }
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
     single_answer = False
@@ -45,8 +49,10 @@ class Segment:
 
         return SegmenterTraining(recipe, source)
 
-    def export_arguments(self, recipe: Any) -> list[str]:
-        return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
+    def arguments(self, command: str, recipe: Any) -> list[str]:
+        if command == "export":
+            return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
+        return [argument for label in recipe.void_labels for argument in ("--void-label", str(label))]
 
     def recognises(self, model: Any) -> bool:
         """Whether it yields an answer for every pixel, at the height and width of its input."""
@@ -75,14 +81,14 @@ class Segment:
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance.of_pixels()
 
-    def mask_classes(self, model: Any) -> int:
+    def decided_output(self, model: Any) -> Output:
         classes = model.outputs[0].shape[-1] or 0
         if not 1 < classes <= 256:
             raise ExportError(
                 "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
                 f"{list(model.outputs[0].shape)}"
             )
-        return int(classes)
+        return self.outputs[MASK]
 
     def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
         return pixels  # the answer is for the pixels of the image itself

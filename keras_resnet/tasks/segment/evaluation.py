@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES
+from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.plots import MOST_CLASSES, draw_confusion_matrix
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion
-from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import Example, draw_examples
 from keras_resnet.variants import Contract
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES
+from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.optional import require
-from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import draw_overlay, mask_png, palette, shares_percent
 from keras_resnet.whole_files import targets_of, write_whole
 

@@ -5,10 +5,10 @@ from typing import cast
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES
+from keras_resnet.answers import MASK, PROBABILITIES, Answer
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.segmentation import pixel_scores
-from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.tasks.base import Asked
 from keras_resnet.variants import WholeImage
 
 
@@ -30,7 +30,7 @@ def answers(
     return [
         {
             PROBABILITIES: pixel_scores(
-                lambda batch: asked.run(batch)[PROBABILITIES],
+                lambda batch: _scores(asked.run(batch), asked.classes),
                 pixels,
                 bounded(cast(WholeImage, asked.contract), pixels.shape, longest_side),
                 window,
@@ -38,6 +38,13 @@ def answers(
         }
         for pixels in images
     ]
+
+
+def _scores(answer: Answer, classes: int) -> np.ndarray:
+    """Answer of a network, number of classes -> scores `[N, H, W, classes]`; 1 for the class of a mask, 0 else."""
+    if MASK in answer:
+        return np.eye(classes, dtype=np.float32)[answer[MASK]]
+    return answer[PROBABILITIES]
 
 
 def bounded(contract: WholeImage, shape: tuple[int, ...], longest_side: int | None) -> WholeImage:
