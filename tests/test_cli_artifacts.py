@@ -205,7 +205,7 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
     assert len(named) == min(10, len(rows))
     assert [float(decibels) for decibels, _ in named] == pytest.approx(sorted(rows.values())[: len(named)], abs=0.06)
 
-    status, _, errors = export_files("allowed", *options[:-2], str(drop + 0.1))
+    status, _, errors = export_files("allowed", *options[:-1], str(drop + 0.1))
     assert (status, errors) == (0, [])
     assert (folder / "allowed" / "model-int8.tflite").exists()
 
