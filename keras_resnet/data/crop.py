@@ -88,12 +88,12 @@ class Cropping(NamedTuple):
     window: Window
     size: int  # pixels a side
     interpolation: Interpolation
-    padded: bool  # whether the window may stick out of the image
+    sticks_out: bool  # whether the window may stick out of the image
 
 
 def cropping_of(target: Target, augmentation: Augmentation, size: int, interpolation: Interpolation) -> Cropping:
-    padded = augmentation.crop == "scaled"
-    return Cropping(target, window_of(augmentation, size), size, interpolation, padded)
+    sticks_out = augmentation.crop == "scaled"
+    return Cropping(target, window_of(augmentation, size), size, interpolation, sticks_out)
 
 
 Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
@@ -107,12 +107,12 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
     It fails on everything but a whole JPEG file of grey or of colours, and a target that is the image's: `crop_any`
     says the rest.
     """
-    target_kind, window, size, interpolation, padded = cropping
+    target_kind, window, size, interpolation, sticks_out = cropping
     # Such fractions of a part begin at multiples of 8, 4 or 2 pixels, and its target would be shifted against it.
-    ratios = () if target_kind.exact or padded else (8, 4, 2)
+    ratios = () if target_kind.exact or sticks_out else (8, 4, 2)
 
     def decode(encoded: tf.Tensor, box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        if not padded:
+        if not sticks_out:
             return _decode(encoded, box, 1)
         inside = _inside(box, height, width)
         return _pad(_decode(encoded, inside, 1), box, inside)
@@ -185,7 +185,7 @@ def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping:
 @functools.cache  # traced once in a process, and not in every epoch
 def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """-> (whole image, its target, seed of the window) -> pixels and target of the window."""
-    target_kind, window, size, interpolation, padded = cropping
+    target_kind, window, size, interpolation, sticks_out = cropping
     any_target = tf.TensorSpec(target_kind.shape(None, None), target_kind.dtype)
     signature = [tf.TensorSpec([None, None, 3], tf.uint8), any_target, tf.TensorSpec([2], tf.int64)]
 
@@ -193,18 +193,18 @@ def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tens
     def crop(pixels: tf.Tensor, target: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.shape(pixels)[:2]
         box = window(shape[0], shape[1], seed)
-        cropped = resize_smoothly(part_of(pixels, box, padded), size, interpolation)
+        cropped = resize_smoothly(part_of(pixels, box, sticks_out), size, interpolation)
         return cropped, target_kind.cut(target, box, shape, size)
 
     return crop
 
 
-def part_of(pixels: tf.Tensor, box: tf.Tensor, padded: bool) -> tf.Tensor:
+def part_of(pixels: tf.Tensor, box: tf.Tensor, sticks_out: bool) -> tf.Tensor:
     """uint8 `[H, W, 3]`, top, left, height and width of a part -> the part, the mean colour where it sticks out."""
-    inside = _inside(box, *tf.unstack(tf.shape(pixels)[:2])) if padded else box
+    inside = _inside(box, *tf.unstack(tf.shape(pixels)[:2])) if sticks_out else box
     top, left, height, width = tf.unstack(inside)
     part = pixels[top : top + height, left : left + width]
-    return _pad(part, box, inside) if padded else part
+    return _pad(part, box, inside) if sticks_out else part
 
 
 def _inside(box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -255,7 +255,7 @@ def _batches_of_arrays(
     def batch(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> Rows:
         def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             box = cropping.window(tf.constant(height), tf.constant(width), tf.stack([keys[CROP], row[1]]))
-            return resize_smoothly(part_of(row[0], box, cropping.padded), size, interpolation)
+            return resize_smoothly(part_of(row[0], box, cropping.sticks_out), size, interpolation)
 
         images = source.pixels(indices)
         height, width = images.shape[1:3]
