@@ -139,7 +139,7 @@ def test_operators_of_onnx(exported):
 @pytest.mark.parametrize("weights", ["int8", "uint8", "int7"])
 def test_weights_of_onnx_int8(weights, exported, model):
     """Each convolution has uint8 activations, and a kernel of 8 or 7 bits per channel, next to the float kernel."""
-    path = exported("onnx-int8", weights=weights)
+    path = exported("onnx-int8", int_weights=weights)
     graph, exact = OnnxGraph(path), OnnxGraph(exported("onnx"))
     kernels = {node.input[1]: exact.constants[node.input[1]] for node in exact.of_kind("Conv")}
     by_shape = {kernel.shape: kernel for kernel in kernels.values()}
@@ -392,8 +392,12 @@ def as_run(path, folder):
         (["onnx-int8"], dict(output_dtype="int8"), "`output_dtype` belongs to tflite-int8"),
         (["tflite-int8"], dict(ranges="entropy"), "`ranges` must be one of minmax, mse. Received: ranges='entropy'"),
         (["tflite-int16x8"], dict(ranges="mse"), "`ranges` belongs to tflite-int8, onnx-int8"),
-        (["onnx-int8"], dict(weights="int4"), "`weights` must be one of int8, int7, uint8. Received: weights='int4'"),
-        (["tflite-int8"], dict(weights="int7"), "`weights` belongs to onnx-int8"),
+        (
+            ["onnx-int8"],
+            dict(int_weights="int4"),
+            "`int_weights` must be one of int8, int7, uint8. Received: int_weights='int4'",
+        ),
+        (["tflite-int8"], dict(int_weights="int7"), "`int_weights` belongs to onnx-int8"),
         (["onnx"], dict(keep_float=["stem_conv"]), "`keep_float` belongs to tflite-int8, onnx-int8"),
         (["onnx-int8"], dict(keep_float=["stem_convs"]), "Received: 'stem_convs'. Did you mean stem_conv"),
         (["onnx-int8"], dict(keep_float="stem_conv"), "`keep_float` must be a list of names. Received: .*'stem_conv'"),

@@ -98,7 +98,7 @@ def export(
     int_weights: Annotated[
         str | None,
         typer.Option(
-            help=f"Of {_takers_and_values('weights')}.",
+            help=f"Of {_takers_and_values('int_weights')}.",
             show_default="int8 where this CPU has VNNI, else uint8",
         ),
     ] = None,
@@ -129,7 +129,7 @@ def export(
         "input_dtype": input_type,
         "output_dtype": output_type,
         "ranges": ranges,
-        "weights": int_weights,
+        "int_weights": int_weights,
         "keep_float": keep_float or None,
     }
     names = [name.strip() for name in formats.split(",")]

@@ -51,7 +51,7 @@ class Options:
     input_dtype: Literal["uint8", "float32"] | None = None  # uint8
     output_dtype: Literal["uint8", "int8", "float32"] | None = None  # uint8
     ranges: Literal["minmax", "mse"] | None = None  # of activations, from the calibration images; minmax
-    weights: Literal["int8", "int7", "uint8"] | None = None  # int8 where this CPU has VNNI, else uint8
+    int_weights: Literal["int8", "int7", "uint8"] | None = None  # int8 where this CPU has VNNI, else uint8
     keep_float: tuple[str, ...] | None = None  # names of layers that stay float; none
     argmax: bool | None = None  # of a segmentation network: the class of each pixel in place of probabilities
 
@@ -68,7 +68,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "input_dtype": ("uint8", "float32"),
     "output_dtype": ("uint8", "int8", "float32"),
     "ranges": ("minmax", "mse"),
-    "weights": ("int8", "int7", "uint8"),
+    "int_weights": ("int8", "int7", "uint8"),
 }
 
 
@@ -205,7 +205,7 @@ FORMATS: Mapping[str, Format] = {
             "model-int8.onnx",
             promise="servers' CPUs: a quarter of the size, float answers; any batch",
             writer="to_onnx:to_onnx_int8",
-            options=("opset", "layout", "ranges", "weights", "keep_float"),
+            options=("opset", "layout", "ranges", "int_weights", "keep_float"),
             first_opset=13,  # the first with a scale for each channel
             **_ONNX,
             **_INT8,

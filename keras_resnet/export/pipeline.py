@@ -75,7 +75,7 @@ def export(
     input_dtype: Literal["uint8", "float32"] | None = None,
     output_dtype: Literal["uint8", "int8", "float32"] | None = None,
     ranges: Literal["minmax", "mse"] | None = None,
-    weights: Literal["int8", "int7", "uint8"] | None = None,
+    int_weights: Literal["int8", "int7", "uint8"] | None = None,
     keep_float: Sequence[str] | None = None,
     argmax: bool | None = None,
     overwrite: bool = False,
@@ -114,7 +114,8 @@ def export(
         input_dtype: Input type of tflite-int8. Default: "uint8".
         output_dtype: Output type of tflite-int8. Default: "uint8".
         ranges: How calibration images give the ranges of activations: "minmax" (default), or "mse", which clips.
-        weights: Of onnx-int8: "int8" (default where this CPU has VNNI), "uint8" (default elsewhere), "int7".
+        int_weights: Integers of the kernels of onnx-int8: "int8" (default where this CPU has VNNI), "uint8" (default
+            elsewhere), "int7".
         keep_float: Names of layers that int8 formats leave in float.
         argmax: Whether files of a segmentation network give, in place of probabilities, `mask`: the class of each
             pixel, uint8 `[N, H, W]`.
@@ -133,7 +134,7 @@ def export(
     if isinstance(keep_float, str):
         raise ExportError(f"`keep_float` must be a list of names. Received: keep_float={keep_float!r}")
     keep = None if keep_float is None else tuple(keep_float)
-    options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, weights, keep, argmax)
+    options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, int_weights, keep, argmax)
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
     if argmax:

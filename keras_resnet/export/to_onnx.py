@@ -46,7 +46,7 @@ def to_onnx_int8(job: Job, path: Path) -> None:
     The logits and the softmax stay float. On x86 without VNNI, the product of a uint8 and an int8 saturates: uint8
     weights are exact there, and int7 weights ("reduce_range") fast and rough.
     """
-    kind = job.options.weights or ("int8" if has_vnni() else "uint8")
+    kind = job.options.int_weights or ("int8" if has_vnni() else "uint8")
     steps = WEIGHT_STEPS[kind]
     quantized = job.quantized(steps)
     quantization = require("onnxruntime.quantization", "onnx")
