@@ -225,7 +225,7 @@ def test_an_option_of_another_task_is_refused_by_name(tmp_path, randomise):
     write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
     for command, refused in (
         (("predict", tmp_path / "data", "--model", tmp_path / "m.keras", "--window", "32"), "--window"),
-        (("evaluate", tmp_path / "m.keras", tmp_path / "data", "--void-label", "3"), "--void-label"),
+        (("evaluate", tmp_path / "m.keras", tmp_path / "data", "--void-label", "3"), "--void-labels"),
         (("export", "--model", tmp_path / "m.keras", "--out", tmp_path / "out", "--argmax"), "--argmax"),
     ):
         status, _, errors = in_process(*command)

@@ -232,9 +232,9 @@ def _judge_of(
         meant = cast("Predictor", contender.answers)  # contenders without are not judged
         predictor = replace(meant, name=contender.name, run=predict)
         task = predictor.task
-        own = task.options("benchmark")
-        given = {name: value for name, value in options.items() if value is not None and name in own}
-        sources = task.open_sources(data, split, predictor.asked, predictor.classes, **given)
+        own = {name: options[name] for name in task.options("benchmark")}
+        of_data = task.data_options(own)
+        sources = task.open_sources(data, split, predictor.asked, predictor.classes, **of_data)
         evaluation = evaluate(predictor, sources)
         return {} if evaluation is None else {task.score: evaluation.figures[task.score]}
 

@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.quiet import import_keras
 
 app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it into TFRecord shards.")
@@ -20,14 +21,9 @@ DataArgument = Annotated[
 ]
 
 
-VoidLabels = Annotated[
-    list[int] | None,
-    typer.Option("--void-label", help="Label in the masks, besides 255, that is no class. May be repeated."),
-]
-
-
 @app.command("check")
-def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
+@with_task_options("data")
+def check(data: DataArgument, **options: Any) -> None:
     """Decode every image, and mask, once: print counts by class, sizes, and each file that can't be read or is unusual.
 
     The exit status is 1 if a file can't be read.
@@ -38,7 +34,8 @@ def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
     from keras_resnet.data.check import check_source, percentiles
     from keras_resnet.tasks.sources import open_source
 
-    sources = [open_source(data, "train", None, void_labels or ()), open_source(data, "val", None, void_labels or ())]
+    of_data = _options_of(data, options)
+    sources = [open_source(data, "train", **of_data), open_source(data, "val", **of_data)]
     with _progress("images") as progress:
         checked = [check_source(source, progress) for source in sources]
     train, val = sources
@@ -67,6 +64,7 @@ def check(data: DataArgument, void_labels: VoidLabels = None) -> None:
 
 
 @app.command("pack")
+@with_task_options("data")
 def pack(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(help="New or empty folder, or that of a run that was killed and goes on.")],
@@ -75,7 +73,7 @@ def pack(
     ] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
-    void_labels: VoidLabels = None,
+    **options: Any,
 ) -> None:
     """Write image files, as they are, into TFRecord shards in random order, with an index and dataset.json.
 
@@ -96,8 +94,8 @@ def pack(
             shards=shards,
             shard_mb=shard_mb,
             workers=workers,
-            void_labels=void_labels or (),
             progress=progress,
+            **_options_of(data, options),
         )
     for problem in description["unreadable"]:
         print(f"left out: {problem['name']}: {problem['reason']}", file=sys.stderr)
@@ -106,6 +104,14 @@ def pack(
         print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")
     _print_sizes(description["pixels"])
     print(f"{out / 'dataset.json'}")
+
+
+def _options_of(data: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Data as users name it, values of the tasks' options -> those of the task that its layout is of."""
+    from keras_resnet.tasks.sources import task_of_data
+
+    task = task_of_data(data)
+    return task.data_options(options_of(task, "data", options, data))
 
 
 def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:

@@ -46,10 +46,10 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     predictor = open_predictor(model, weights)
     task = predictor.task
-    given = {name: value for name, value in options_of(task, "evaluate", options, model).items() if value is not None}
+    of_data = task.data_options(options_of(task, "evaluate", options, model))
     from keras_resnet.evaluating import evaluate as evaluate_on
 
-    sources = task.open_sources(data, split, predictor.asked, predictor.classes, **given)
+    sources = task.open_sources(data, split, predictor.asked, predictor.classes, **of_data)
     unreadable: list[str] = []
 
     def tell(name: str, why: str) -> None:

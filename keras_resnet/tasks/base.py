@@ -194,6 +194,14 @@ class Task(Protocol):
         """-> what adds up the network's answers on the images of these sources."""
         ...
 
+    def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the task's options about data, of `data`, `evaluate` or `benchmark` -> arguments of `open`.
+
+        Raises:
+            ArgumentError: A value that is none.
+        """
+        ...
+
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values of the task's options of `predict` -> what `answers` is given of them, and `printer`.
 

@@ -136,6 +136,9 @@ class Classify:
 
         return Answers(asked, sources)
 
+    def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
 

@@ -52,7 +52,7 @@ class Segment:
     def arguments(self, command: str, recipe: Any) -> list[str]:
         if command == "export":
             return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
-        return [argument for label in recipe.void_labels for argument in ("--void-label", str(label))]
+        return ["--void-labels", ",".join(map(str, recipe.void_labels))] if recipe.void_labels else []
 
     def recognises(self, model: Any) -> bool:
         """Whether it yields an answer for every pixel, at the height and width of its input."""
@@ -132,6 +132,11 @@ class Segment:
 
         return Answers(asked, sources)
 
+    def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        from keras_resnet.tasks.segment.options import labels_of
+
+        return {"void_labels": labels_of(given["void_labels"])}
+
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         from keras_resnet.tasks.segment.options import sides_of
 
@@ -140,11 +145,11 @@ class Segment:
         return {"window": sides, "longest_side": given["longest_side"]}, {"out": given["out"]}
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        from keras_resnet.tasks.segment.options import sides_of
+        from keras_resnet.tasks.segment.options import labels_of, sides_of
 
         size = given["image_size"]
         contract = {} if size is None else {"contract": WholeImage(*sides_of(size, "--image-size"))}
-        return {**contract, "argmax": given["argmax"], "void_labels": given["void_labels"] or ()}
+        return {**contract, "argmax": given["argmax"], "void_labels": labels_of(given["void_labels"])}
 
     def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
         from keras_resnet.tasks.segment.printing import printer

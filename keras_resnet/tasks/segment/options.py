@@ -1,7 +1,7 @@
 """The options that commands have for segmentation."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +23,28 @@ def sides_of(text: str, option: str) -> tuple[int, int]:
 
 
 VOID_LABELS = Annotated[
-    list[int] | None,
-    typer.Option("--void-label", help="Label in the masks, besides 255, that is no class. May be repeated."),
+    list[str] | None,
+    typer.Option(
+        "--void-labels",
+        "--void-label",  # its name in earlier versions, where it was given once for each label
+        help="Labels in the masks, besides 255, that are no class. Comma-separated.",
+    ),
 ]
+
+
+def labels_of(given: Sequence[str] | None) -> tuple[int, ...]:
+    """Values of `--void-labels`, "3,4" for example -> the labels.
+
+    Raises:
+        ArgumentError: One is no number.
+    """
+    texts = [text.strip() for value in given or () for text in value.split(",") if text.strip()]
+    wrong = [text for text in texts if not text.isdecimal()]
+    if wrong:
+        raise ArgumentError(f"--void-labels takes whole numbers, for example 3,4. Received: {', '.join(wrong)}")
+    return tuple(map(int, texts))
+
+
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "predict": {
         "out": Annotated[
@@ -44,6 +63,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
             typer.Option(min=32, help="Longest side to which larger images are resized for a segmentation network."),
         ],
     },
+    "data": {"void_labels": VOID_LABELS},
     "evaluate": {"void_labels": VOID_LABELS},
     "benchmark": {"void_labels": VOID_LABELS},
     "export": {
