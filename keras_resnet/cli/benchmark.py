@@ -68,7 +68,7 @@ def benchmark(
 ) -> None:
     """Measure models, artifacts and their rivals by turns, each in a process of its own.
 
-    One that can't be measured is named on stderr while the others go on; the exit status is then 1.
+    One that can't be measured is named on stderr, and the others are measured; the exit status is then 1.
     """
     from rich.console import Console
 

@@ -67,7 +67,7 @@ def check(data: DataArgument, **options: Any) -> None:
 @with_task_options("data")
 def pack(
     data: DataArgument,
-    out: Annotated[Path, typer.Argument(help="New or empty folder, or that of a run that was killed and goes on.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or the folder of a run that was killed.")],
     shards: Annotated[
         int | None, typer.Option(min=1, help="Shards of the training split. Default: as many as --shard-mb makes.")
     ] = None,
@@ -79,8 +79,8 @@ def pack(
 
     Masks become PNG files of classes, 255 where there is none.
 
-    Each image is decoded once; those that can't be read are left out and named on stderr. A run that was killed goes on
-    with the same command.
+    Each image is decoded once; those that can't be read are left out and named on stderr. The same command continues a
+    run that was killed.
     """
     import sys
 

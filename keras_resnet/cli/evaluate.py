@@ -24,14 +24,17 @@ def evaluate(
     split: SplitOption = "val",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for evaluation.json, predictions.csv and pictures; replaces an older evaluation."),
+        typer.Option(
+            help="Folder for evaluation.json, pictures and, of a classifier, predictions.csv; replaces an older "
+            "evaluation."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the model takes at a time.")] = 64,
     **options: Any,
 ) -> None:
-    """Print top-1 and top-5 accuracy, calibration error and the weakest classes on labelled images.
+    """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.
 
-    Of a segmentation network, print the mean IoU, pixel accuracy and the IoU of each class.
+    Of a segmentation network, print the mean IoU, pixel accuracy and the IoU of each class, on images with masks.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """

@@ -30,7 +30,7 @@ def explain(
 ) -> None:
     """Draw each image beside what speaks for its class (Grad-CAM), with class and probability.
 
-    An image that can't be read is named on stderr while the others go on; the exit status is then 1.
+    An image that can't be read is named on stderr, and the others are drawn; the exit status is then 1.
     """
     from keras_resnet.loading import check_model, is_artifact
     from keras_resnet.optional import require

@@ -14,7 +14,7 @@ def info(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs, whole.")] = False,
 ) -> None:
-    """Print network, weights, licence, input, labels, versions and date that an artifact carries inside."""
+    """Print task, network, weights, licence, input, class names, versions and date that an artifact carries inside."""
     import json
 
     from rich.console import Console

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.images import list_or_name, read_batches
-from keras_resnet.cli.network import ModelOption, WeightsOption
+from keras_resnet.cli.network import WeightsOption
 from keras_resnet.cli.task_options import options_of, with_task_options
+from keras_resnet.variants import VARIANTS
 
 FEW = 16  # images whose rate is of no interest
 
@@ -17,7 +18,13 @@ FEW = 16  # images whose rate is of no interest
 @with_task_options("predict")
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.")],
-    model: ModelOption = "resnet50",
+    model: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(VARIANTS)}, a .keras file that takes RGB pixels 0..255, or an artifact (SavedModel "
+            "folder, .tflite, .onnx)."
+        ),
+    ] = "resnet50",
     weights: WeightsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the network takes at a time.")] = 16,
@@ -25,8 +32,8 @@ def predict(
 ) -> None:
     """Print the most probable classes of each image; of a segmentation network, the classes that cover most of it.
 
-    An image that can't be read is named on stderr while the others go on; the exit status is then 1. After more than
-    a few images, a last line on stderr says how many there were a second, from the first file on.
+    An image that can't be read is named on stderr, and the others are answered; the exit status is then 1. After more
+    than a few images, a last line on stderr tells how many there were a second, from the first file on.
     """
     from keras_resnet.loading import check_model, is_artifact, open_predictor
 

@@ -46,7 +46,7 @@ def train(
     ] = None,
     **keys: Any,
 ) -> None:
-    """Train a network on labelled images: recipe in, run directory out, with model.keras, the best, in it.
+    """Train a network by a recipe, and write a run directory with model.keras, the network of the best epoch.
 
     Options take the place of the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
     """

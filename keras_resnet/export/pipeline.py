@@ -85,10 +85,10 @@ def export(
 ) -> ExportReport:
     """Network, folder -> verified artifacts in that folder, with `manifest.json`.
 
-    Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, that of a
-    segmentation network `[N, H, W, classes]`. It is written
-    as `<name>.unverified` and renamed once it gave its model's answers in its own runtime; one that did not stays
-    under that name, for inspection. The other formats go on; the error comes at the end.
+    Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, or, if it is of
+    a segmentation network, `[N, H, W, classes]`. It is written as `<name>.unverified` and renamed once it gave its
+    model's answers in its own runtime. One that did not stays under that name, for inspection; the other formats are
+    still written, and the error comes at the end.
 
     Args:
         model: A network of this package with its head and preprocessing layer, under any dtype policy.
@@ -101,7 +101,7 @@ def export(
         force_calibration: Whether to calibrate on fewer images, or on noise, all the same.
         data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: as
             training takes them, or (pixels uint8 `[N, H, W, C]`, classes `[N]`).
-        split: Which of these images: those of validation, or that training holds out for it ("val"), "train", "all".
+        split: Which of these images count: "val" (those that validate, or that training holds out), "train" or "all".
         max_drop: Points of top-1, or of mean IoU, by which an artifact may fall below the model on `data`. Default: 0.5
             and 1.0.
         void_labels: Of the masks of `data`, besides 255.

@@ -38,8 +38,8 @@ class _Network:
     )
     data: str = setting(
         "",
-        "Images: a folder of class folders (or of train/ and val/), a CSV file, a folder of packed shards, an .npz "
-        "archive, or tfds:NAME.",
+        "Images with their classes or masks: a folder of class folders (or of train/ and val/), a folder of images/ "
+        "and masks/, a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME.",
     )
     network: str = setting("resnet50", f"Network: {', '.join(VARIANTS)}.", one_of(VARIANTS))
     architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = setting(
