@@ -5,10 +5,10 @@ alone, for a ResNet-20 that names it, or several on one made-up background, for 
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -93,7 +93,7 @@ def run(folder: Path, progress: Progress, task: str = "classify") -> list[Row]:
     """Run directory -> images, the training's run, the verified artifacts and `results.json` in it, and their rows."""
     require_converters(FORMATS[name] for name in SHOWN)  # now, and not after the training
     claim(folder)
-    recipe, settings, rows = DEMOS[task](folder, progress)
+    recipe, settings, rows = DEMOS[task].make(folder, progress)
     write_record(folder / "results.json", "demo", asdict(recipe) | settings, [asdict(row) for row in rows])
     return rows
 
@@ -168,7 +168,19 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
     return SCENES_RECIPE, {"scenes": sum(SCENES.values())}, rows
 
 
-DEMOS: dict[str, Callable[[Path, Progress], Made]] = {"classify": digits_alone, "segment": digits_in_scenes}
+class Demo(NamedTuple):
+    """What is made to show one task."""
+
+    make: Callable[[Path, Progress], Made]
+    judged_on: str  # in words
+    images: str  # some of them, below the demo's folder
+    options: str  # with which `predict` shows them; {out} is that folder
+
+
+DEMOS: Mapping[str, Demo] = {
+    "classify": Demo(digits_alone, f"{HELD_OUT} held-out digits", "images/held_out/7", "--top 3"),
+    "segment": Demo(digits_in_scenes, f"{SCENES['val']} held-out scenes", "images/val/images", "--out {out}/masks"),
+}
 
 
 def claim(folder: Path) -> None:

@@ -38,6 +38,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
         ArgumentError: It is neither, or it does not take RGB images.
     """
     text = os.fspath(path)
+    if not os.path.exists(text):
+        raise ArgumentError(f"{text}: no such file or folder")
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
             f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"

@@ -13,10 +13,12 @@ from command_line import in_process
 from masked_pictures import write_masked
 from pictures import write_folder
 from PIL import Image
+from shallow import shallow_builder
 from small_classifier import small_classifier
 from small_segmenter import small_segmenter
 
 import keras_resnet
+from keras_resnet import models
 from keras_resnet.data.shards import read_description as read_packed
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export import export
@@ -40,7 +42,7 @@ PACKAGE = Path(keras_resnet.__file__).parent
 # masks, the word of a task, the rank of a network's answer.
 ASKS = (
     r"isinstance\([^)]*\b(WholeImage|InputContract|MaskedSource)\b",
-    r"(==|!=|\bis|\bis not|\bin) \(?(\"(classify|segment|classification|segmentation)\"|LABEL|MASK)\b",
+    r"(==|!=|\bis|\bis not|\bin) \(?(\"(classify|segment|classification|segmentation)\"|LABEL\b|MASK\b)",
     r"len\((model\.outputs\[0\]|network\.outputs\[0\]|network\.output|answer)\.?(shape|_shape)?\) (==|!=)",
     r"answers\.ndim",
 )
@@ -124,6 +126,33 @@ def test_new_files_state_their_task(tmp_path, randomise):
     assert (packed["version"], packed["task"]) == (2, "segment")
 
 
+def test_an_older_run_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setitem(models.BUILDERS, "resnet20", shallow_builder("resnet20"))
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "data", {"cat": 4, "dog": 4}, 12, 16)
+    shutil.copytree(OLD / "run", tmp_path / "run")
+    status, lines, errors = in_process("train", "--resume", "run")
+    assert status == 0, errors
+    assert lines[0].startswith("run/model.keras: epoch 1, validation top-1 50.00 %")
+    assert [row.split(",")[0] for row in (tmp_path / "run" / "history.csv").read_text().split()] == ["epoch", "1", "2"]
+    assert keras_resnet.load("run/model-last.keras").class_names == ["cat", "dog"]
+
+
+def test_data_of_another_task_is_refused_by_name(tmp_path, randomise):
+    save_model(randomise(small_segmenter(2)), tmp_path / "s.keras", ["ant", "bee"], WholeImage())
+    write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
+    status, _, errors = in_process("evaluate", tmp_path / "s.keras", tmp_path / "data")
+    message = f"{tmp_path / 's.keras'} is for segmentation, and these images are for image classification"
+    assert (status, errors[-1]) == (1, f"error: {tmp_path / 'data'}: {message}")
+
+
+def test_export_names_the_classes_that_were_stated(tmp_path, randomise):
+    model = randomise(small_classifier(size=16, classes=3), seed=8)
+    state(model, class_names=("a", "b", "c"))
+    made = export(model, tmp_path / "out", ["tflite"])
+    assert keras_resnet.load(made.paths["tflite"]).class_names == ["a", "b", "c"]
+
+
 def test_a_file_of_a_later_schema_is_refused(tmp_path):
     with zipfile.ZipFile(OLD / "classifier.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -175,6 +204,8 @@ def test_load_predicts_from_files_bytes_and_pixels(tmp_path, randomise):
         np.testing.assert_allclose(np.stack([answer["probabilities"] for answer in answers]), expected, atol=1e-6)
     with pytest.raises(keras_resnet.errors.ImageError, match=r"absent\.png"):
         predictor.predict([tmp_path / "absent.png"])
+    with pytest.raises(ArgumentError, match=r"nothing\.keras: no such file or folder"):
+        keras_resnet.load(tmp_path / "nothing.keras")
     with pytest.raises(ArgumentError, match=r"must be a \.keras file, a SavedModel folder"):
         keras_resnet.load(tmp_path / "0.png")
 
@@ -188,6 +219,8 @@ def test_load_segments_images_of_their_own_sizes(tmp_path, randomise):
         expected = np.asarray(model(image[None].astype("float32"), training=False))[0]
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
     [bounded] = predictor.predict(images[1:], longest_side=32)
+    [in_parts] = predictor.predict(images[1:], longest_side=32, window=(32, 32))
+    np.testing.assert_array_equal(in_parts["probabilities"], bounded["probabilities"])  # one part holds it all
     assert bounded["probabilities"].shape == (33, 40, 3)
 
 

@@ -28,15 +28,14 @@ def demo(
     with stages(terminal_stderr()) as show:
         show("start TensorFlow", 0, 1)
         import_keras()
-        from keras_resnet.demo import HELD_OUT, SCENES, run
+        from keras_resnet.demo import DEMOS, run
+        from keras_resnet.tasks import TASKS
 
         show("start TensorFlow", 1, 1)
         rows = run(out, show, task)
 
-    classifies = task == "classify"
-    table = Table(
-        "artifact", "size MB", "top-1 %" if classifies else "mIoU %", "max difference", "latency ms", "p10-p90"
-    )
+    score = TASKS[task].titles[TASKS[task].score]
+    table = Table("artifact", "size MB", f"{score} %", "max difference", "latency ms", "p10-p90")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -50,17 +49,15 @@ def demo(
             f"{latency.p10_ms:.3g}-{latency.p90_ms:.3g}",
         )
     Console().print(table)
-    images = f"top-1 on {HELD_OUT} held-out digits" if classifies else f"mean IoU on {SCENES['val']} held-out scenes"
     print(
-        f"{images}. max difference: of a probability, from\n"
+        f"{score} on {DEMOS[task].judged_on}. max difference: of a probability, from\n"
         "the Keras model's. latency: of one image, median and deciles.\n"
         f"Machine: {machine()}.\n"
         f"Every artifact was verified before it got its name: {out}/manifest.json."
     )
     command = _command()
-    next_images = f"{out}/images/held_out/7" if classifies else f"{out}/images/val/images"
-    more = "--top 3" if classifies else f"--out {out}/masks"
-    print(f"\nnext: {command} predict {next_images} --model {out}/training/model.keras {more}")
+    more = DEMOS[task].options.format(out=out)
+    print(f"\nnext: {command} predict {out}/{DEMOS[task].images} --model {out}/training/model.keras {more}")
 
 
 def _command() -> str:

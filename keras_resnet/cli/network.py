@@ -1,6 +1,6 @@
 """The options `--model`, `--weights` and `--split`, which several commands share."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ WeightsOption = Annotated[
     ),
 ]
 SplitOption = Annotated[
-    str,
+    Literal["val", "train", "all"],
     typer.Option(
         help="Images of the data that count: val (its validation images, or those that training on it holds out), "
         "train, or all."

@@ -111,7 +111,7 @@ def _numbers(name: str, text: str) -> list[int]:
     """Key of the recipe, "128,160" -> the two numbers."""
     numbers = [number.strip() for number in text.split(",") if number.strip()]
     if not all(number.isdecimal() for number in numbers):
-        raise ArgumentError(f"--{name.replace('_', '-')} takes whole numbers, 128,160 say. Received: {text}")
+        raise ArgumentError(f"--{name.replace('_', '-')} takes whole numbers, for example 128,160. Received: {text}")
     return [int(number) for number in numbers]
 
 

@@ -25,7 +25,6 @@ DESCRIPTION, INDEX = "dataset.json", "index.npz"
 FORMAT, VERSION = "keras-resnet dataset", 2
 READ_VERSIONS = (1, 2)  # 1 has other names of tasks
 
-# What the index has of each record besides its shard and where in it the image lies, by task.
 OLD_TASKS = {"classification": "classify", "segmentation": "segment"}  # as version 1 names them
 
 BLOCK = 128  # records

@@ -99,7 +99,7 @@ def pixel_scores(
     if window is None or (height <= window[0] and width <= window[1]):
         scores = np.asarray(predict(fit_whole(pixels, contract)[None]))[0]
         rows, columns = contract.area_of(height, width)
-        return _resized(scores[:rows, :columns], height, width)
+        return resized(scores[:rows, :columns], height, width)
     if contract.height is not None and window != contract.sides:
         raise ArgumentError(
             f"the window must be the network's own, {contract.height}x{contract.width}. "
@@ -126,12 +126,12 @@ def _starts(length: int, window: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - window, steps + 1)]
 
 
-def _resized(scores: np.ndarray, height: int, width: int) -> np.ndarray:
+def resized(scores: np.ndarray, height: int, width: int) -> np.ndarray:
     """`[h, w, classes]` -> `[height, width, classes]`, float32."""
     if scores.shape[:2] == (height, width):
         return scores.astype(np.float32)
     planes = np.moveaxis(scores.astype(np.float32), 2, 0)
-    resized = [
+    planes_resized = [
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)) for plane in planes
     ]
-    return np.stack(resized, axis=2)
+    return np.stack(planes_resized, axis=2)

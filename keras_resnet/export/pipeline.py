@@ -40,6 +40,7 @@ from keras_resnet.export.quantize import Quantized, float_layers, learned, quant
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.export.verify import Reference, Report, ask, examine, verify
+from keras_resnet.facts import facts_of
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
@@ -164,7 +165,7 @@ def export(
         )
     task = _task(model)
     contract = task.contract_of(prepared, contract)
-    names = class_labels(labels, prepared)
+    names = class_labels(facts_of(model).class_names if labels is None else labels, prepared)
     images = None
     if calibration is not None:
         images = calibration_images(

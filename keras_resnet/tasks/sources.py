@@ -65,6 +65,13 @@ def _open(data: str | os.PathLike[str], split: str, labels: Sequence[str] | None
     return task_of_data(text).open(text, split, labels, **options)
 
 
+def check_layout(data: str | os.PathLike[str], task: Task, network: str) -> None:
+    """Raises `ArgumentError` if the data is laid out for another task than that of a network of this name."""
+    other = task_of_data(os.fspath(data))
+    if other is not task:
+        raise ArgumentError(f"{data}: {network} is for {task.title}, and these images are for {other.title}")
+
+
 def task_of_data(text: str) -> Task:
     """Data as users name it -> the task that its layout is of.
 

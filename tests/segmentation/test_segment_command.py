@@ -156,7 +156,7 @@ def test_windows_overlap_and_their_scores_are_averaged():
     ("arguments", "message"),
     [
         (["--window", "20"], "--window takes a height and a width of at least 32"),
-        (["--window", "axb"], "360x480 say"),
+        (["--window", "axb"], "for example 360x480"),
     ],
 )
 def test_windows_that_are_refused(arguments, message, run, data):

@@ -142,7 +142,10 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
             (["--resume", "r", *more], "--resume goes on with the run's own recipe, and takes no other option")
             for more in (["--seed", "1"], ["--out", "o"], ["recipe.toml"], ["--no-flip"])
         ),
-        (["--progressive-sizes", "64,9.5"], "--progressive-sizes takes whole numbers, 128,160 say. Received: 64,9.5"),
+        (
+            ["--progressive-sizes", "64,9.5"],
+            "--progressive-sizes takes whole numbers, for example 128,160. Received: 64,9.5",
+        ),
         (["--optimizer", "x"], "the recipe: `optimizer` must be one of sgd, lamb, adamw. Received: optimizer = 'x'"),
         (
             ["--task", "segment", "--loss", "binary"],

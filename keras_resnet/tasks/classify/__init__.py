@@ -116,11 +116,10 @@ class Classify:
         return source
 
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
-        from keras_resnet.tasks.sources import open_split
+        from keras_resnet.tasks.sources import check_layout, open_split
 
+        check_layout(data, self, asked.name)
         sources = open_split(data, split, asked.class_names)
-        if sources[0].target.task != self.name:
-            raise ArgumentError(f"{data}: {asked.name} is a classifier, and these images have masks")
         if asked.class_names is None and classes is not None and all(name.isdecimal() for name in sources[0].classes):
             # A number is the index of a class, whichever of them the data has.
             highest = max(map(int, sources[0].classes))

@@ -115,12 +115,11 @@ class Segment:
     def open_sources(
         self, data: Any, split: str, asked: "Asked", classes: int | None, void_labels: Sequence[int] = ()
     ) -> "list[Source]":
-        from keras_resnet.tasks.sources import open_split
+        from keras_resnet.tasks.sources import check_layout, open_split
 
+        check_layout(data, self, asked.name)
         sources = open_split(data, split, asked.class_names, void_labels)
         for source in sources:
-            if source.target.task != self.name:
-                raise ArgumentError(f"{data}: {asked.name} is a segmentation network, and these images have no masks")
             if classes is not None and len(source.classes) != classes:
                 raise ArgumentError(
                     f"{data}: must have the {classes} classes of {asked.name}. It has {len(source.classes)}"

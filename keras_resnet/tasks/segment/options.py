@@ -18,7 +18,9 @@ def sides_of(text: str, option: str) -> tuple[int, int]:
     """
     sides = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip())
     if sides is None or min(int(side or 32) for side in sides.groups()) < 32:
-        raise ArgumentError(f"{option} takes a height and a width of at least 32, 360x480 say, or one side: {text}")
+        raise ArgumentError(
+            f"{option} takes a height and a width of at least 32, for example 360x480, or one side. Received: {text}"
+        )
     return int(sides[1]), int(sides[2] or sides[1])
 
 

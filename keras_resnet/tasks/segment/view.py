@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_resnet.answers import MASK, PROBABILITIES, Answer
 from keras_resnet.errors import ArgumentError
-from keras_resnet.evaluation.segmentation import pixel_scores
+from keras_resnet.evaluation.segmentation import pixel_scores, resized
+from keras_resnet.preprocessing import fit_whole
 from keras_resnet.tasks.base import Asked
 from keras_resnet.variants import WholeImage
 
@@ -27,17 +28,18 @@ def answers(
     Raises:
         ArgumentError: A window or a bound that the network, of fixed size, does not take.
     """
-    return [
-        {
-            PROBABILITIES: pixel_scores(
-                lambda batch: _scores(asked.run(batch), asked.classes),
-                pixels,
-                bounded(cast(WholeImage, asked.contract), pixels.shape, longest_side),
-                window,
-            )
-        }
-        for pixels in images
-    ]
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        return _scores(asked.run(batch), asked.classes)
+
+    def scores_of(pixels: np.ndarray) -> np.ndarray:
+        contract = bounded(cast(WholeImage, asked.contract), pixels.shape, longest_side)
+        if window is None or contract == asked.contract:
+            return pixel_scores(run, pixels, contract, window)
+        smaller = pixel_scores(run, fit_whole(pixels, contract), WholeImage(), window)
+        return resized(smaller, *pixels.shape[:2])
+
+    return [{PROBABILITIES: scores_of(pixels)} for pixels in images]
 
 
 def _scores(answer: Answer, classes: int) -> np.ndarray:
