@@ -128,7 +128,11 @@ def test_a_drop_of_accuracy_is_refused(model, tmp_path, monkeypatch):
         "agreement_percent": 100.0,
     }
     genuine = pipeline.predict
-    monkeypatch.setattr(pipeline, "predict", lambda *rest: np.roll(genuine(*rest), 1, axis=1))
+
+    def rolled(*rest):
+        return {name: np.roll(values, 1, axis=1) for name, values in genuine(*rest).items()}
+
+    monkeypatch.setattr(pipeline, "predict", rolled)
     with pytest.raises(AccuracyError, match=r"100\.00 points below its model; allowed: 0\.5"):
         export(model, tmp_path / "bad", ["tflite"], data=(IMAGES, classes))
     assert not (tmp_path / "bad" / "model.tflite").exists()

@@ -182,7 +182,7 @@ def test_a_tracked_keras_model_loses_its_weights_in_tflite_and_is_refused(resnet
     from keras_resnet.export.to_savedmodel import serving_function
 
     def tracked(job, path):
-        function = serving_function(job.model, 1).get_concrete_function()
+        function = serving_function(job.model, "probabilities", 1).get_concrete_function()
         path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], job.model).convert())
 
     monkeypatch.setattr(to_tflite, "to_tflite", tracked)

@@ -15,14 +15,14 @@ pytest.importorskip("tf2onnx")
 
 @pytest.mark.parametrize("sides", [(65, 97), (None, None)])
 def test_the_answer_is_kerass(sides):
-    from keras_resnet.export.to_onnx import _proto
+    from keras_resnet.answers import Output
+from keras_resnet.export.to_onnx import _proto
 
     image = keras.Input((*sides, 3), name="image")
     x = keras.layers.Conv2D(4, 3, strides=8, padding="same")(image)  # 9x13 of 65x97
     model = keras.Model(image, ResizeLike(name="upsample")([x, image]))
-    job = SimpleNamespace(
-        row=SimpleNamespace(layout="NHWC"), options=SimpleNamespace(opset=None), finished=lambda made: made
-    )
+    row = SimpleNamespace(layout="NHWC", output=Output("features", "features"))
+    job = SimpleNamespace(row=row, options=SimpleNamespace(opset=None), finished=lambda made: made)
     proto = _proto(model, job)
     onnx.checker.check_model(proto, full_check=True)  # as the export does; it refuses a size that disagrees
     [resize] = [node for node in proto.graph.node if node.op_type == "Resize"]
