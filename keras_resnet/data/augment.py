@@ -37,15 +37,14 @@ class Augmentation:
         0.0, "Share of the images of which a rectangle is erased.", SHARE, task="classify"
     )
     # Zhang et al. 2017, arXiv 1710.09412.
-    mixup_alpha: float = setting(0.0, "MixUp's alpha; 0: none.", NOT_NEGATIVE, task="classify")
+    mixup_alpha: float = setting(0.0, "MixUp's alpha; 0: none.", NOT_NEGATIVE)
     # Yun et al. 2019, arXiv 1905.04899.
     cutmix_alpha: float = setting(
         0.0,
         "CutMix's alpha, 0..1; 0: none. With mixup_alpha too, each batch takes one of the two.",
         SHARE,
-        task="classify",
     )
-    label_smoothing: float = setting(0.0, "Share of the label that is spread over all classes.", SHARE, task="classify")
+    label_smoothing: float = setting(0.0, "Share of the label that is spread over all classes.", SHARE)
 
 
 AUGMENTATION = settings_of(Augmentation)

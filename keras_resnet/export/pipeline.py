@@ -40,6 +40,7 @@ from keras_resnet.export.quantize import Quantized, float_layers, learned, quant
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.export.verify import Reference, Report, ask, examine, verify
+from keras_resnet.facts import facts_of
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
@@ -148,7 +149,7 @@ def export(
     if debug or report:
         require("matplotlib", "plots")
     if report and not _task(model).single_answer:
-        raise ExportError("`report` (--report) compares classifiers. Received: a network that answers for every pixel")
+        raise ExportError(f"`report` (--report) compares classifiers. Received: a network for {_task(model).title}")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
     advance = lambda step: progress(step, next(steps), total)  # noqa: E731
@@ -232,7 +233,8 @@ def _predictor(
     """What is asked on images whose targets are known: the model, or an artifact of it."""
     names = None if class_names is None else list(class_names)
     run = lambda pixels: {PROBABILITIES: predict(pixels)}  # noqa: E731
-    return Predictor(name, task, names, contract, model.outputs[0].shape[-1], run)  # type: ignore[arg-type]  # of files
+    facts = facts_of(model).task_facts
+    return Predictor(name, task, names, contract, model.outputs[0].shape[-1], run, facts)  # type: ignore[arg-type]  # of files
 
 
 def _common_error(failures: Sequence[Exception]) -> ExportError:

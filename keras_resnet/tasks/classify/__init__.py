@@ -21,12 +21,16 @@ class Classify:
 
     name = "classify"
     title = "image classification"
+    predicts = "a class for each image"
     takes = "square RGB images [N, size, size, 3]"
     kinds: Mapping[str, str] = {PROBABILITIES: "probabilities"}
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
     single_answer = True
     largest_drop_points = 0.5
+    activation = "softmax"
+    losses: tuple[str, ...] = ("cross_entropy", "binary", "focal")
+    lacks: tuple[str, ...] = ()
 
     @property
     def target(self) -> "Target":
@@ -80,6 +84,12 @@ class Classify:
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance
 
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
+        return answers
+
+    def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
     def mask_classes(self, model: Any) -> int:
         raise ExportError(
             "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
@@ -119,7 +129,8 @@ class Classify:
 
         sources = open_split(data, split, asked.class_names)
         if sources[0].target.task != self.name:
-            raise ArgumentError(f"{data}: {asked.name} is a classifier, and these images have masks")
+            other = sources[0].target.title
+            raise ArgumentError(f"{data}: {asked.name} is a classifier, and these images have the targets of {other}")
         if asked.class_names is None and classes is not None and all(name.isdecimal() for name in sources[0].classes):
             # A number is the index of a class, whichever of them the data has.
             highest = max(map(int, sources[0].classes))
