@@ -100,10 +100,15 @@ def imports_of(source: Path) -> Iterator[tuple[int, str]]:
 
 
 def is_top_level(source: Path, line: int) -> bool:
-    """Whether the statement on that line runs when the module is imported."""
+    """Whether the statement on that line runs when the module is imported, which what types need alone does not."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    return not any(function.lineno <= line <= (function.end_lineno or 0) for function in functions)
+    later = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return not any(node.lineno <= line <= (node.end_lineno or 0) for node in later)
 
 
 def located(source: Path, line: int, what: str) -> str:
