@@ -9,7 +9,7 @@ from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.facts import state
 from keras_resnet.tasks.classify.training import ClassifierTraining
 from keras_resnet.tasks.tag.loss import TagLoss
-from keras_resnet.tasks.tag.metric import TagAccuracy, TagDecision
+from keras_resnet.tasks.tag.metric import STEPS_OF_TRAINING, TagAccuracy, TagDecision
 from keras_resnet.tasks.tag.target import TAGS
 
 COLUMNS = ("loss", "mean_average_precision_percent", "micro_f1_percent", "threshold")
@@ -25,7 +25,8 @@ class TaggerTraining(ClassifierTraining):
         return model
 
     def objective(self, model: keras.Model) -> dict[str, Any]:
-        return {"loss": TagLoss(self.recipe.loss), "metrics": [TagAccuracy(self.classes, from_logits=True)]}
+        accuracy = TagAccuracy(self.classes, from_logits=True, steps=STEPS_OF_TRAINING)
+        return {"loss": TagLoss(self.recipe.loss), "metrics": [accuracy]}
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
         return {name: float(logs[name]) for name in COLUMNS if name in logs}
