@@ -4,7 +4,8 @@ Whoever makes or loads a network states these facts here; whoever uses it reads 
 model, not on it: an attribute of a Keras model is tracked, changed and lost by Keras as it sees fit.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,9 @@ class Facts:
     class_names: tuple[str, ...] | None = None  # in the order of the outputs
     contract: Contract | None = None  # how image files become its pixels
     weights_origin: WeightsOrigin | None = None
+    task_facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what its task alone knows of, as `checked_facts` gives it
 
 
 _FACTS: WeakKeyDictionary[Any, Facts] = WeakKeyDictionary()

@@ -72,12 +72,15 @@ def open_predictor(model: str, weights: str | None, threads: int | None = None) 
 
 def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
     """Keras model of a task, how image files become its pixels, what messages call it -> predictor."""
+    import keras
     import numpy as np
 
+    from keras_resnet.facts import facts_of
     from keras_resnet.heads.logits import ends_in_logits
     from keras_resnet.inference import trace
 
-    finish = _softmax if ends_in_logits(network) else lambda outputs: outputs
+    task = _task_of(network, name)
+    activation = keras.activations.get(task.activation if ends_in_logits(network) else None)
     largest = 0
 
     def run(pixels: Any) -> dict[str, Any]:
@@ -89,12 +92,12 @@ def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
                 pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
             else:
                 trace(network, "uint8")
-            return {PROBABILITIES: finish(network.predict_on_batch(pixels)[:count])}
+            return {PROBABILITIES: keras.ops.convert_to_numpy(activation(network.predict_on_batch(pixels)[:count]))}
         except Exception as error:  # a layer of a user's model can raise anything
             raise WeightsError(f"{name}: fails on images: {reason(error)}") from error
 
-    task = _task_of(network, name)
-    return Predictor(name, task, class_names_of(network), contract, network.output_shape[-1], run)
+    facts = facts_of(network).task_facts
+    return Predictor(name, task, class_names_of(network), contract, network.output_shape[-1], run, facts)
 
 
 def class_names_of(network: Any) -> list[str] | None:
@@ -106,14 +109,6 @@ def class_names_of(network: Any) -> list[str] | None:
     if names is not None:
         return list(names)
     return [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
-
-
-def _softmax(logits: Any) -> Any:
-    """`[N, ..., classes]` -> probabilities of the same shape."""
-    import numpy as np
-
-    exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def check_model(model: str, weights: str | None) -> None:
@@ -205,6 +200,7 @@ def _load_file(path: str) -> Any:
         if description is not None:
             description.check(network)
             state(network, task=description.task, class_names=description.labels, contract=description.contract)
+            state(network, task_facts=description.task_facts)
         return network
     except KerasResnetError:
         raise

@@ -8,12 +8,13 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import WeightsError, reason
+from keras_resnet.facts import facts_of
 from keras_resnet.tasks import TASKS, task_of
 from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
@@ -30,6 +31,7 @@ class ModelDescription:
     task: str  # its name in `tasks.TASKS`
     labels: tuple[str, ...] | None  # the name of each class, in the order of the outputs
     contract: Contract  # how image files become its pixels
+    task_facts: Mapping[str, Any] = field(default_factory=dict)  # what the task alone knows of
 
     def check(self, model: Any) -> None:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
@@ -47,11 +49,13 @@ def save_model(
     labels: Sequence[str] | None,
     contract: Contract,
     task: str | None = None,
+    task_facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Keras model, names of its classes, its pixels -> `.keras` file, which replaces an older one when it is whole.
 
     Args:
         task: What the model answers. Default: what it was built for; a model of another package's is looked at.
+        task_facts: What that task alone knows of. Default: what was stated about the model.
 
     Raises:
         ValueError: `path` has another suffix, or labels or contract don't fit the model, or it has no known task.
@@ -64,7 +68,8 @@ def save_model(
     known = TASKS.get(task) if task is not None else task_of(model)
     if known is None:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r} for {model.name!r}")
-    description = ModelDescription(known.name, None if labels is None else tuple(labels), contract)
+    given = facts_of(model).task_facts if task_facts is None else task_facts
+    description = ModelDescription(known.name, None if labels is None else tuple(labels), contract, dict(given))
     try:
         member = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(description)})
         _parsed(member)
@@ -110,7 +115,10 @@ def _parsed(member: str | bytes) -> ModelDescription:
         raise ValueError("'labels' is neither null nor a list of texts")
     contract = contract_of_fields(content["contract"])
     task = _task_of(content)
-    return ModelDescription(task, None if labels is None else tuple(labels), contract)
+    facts = content.get("task_facts", {})
+    if not isinstance(facts, dict):
+        raise ValueError("'task_facts' is no object")
+    return ModelDescription(task, None if labels is None else tuple(labels), contract, TASKS[task].checked_facts(facts))
 
 
 def _task_of(content: dict[str, Any]) -> str:

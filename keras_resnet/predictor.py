@@ -1,8 +1,8 @@
 """A network that is ready for images: a model of Keras or an artifact, with its task, its classes and its pixels."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,12 @@ class Predictor:
     contract: Contract  # how image files become the pixels of `run`
     classes: int
     run: Callable[[np.ndarray], Answer]
+    task_facts: Mapping[str, Any] = field(default_factory=dict)  # what its task alone knows of
 
     @property
     def asked(self) -> Asked:
         """The network as its task sees it."""
-        return Asked(self.name, self.run, self.contract, self.class_names, self.classes)
+        return Asked(self.name, self.run, self.contract, self.class_names, self.classes, self.task_facts)
 
     def predict(self, images: Sequence[Image], batch_size: int = BATCH_SIZE, **options: Any) -> list[Answer]:
         """Image files, encoded images or pixels uint8 RGB `[H, W, 3]` -> an answer for each.

@@ -100,7 +100,7 @@ def imports_of(source: Path) -> Iterator[tuple[int, str]]:
 
 
 def is_top_level(source: Path, line: int) -> bool:
-    """Whether the statement on that line runs when the module is imported."""
+    """Whether the statement on that line runs when the module is imported, which what types need alone does not."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
     later = [
         node

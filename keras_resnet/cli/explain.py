@@ -61,7 +61,7 @@ def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, 
     predictor = predictor_of(network, contract, model)
     if not predictor.task.single_answer:
         raise ArgumentError(
-            f"{model}: must be a classifier, which yields [N, classes]. Its output is {network.output_shape}"
+            f"{model}: must be a classifier, which yields [N, classes]. It is for {predictor.task.title}"
         )
     names = predictor.class_names or [f"class {index}" for index in range(predictor.classes)]
     wanted = None if class_ is None else class_named(class_, names)

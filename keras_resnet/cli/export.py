@@ -10,6 +10,7 @@ import typer
 from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.tasks import TASKS
 
 SHORT = {"pixel accuracy": "pixels"}  # the table has 80 characters
 
@@ -56,8 +57,8 @@ def export(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Percentage points of top-1 (or mean IoU) that an artifact may lose on the images of --data.",
-            show_default="0.5 for top-1, 1.0 for mean IoU",
+            help="Percentage points of the task's score that an artifact may lose on the images of --data.",
+            show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in TASKS.values()),
         ),
     ] = None,
     labels: Annotated[

@@ -26,26 +26,23 @@ class Augmentation:
     flip: bool = setting(True, "Whether training images are mirrored at random, left to right.")
     # Cubuk et al. 2019, arXiv 1909.13719. Half of its operations move the pixels, which a mask would have to follow.
     randaugment_operations: int = setting(
-        0, "Number of RandAugment's operations for each image; 0: none.", NOT_NEGATIVE, task="classify"
+        0, "Number of RandAugment's operations for each image; 0: none.", NOT_NEGATIVE
     )
     # The factor of keras.layers.RandAugment.
     randaugment_magnitude: float = setting(0.0, "Strength of RandAugment's operations, 0..1.", SHARE)
     # Brightness, contrast and saturation change by this share, the hue by a quarter of it.
     colour_jitter: float = setting(0.0, "Strength of random brightness, contrast, saturation and hue, 0..1.", SHARE)
     # The rectangle takes the mean colour (Zhong et al. 2017, arXiv 1708.04896).
-    erasing_probability: float = setting(
-        0.0, "Share of the images of which a rectangle is erased.", SHARE, task="classify"
-    )
+    erasing_probability: float = setting(0.0, "Share of the images of which a rectangle is erased.", SHARE)
     # Zhang et al. 2017, arXiv 1710.09412.
-    mixup_alpha: float = setting(0.0, "MixUp's alpha; 0: none.", NOT_NEGATIVE, task="classify")
+    mixup_alpha: float = setting(0.0, "MixUp's alpha; 0: none.", NOT_NEGATIVE)
     # Yun et al. 2019, arXiv 1905.04899.
     cutmix_alpha: float = setting(
         0.0,
         "CutMix's alpha, 0..1; 0: none. With mixup_alpha too, each batch takes one of the two.",
         SHARE,
-        task="classify",
     )
-    label_smoothing: float = setting(0.0, "Share of the label that is spread over all classes.", SHARE, task="classify")
+    label_smoothing: float = setting(0.0, "Share of the label that is spread over all classes.", SHARE)
 
 
 AUGMENTATION = settings_of(Augmentation)

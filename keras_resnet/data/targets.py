@@ -40,17 +40,13 @@ class Target(NamedTuple):
     packed: Callable[[np.ndarray], bytes | int]  # target -> what the feature holds
     counts: Callable[[np.ndarray, int], np.ndarray]  # target, number of classes -> int64 `[classes]`
     fingerprint: Callable[[Sequence[str], Any, int], str]  # names, arrays of the index, number of classes -> SHA-256
+    refused: tuple[str, ...] = ()  # augmentation that has no meaning for it
 
     def spec(self, size: int) -> "tf.TensorSpec":
         """Pixels a side of the training image -> of its target."""
         import tensorflow as tf
 
         return tf.TensorSpec(self.shape(size, size), self.dtype)
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """Augmentation that has no meaning for it."""
-        return tuple(name for name, setting in AUGMENTATION.items() if not setting.suits(self.task))
 
     @property
     def crops(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Path of an artifact -> all that it takes to run it on image files."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Artifact:
     contract: Contract  # how image files become its pixels
     labels: list[str] | None
     runtime: Runtime
+    task_facts: Mapping[str, Any]  # what the task alone knows of
 
     @property
     def predictor(self) -> Predictor:
@@ -42,6 +44,7 @@ class Artifact:
             self.contract,
             self.classes,
             self.predict,
+            self.task_facts,
         )
 
     @property
@@ -95,4 +98,5 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     labels = description["labels"] if description else None
     if description is None and answer[1:] == (1000,):
         labels = [name for _, name in imagenet_labels()]
-    return Artifact(path, row, description, task, contract, labels, runtime)
+    facts = task.checked_facts(description.get("task_facts", {}) if description else {})
+    return Artifact(path, row, description, task, contract, labels, runtime, facts)

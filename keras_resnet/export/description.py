@@ -50,7 +50,8 @@ def describe(
     output_name: str = PROBABILITIES,
 ) -> dict[str, Any]:
     """Source model, and how its file takes pixels -> description; `size` is (height, width, channels), None if free."""
-    origin = facts_of(model).weights_origin
+    facts = facts_of(model)
+    origin = facts.weights_origin
     return {
         "schema_version": SCHEMA_VERSION,
         "task": task.name,
@@ -80,6 +81,7 @@ def describe(
             "classes": model.outputs[0].shape[-1],
         },
         "labels": None if labels is None else list(labels),
+        "task_facts": dict(facts.task_facts),
         "quantization": quantization,
         "package": {"name": "keras-resnet-kit", "version": __version__},
         "versions": package_versions(),
@@ -163,6 +165,7 @@ def _check_fields(description: dict[str, Any]) -> None:
         and (quantization is None or isinstance(quantization["keep_float"], list))
     ):
         raise ValueError(f"not of schema version {SCHEMA_VERSION}")
+    TASKS[description["task"]].checked_facts(description.get("task_facts", {}))
 
 
 def _stored(path: Path) -> str | bytes | None:

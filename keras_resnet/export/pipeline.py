@@ -150,7 +150,7 @@ def export(
     if debug or report:
         require("matplotlib", "plots")
     if report and not _task(model).single_answer:
-        raise ExportError("`report` (--report) compares classifiers. Received: a network that answers for every pixel")
+        raise ExportError(f"`report` (--report) compares classifiers. Received: a network for {_task(model).title}")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
     advance = lambda step: progress(step, next(steps), total)  # noqa: E731
@@ -233,7 +233,8 @@ def _predictor(
 ) -> Predictor:
     """What is asked on images whose targets are known: the model, or an artifact of it."""
     names = None if class_names is None else list(class_names)
-    return Predictor(name, task, names, contract, model.outputs[0].shape[-1], run)  # type: ignore[arg-type]  # of files
+    facts, classes = facts_of(model).task_facts, model.outputs[0].shape[-1]
+    return Predictor(name, task, names, contract, classes, run, facts)  # type: ignore[arg-type]  # contract: of files
 
 
 def _common_error(failures: Sequence[Exception]) -> ExportError:

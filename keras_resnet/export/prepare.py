@@ -11,7 +11,7 @@ from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
 from keras_resnet.facts import carry
 from keras_resnet.heads.logits import ends_in_logits
-from keras_resnet.tasks import contract_of, task_of
+from keras_resnet.tasks import checked_task_of, contract_of, task_of
 from keras_resnet.variants import Contract, InputContract
 
 
@@ -20,8 +20,8 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
     `[N, H, W, classes]`.
 
     A mixed-precision model would export as 16-bit operations that TFLite and ONNX Runtime can't run; its variables are
-    float32 already. Logits get a softmax, so that every artifact gives probabilities. Where the model leaves height or
-    width free, they become those of the contract; with `any_size`, both are free.
+    float32 already. Logits get their task's activation, so that every artifact gives probabilities. Where the model
+    leaves height or width free, they become those of the contract; with `any_size`, both are free.
 
     Raises:
         ExportError: The model is not a network of this package's kind, has no preprocessing layer, or leaves its size
@@ -41,7 +41,7 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
     float32.set_weights(model.get_weights())
     probabilities = float32.outputs[0]
     if ends_in_logits(model):
-        probabilities = keras.layers.Softmax(dtype="float32")(probabilities)
+        probabilities = keras.layers.Activation(checked_task_of(model).activation, dtype="float32")(probabilities)
     prepared = keras.Model(image, probabilities, name=model.name)
     carry(model, prepared)
     return prepared
@@ -56,8 +56,7 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
     pixels = images.astype("float32")
     source = np.asarray(keras.ops.cast(model(pixels, training=False), "float32"))  # `predict` would compile first
     if ends_in_logits(model):
-        source = np.exp(source - source.max(axis=-1, keepdims=True))
-        source /= source.sum(axis=-1, keepdims=True)
+        source = np.asarray(keras.activations.get(checked_task_of(model).activation)(source))
     answers = np.asarray(prepared(pixels, training=False))
     if not (np.isfinite(answers).all() and answers.min() >= -1e-6 and answers.max() <= 1 + 1e-6):
         raise ExportError(

@@ -129,7 +129,8 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
     format = replace(format, tolerance=task.tolerance(format.tolerance))
     rows, expected_rows = _rows(answers), _rows(expected)
     checks += _error_checks(rows, expected_rows, format)
-    agreement = _agreement_check(rows, expected_rows, format)
+    decided, expected_decided = task.decisions(answers), task.decisions(expected)
+    agreement = _agreement_check(decided, expected_decided, format)
     checks.append(agreement)
     checks.append(_batch_check(runtime, format, answers, images))
     if reference.other_size is not None:
@@ -141,7 +142,7 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
         len(images),
         max_difference,
         max_difference / float(np.max(np.abs(expected))),
-        top1_agreement_percent(rows, expected_rows),
+        top1_agreement_percent(decided, expected_decided),
     )
 
 

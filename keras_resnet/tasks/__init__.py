@@ -11,9 +11,10 @@ from keras_resnet.facts import facts_of
 from keras_resnet.tasks.base import Shape, Task
 from keras_resnet.tasks.classify import Classify
 from keras_resnet.tasks.segment import Segment
+from keras_resnet.tasks.tag import Tag
 from keras_resnet.variants import Contract
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (Classify(), Segment())}
+TASKS: Mapping[str, Task] = {task.name: task for task in (Classify(), Segment(), Tag())}
 
 
 def task_named(name: str) -> Task:

@@ -1,6 +1,7 @@
 """What all tasks share: the protocol by which data, evaluation, export and the commands know a task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from keras_resnet.answers import Answer, Output
@@ -24,6 +25,7 @@ class Asked(NamedTuple):
     contract: Contract  # how image files become the pixels of `run`
     class_names: Sequence[str] | None
     classes: int
+    task_facts: Mapping[str, Any] = MappingProxyType({})  # as `Task.checked_facts` gives them
 
 
 class Evaluation(Protocol):
@@ -92,6 +94,10 @@ class Training(Protocol):
         """What Keras measured on so many validation images -> the score's interval of one standard error."""
         ...
 
+    def task_facts(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Row of the history of the epoch whose weights are saved -> what the model's file says for this task alone."""
+        ...
+
     def batch_class_weights(self) -> "list[float] | None":
         """-> weight of each class, which the batches bring for each image; None: they bring none."""
         ...
@@ -102,12 +108,16 @@ class Task(Protocol):
 
     name: str  # as recipes, files and records have it
     title: str  # in words
+    predicts: str  # in words, for the help of recipes
     takes: str  # what its networks take, in words
     score: str  # the figure by which networks are compared, by name with unit
     outputs: Mapping[str, Output]  # that an artifact can have, by name; the first is that of its models
     titles: Mapping[str, str]  # figures by name -> what people call them
     single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` ask for
     largest_drop_points: float  # of the score, that an artifact may lose unless the user says otherwise
+    activation: str  # Keras' name of what makes probabilities of logits
+    losses: tuple[str, ...]  # that a recipe can choose
+    lacks: tuple[str, ...]  # settings of a recipe that have no meaning for it, and keep their defaults
 
     @property
     def target(self) -> "Target":
@@ -147,6 +157,18 @@ class Task(Protocol):
 
     def tolerance(self, tolerance: Any) -> Any:
         """Bounds of a format, `export.formats.Tolerance` -> those for answers of this task."""
+        ...
+
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
+        """Answers of a batch `[N, ...]` -> all that they decide `[M, choices]`: in each row, the highest wins."""
+        ...
+
+    def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a file says for this task alone, in which nothing is trusted -> what of it the task knows.
+
+        Raises:
+            ValueError: A value that is none.
+        """
         ...
 
     def decided_output(self, model: Any) -> Output:

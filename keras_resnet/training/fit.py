@@ -332,7 +332,8 @@ class _Run:
 
     def _save(self, name: str) -> None:
         try:
-            save_model(self.evaluated, self.run / name, self.source.classes, self.contract)
+            facts = self.training.task_facts(self.progress.history[-1])
+            save_model(self.evaluated, self.run / name, self.source.classes, self.contract, task_facts=facts)
         except OSError as error:
             raise TrainingError(
                 f"step {self.progress.step}: {name} can't be written ({reason(error)}). The checkpoints stay; make "

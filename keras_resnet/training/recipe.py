@@ -26,6 +26,7 @@ from keras_resnet.settings import (
     setting,
     settings_of,
 )
+from keras_resnet.tasks import TASKS
 from keras_resnet.variants import ARCHITECTURES, BACKBONES, VARIANTS, InputContract
 
 
@@ -33,8 +34,10 @@ from keras_resnet.variants import ARCHITECTURES, BACKBONES, VARIANTS, InputContr
 class _Network:
     """What is trained, and on images of what size."""
 
-    task: Literal["classify", "segment"] = setting(
-        "classify", "What is predicted: classify (a class for each image) or segment (a class for each pixel)."
+    task: str = setting(
+        "classify",
+        f"What is predicted: {', '.join(f'{task.name} ({task.predicts})' for task in TASKS.values())}.",
+        one_of(TASKS),
     )
     data: str = setting(
         "",
@@ -96,10 +99,9 @@ class _Training:
     epochs: int = setting(90, "Passes over the training images.", AT_LEAST_ONE)
     head_epochs: int = setting(0, "Number of epochs at the start that train the head alone.", NOT_NEGATIVE)
     batch_size: int = setting(256, "Images of one step, over all devices and processes.", AT_LEAST_ONE)
-    loss: Literal["cross_entropy", "binary", "focal", "dice"] = setting(
+    loss: str = setting(
         "cross_entropy",
-        "Loss: cross_entropy, focal, binary (each class on its own; classify only) or dice (segment only).",
-        choices={"classify": ("cross_entropy", "binary", "focal"), "segment": ("cross_entropy", "focal", "dice")},
+        f"Loss: {'; '.join(f'{task.name}: ' + ', '.join(task.losses) for task in TASKS.values())}.",
     )
     optimizer: Literal["sgd", "lamb", "adamw"] = setting(
         "sgd", "Optimizer: sgd (with Nesterov momentum), lamb or adamw."
@@ -171,6 +173,10 @@ class Recipe(_Training, Augmentation, _Network):
             if self.task in declared.choices:
                 choices = declared.choices_for(self.task)
                 yield name, f"be one of {', '.join(choices)} for task = {self.task}", value in choices
+        task = TASKS[self.task]
+        for name in task.lacks:
+            yield name, f"be left out for task = {self.task}", getattr(self, name) == SETTINGS[name].default
+        yield "loss", f"be one of {', '.join(task.losses)} for task = {self.task}", self.loss in task.losses
         yield "head_epochs", "be fewer than the epochs", self.head_epochs < self.epochs
         scales = 0 < self.minimum_scale <= self.maximum_scale
         yield "minimum_scale", "lie above 0 and not above maximum_scale", scales

@@ -16,7 +16,7 @@ pytest.importorskip("tf2onnx")
 @pytest.mark.parametrize("sides", [(65, 97), (None, None)])
 def test_the_answer_is_kerass(sides):
     from keras_resnet.answers import Output
-from keras_resnet.export.to_onnx import _proto
+    from keras_resnet.export.to_onnx import _proto
 
     image = keras.Input((*sides, 3), name="image")
     x = keras.layers.Conv2D(4, 3, strides=8, padding="same")(image)  # 9x13 of 65x97

@@ -54,6 +54,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
     ("freeze", "C3", "leave something to train: give weights"),
+    ("task", "paint", "be one of classify, segment, tag"),
     ("architecture", "unet", "be left out, but for task = segment"),
     ("output_stride", 8, "be left out, but for task = segment"),
     ("auxiliary_head", True, "be left out, but for task = segment"),
@@ -64,9 +65,9 @@ BROKEN_FOR_MASKS: list[tuple[str, Any, str]] = [
     ("network", "resnet20", "be one of resnet18, resnet34, resnet50, resnet101, resnet152 for segmentation"),
     ("loss", "binary", "be one of cross_entropy, focal, dice for task = segment"),
     ("crop", "padded", "be one of resized, scaled, none for task = segment"),
-    ("randaugment_operations", 1, "be left out, but for task = classify"),
+    ("randaugment_operations", 1, "be left out for task = segment"),
     *(
-        (name, 0.5, "be left out, but for task = classify")
+        (name, 0.5, "be left out for task = segment")
         for name in ("erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing")
     ),
     ("output_stride", 32, "be one of 0, 8, 16 for architecture = deeplabv3plus"),

@@ -22,12 +22,16 @@ class Classify:
 
     name = "classify"
     title = "image classification"
+    predicts = "a class for each image"
     takes = "square RGB images [N, size, size, 3]"
     outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
     single_answer = True
     largest_drop_points = 0.5
+    activation = "softmax"
+    losses: tuple[str, ...] = ("cross_entropy", "binary", "focal")
+    lacks: tuple[str, ...] = ()
 
     @property
     def target(self) -> "Target":
@@ -80,6 +84,12 @@ class Classify:
 
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance
+
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
+        return answers
+
+    def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
 
     def decided_output(self, model: Any) -> Output:
         raise ExportError(

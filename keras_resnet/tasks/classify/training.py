@@ -74,6 +74,9 @@ class ClassifierTraining:
     def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
         return wilson_interval_percent(100 * logs["top1"], images)
 
+    def task_facts(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
     def batch_class_weights(self) -> list[float] | None:
         return class_weights(self.recipe.class_weights, self.source.class_counts)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import MASK, PROBABILITIES, Output
 from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.tasks.segment.settings import LACKS
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Segment:
 
     name = "segment"
     title = "segmentation"
+    predicts = "a class for each pixel"
     takes = "RGB images [N, H, W, 3]"
     outputs: Mapping[str, Output] = {
         PROBABILITIES: Output(PROBABILITIES, "probabilities of each pixel"),
@@ -32,6 +34,9 @@ class Segment:
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
     single_answer = False
     largest_drop_points = 1.0
+    activation = "softmax"
+    losses: tuple[str, ...] = ("cross_entropy", "focal", "dice")
+    lacks: tuple[str, ...] = LACKS
 
     @property
     def target(self) -> "Target":
@@ -80,6 +85,12 @@ class Segment:
 
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance.of_pixels()
+
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
+        return answers.reshape(-1, answers.shape[-1])
+
+    def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
 
     def decided_output(self, model: Any) -> Output:
         classes = model.outputs[0].shape[-1] or 0

@@ -9,6 +9,7 @@ from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.targets import Target
 from keras_resnet.labels import VOID
 from keras_resnet.tasks.segment.masks import count_labels, encode_mask, fit_mask
+from keras_resnet.tasks.segment.settings import LACKS
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -66,4 +67,5 @@ MASK = Target(
     packed=encode_mask,
     counts=lambda mask, classes: count_labels(mask)[:classes],
     fingerprint=_fingerprint,
+    refused=LACKS,
 )

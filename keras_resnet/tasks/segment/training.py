@@ -78,6 +78,9 @@ class SegmenterTraining:
     def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
         return logs["mean_iou_low_percent"], logs["mean_iou_high_percent"]
 
+    def task_facts(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
     def batch_class_weights(self) -> list[float] | None:
         return None  # they are the loss's
 

@@ -1,0 +1,111 @@
+"""Tagging (multi-label classification): an image has any number of classes, and a network answers for each on its own.
+
+The networks and the pixels are those of a classifier, whose room says how image files become them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet.answers import PROBABILITIES, Output
+from keras_resnet.errors import ArgumentError
+from keras_resnet.tasks.classify import Classify
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_resnet.data.base import Source
+    from keras_resnet.data.targets import Target
+    from keras_resnet.tasks.base import Asked, Collector, Training
+
+
+class Tag(Classify):
+    """The room of the task `tag`; see `tasks.base.Task`."""
+
+    name = "tag"
+    title = "tagging"
+    predicts = "any number of classes for each image"
+    outputs: Mapping[str, Output] = {
+        PROBABILITIES: Output(PROBABILITIES, "probability of each class on its own"),
+    }
+    score = "mean_average_precision_percent"
+    titles: Mapping[str, str] = {"mean_average_precision_percent": "mAP", "micro_f1_percent": "micro F1"}
+    single_answer = False
+    largest_drop_points = 0.5
+    activation = "sigmoid"
+    losses: tuple[str, ...] = ("binary", "focal", "asymmetric")
+    # Smoothing spreads a share of one class over all; the weights are those of an image's only class; no masks.
+    lacks: tuple[str, ...] = ("label_smoothing", "class_weights", "void_labels")
+
+    @property
+    def target(self) -> "Target":
+        from keras_resnet.tasks.tag.target import TAGS
+
+        return TAGS
+
+    def options(self, command: str) -> Mapping[str, Any]:
+        from keras_resnet.tasks.tag.options import OPTIONS
+
+        return OPTIONS.get(command, {})
+
+    def training(self, recipe: Any, source: "Source") -> "Training":
+        from keras_resnet.tasks.tag.training import TaggerTraining
+
+        return TaggerTraining(recipe, source)
+
+    def recognises(self, model: Any) -> bool:
+        return False  # nothing but a statement tells it from a classifier
+
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
+        """`[N, classes]` -> `[N * classes, 2]`: whether an image lacks a class, or has it."""
+        import numpy as np
+
+        return np.stack([1 - answers, answers], axis=-1).reshape(-1, 2)
+
+    def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        if "threshold" not in given:
+            return {}
+        threshold = given["threshold"]
+        if type(threshold) not in (int, float) or not math.isfinite(threshold) or not 0 <= threshold <= 1:
+            raise ValueError(f"'threshold' is no number in 0..1: {threshold!r}"[:200])
+        return {"threshold": float(threshold)}
+
+    def has_layout(self, text: str) -> bool:
+        from keras_resnet.tasks.tag.sources import has_layout
+
+        return has_layout(text)
+
+    def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
+        from keras_resnet.tasks.tag.sources import open_tagged
+
+        if void_labels:
+            raise ArgumentError(
+                f"`void_labels` are for folders and CSV files with masks. Received: void_labels={[*void_labels]} "
+                f"for {text}"
+            )
+        return open_tagged(text, split, labels)
+
+    def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
+        from keras_resnet.tasks.sources import check_layout, open_split
+
+        check_layout(data, self, asked.name)
+        sources = open_split(data, split, asked.class_names)
+        for source in sources:
+            if classes is not None and len(source.classes) != classes:
+                raise ArgumentError(
+                    f"{data}: must have the {classes} classes of {asked.name}. It has {len(source.classes)}"
+                )
+        return sources
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+        from keras_resnet.tasks.tag.evaluation import Answers
+
+        return Answers(asked, sources)
+
+    def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {"threshold": given["threshold"]}
+
+    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+        from keras_resnet.tasks.tag.printing import printer
+
+        return printer(asked, paths, top, **options)

@@ -1,0 +1,20 @@
+"""The options that commands have for tagging."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "predict": {
+        "threshold": Annotated[
+            float | None,
+            typer.Option(
+                min=0.0,
+                max=1.0,
+                help="Probability from which on a tagging network's classes are named.",
+                show_default="the model's own, or 0.5",
+            ),
+        ],
+    },
+}
