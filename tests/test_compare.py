@@ -56,7 +56,7 @@ def test_each_is_measured_in_each_round(tmp_path):
         batch_sizes=(1, 2),
         rounds=3,
         judge=lambda contender, predict: {
-            "top1_percent": 100 * float(np.mean(predict(pixels).argmax(axis=1) == [0, 1, 2, 1]))
+            "top1_percent": 100 * float(np.mean(predict(pixels)["probabilities"].argmax(axis=1) == [0, 1, 2, 1]))
         },
         tell=told.append,
     )

@@ -232,7 +232,7 @@ def test_the_export_page_has_every_format_with_its_facts():
 
 
 def test_the_export_page_has_every_option_with_the_formats_that_take_it():
-    fields = {"input_type": "input_dtype", "output_type": "output_dtype", "int_weights": "weights"}
+    fields = {"input_type": "input_dtype", "output_type": "output_dtype"}
     rows = {row[0].strip("`-").replace("-", "_"): row[2] for row in table("docs/export.md", "option")}
     told = {fields.get(option, option): re.findall(r"`([\w-]+)`", formats) for option, formats in rows.items()}
     assert {option: formats for option, formats in told.items() if formats} == {

@@ -1,6 +1,6 @@
 """What all tasks share: the protocol by which data, evaluation, export and the commands know a task."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -126,6 +126,10 @@ class Task(Protocol):
 
     def options(self, command: str) -> Mapping[str, Any]:
         """Name of a command -> the options that it has for this task: parameter and its type, as typer takes it."""
+        ...
+
+    def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
+        """Recipe of this task -> name of a setting, its rule in words, whether it holds; in the order of the checks."""
         ...
 
     def training(self, recipe: Any, source: "Source") -> Training:

@@ -27,7 +27,7 @@ from keras_resnet.settings import (
     settings_of,
 )
 from keras_resnet.tasks import TASKS
-from keras_resnet.variants import ARCHITECTURES, BACKBONES, VARIANTS, InputContract
+from keras_resnet.variants import VARIANTS, InputContract
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class _Training:
         (),
         "Labels of masks, besides 255, whose pixels are of no class.",
         Rule("hold labels in 0..255", lambda labels: all(0 <= label <= 255 for label in labels)),
+        task="segment",
     )
     problem_limit: int = setting(1000, "Largest number of unreadable files that the run bears.", NOT_NEGATIVE)
 
@@ -183,20 +184,7 @@ class Recipe(_Training, Augmentation, _Network):
         yield "freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""
         smallest = VARIANTS[self.network].design.output_stride
         yield "size", f"be at least {smallest} for {self.network}", self.size >= smallest
-        if self.task == "segment":
-            yield from self._rules_of_segmentation()
-
-    def _rules_of_segmentation(self) -> Iterator[tuple[str, str, bool]]:
-        backbones = ", ".join(BACKBONES)
-        yield "network", f"be one of {backbones} for segmentation", self.network in BACKBONES
-        architecture = ARCHITECTURES[self.architecture]
-        strides = (0, *sorted(architecture.output_strides))
-        rule = f"be one of {', '.join(map(str, strides))} for architecture = {self.architecture}"
-        yield "output_stride", rule, self.output_stride in strides
-        suits = architecture.has_auxiliary_head or not self.auxiliary_head
-        yield "auxiliary_head", f"be false for architecture = {self.architecture}", suits
-        alone = not (self.weights and self.backbone_weights)
-        yield "backbone_weights", "be left out where `weights` are given", alone
+        yield from task.recipe_rules(self)
 
     @property
     def starts_from(self) -> str:

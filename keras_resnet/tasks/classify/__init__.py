@@ -1,6 +1,6 @@
 """Image classification: an image has one class, and a network answers with the probability of each class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from keras_resnet import layer_names
@@ -41,6 +41,9 @@ class Classify:
 
     def options(self, command: str) -> Mapping[str, Any]:
         return {}
+
+    def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
+        return iter(())
 
     def training(self, recipe: Any, source: "Source") -> "Training":
         from keras_resnet.tasks.classify.training import ClassifierTraining

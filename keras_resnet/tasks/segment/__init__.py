@@ -1,11 +1,11 @@
 """Segmentation: every pixel of an image has one class, and a network gives it the probability of each class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import MASK, PROBABILITIES, Output
 from keras_resnet.errors import ArgumentError, ExportError
-from keras_resnet.tasks.segment.settings import LACKS
+from keras_resnet.tasks.segment.settings import LACKS, rules
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class Segment:
         from keras_resnet.tasks.segment.options import OPTIONS
 
         return OPTIONS.get(command, {})
+
+    def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
+        return rules(recipe)
 
     def training(self, recipe: Any, source: "Source") -> "Training":
         from keras_resnet.tasks.segment.training import SegmenterTraining

@@ -34,8 +34,8 @@ class Tag(Classify):
     largest_drop_points = 0.5
     activation = "sigmoid"
     losses: tuple[str, ...] = ("binary", "focal", "asymmetric")
-    # Smoothing spreads a share of one class over all; the weights are those of an image's only class; no masks.
-    lacks: tuple[str, ...] = ("label_smoothing", "class_weights", "void_labels")
+    # Smoothing spreads a share of one class over all; the weights are those of an image's only class.
+    lacks: tuple[str, ...] = ("label_smoothing", "class_weights")
 
     @property
     def target(self) -> "Target":
