@@ -307,9 +307,7 @@ def test_outputs_that_are_no_probabilities_are_refused(randomise, tmp_path):
             export(keras.Model(base.input, output), tmp_path, ["saved_model"])
     probabilities = keras.Model(base.input, keras.ops.softmax(base.output))
     export(probabilities, tmp_path, ["saved_model"])
-    answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])[
-        "probabilities"
-    ]
+    answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])
     np.testing.assert_allclose(answers, np.asarray(probabilities(CALIBRATION[:2, :32, :32], training=False)), rtol=1e-5)
 
 

@@ -30,11 +30,15 @@ def made(randomise, tmp_path_factory):
     classes[:4] = (classes[:4] + 1) % 10
     folder = tmp_path_factory.mktemp("report")
     genuine, patch = pipeline.predict, pytest.MonkeyPatch()
-    broken = lambda runtime, images: np.roll(genuine(runtime, images), "Onnx" in type(runtime).__name__, axis=1)  # noqa: E731
-    patch.setattr(pipeline, "predict", broken)
-    with pytest.raises(AccuracyError):
-        export(model, folder, ["tflite", "onnx"], data=(IMAGES, classes), labels=LABELS, report=True)
-    patch.undo()
+
+    def broken(runtime, images):
+        shift = "Onnx" in type(runtime).__name__
+        return {name: np.roll(values, shift, axis=1) for name, values in genuine(runtime, images).items()}
+
+    with patch.context() as patched:
+        patched.setattr(pipeline, "predict", broken)
+        with pytest.raises(AccuracyError):
+            export(model, folder, ["tflite", "onnx"], data=(IMAGES, classes), labels=LABELS, report=True)
     return folder
 
 

@@ -206,7 +206,7 @@ def test_predict_names_the_classes_from_the_threshold_on(run, data, evaluated):
             expected += [f"  and {len(found) - most} more (--top)"] if len(found) > most else []
         assert [without_digits_behind(line) for line in lines] == [without_digits_behind(line) for line in expected]
     status, _, errors = in_process("evaluate", model, data, "--void-label", 3)
-    assert (status, errors[-1]) == (1, f"error: --void-label: for segmentation alone. {model} is for tagging")
+    assert (status, errors[-1]) == (1, f"error: --void-labels: for segmentation alone. {model} is for tagging")
 
 
 def without_digits_behind(line: str) -> str:
@@ -535,7 +535,7 @@ def test_batches_have_the_classes_of_their_images(data):
         ({}, "`loss` must be one of binary, focal, asymmetric for task = tag. Received: loss = 'cross_entropy'"),
         ({"loss": "focal", "label_smoothing": 0.1}, "`label_smoothing` must be left out for task = tag"),
         ({"loss": "focal", "class_weights": "balanced"}, "`class_weights` must be left out for task = tag"),
-        ({"loss": "focal", "void_labels": [3]}, "`void_labels` must be left out for task = tag"),
+        ({"loss": "focal", "void_labels": [3]}, "`void_labels` must be left out, but for task = segment"),
         ({"loss": "focal", "architecture": "unet"}, "`architecture` must be left out, but for task = segment"),
     ],
 )
@@ -620,7 +620,7 @@ def test_data_of_another_task_is_named(run, data, tmp_path, randomise):
     names = pictures(tmp_path, 2)
     file = write_csv(tmp_path / "a.csv", [["file", "label"], *([name, "1"] for name in names)])
     status, _, errors = in_process("evaluate", run[0] / "model.keras", file, "--split", "all")
-    assert (status, "the targets of classification" in errors[-1]) == (1, True)
+    assert (status, "is for tagging, and these images are for image classification" in errors[-1]) == (1, True)
     save_model(randomise(small_classifier(size=16)), tmp_path / "c.keras", DIGITS, InputContract(16, 16))
     status, _, errors = in_process("evaluate", tmp_path / "c.keras", data)
-    assert (status, "is a classifier, and these images have the targets of tagging" in errors[-1]) == (1, True)
+    assert (status, "is for image classification, and these images are for tagging" in errors[-1]) == (1, True)

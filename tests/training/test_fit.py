@@ -399,7 +399,7 @@ def test_a_setting_that_does_not_fit_is_named_before_anything_is_made(
 def test_a_disk_that_is_full_for_the_model_leaves_the_checkpoints(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fit, "save_model", full)
