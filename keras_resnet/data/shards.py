@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.data.base import EncodedSource
+from keras_resnet.data.targets import Target
 from keras_resnet.errors import ArgumentError, ImageError, reason
 
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
@@ -152,3 +153,27 @@ def names_from(encoded: np.ndarray, ends: np.ndarray) -> list[str]:
     text = encoded.tobytes()
     begins = [0, *ends.tolist()][:-1]
     return [text[a:b].decode("utf-8", "surrogateescape") for a, b in zip(begins, ends.tolist(), strict=True)]
+
+
+def open_pair(
+    folder: Path, split: str, description: dict[str, Any], classes: Sequence[str], target: Target
+) -> tuple[ShardSource, ShardSource]:
+    """Folder of shards whose targets are bytes, split, its description, names of the classes, target -> the images, and
+    what holds the target of each at its index.
+
+    Raises:
+        ArgumentError: As `read_index`.
+    """
+    shards, index, names = read_index(folder, split, description, target.columns)
+    held_out = description["validation"] != "its own"
+    images, targets = (
+        ShardSource(
+            shards,
+            *(index["shard"], index[f"{what}offset"], index[f"{what}length"]),
+            *(str(folder), split, classes, names, None),
+            held_out=held_out,
+            target=target,
+        )
+        for what in ("", f"{target.feature}_")
+    )
+    return images, targets

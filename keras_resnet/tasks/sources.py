@@ -65,6 +65,28 @@ def _open(data: str | os.PathLike[str], split: str, labels: Sequence[str] | None
     return task_of_data(text).open(text, split, labels, **options)
 
 
+def open_for(
+    task: Task,
+    network: str,
+    data: str | os.PathLike[str],
+    split: str,
+    labels: Sequence[str] | None,
+    classes: int | None,
+    void_labels: Sequence[int] = (),
+) -> list[Source]:
+    """As `open_split`, for a network of that task, with so many classes, if it is known.
+
+    Raises:
+        ArgumentError: The data is laid out for another task, or has another number of classes.
+    """
+    check_layout(data, task, network)
+    sources = open_split(data, split, labels, void_labels)
+    for source in sources:
+        if classes is not None and len(source.classes) != classes:
+            raise ArgumentError(f"{data}: must have the {classes} classes of {network}. It has {len(source.classes)}")
+    return sources
+
+
 def check_layout(data: str | os.PathLike[str], task: Task, network: str) -> None:
     """Raises `ArgumentError` if the data is laid out for another task than that of a network of this name."""
     other = task_of_data(os.fspath(data))

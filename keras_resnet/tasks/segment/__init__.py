@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import MASK, PROBABILITIES, Output
-from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.errors import ExportError
 from keras_resnet.tasks.segment.settings import LACKS, rules
 from keras_resnet.variants import Contract, WholeImage
 
@@ -129,16 +129,9 @@ class Segment:
     def open_sources(
         self, data: Any, split: str, asked: "Asked", classes: int | None, void_labels: Sequence[int] = ()
     ) -> "list[Source]":
-        from keras_resnet.tasks.sources import check_layout, open_split
+        from keras_resnet.tasks.sources import open_for
 
-        check_layout(data, self, asked.name)
-        sources = open_split(data, split, asked.class_names, void_labels)
-        for source in sources:
-            if classes is not None and len(source.classes) != classes:
-                raise ArgumentError(
-                    f"{data}: must have the {classes} classes of {asked.name}. It has {len(source.classes)}"
-                )
-        return sources
+        return open_for(self, asked.name, data, split, asked.class_names, classes, void_labels)
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
         from keras_resnet.tasks.segment.evaluation import Answers

@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.data.base import Source
 from keras_resnet.data.files import FileSource, check_pairs, has_masks, list_csv, list_masked, mask_folders
 from keras_resnet.data.labelled import MASK_COLUMNS, class_indices, known_names
-from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index, task_of
+from keras_resnet.data.shards import DESCRIPTION, open_pair, read_description, task_of
 from keras_resnet.data.splits import chosen_of, part_of
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.segment.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
@@ -51,21 +51,10 @@ def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Sour
     classes = description["classes"]
     own_classes = classes if labels is None else labels
     split = part_of(split, has_validation=True)
-    shards, index, names = read_index(folder, split, description, MASK.columns)
     new = (
         class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
     )
-    held_out = description["validation"] != "its own"
-    images, masks = (
-        ShardSource(
-            shards,
-            *(index["shard"], index[f"{what}offset"], index[f"{what}length"]),
-            *(str(folder), split, own_classes, names, None),
-            held_out=held_out,
-            target=MASK,
-        )
-        for what in ("", "mask_")
-    )
+    images, masks = open_pair(folder, split, description, own_classes, MASK)
     return MaskedSource(images, masks, packed_legend(new))
 
 

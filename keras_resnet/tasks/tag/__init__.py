@@ -86,16 +86,9 @@ class Tag(Classify):
         return open_tagged(text, split, labels)
 
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
-        from keras_resnet.tasks.sources import check_layout, open_split
+        from keras_resnet.tasks.sources import open_for
 
-        check_layout(data, self, asked.name)
-        sources = open_split(data, split, asked.class_names)
-        for source in sources:
-            if classes is not None and len(source.classes) != classes:
-                raise ArgumentError(
-                    f"{data}: must have the {classes} classes of {asked.name}. It has {len(source.classes)}"
-                )
-        return sources
+        return open_for(self, asked.name, data, split, asked.class_names, classes)
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
         from keras_resnet.tasks.tag.evaluation import Answers

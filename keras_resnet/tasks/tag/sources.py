@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.files import FileSource, list_csv
 from keras_resnet.data.labelled import CLASS_COLUMNS, FILE_COLUMNS, LISTED, MASK_COLUMNS, read_rows
-from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index, task_of
+from keras_resnet.data.shards import DESCRIPTION, open_pair, read_description, task_of
 from keras_resnet.data.splits import chosen_of, classes_of, part_of
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.tag.tagged import TaggedSource
@@ -84,23 +84,12 @@ def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Tagg
     classes, known = classes_of(labels, packed) if labels is not None else (tuple(packed), _places(packed))
     _check_known(folder, [("its classes", name) for name in packed], known)
     split = part_of(split, has_validation=True)
-    shards, index, names = read_index(folder, split, description, TAGS.columns)
-    held_out = description["validation"] != "its own"
-    images, packed_tags = (
-        ShardSource(
-            shards,
-            *(index["shard"], index[f"{what}offset"], index[f"{what}length"]),
-            *(str(folder), split, classes, names, None),
-            held_out=held_out,
-            target=TAGS,
-        )
-        for what in ("", "tags_")
-    )
-    tags = np.zeros((len(names), len(classes)), np.uint8)
+    images, packed_tags = open_pair(folder, split, description, classes, TAGS)
+    tags = np.zeros((images.count, len(classes)), np.uint8)
     places = [known[name] for name in packed]
-    for row in range(len(names)):
+    for row in range(images.count):
         tags[row, places] = np.frombuffer(packed_tags.read(row), np.uint8)
-    return TaggedSource(images, tags, TAGS.fingerprint(names, index, len(packed)))
+    return TaggedSource(images, tags, TAGS.fingerprint(images.names, {"tags_offset": packed_tags.offset}, len(packed)))
 
 
 def _columns_of_classes(file: Path) -> list[str]:
