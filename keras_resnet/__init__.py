@@ -3,10 +3,9 @@
 Names are loaded on first use, so that `import keras_resnet` (and `keras-resnet --help`) costs no Keras.
 """
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from keras_resnet.variants import VARIANTS
 
 if TYPE_CHECKING:
     # For type checkers and editors, which read this file and don't run it: a network's one mention beside its row.
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    **{variant.function: "models" for variant in VARIANTS.values()},
     "decode_predictions": "labels",
     "feature_maps": "backbone",
     "freeze": "freezing",
@@ -42,17 +40,24 @@ _MODULE_OF = {
 }
 _MODULES = ("segmentation",)
 
-if not TYPE_CHECKING:  # a type checker takes no names from a table, and would hide those above
-    __all__ = sorted(_MODULE_OF)
+
+@functools.cache
+def _module_of() -> dict[str, str]:
+    """-> by public name, the module that has it; the networks of the table are among them."""
+    from keras_resnet.variants import VARIANTS
+
+    return {**{variant.function: "models" for variant in VARIANTS.values()}, **_MODULE_OF}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    if name not in _MODULE_OF:
+    if name == "__all__":
+        return sorted(_module_of())
+    if name not in _module_of():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_module_of()[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF, *_MODULES})
+    return sorted({*globals(), "__all__", *_module_of(), *_MODULES})
