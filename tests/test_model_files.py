@@ -26,6 +26,7 @@ GOOD = {
     "task": "classify",
     "labels": LABELS,
     "contract": {"size": 32, "resize": 41, "interpolation": "bicubic"},
+    "task_facts": {},
 }
 
 
