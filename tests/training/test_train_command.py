@@ -12,8 +12,8 @@ import pytest
 from command_line import in_process
 
 from keras_resnet.errors import TrainingError
-from keras_resnet.training import fit
 from keras_resnet.tasks import TASKS
+from keras_resnet.training import fit
 from keras_resnet.training.recipe import SETTINGS, Recipe, read_recipe
 from keras_resnet.training.selection import Validated
 
