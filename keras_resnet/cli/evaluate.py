@@ -34,7 +34,8 @@ def evaluate(
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.
 
-    Of a segmentation network, print the mean IoU, pixel accuracy and the IoU of each class, on images with masks.
+    For a segmentation network, print the mean IoU, pixel accuracy and the IoU of each class, on images with masks. For
+    a tagging network, print the mean average precision, F1 and the figures of each class.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """

@@ -30,7 +30,9 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the network takes at a time.")] = 16,
     **options: Any,
 ) -> None:
-    """Print the most probable classes of each image; of a segmentation network, the classes that cover most of it.
+    """Print the most probable classes of each image.
+
+    A segmentation network names the classes that cover most of the image, a tagging network the classes that it finds.
 
     An image that can't be read is named on stderr, and the others are answered; the exit status is then 1. After more
     than a few images, a last line on stderr tells how many there were a second, from the first file on.
