@@ -55,6 +55,8 @@ def test_it_is_exported_and_reported(randomise, tmp_path, monkeypatch):
         assert drawn == {"saved_model": ("C0", "o"), "onnx-tenth": ("C9", "o")}
 
 
+# The module is run once more on purpose: its texts are made when it is imported.
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import of package:RuntimeWarning")
 def test_the_help_of_the_command_names_it():
     app = typer.Typer()
     app.command()(runpy.run_module("keras_resnet.cli.export")["export"])
