@@ -1,4 +1,4 @@
-"""`benchmarks/depth.py`: its networks, its recipe, and a run that is killed and goes on."""
+"""`benchmarks/depth.py`: its networks, its recipe, and a run that is killed and continued."""
 
 import importlib
 import json

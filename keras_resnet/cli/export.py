@@ -92,14 +92,16 @@ def export(
             help=f"ONNX opset: {_OPSETS[0]} to {_OPSETS[-1]} (at least {', '.join(_LATER_OPSETS)}).", show_default="17"
         ),
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="Of ONNX input: nhwc or nchw.", show_default="nhwc")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of the ONNX input: nhwc or nchw.", show_default="nhwc")
+    ] = None,
     any_size: Annotated[
         bool, typer.Option("--any-size", help=f"Leave height and width free ({_takers('any_size')}).")
     ] = False,
     int_weights: Annotated[
         str | None,
         typer.Option(
-            help=f"Of {_takers_and_values('int_weights')}.",
+            help=f"Integers of the kernels of {_takers_and_values('int_weights')}.",
             show_default="int8 where this CPU has VNNI, else uint8",
         ),
     ] = None,

@@ -58,10 +58,10 @@ def main(prepended: Sequence[str] = ()) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name that can't be shown ends no run
+            stream.reconfigure(errors="backslashreplace")  # so that a name that can't be shown is no error
     try:
         app([*prepended, *sys.argv[1:]])
-    except BrokenPipeError:  # the reader of the output, `head` say, has left
+    except BrokenPipeError:  # the reader of the output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (KerasResnetError, OSError) as error:

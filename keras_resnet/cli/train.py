@@ -52,14 +52,14 @@ def train(
     """
     given = {name: value for name, value in keys.items() if value is not None}
     if resume is not None and (recipe is not None or out is not None or given):
-        raise ArgumentError("--resume goes on with the run's own recipe, and takes no other option")
+        raise ArgumentError("--resume continues a run by its own recipe, and takes no other option")
     for name in given:
         if typing.get_origin(SETTINGS[name].kind) is tuple:
             given[name] = _numbers(name, given[name])
     chosen = read_recipe(recipe, given)
     run = out or resume
     if run is None:
-        raise ArgumentError("--out names the folder of the run; --resume RUN goes on with an interrupted one")
+        raise ArgumentError("give --out, the folder of a new run, or --resume with the folder of an interrupted run")
 
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,7 +102,7 @@ def train(
             print(f"error: {error}", file=sys.stderr, flush=True)
             os._exit(1)  # on the way out by the ordinary door, JAX would wait for the process that is gone
     if not result.complete:
-        print(f"terminated after a checkpoint; go on with: keras-resnet train --resume {result.run}")
+        print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {result.run}")
         raise typer.Exit(TERMINATED)
     _print(result)
 

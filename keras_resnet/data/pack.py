@@ -1,4 +1,4 @@
-"""Images -> TFRecord shards with an index, in parallel; a run that was killed goes on where it stopped."""
+"""Images -> TFRecord shards with an index, in parallel; a run that was killed continues where it stopped."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def _checked(source: Source, data: str | os.PathLike[str]) -> EncodedSource:
 
 
 def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float) -> dict[str, Any]:
-    """-> fingerprint and number of shards of each split: what a run that goes on must have in common."""
+    """-> fingerprint and number of shards of each split: what must be equal for a killed run to continue."""
     train = sources["train"]
     if shards is None:
         sample = np.linspace(0, train.count - 1, min(SAMPLE, train.count)).astype(int)

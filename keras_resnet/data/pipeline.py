@@ -1,6 +1,6 @@
 """Source -> batches of pixels and of what they show, as a tf.data.Dataset.
 
-A training batch is a pure function of the seed, the epoch and its number. A run that goes on in the middle of an epoch
+A training batch is a pure function of the seed, the epoch and its number. A run that continues within an epoch
 therefore starts at that batch, and decodes nothing of what came before.
 """
 

@@ -17,7 +17,7 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.preprocessing import MEAN_COLOUR
 
 # Of all layers. Their own seed is not used; without one they would draw it from Python's generator, and so change what
-# else is drawn there: the weights of a model, say.
+# else is drawn there: the weights of a model, for example.
 COMMON: dict[str, Any] = {"seed": 0, "dtype": "float32"}
 
 ROWS, MIXING, CROP, SHIFT = range(1, 5)  # the random streams of an epoch; the order of the images is another

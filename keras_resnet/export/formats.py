@@ -248,7 +248,7 @@ def check_options(options: Options, rows: list[Format]) -> None:
             )
     if options.argmax and options.output_dtype is not None:
         raise ExportError(
-            "`argmax` gives uint8, whatever the format, so `output_dtype` has no say. "
+            "`argmax` gives uint8, whatever the format, so `output_dtype` must be left out. "
             f"Received: output_dtype={options.output_dtype!r}"
         )
     for row in rows:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from keras_resnet.data.base import Source
 from keras_resnet.data.splits import ALL, SPLITS, Split
@@ -61,8 +61,16 @@ def open_split(
 
 def _open(data: str | os.PathLike[str], split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
     text = os.fspath(data)
-    options: dict[str, Any] = {"void_labels": void_labels} if void_labels else {}
-    return task_of_data(text).open(text, split, labels, **options)
+    task = task_of_data(text)
+    if "void_labels" in task.options("data"):
+        return task.open(text, split, labels, void_labels=void_labels)
+    source = task.open(text, split, labels)
+    if void_labels:
+        raise ArgumentError(
+            f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
+            f"Received: void_labels={[*void_labels]} for {text}"
+        )
+    return source
 
 
 def open_for(

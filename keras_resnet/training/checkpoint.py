@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: 
                 os.fsync(stream.fileno())
     except Exception as error:  # safetensors has its own exception for a full disk
         advice = (
-            "Earlier checkpoints stay; make room and go on with --resume"
+            "Earlier checkpoints stay; make room and continue with --resume"
             if progress.step
             else "Make room and start again"
         )

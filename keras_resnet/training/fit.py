@@ -45,7 +45,7 @@ class Result:
     """What a run came to."""
 
     run: Path
-    complete: bool  # False where SIGTERM ended it; --resume goes on
+    complete: bool  # False where SIGTERM ended it; --resume continues it
     history: list[dict[str, Any]]  # one row an epoch, as in history.csv
     score: str  # the figure of validation in words, such as "top-1"
     best_epoch: int  # whose weights model.keras has, from 1; 0: no epoch was validated
@@ -337,7 +337,7 @@ class _Run:
         except OSError as error:
             raise TrainingError(
                 f"step {self.progress.step}: {name} can't be written ({reason(error)}). The checkpoints stay; make "
-                "room and go on with --resume"
+                "room and continue with --resume"
             ) from error
 
     def _finish(self) -> Result:

@@ -16,7 +16,7 @@ POLY_POWER = 0.9  # Chen et al. 2016, arXiv 1606.00915, section 4.1.1
 def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: float) -> Any:
     """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine, or poly, down to zero.
 
-    The warm-up takes at most half of the phase: else one of a few epochs, for the head say, would be nothing else.
+    The warm-up takes at most half of the phase. Otherwise a phase of a few epochs would be nothing but warm-up.
     """
     warmup = min(round(recipe.warmup_epochs * updates_per_epoch), updates // 2)
     if recipe.schedule == "poly":
@@ -79,7 +79,7 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[Any] | None:
 
 
 def learning_rate_factor(path: str, level_decay: float, levels: Sequence[str]) -> float:
-    """Path of a variable, "stage4_block1_1_conv/kernel" say, the network's levels -> factor of its learning rate."""
+    """Path of a variable ("stage4_block1_1_conv/kernel"), the network's levels -> factor of its learning rate."""
     layer = path.split("/")[-2]
     for below, level in enumerate(reversed(levels), start=1):
         if layer_names.is_of(layer, layer_names.backbone_part(level)):

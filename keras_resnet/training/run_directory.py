@@ -38,8 +38,7 @@ def claimed(run: Path, recipe: Recipe, progress: Progress) -> Iterator[None]:
     existed = run.exists()
     if existed and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
         raise ArgumentError(
-            f"--out must be a new or empty folder; a run that was interrupted goes on with --resume {run}. "
-            f"Received: {run}"
+            f"--out must be a new or empty folder; --resume {run} continues an interrupted run. Received: {run}"
         )
     try:
         run.mkdir(parents=True, exist_ok=True)

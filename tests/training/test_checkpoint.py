@@ -1,4 +1,4 @@
-"""Checkpoints: one file that appears whole or not at all, and a model that goes on from it to the bit."""
+"""Checkpoints: one file that appears whole or not at all, and a model that continues from it to the bit."""
 
 import errno
 import os
@@ -239,7 +239,7 @@ def test_a_full_disk_is_named_and_the_older_files_stay(
             save_checkpoint(tmp_path, model, Progress(3), keep=2)
     assert str(raised.value) == (
         f"step 3: the checkpoint can't be written to {tmp_path} ([Errno 28] No space left on device). Earlier "
-        "checkpoints stay; make room and go on with --resume"
+        "checkpoints stay; make room and continue with --resume"
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     save_checkpoint(tmp_path, model, Progress(3), keep=2)  # once there is room

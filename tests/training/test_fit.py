@@ -248,7 +248,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_an_occupied_folder_is_refused_and_left_as_it_is(data: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     for folder in (tmp_path, tmp_path / "notes"):
-        with pytest.raises(ArgumentError, match="--out must be a new or empty folder; a run that was interrupted goes"):
+        with pytest.raises(
+            ArgumentError, match=r"--out must be a new or empty folder; --resume .* continues an interrupted run"
+        ):
             fit.train(run.recipe, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
@@ -365,7 +367,7 @@ def test_more_unreadable_files_than_allowed_end_the_run(tmp_path: Path) -> None:
     assert all(any(str(path).endswith(name) for name in names) for path in broken)
     assert names[0] in message
     assert rows[0]["reason"] in message
-    # One more is allowed: the run goes on without them.
+    # One more is allowed: the run continues without them.
     result = fit.train(tiny(tmp_path / "data", problem_limit=3, **keys), tmp_path / "other")
     assert result.complete
     listed = tmp_path / "other" / "problem_images.csv"

@@ -1,4 +1,4 @@
-"""A run that is killed, or terminated, and goes on comes to the same weights to the bit; through the real command."""
+"""A run that is killed, or terminated, and continued comes to the same weights to the bit; through the real command."""
 
 import csv
 import re
@@ -53,7 +53,7 @@ def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(reci
     process.wait_for(lambda: newest_step(run) >= killed_at + 3)
     process.terminate()
     status, out, err = process.finish()
-    told = f"terminated after a checkpoint; go on with: keras-resnet train --resume {run}\n"
+    told = f"terminated after a checkpoint. To continue: keras-resnet train --resume {run}\n"
     assert (status, out) == (143, told), err
     assert f"going on after step {killed_at}, from step-{killed_at:09d}.safetensors" in err
     terminated_at = newest_step(run)

@@ -134,7 +134,7 @@ def test_train_py_is_the_same_command(handed_on: list[Any], tmp_path: Path) -> N
 def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on: list[Any], tmp_path: Path) -> None:
     status, out, _ = in_process("train", "--resume", tmp_path)
     assert (status, handed_on) == (143, [tmp_path])
-    assert out == [f"terminated after a checkpoint; go on with: keras-resnet train --resume {tmp_path}"]
+    assert out == [f"terminated after a checkpoint. To continue: keras-resnet train --resume {tmp_path}"]
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
             ["--epochs", "3", "--head-epochs", "3"],
             "the recipe's `head_epochs` must be fewer than the epochs. Received: head_epochs = 3",
         ),
-        (["--seed", "1"], "--out names the folder of the run; --resume RUN goes on with an interrupted one"),
+        (["--seed", "1"], "give --out, the folder of a new run, or --resume with the folder of an interrupted run"),
         *(
-            (["--resume", "r", *more], "--resume goes on with the run's own recipe, and takes no other option")
+            (["--resume", "r", *more], "--resume continues a run by its own recipe, and takes no other option")
             for more in (["--seed", "1"], ["--out", "o"], ["recipe.toml"], ["--no-flip"])
         ),
         (

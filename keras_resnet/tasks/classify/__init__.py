@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Classify:
-    """The room of the task `classify`; see `tasks.base.Task`."""
+    """The task `classify`; see `tasks.base.Task`."""
 
     name = "classify"
     title = "image classification"
@@ -117,16 +117,10 @@ class Classify:
     def has_layout(self, text: str) -> bool:
         return True  # what it is not, its opener names
 
-    def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
+    def open(self, text: str, split: str, labels: Sequence[str] | None) -> "Source":
         from keras_resnet.tasks.classify.sources import open_labelled
 
-        source = open_labelled(text, split, labels)
-        if void_labels:
-            raise ArgumentError(
-                f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
-                f"Received: void_labels={[*void_labels]} for {text}"
-            )
-        return source
+        return open_labelled(text, split, labels)
 
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
         from keras_resnet.tasks.sources import check_layout, open_split

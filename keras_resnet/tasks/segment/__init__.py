@@ -20,7 +20,7 @@ EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
 
 
 class Segment:
-    """The room of the task `segment`; see `tasks.base.Task`."""
+    """The task `segment`; see `tasks.base.Task`."""
 
     name = "segment"
     title = "segmentation"

@@ -1,6 +1,6 @@
 """Tagging (multi-label classification): an image has any number of classes, and a network answers for each on its own.
 
-The networks and the pixels are those of a classifier, whose room says how image files become them.
+The networks and the pixels are a classifier's, so that this task is a kind of `Classify`.
 """
 
 import math
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import PROBABILITIES, Output
-from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.classify import Classify
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Tag(Classify):
-    """The room of the task `tag`; see `tasks.base.Task`."""
+    """The task `tag`; see `tasks.base.Task`."""
 
     name = "tag"
     title = "tagging"
@@ -75,14 +74,9 @@ class Tag(Classify):
 
         return has_layout(text)
 
-    def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
+    def open(self, text: str, split: str, labels: Sequence[str] | None) -> "Source":
         from keras_resnet.tasks.tag.sources import open_tagged
 
-        if void_labels:
-            raise ArgumentError(
-                f"`void_labels` are for folders and CSV files with masks. Received: void_labels={[*void_labels]} "
-                f"for {text}"
-            )
         return open_tagged(text, split, labels)
 
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
