@@ -69,11 +69,11 @@ def main(
 
 def write_onnx(network: str, folder: Path) -> Path:
     import_keras()
-    from keras_resnet.export import export
+    from keras_resnet.export import Options, export
     from keras_resnet.models import BUILDERS
 
     print(f"writing {network}", flush=True)
-    return export(BUILDERS[network](), folder / network, ["onnx"], any_size=True).paths["onnx"]
+    return export(BUILDERS[network](), folder / network, ["onnx"], options=Options(any_size=True)).paths["onnx"]
 
 
 def curves(files: Mapping[str, Path]) -> dict[str, dict[int | str, Point]]:

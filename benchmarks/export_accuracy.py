@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Exports every format, with proof, and compares each with the float model."""
     network, contract = open_network(model, weights)
-    from keras_resnet.export import export
+    from keras_resnet.export import LabelledImages, Options, export
     from keras_resnet.export.formats import FORMATS
     from keras_resnet.export.manifest import size_bytes
     from keras_resnet.tasks.classify.evaluation import Evaluation
@@ -59,10 +59,9 @@ def main(
             keep / ranges,
             chosen,
             calibration=pixels[calibrates],
-            data=held_out,
-            max_drop=100.0,
+            data=LabelledImages(held_out, max_drop_points=100.0),
             contract=contract,
-            ranges=method,
+            options=Options(ranges=method),
             overwrite=True,
         )
         evaluations = cast("dict[str, Evaluation]", report.evaluations)

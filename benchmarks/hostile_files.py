@@ -183,7 +183,7 @@ def make_sources(folder: Path, of_other_make: bool) -> list[Source]:
         paths = {"saved_model": folder / "other" / "saved_model", **made.paths}
         return [Source(name + OTHER_MAKE, path, "_answers_of_artifact") for name, path in paths.items()]
 
-    made = export(model, folder / "made", FORMATS, calibration=images, labels=[f"class {i}" for i in range(10)])
+    made = export(model, folder / "made", FORMATS, calibration=images, class_names=[f"class {i}" for i in range(10)])
     sources = [Source(name, path, "_answers_of_artifact") for name, path in made.paths.items()]
     whole, weights, tensors = folder / "whole.keras", folder / "whole.weights.h5", folder / "whole.safetensors"
     model.save(whole)

@@ -290,7 +290,7 @@ def int8_file(model: keras.Model, calibration: np.ndarray, folder: Path) -> byte
     path = folder / FORMATS["tflite-int8"].file_name
     classifier = keras.Model(model.input, keras.layers.Softmax(name="probabilities")(model.output), name=model.name)
     try:
-        export(classifier, folder, ["tflite-int8"], calibration=calibration, labels=CLASSES, overwrite=True)
+        export(classifier, folder, ["tflite-int8"], calibration=calibration, class_names=CLASSES, overwrite=True)
     except VerificationError as error:
         print(error)
         path = path.with_name(path.name + UNVERIFIED)

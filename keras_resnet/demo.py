@@ -18,7 +18,7 @@ from keras_resnet import inference
 from keras_resnet.answers import PROBABILITIES
 from keras_resnet.errors import ArgumentError, TrainingError
 from keras_resnet.evaluation import topk_accuracy_percent
-from keras_resnet.export import ExportReport, export
+from keras_resnet.export import Calibration, ExportReport, LabelledImages, export
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.pipeline import require_converters
@@ -115,7 +115,7 @@ def digits_alone(folder: Path, progress: Progress, recipe: Recipe = RECIPE, form
         folder,
         formats,
         calibration=calibration,
-        labels=[str(digit) for digit in range(10)],
+        class_names=[str(digit) for digit in range(10)],
         contract=CONTRACT,
         overwrite=True,
         progress=lambda step, done, total: progress(f"export: {step}", done, total),
@@ -136,11 +136,9 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
         model,
         folder,
         SHOWN,
-        calibration=images / "train" / "images",
-        calibration_count=SCENES["val"],
-        data=images,
-        max_drop=100.0,  # the table tells it
-        labels=["background", *(str(digit) for digit in range(10))],
+        calibration=Calibration(images / "train" / "images", count=SCENES["val"]),
+        data=LabelledImages(images, max_drop_points=100.0),  # the table shows the drop
+        class_names=["background", *(str(digit) for digit in range(10))],
         contract=contract,
         overwrite=True,
         progress=lambda step, done, total: progress(f"export: {step}", done, total),

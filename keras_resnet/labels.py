@@ -21,30 +21,30 @@ def imagenet_labels() -> tuple[tuple[str, str], ...]:
 
 
 def decode_predictions(
-    probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
+    probabilities: Any, top: int = 5, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
     """`[N, classes]` -> for each of N images, the `top` most probable (wnid, name, probability), best first.
 
     Args:
         probabilities: Array or tensor `[N, classes]`.
         top: Number of classes to name. Of equal probabilities, the lower class index comes first.
-        labels: The name of each class. Default: ImageNet's 1000. With own names, which have no WordNet identifier, the
-            first element is the class index as a string.
+        class_names: The name of each class. Default: ImageNet's 1000. With own names, which have no WordNet
+            identifier, the first element is the class index as a string.
 
     Raises:
         ValueError: The shape is not `[N, classes]`, a value is not finite, `top` is out of 1..classes, or there are
-            not as many labels as classes.
+            not as many names as classes.
     """
     best = top_indices(probabilities, top, argument="top")
     values = np.asarray(probabilities)
-    if labels is None:
+    if class_names is None:
         names: Sequence[tuple[str, str]] = imagenet_labels()
     else:
-        names = [(str(index), name) for index, name in enumerate(labels)]
+        names = [(str(index), name) for index, name in enumerate(class_names)]
     if len(names) != values.shape[1]:
         raise ValueError(
-            f"`labels` must hold one name for each of the {values.shape[1]} classes (ImageNet's 1000 are the default). "
-            f"Received: {len(names)} labels"
+            f"`class_names` must hold one name for each of the {values.shape[1]} classes (default: ImageNet's 1000). "
+            f"Received: {len(names)} names"
         )
     return [[(*names[i], float(row[i])) for i in indices] for row, indices in zip(values, best, strict=True)]
 

@@ -199,7 +199,7 @@ def _load_file(path: str) -> Any:
         state(network, weights_origin=WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path))))
         if description is not None:
             description.check(network)
-            state(network, task=description.task, class_names=description.labels, contract=description.contract)
+            state(network, task=description.task, class_names=description.class_names, contract=description.contract)
             state(network, task_facts=description.task_facts)
         return network
     except KerasResnetError:

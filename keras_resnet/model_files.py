@@ -21,7 +21,7 @@ from keras_resnet.whole_files import whole_file
 
 MEMBER = "keras_resnet.json"
 SCHEMA_VERSION = 2  # 1 had neither a version nor a task
-LARGEST_BYTES = 16_000_000  # of the member: labels of 100,000 classes fit
+LARGEST_BYTES = 16_000_000  # of the member: names of 100,000 classes fit
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class ModelDescription:
     """What a model file says about its model."""
 
     task: str  # its name in `tasks.TASKS`
-    labels: tuple[str, ...] | None  # the name of each class, in the order of the outputs
+    class_names: tuple[str, ...] | None  # the name of each class, in the order of the outputs
     contract: Contract  # how image files become its pixels
     task_facts: Mapping[str, Any] = field(default_factory=dict)  # what the task alone knows of
 
     def check(self, model: Any) -> None:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
         classes = model.outputs[0].shape[-1]
-        if self.labels is not None and len(self.labels) != classes:
-            raise ValueError(f"{len(self.labels)} labels for {classes} classes")
+        if self.class_names is not None and len(self.class_names) != classes:
+            raise ValueError(f"{len(self.class_names)} names for {classes} classes")
         sides, wanted = tuple(model.inputs[0].shape[1:3]), self.contract.sides
         if any(side not in (None, given) for side, given in zip(sides, wanted, strict=True)):
             raise ValueError(f"pixels of {wanted} for an input of {sides}")
@@ -46,7 +46,7 @@ class ModelDescription:
 def save_model(
     model: Any,
     path: str | os.PathLike[str],
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     contract: Contract,
     task: str | None = None,
     task_facts: Mapping[str, Any] | None = None,
@@ -58,24 +58,34 @@ def save_model(
         task_facts: What that task alone knows of. Default: what was stated about the model.
 
     Raises:
-        ValueError: `path` has another suffix, or labels or contract don't fit the model, or it has no known task.
+        ValueError: `path` has another suffix, or names or contract don't fit the model, or it has no known task.
     """
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"`path` must end in .keras. Received: path={str(path)!r}")
-    if isinstance(labels, str):
-        raise ValueError(f"`labels` must be a list of names, or None. Received: labels={labels!r}")
+    if isinstance(class_names, str):
+        raise ValueError(f"`class_names` must be a list of names, or None. Received: class_names={class_names!r}")
     known = TASKS.get(task) if task is not None else task_of(model)
     if known is None:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r} for {model.name!r}")
     given = facts_of(model).task_facts if task_facts is None else task_facts
-    description = ModelDescription(known.name, None if labels is None else tuple(labels), contract, dict(given))
+    description = ModelDescription(
+        known.name, None if class_names is None else tuple(class_names), contract, dict(given)
+    )
     try:
-        member = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(description)})
+        member = json.dumps(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "task": description.task,
+                "labels": description.class_names,
+                "contract": asdict(contract),
+                "task_facts": description.task_facts,
+            }
+        )
         _parsed(member)
         description.check(model)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`labels` and `contract` must fit the model. Received: {error}") from error
+        raise ValueError(f"`class_names` and `contract` must fit the model. Received: {error}") from error
     with whole_file(path, suffix=".keras") as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a", zipfile.ZIP_STORED) as archive:  # compressed members are refused on loading

@@ -100,10 +100,10 @@ def small_exports(randomise: Callable, tmp_path_factory: pytest.TempPathFactory)
     from keras_resnet.export.formats import FORMATS
     from keras_resnet.export.images import synthetic_images
 
-    model, labels = randomise(small_classifier(), seed=4), [f"thing {index} <&> ö" for index in range(10)]
+    model, names = randomise(small_classifier(), seed=4), [f"thing {index} <&> ö" for index in range(10)]
     calibration = synthetic_images((32, 32, 3), count=40, seed=8)
-    made = export(model, tmp_path_factory.mktemp("small"), list(FORMATS), calibration=calibration, labels=labels)
-    return Exported(model, labels, calibration, made.folder, made.paths, made.reports)
+    made = export(model, tmp_path_factory.mktemp("small"), list(FORMATS), calibration=calibration, class_names=names)
+    return Exported(model, names, calibration, made.folder, made.paths, made.reports)
 
 
 @pytest.fixture(scope="session")

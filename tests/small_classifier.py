@@ -16,7 +16,7 @@ class Exported(NamedTuple):
     """One classifier in all formats, for the tests that only read: its files must stay as they are."""
 
     model: keras.Model
-    labels: list[str]
+    class_names: list[str]
     calibration: np.ndarray
     folder: Path
     paths: Mapping[str, Path]

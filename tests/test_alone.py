@@ -54,7 +54,7 @@ def model(randomise):
 def folder(model, tmp_path_factory):
     """Folder of artifacts, with images.npy, and picture.png from which `serve_jpeg` takes the first of them."""
     root = tmp_path_factory.mktemp("alone")
-    export(model, root, FORMATS, calibration=IMAGES, labels=LABELS)
+    export(model, root, FORMATS, calibration=IMAGES, class_names=LABELS)
     np.save(root / "images.npy", IMAGES)
     Image.fromarray(np.pad(IMAGES[0], ((2, 3), (2, 3), (0, 0)))).save(root / "picture.png")
     return root

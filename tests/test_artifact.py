@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from keras_resnet.cli.main import app
 from keras_resnet.data.labelled import labelled_images
-from keras_resnet.errors import AccuracyError, ArgumentError, ExportError, ImageError
-from keras_resnet.export import export, runtimes
+from keras_resnet.errors import AccuracyError, ArgumentError, ImageError
+from keras_resnet.export import LabelledImages, export, runtimes
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
 
@@ -48,7 +48,7 @@ def pictures(model, tmp_path_factory):
 @pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx-int8"])
 def test_an_artifact_carries_all_that_it_takes_to_run_it(name, exported, model):
     artifact = open_artifact(exported.paths[name])
-    assert (artifact.labels, artifact.classes) == (exported.labels, 10)
+    assert (artifact.class_names, artifact.classes) == (exported.class_names, 10)
     assert (artifact.contract.size, artifact.contract.resize) == (32, 37)
     expected = np.asarray(model(IMAGES[:5], training=False))
     np.testing.assert_allclose(
@@ -64,13 +64,13 @@ def test_a_file_is_hashed_and_its_description_read_once(name, exported, monkeypa
     for function in ("check_whole", "read_description"):
         whole = getattr(runtimes, function)
         monkeypatch.setattr(runtimes, function, lambda path, f=whole, n=function: calls.append(n) or f(path))
-    assert open_artifact(exported.paths[name]).labels == exported.labels
+    assert open_artifact(exported.paths[name]).class_names == exported.class_names
     assert calls == ["check_whole", "read_description"]
 
 
 def test_tflite_metadata_is_packed_as_standard_tools_read_it(exported):
     with zipfile.ZipFile(exported.paths["tflite"]) as archive:
-        assert archive.read("labels.txt").decode().splitlines() == exported.labels
+        assert archive.read("labels.txt").decode().splitlines() == exported.class_names
     assert b"M001" in exported.paths["tflite"].read_bytes()
 
 
@@ -136,8 +136,10 @@ def test_a_drop_of_accuracy_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(AccuracyError, match=r"100\.00 points below its model; allowed: 0\.5"):
         export(model, tmp_path / "bad", ["tflite"], data=(IMAGES, classes))
     assert not (tmp_path / "bad" / "model.tflite").exists()
-    with pytest.raises(ExportError, match="`max_drop` needs labelled images"):
-        export(model, tmp_path / "bad", ["tflite"], max_drop=1)
+    allowed = export(
+        model, tmp_path / "bad", ["tflite"], data=LabelledImages((IMAGES, classes), max_drop_points=100), overwrite=True
+    )
+    assert allowed.accuracy["tflite"].drop_points == 100
 
 
 def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, model, tmp_path):
@@ -160,6 +162,6 @@ def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, mode
     served = serve(image_bytes=tf.constant([buffer.getvalue()]))
     expected = np.asarray(model(IMAGES[:1], training=False))
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
-    assert served["labels"].numpy()[0, 0].decode() == exported.labels[expected.argmax()]
+    assert served["labels"].numpy()[0, 0].decode() == exported.class_names[expected.argmax()]
     with pytest.raises(tf.errors.InvalidArgumentError, match="must hold whole JPEG or PNG files"):
         serve(image_bytes=tf.constant([b"not a picture"]))

@@ -14,6 +14,8 @@ from small_classifier import small_classifier
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
+from keras_resnet.model_files import save_model
+from keras_resnet.variants import InputContract
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
@@ -65,7 +67,7 @@ def export_files(folder):
 
     def run(out, *options):
         return in_process(
-            *("export", "--model", folder / "model.keras", "--labels", folder / "labels.txt"),
+            *("export", "--model", folder / "model.keras", "--class-names", folder / "labels.txt"),
             *("--calibration", folder / "images", "--out", folder / out, *options),
         )
 
@@ -216,7 +218,7 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
         (["--opset", "19"], "`opset` must be one of 11, 12, 13, 14, 15, 16, 17, 18. Received: opset=19"),
         (["--formats", "tflite", "--layout", "nchw"], "`layout` belongs to onnx, onnx-float16, onnx-int8"),
         (["--formats", "onnx-int7"], "Received: 'onnx-int7'. Did you mean 'onnx-int8'?"),
-        (["--max-drop", "1"], "`max_drop` needs labelled images, `data` (--data). Received: max_drop=1.0, data=None"),
+        (["--max-drop", "1"], "--max-drop needs labelled images: give --data. Received: --max-drop 1"),
         (
             ["--formats", "tflite-int8", "--keep-float", "stem"],
             "must name layers as --debug lists them. Received: 'stem'",
@@ -232,8 +234,20 @@ def test_wrong_options_are_one_line(options, message, export_files, folder):
     assert not (folder / "wrong").exists()
 
 
-def test_info_of_another_file_says_what_it_is_of(tmp_path):
+def test_info_shows_what_a_keras_file_says(model, folder, tmp_path):
+    save_model(model, tmp_path / "own.keras", LABELS, InputContract(32, 36))
+    status, lines, errors = in_process("info", tmp_path / "own.keras")
+    assert (status, errors) == (0, [])
+    text = "\n".join(lines)
+    for word in ("classify", "thing 0, thing 1", "input.centre_crop", "32", "36"):
+        assert word in text
+    status, lines, _ = in_process("info", tmp_path / "own.keras", "--json")
+    content = json.loads("\n".join(lines))
+    assert (status, content["task"], content["labels"]) == (0, "classify", LABELS)
+    status, _, errors = in_process("info", folder / "model.keras")
+    assert status == 1
+    assert "says nothing about itself" in " ".join(errors)
     (tmp_path / "model.keras").write_bytes(b"PK")
     status, _, errors = in_process("info", tmp_path / "model.keras")
     assert status == 1
-    assert "info is of a SavedModel folder, a .tflite or an .onnx file" in " ".join(errors)
+    assert "its member 'keras_resnet.json' can't be read" in " ".join(errors)

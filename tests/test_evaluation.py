@@ -370,6 +370,18 @@ def test_a_csv_of_files_and_the_predictions_of_an_evaluation_are_labelled_images
     assert second == (0, first[1][:-2], [])
 
 
+def test_predictions_name_their_files_wherever_the_data_was_named_from(user, expected, tmp_path, monkeypatch):
+    (tmp_path / "photos" / "ant").mkdir(parents=True)
+    file = expected[0][0]
+    (tmp_path / "photos" / "ant" / "one.png").write_bytes(file.read_bytes())
+    (tmp_path / "photos.csv").write_text("file,index\nphotos/ant/one.png,0\n")
+    monkeypatch.chdir(tmp_path)
+    assert in_process("evaluate", user / "model.keras", "photos.csv", "--out", "out", *ALL)[0] == 0
+    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        assert [row["file"] for row in csv.DictReader(stream)] == [str(tmp_path / "photos" / "ant" / "one.png")]
+    assert in_process("evaluate", user / "model.keras", "out/predictions.csv", *ALL)[0] == 0
+
+
 def test_classes_of_a_model_without_names_are_called_by_their_folders(model_file, tmp_path):
     for name in ("zebra", "ant"):
         (tmp_path / "data" / name).mkdir(parents=True)

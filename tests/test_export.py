@@ -235,7 +235,7 @@ def test_a_model_of_free_size_is_exported_at_the_contracts(randomise, tmp_path):
         (dict(formats=["tflite-int8"]), r"`calibration` must give images for tflite-int8. Received: calibration=None"),
         (dict(calibration=np.zeros((40, 32, 32, 3))), r"must be uint8 pixels \[N, 32, 32, 3\]. Received: float64"),
         (dict(calibration=np.zeros((9, 32, 32, 3), "uint8")), r"at least 32 images. Received: 9"),
-        (dict(labels=["one"]), r"`labels` must name the model's 10 classes. Received: 1 labels"),
+        (dict(class_names=["one"]), r"`class_names` must name the model's 10 classes. Received: 1 names"),
         (dict(model=None), r"`model` must be a built functional Keras model. Received: None"),
     ],
 )

@@ -44,7 +44,7 @@ def test_decode_predictions_sorts_and_names():
 
 
 def test_own_labels_carry_the_class_index():
-    decoded = decode_predictions([[0.1, 0.7, 0.2]], top=2, labels=["ant", "bee", "wasp"])
+    decoded = decode_predictions([[0.1, 0.7, 0.2]], top=2, class_names=["ant", "bee", "wasp"])
     assert decoded == [[("1", "bee", 0.7), ("2", "wasp", 0.2)]]
 
 
@@ -78,8 +78,8 @@ GOOD = np.full((2, 1000), 1e-3)
         ({"probabilities": GOOD, "top": 1001}, "top=1001"),
         ({"probabilities": GOOD, "top": 2.0}, r"top=2\.0"),
         ({"probabilities": GOOD, "top": True}, "top=True"),
-        ({"probabilities": GOOD[:, :10]}, "`labels` must hold one name for each of the 10 classes.*1000 labels"),
-        ({"probabilities": GOOD, "labels": ["a"]}, "1000 classes.*Received: 1 labels"),
+        ({"probabilities": GOOD[:, :10]}, "`class_names` must hold one name for each of the 10 classes.*1000 names"),
+        ({"probabilities": GOOD, "class_names": ["a"]}, "1000 classes.*Received: 1 names"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

@@ -90,15 +90,15 @@ def test_an_older_file_is_replaced_when_the_new_one_is_whole(model, tmp_path, mo
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     save_model(model, path, LABELS[::-1], CONTRACT)
-    assert read_description(path).labels == tuple(LABELS[::-1])
+    assert read_description(path).class_names == tuple(LABELS[::-1])
 
 
 @pytest.mark.parametrize(
-    ("name", "labels", "contract", "message"),
+    ("name", "class_names", "contract", "message"),
     [
         ("m.h5", LABELS, CONTRACT, "`path` must end in .keras. Received: path='.*m.h5'"),
-        ("m.keras", LABELS[:9], CONTRACT, "Received: 9 labels for 10 classes"),
-        ("m.keras", "0123456789", CONTRACT, "`labels` must be a list of names"),
+        ("m.keras", LABELS[:9], CONTRACT, "Received: 9 names for 10 classes"),
+        ("m.keras", "0123456789", CONTRACT, "`class_names` must be a list of names"),
         ("m.keras", list(range(10)), CONTRACT, "neither null nor a list of texts"),
         ("m.keras", np.arange(10), CONTRACT, "int64"),
         ("m.keras", LABELS, InputContract(), r"pixels of \(224, 224\) for an input of \(32, 32\)"),
@@ -106,9 +106,9 @@ def test_an_older_file_is_replaced_when_the_new_one_is_whole(model, tmp_path, mo
         ("m.keras", LABELS, InputContract(32, 36, "lanczos"), "'bilinear'"),
     ],
 )
-def test_what_does_not_fit_the_model_is_not_written(model, tmp_path, name, labels, contract, message):
+def test_what_does_not_fit_the_model_is_not_written(model, tmp_path, name, class_names, contract, message):
     with pytest.raises(ValueError, match=message):
-        save_model(model, tmp_path / name, labels, contract)
+        save_model(model, tmp_path / name, class_names, contract)
     assert not list(tmp_path.iterdir())
 
 
@@ -157,7 +157,7 @@ def test_a_huge_member_is_not_read(model_file, tmp_path):
 
 def test_a_description_of_another_model_is_refused(model_file, tmp_path):
     short = with_member(model_file, tmp_path / "short.keras", changed(labels=LABELS[:9]))
-    with pytest.raises(WeightsError, match=r"short\.keras: .*9 labels for 10 classes"):
+    with pytest.raises(WeightsError, match=r"short\.keras: .*9 names for 10 classes"):
         open_network(str(short), None)
     large = with_member(
         model_file,

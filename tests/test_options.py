@@ -8,7 +8,7 @@ from read_files import OnnxGraph, counted, run, tflite_operators
 from small_classifier import small_classifier
 
 from keras_resnet.errors import ExportError
-from keras_resnet.export import export
+from keras_resnet.export import Options, export
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
@@ -63,7 +63,7 @@ def exported(model, small_exports, tmp_path_factory):
             formats = [row.name for row in FORMATS.values() if set(options) <= set(row.options)]
             formats = [other for other in formats if other != "onnx-int8" or options.get("opset", 13) >= 13]
             folder = tmp_path_factory.mktemp("options")
-            reports[key] = export(model, folder, formats, calibration=CALIBRATION, **options)
+            reports[key] = export(model, folder, formats, calibration=CALIBRATION, options=Options(**options))
         return reports[key].paths[name]
 
     return get
@@ -408,12 +408,12 @@ def as_run(path, folder):
 )
 def test_wrong_options_name_the_rule_and_the_value(formats, options, message, model, tmp_path):
     with pytest.raises(ExportError, match=message):
-        export(model, tmp_path / "out", formats, calibration=CALIBRATION, **options)
+        export(model, tmp_path / "out", formats, calibration=CALIBRATION, options=Options(**options))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_option_counts_for_those_of_the_formats_that_take_it(model, tmp_path):
-    report = export(model, tmp_path, ["saved_model", "onnx"], layout="NCHW", opset=13)
+    report = export(model, tmp_path, ["saved_model", "onnx"], options=Options(layout="NCHW", opset=13))
     graph = OnnxGraph(report.paths["onnx"])
     assert (graph.opset, graph.input_shape) == (13, ["batch", 3, 32, 32])
     assert read_description(report.paths["saved_model"])["input"]["layout"] == "NHWC"

@@ -17,7 +17,7 @@ from keras_resnet.benchmark.profile_plots import draw_profile
 from keras_resnet.benchmark.tflite_layers import TfliteLayers
 from keras_resnet.blocks import conv_bn
 from keras_resnet.errors import ArgumentError, ExportError
-from keras_resnet.export import export
+from keras_resnet.export import Options, export
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.runtimes import open_runtime
@@ -146,8 +146,8 @@ def test_a_batch_has_its_macs(artifacts, format):
 
 def test_an_image_of_any_size_and_channels_first(randomise, tmp_path):
     model = randomise(small_classifier(), seed=4)
-    free = export(model, tmp_path / "free", ["onnx"], any_size=True).paths["onnx"]
-    first = export(model, tmp_path / "first", ["onnx"], layout="NCHW").paths["onnx"]
+    free = export(model, tmp_path / "free", ["onnx"], options=Options(any_size=True)).paths["onnx"]
+    first = export(model, tmp_path / "first", ["onnx"], options=Options(layout="NCHW")).paths["onnx"]
     larger = 7 * 7  # 224 pixels in place of 32
     convolutions = sum(macs for name, macs in MACS.items() if name != "logits")
     assert profile_artifact(free, threads=1, runs=1).macs == larger * convolutions + MACS["logits"]

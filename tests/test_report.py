@@ -38,7 +38,7 @@ def made(randomise, tmp_path_factory):
     with patch.context() as patched:
         patched.setattr(pipeline, "predict", broken)
         with pytest.raises(AccuracyError):
-            export(model, folder, ["tflite", "onnx"], data=(IMAGES, classes), labels=LABELS, report=True)
+            export(model, folder, ["tflite", "onnx"], data=(IMAGES, classes), class_names=LABELS, report=True)
     return folder
 
 

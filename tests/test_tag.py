@@ -410,7 +410,7 @@ def test_names_in_one_cell(column, tmp_path):
     assert (rows_of(train), rows_of(val)) == ([["cat", "dog"], [], ["bird"]], [["cat"]])
     assert (train.tags.dtype, train.decode(0).target.tolist()) == (np.uint8, [0, 1, 1])
     assert train.class_counts.tolist() == [1, 1, 1]
-    ordered = open_source(file, "train", labels=["dog", "fish", "cat", "bird"])
+    ordered = open_source(file, "train", class_names=["dog", "fish", "cat", "bird"])
     assert ordered.tags.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
@@ -418,9 +418,9 @@ def test_a_column_for_each_class(tmp_path):
     names = pictures(tmp_path, 3)
     rows = [[names[0], "1", "0"], [names[1], "0", " 1"], [names[2], "0", "0"]]
     file = write_csv(tmp_path / "a.csv", [["file", "sea", "boat"], *rows])
-    source = open_source(file, "train", labels=["boat", "sea"])
+    source = open_source(file, "train", class_names=["boat", "sea"])
     assert source.held_out
-    assert sorted(rows_of(source) + rows_of(open_source(file, "val", labels=["boat", "sea"]))) == [
+    assert sorted(rows_of(source) + rows_of(open_source(file, "val", class_names=["boat", "sea"]))) == [
         [], ["boat"], ["sea"],
     ]  # fmt: skip
     assert open_source(file, "train").classes == ("sea", "boat")
@@ -456,7 +456,7 @@ def test_a_tenth_of_the_images_is_held_out_whatever_their_classes(tmp_path):
 def test_mistakes_are_named_with_file_row_and_value(header, rows, labels, message, tmp_path):
     file = write_csv(tmp_path / "a.csv", [header, *rows])
     with pytest.raises(ArgumentError) as raised:
-        open_source(file, "val", labels=labels)
+        open_source(file, "val", class_names=labels)
     assert str(raised.value).startswith(f"{file}: ")
     assert message in str(raised.value)
 
@@ -478,7 +478,7 @@ def test_the_columns_tell_the_tasks_apart(header, row, task, tmp_path):
 
 
 def test_the_table_of_predictions_is_data_again(run, evaluated):
-    source = open_source(run[0] / "evaluation" / "predictions.csv", "train", labels=DIGITS)
+    source = open_source(run[0] / "evaluation" / "predictions.csv", "train", class_names=DIGITS)
     assert rows_of(source)[0] == [name for name, there in zip(DIGITS, tags_of(source, evaluated), strict=True) if there]
 
 
@@ -498,10 +498,10 @@ def test_packed_sets_have_the_same_classes(data, tmp_path):
         assert description["splits"][split]["fingerprint"] == packed.fingerprint
         by_name = dict(zip(packed.names, packed.tags.tolist(), strict=True))
         assert [by_name[name] for name in files.names] == files.tags.tolist()
-    reordered = open_source(tmp_path / "packed", "val", labels=["more", *reversed(DIGITS)])
+    reordered = open_source(tmp_path / "packed", "val", class_names=["more", *reversed(DIGITS)])
     assert (reordered.tags[:, :0:-1] == open_source(tmp_path / "packed", "val").tags).all()
     with pytest.raises(ArgumentError, match="its classes: '9'"):
-        open_source(tmp_path / "packed", "val", labels=DIGITS[:9])
+        open_source(tmp_path / "packed", "val", class_names=DIGITS[:9])
 
 
 def test_batches_have_the_classes_of_their_images(data):

@@ -21,7 +21,7 @@ import keras_resnet
 from keras_resnet import models
 from keras_resnet.data.shards import read_description as read_packed
 from keras_resnet.errors import ArgumentError
-from keras_resnet.export import export
+from keras_resnet.export import LabelledImages, export
 from keras_resnet.export.description import read_description
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.facts import Facts, facts_of, state
@@ -114,7 +114,7 @@ def test_new_files_state_their_task(tmp_path, randomise):
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         member = json.loads(archive.read(MEMBER))
     assert (member["schema_version"], member["task"]) == (2, "segment")
-    made = export(model, tmp_path / "out", ["tflite", "onnx"], contract=WholeImage(24, 32), labels=GROUNDS)
+    made = export(model, tmp_path / "out", ["tflite", "onnx"], contract=WholeImage(24, 32), class_names=GROUNDS)
     for path in made.paths.values():
         description = read_description(path)
         assert (description["schema_version"], description["task"]) == (3, "segment")
@@ -243,7 +243,9 @@ def test_a_split_is_one_thing_for_every_command(has_validation, tmp_path, random
         held_out = any("--split all takes all images" in line for line in errors)
         assert held_out is (not has_validation and split != "all")
         network, contract = open_network(str(tmp_path / "model.keras"), None)
-        made = export(network, tmp_path / split, ["tflite"], contract=contract, data=tmp_path / "data", split=split)
+        made = export(
+            network, tmp_path / split, ["tflite"], contract=contract, data=LabelledImages(tmp_path / "data", split)
+        )
         assert made.accuracy["tflite"].images == count
         top1 = next(line for line in lines if line.startswith("top-1"))
         assert top1.split()[-1] == f"{made.accuracy['tflite'].figures['top1_percent']:.2f}"

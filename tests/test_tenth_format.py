@@ -45,7 +45,7 @@ def test_it_is_exported_and_reported(randomise, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "_plots", lambda *given: figures.append(plots(*given)) or figures[-1])
     images = synthetic_images((32, 32, 3), count=40, seed=8)
     model = randomise(small_classifier(), seed=4)
-    export(model, tmp_path, ["saved_model", "onnx-tenth"], calibration=images, opset=16, report=True)
+    export(model, tmp_path, ["saved_model", "onnx-tenth"], calibration=images, options=Options(opset=16), report=True)
     text = (tmp_path / "REPORT.md").read_text()
     assert re.search(r"^\| model-tenth\.onnx \| 0\.0 \|.* \| 16 \(16 to 16\) \| 10 \| 20 \|$", text, re.MULTILINE)
     assert "model-tenth.onnx" in (tmp_path / "report.html").read_text()

@@ -98,7 +98,7 @@ def test_every_tflite_file_carries_standard_metadata(name, small_exports):
     assert files_of(answer, 6) == [("labels.txt", TENSOR_AXIS_LABELS)]
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["labels.txt", "description.json"]
-        assert archive.read("labels.txt").decode().splitlines() == small_exports.labels
+        assert archive.read("labels.txt").decode().splitlines() == small_exports.class_names
         assert json.loads(archive.read("description.json"))["format"] == name
 
 

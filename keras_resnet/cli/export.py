@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption
 from keras_resnet.cli.task_options import options_of, with_task_options
+from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
 from keras_resnet.tasks import TASKS
 
@@ -61,9 +63,11 @@ def export(
             show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in TASKS.values()),
         ),
     ] = None,
-    labels: Annotated[
+    class_names: Annotated[
         Path | None,
         typer.Option(
+            "--class-names",
+            "--labels",  # its name in earlier versions
             help="Text file with the name of each class on a line of its own.",
             show_default="the .keras file's own, or ImageNet's",
         ),
@@ -125,7 +129,7 @@ def export(
     from keras_resnet.preprocessing import list_images
     from keras_resnet.quiet import terminal_stderr
 
-    chosen: dict[str, Any] = {
+    chosen: dict[str, Any] = {  # as they were typed: `check_options` refuses other values
         "opset": opset,
         "layout": layout.upper() if layout else None,
         "any_size": any_size or None,
@@ -135,19 +139,27 @@ def export(
         "int_weights": int_weights,
         "keep_float": keep_float or None,
     }
-    names = [name.strip() for name in formats.split(",")]
-    _check(names, chosen)  # cheap mistakes first: opening the network takes seconds
+    options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
+    _check(names, options)  # cheap mistakes first: opening the network takes seconds
+    if max_drop is not None and data is None:
+        raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
         list_images([calibration])
-    class_names = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
+    names_of_classes = None if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of
 
     network, contract = open_network(model, weights)  # which imports Keras without its start-up lines
+    from keras_resnet.export import Calibration, LabelledImages
     from keras_resnet.export import export as export_model
 
     task = checked_task_of(network)
     given = task.export_options(options_of(task, "export", task_options, model))
+    drawn = labelled = None
+    if calibration is not None:
+        drawn = Calibration(calibration, calibration_count, seed, force_calibration)
+    if data is not None:
+        labelled = LabelledImages(data, split, given.get("void_labels", ()), max_drop)
 
     console = Console(file=terminal_stderr())
     with console.status("start") as status:
@@ -155,21 +167,15 @@ def export(
             network,
             out,
             names,
-            calibration=calibration,
-            calibration_count=calibration_count,
-            seed=seed,
-            force_calibration=force_calibration,
-            data=data,
-            max_drop=max_drop,
-            split=split,
-            labels=class_names_of(network) if class_names is None else class_names,
-            contract=given.pop("contract", contract),
+            calibration=drawn,
+            data=labelled,
+            class_names=class_names_of(network) if names_of_classes is None else names_of_classes,
+            contract=given.get("contract", contract),
+            options=replace(options, argmax=given.get("argmax")),
             overwrite=overwrite,
             debug=debug,
             report=report,
             progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
-            **chosen,
-            **given,
         )
     _print(made)
     if report:
@@ -179,9 +185,9 @@ def export(
     print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
 
 
-def _check(names: list[str], chosen: dict[str, Any]) -> None:
+def _check(names: list[str], options: Options) -> None:
     rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
-    check_options(Options(**chosen), rows)
+    check_options(options, rows)
 
 
 def _print(made: Any) -> None:

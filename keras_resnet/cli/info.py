@@ -1,4 +1,4 @@
-"""`keras-resnet info`: what an artifact says about itself."""
+"""`keras-resnet info`: what an artifact or a `.keras` file says about itself."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +10,15 @@ LABELS_SHOWN = 5
 
 def info(
     artifact: Annotated[
-        Path, typer.Argument(help="A SavedModel folder, a .tflite or an .onnx file, or a folder with manifest.json.")
+        Path,
+        typer.Argument(help="A SavedModel folder, a .tflite, .onnx or .keras file, or a folder with manifest.json."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs, whole.")] = False,
 ) -> None:
-    """Print task, network, weights, licence, input, class names, versions and date that an artifact carries inside."""
+    """Print what a file says about itself: its task, the names of its classes, how images become its input.
+
+    Artifacts carry network, weights, licence, versions and date besides.
+    """
     import json
 
     from rich.console import Console
@@ -25,19 +29,17 @@ def info(
     from keras_resnet.export.integrity import check_whole
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
 
-    if artifact.suffix == ".keras":
-        raise ExportError(
-            f"{artifact}: info is of a SavedModel folder, a .tflite or an .onnx file, as export writes them"
-        )
-    if (artifact / FILE_NAME).is_file():
-        content: Any = read_manifest(artifact)
+    if artifact.suffix == ".keras" and artifact.is_file():
+        content: Any = content_of_model(artifact)
+    elif (artifact / FILE_NAME).is_file():
+        content = read_manifest(artifact)
     elif artifact.is_file() or artifact.is_dir():
         check_whole(artifact)
         content = read_description(artifact)
     else:
         raise ExportError(f"{artifact}: no such file or folder")
     if content is None:
-        raise ExportError(f"{artifact}: it says nothing about itself: this package did not export it")
+        raise ExportError(f"{artifact}: it says nothing about itself: this package did not write it")
     if as_json:
         print(json.dumps(content, indent=2))
         return
@@ -50,9 +52,29 @@ def info(
         Console().print(table)
 
 
+def content_of_model(path: Path) -> dict[str, Any] | None:
+    """`.keras` file -> its member for this package as artifacts have it; Keras is not imported.
+
+    Raises:
+        WeightsError: The file is no archive, or its member is damaged.
+    """
+    from keras_resnet.model_files import SCHEMA_VERSION, read_description
+
+    described = read_description(path)
+    if described is None:
+        return None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": described.task,
+        "input": described.contract.describe(),
+        "labels": None if described.class_names is None else list(described.class_names),
+        "task_facts": dict(described.task_facts),
+    }
+
+
 def _descriptions(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     if "artifacts" not in content:
-        return [(content["format"], content)]
+        return [(content.get("format", "Keras model"), content)]
     return [(entry["file"], entry["description"]) for entry in content["artifacts"].values()]
 
 

@@ -84,6 +84,7 @@ class Source:
     def summary(self) -> dict[str, Any]:
         """-> what a run notes about its data, for JSON."""
         return {
+            "task": self.target.task,
             "kind": self.kind,
             "path": self.path,
             "split": self.split,

@@ -19,13 +19,13 @@ LISTED = 10  # names in an error message
 
 
 def labelled_images(
-    source: str | os.PathLike[str], labels: Sequence[str] | None = None
+    source: str | os.PathLike[str], class_names: Sequence[str] | None = None
 ) -> tuple[list[Path], np.ndarray]:
     """Folder of class folders, or CSV file -> paths, classes int `[N]`.
 
-    A class is named by one of `labels`, by its index, or, with ImageNet's 1000 labels, by its wnid. Without labels, the
-    sorted folder names are the classes. The CSV has a column `file` or `path`, relative to the CSV's own folder, and
-    one of `index`, `wnid`, `label`, `name` and `class`.
+    A class is named by one of `class_names`, by its index, or, with ImageNet's 1000 names, by its wnid. Without names,
+    the sorted folder names are the classes. The CSV has a column `file` or `path`, relative to the CSV's own folder,
+    and one of `index`, `wnid`, `label`, `name` and `class`.
 
     Raises:
         ArgumentError: There is no such folder or file, or a class is not known.
@@ -38,7 +38,12 @@ def labelled_images(
         names, paths = _csv(path)
     else:
         raise ArgumentError(f"labelled images are a folder of class folders or a CSV file. Received: {source}")
-    return paths, class_indices(source, names, known_names(labels, names))
+    return paths, class_indices(source, names, known_names(class_names, names))
+
+
+def listed_file(name: str) -> str:
+    """File of an image, or name of an image without a file -> as a CSV file that may lie anywhere names it."""
+    return os.path.abspath(name) if os.path.isfile(name) else name
 
 
 def class_indices(source: str | os.PathLike[str], names: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
@@ -57,17 +62,17 @@ def class_indices(source: str | os.PathLike[str], names: Sequence[str], known: M
     return np.array([known[name] for name in names], dtype="int64")
 
 
-def known_names(labels: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
+def known_names(class_names: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
     """Every name of a class -> its index."""
-    if labels is None:
+    if class_names is None:
         if all(name.isdigit() for name in names):
             return {name: int(name) for name in names}
         return {name: index for index, name in enumerate(sorted(set(names)))}
-    known = {str(index): index for index in range(len(labels))}
+    known = {str(index): index for index in range(len(class_names))}
     pairs = imagenet_labels()
-    if list(labels) == [name for _, name in pairs]:
+    if list(class_names) == [name for _, name in pairs]:
         known |= {wnid: index for index, (wnid, _) in enumerate(pairs)}
-    return known | {label: index for index, label in enumerate(labels)}
+    return known | {name: index for index, name in enumerate(class_names)}
 
 
 def _folder(folder: Path) -> tuple[list[str], list[Path]]:

@@ -9,9 +9,12 @@ Loaded on first use, so that the command line can check its options against the 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_resnet.export.accuracy import LabelledImages
+    from keras_resnet.export.formats import Options
+    from keras_resnet.export.images import Calibration
     from keras_resnet.export.pipeline import ExportReport, export
 
-__all__ = ["ExportReport", "export"]
+__all__ = ["Calibration", "ExportReport", "LabelledImages", "Options", "export"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,18 @@ from keras_resnet.tasks.base import Evaluation, Task
 
 
 @dataclass(frozen=True)
+class LabelledImages:
+    """Images whose targets are known, and how far an artifact may fall below its model on them."""
+
+    data: Any  # as training takes it, or (pixels uint8 `[N, H, W, C]`, classes `[N]`)
+    split: str = (
+        "val"  # which of the images count: "val" (those that validate, or that training holds out), "train", "all"
+    )
+    void_labels: Sequence[int] = ()  # labels of the masks, besides 255, that are no class
+    max_drop_points: float | None = None  # of the score, that an artifact may lose; None: what the task allows
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """One artifact on images whose targets are known."""
 
@@ -49,11 +61,12 @@ class Examination:
         ExportError: The data has other targets or classes, or its pixels are of another shape.
     """
 
-    def __init__(self, predictor: Predictor, data: Any, shape: Shape, split: str = "val", **options: Any) -> None:
-        """`data` as `export` takes it; `options` are those of the task's `open_sources`."""
+    def __init__(self, predictor: Predictor, images: LabelledImages, shape: Shape) -> None:
         self.task: Task = predictor.task
+        given = images.max_drop_points
+        self.max_drop_points = self.task.largest_drop_points if given is None else given
         try:
-            self.sources = _sources(predictor, data, shape, split, options)
+            self.sources = _sources(predictor, images, shape)
             self.model = self._evaluation(predictor)
         except ArgumentError as error:
             raise ExportError(f"`data` does not fit the model: {error}") from error
@@ -71,13 +84,14 @@ class Examination:
         return evaluation
 
 
-def _sources(predictor: Predictor, data: Any, shape: Shape, split: str, options: Mapping[str, Any]) -> Sequence[Source]:
-    if isinstance(data, tuple):
-        images, classes = data
-        pixels = read_images(images, predictor.contract, shape)
+def _sources(predictor: Predictor, images: LabelledImages, shape: Shape) -> Sequence[Source]:
+    if isinstance(images.data, tuple):
+        given, classes = images.data
+        pixels = read_images(given, predictor.contract, shape)
         names = predictor.class_names or [str(index) for index in range(predictor.classes)]
         return [GivenSource(pixels, np.asarray(classes), names, predictor.task.target)]
-    return predictor.task.open_sources(data, split, predictor.asked, predictor.classes, **options)
+    options = {"void_labels": images.void_labels} if images.void_labels else {}
+    return predictor.task.open_sources(images.data, images.split, predictor.asked, predictor.classes, **options)
 
 
 def check_drop(name: str, accuracy: Accuracy, max_drop_points: float) -> None:

@@ -30,7 +30,7 @@ class Artifact:
     description: dict[str, Any] | None
     task: Task
     contract: Contract  # how image files become its pixels
-    labels: list[str] | None
+    class_names: list[str] | None
     runtime: Runtime
     task_facts: Mapping[str, Any]  # what the task alone knows of
 
@@ -40,7 +40,7 @@ class Artifact:
         return Predictor(
             str(self.path),
             self.task,
-            self.labels,
+            self.class_names,
             self.contract,
             self.classes,
             self.predict,
@@ -68,7 +68,7 @@ class Artifact:
 def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> Artifact:
     """SavedModel folder, .tflite or .onnx file -> opened artifact.
 
-    A file that says nothing about itself gets a centre crop of its input size, and ImageNet's labels for 1000 classes.
+    A file that says nothing about itself gets a centre crop of its input size, and ImageNet's names for 1000 classes.
 
     Raises:
         ExportError: It is no artifact, can't be opened, or does not take RGB images.
@@ -95,8 +95,8 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
     contract = task.contract_of_artifact((height, width), given)
     if channels != 3 or contract is None or max(height or 0, width or 0) > LARGEST_SIDE:
         raise ExportError(f"{path}: must take {task.takes} of up to {LARGEST_SIDE} pixels a side. Its input is {shape}")
-    labels = description["labels"] if description else None
+    class_names = description["labels"] if description else None
     if description is None and answer[1:] == (1000,):
-        labels = [name for _, name in imagenet_labels()]
+        class_names = [name for _, name in imagenet_labels()]
     facts = task.checked_facts(description.get("task_facts", {}) if description else {})
-    return Artifact(path, row, description, task, contract, labels, runtime, facts)
+    return Artifact(path, row, description, task, contract, class_names, runtime, facts)

@@ -32,7 +32,7 @@ SCHEMA_VERSION = 3
 NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
 ONNX_KEY = "keras_resnet.description"
 MOST_CLASSES = 10_000_000
-LARGEST_BYTES = 16_000_000  # of a description: labels of 100,000 classes fit
+LARGEST_BYTES = 16_000_000  # of a description: names of 100,000 classes fit
 
 
 def describe(
@@ -44,7 +44,7 @@ def describe(
     layout: str,
     input_dtype: str,
     output_dtype: str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     contract: Contract | None,
     quantization: dict[str, Any] | None,
     output_name: str = PROBABILITIES,
@@ -80,7 +80,7 @@ def describe(
             "kind": task.outputs[output_name].kind,
             "classes": model.outputs[0].shape[-1],
         },
-        "labels": None if labels is None else list(labels),
+        "labels": None if class_names is None else list(class_names),
         "task_facts": dict(facts.task_facts),
         "quantization": quantization,
         "package": {"name": "keras-resnet-kit", "version": __version__},
@@ -90,7 +90,7 @@ def describe(
 
 
 def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
-    """Writes the description, and the labels if there are any, as files in that folder -> their paths."""
+    """Writes the description, and the names of the classes if there are any, as files in that folder -> their paths."""
     paths = [folder / DESCRIPTION_FILE]
     paths[0].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     if description["labels"]:

@@ -1,7 +1,7 @@
 """The formats as one table: file, runtime, what each promises, what can be chosen, how near to its model it must be."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -45,15 +45,23 @@ _INTEGER = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agree
 class Options:
     """What a caller may choose; each is taken by the formats whose row names it, and None is that format's default."""
 
-    opset: int | None = None  # 11 to 18; 17
-    layout: Literal["NHWC", "NCHW"] | None = None  # of the input; NHWC
-    any_size: bool | None = None  # whether height and width are free
-    input_dtype: Literal["uint8", "float32"] | None = None  # uint8
-    output_dtype: Literal["uint8", "int8", "float32"] | None = None  # uint8
+    opset: int | None = None  # of ONNX, 11 to 18; 17
+    layout: Literal["NHWC", "NCHW"] | None = None  # of the input of ONNX files; NHWC
+    any_size: bool | None = None  # whether height and width are free (SavedModel, ONNX in float)
+    input_dtype: Literal["uint8", "float32"] | None = None  # of tflite-int8; uint8
+    output_dtype: Literal["uint8", "int8", "float32"] | None = None  # of tflite-int8; uint8
     ranges: Literal["minmax", "mse"] | None = None  # of activations, from the calibration images; minmax
-    int_weights: Literal["int8", "int7", "uint8"] | None = None  # int8 where this CPU has VNNI, else uint8
-    keep_float: tuple[str, ...] | None = None  # names of layers that stay float; none
-    argmax: bool | None = None  # of a segmentation network: the class of each pixel in place of probabilities
+    int_weights: Literal["int8", "int7", "uint8"] | None = (
+        None  # of onnx-int8's kernels; int8 where this CPU has VNNI, else uint8
+    )
+    keep_float: Sequence[str] | None = None  # names of layers that int8 formats leave in float; none
+    argmax: bool | None = None  # segmentation: `mask`, the class of each pixel, in place of probabilities
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep_float, str):
+            raise ExportError(f"`keep_float` must be a list of names. Received: keep_float={self.keep_float!r}")
+        if self.keep_float is not None:
+            object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     def given(self) -> dict[str, Any]:
         """-> those that the caller chose."""

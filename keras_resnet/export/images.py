@@ -30,6 +30,16 @@ Source = str | os.PathLike[str] | np.ndarray | Any  # folder, glob, pixels, or t
 
 @dataclass(frozen=True)
 class Calibration:
+    """Images from which integer formats learn the range of each activation, and how they are drawn."""
+
+    images: Source  # at least 32 representative ones: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset
+    count: int | None = None  # how many of them are drawn; None: all
+    seed: int = 0  # for drawing them
+    force: bool = False  # whether fewer than 32 images, or noise, are taken all the same
+
+
+@dataclass(frozen=True)
+class DrawnImages:
     """The images that the ranges of an integer artifact come from, and what the manifest says of them."""
 
     images: np.ndarray  # uint8 `[N, H, W, C]`
@@ -41,21 +51,16 @@ class Calibration:
         return {"images": len(self.images), "source": self.source, "sha256": self.sha256, "seed": self.seed}
 
 
-def calibration_images(
-    source: Source,
-    contract: Contract | None,
-    shape: Shape,
-    *,
-    count: int | None = None,
-    seed: int = 0,
-    force: bool = False,
-) -> Calibration:
-    """Folder, glob, array or dataset -> at most `count` images of it, drawn by `seed`.
+def calibration_images(calibration: Source | Calibration, contract: Contract | None, shape: Shape) -> DrawnImages:
+    """Folder, glob, array or dataset -> its images, or those that `Calibration` draws of it.
 
     Raises:
         ImageError: A file can't be read.
         ExportError: Too few images, or noise in place of images, unless forced; or pixels of another shape or type.
     """
+    if not isinstance(calibration, Calibration):
+        calibration = Calibration(calibration)
+    source, count, seed = calibration.images, calibration.count, calibration.seed
     drawn = None
     if isinstance(source, (str, os.PathLike)):
         files = list_images([source])
@@ -72,9 +77,9 @@ def calibration_images(
             images = images[np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))]
             drawn = seed
         name, digest = "pixels", hashlib.sha256(np.ascontiguousarray(images).tobytes())
-    if not force:
+    if not calibration.force:
         _check(images)
-    return Calibration(images, name, digest.hexdigest(), drawn)
+    return DrawnImages(images, name, digest.hexdigest(), drawn)
 
 
 def read_images(source: Source, contract: Contract | None, shape: Shape) -> np.ndarray:
@@ -126,7 +131,7 @@ def _check(images: np.ndarray) -> None:
     if len(images) < MINIMUM_CALIBRATION_IMAGES:
         raise ExportError(
             f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}. "
-            "To calibrate on them all the same: force_calibration=True (--force-calibration)"
+            "To calibrate on them all the same: Calibration(images, force=True) (--force-calibration)"
         )
     values = images.astype("float64")
     neighbours = np.square(np.diff(values, axis=2)).mean() / 2
@@ -134,7 +139,7 @@ def _check(images: np.ndarray) -> None:
         raise ExportError(
             "`calibration` must hold real images. Received: "
             + ("pixels that are all equal" if values.var() == 0 else "noise, whose neighbouring pixels are unrelated")
-            + ". To calibrate on them all the same: force_calibration=True (--force-calibration)"
+            + ". To calibrate on them all the same: Calibration(images, force=True) (--force-calibration)"
         )
 
 

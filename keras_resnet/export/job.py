@@ -36,7 +36,7 @@ class Job:
     task: Task
     model: keras.Model  # folded
     contract: Contract | None  # how image files become its pixels
-    labels: Sequence[str] | None
+    class_names: Sequence[str] | None
     description: dict[str, Any]  # what the file says about itself
     scratch: Path  # folder for what the writer needs on the way
     calibration: np.ndarray | None = None  # uint8 `[N, H, W, C]`

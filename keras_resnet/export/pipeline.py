@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ from keras_resnet import inference
 from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
-from keras_resnet.export.accuracy import Accuracy, Examination, check_drop
+from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe, embed
 from keras_resnet.export.files import clean, recover, remove, replace
@@ -26,6 +26,7 @@ from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
 from keras_resnet.export.images import (
     Calibration,
+    DrawnImages,
     Source,
     calibration_images,
     comparison_images,
@@ -50,6 +51,7 @@ from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract
 
 DEFAULT_SIDE = 224  # of images for a file that takes any
+DEFAULTS = Options()
 DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
 
 Progress = Callable[[str, int, int], None]
@@ -60,25 +62,11 @@ def export(
     folder: str | os.PathLike[str],
     formats: Sequence[str] = ("saved_model", "tflite", "onnx"),
     *,
-    calibration: Source | None = None,
-    calibration_count: int | None = None,
-    seed: int = 0,
-    force_calibration: bool = False,
-    data: Any = None,
-    split: str = "val",
-    max_drop: float | None = None,
-    void_labels: Sequence[int] = (),
-    labels: Sequence[str] | None = None,
+    calibration: Source | Calibration | None = None,
+    data: Any | LabelledImages = None,
+    class_names: Sequence[str] | None = None,
     contract: Contract | None = None,
-    opset: int | None = None,
-    layout: Literal["NHWC", "NCHW"] | None = None,
-    any_size: bool | None = None,
-    input_dtype: Literal["uint8", "float32"] | None = None,
-    output_dtype: Literal["uint8", "int8", "float32"] | None = None,
-    ranges: Literal["minmax", "mse"] | None = None,
-    int_weights: Literal["int8", "int7", "uint8"] | None = None,
-    keep_float: Sequence[str] | None = None,
-    argmax: bool | None = None,
+    options: Options = DEFAULTS,
     overwrite: bool = False,
     debug: bool = False,
     report: bool = False,
@@ -96,30 +84,15 @@ def export(
         folder: Created if need be.
         formats: Out of keras_resnet.export.formats.FORMATS, or ("all",).
         calibration: At least 32 representative images for the formats that need them: a folder (or glob), pixels uint8
-            `[N, H, W, C]`, or a tf.data.Dataset. Every artifact is also verified on them; float ones on synthetic
-            pictures besides.
-        calibration_count: How many of them to draw, by `seed`. Default: all.
-        force_calibration: Whether to calibrate on fewer images, or on noise, all the same.
-        data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: as
-            training takes them, or (pixels uint8 `[N, H, W, C]`, classes `[N]`).
-        split: Which of these images count: "val" (those that validate, or that training holds out), "train" or "all".
-        max_drop: Points of top-1, or of mean IoU, by which an artifact may fall below the model on `data`. Default: 0.5
-            and 1.0.
-        void_labels: Of the masks of `data`, besides 255.
-        labels: Names of the classes, in order. Default: ImageNet's for 1000 classes.
+            `[N, H, W, C]`, a tf.data.Dataset, or `Calibration`, which draws some of them. Every artifact is also
+            verified on them; float ones on synthetic pictures besides.
+        data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: as training
+            takes them, (pixels uint8 `[N, H, W, C]`, classes `[N]`), or `LabelledImages`, which chooses the split and
+            how far an artifact may fall below the model.
+        class_names: Names of the classes, in order. Default: ImageNet's for 1000 classes.
         contract: How image files become pixels. Default: that of the published weights that the model was built with,
             else a centre crop of the model's input size, or of 224.
-        opset: Of ONNX, 11 to 18. Default: 17.
-        layout: Of the input of ONNX files. Default: "NHWC".
-        any_size: Whether height and width are free (SavedModel, ONNX in float).
-        input_dtype: Input type of tflite-int8. Default: "uint8".
-        output_dtype: Output type of tflite-int8. Default: "uint8".
-        ranges: How calibration images give the ranges of activations: "minmax" (default), or "mse", which clips.
-        int_weights: Integers of the kernels of onnx-int8: "int8" (default where this CPU has VNNI), "uint8" (default
-            elsewhere), "int7".
-        keep_float: Names of layers that int8 formats leave in float.
-        argmax: Whether files of a segmentation network give, in place of probabilities, `mask`: the class of each
-            pixel, uint8 `[N, H, W]`.
+        options: What single formats let you choose: the opset, the layout, the types of input and output.
         overwrite: Whether artifacts of the same name in the folder are replaced.
         debug: Whether the quantization error of each layer is written to the folder, for the int8 formats.
         report: Whether `report.html` and `REPORT.md` are written to the folder, with each artifact's latency and peak
@@ -132,19 +105,11 @@ def export(
         VerificationError: An artifact is not equal to its model.
         AccuracyError: The accuracy of an artifact falls too far below its model's.
     """
-    if isinstance(keep_float, str):
-        raise ExportError(f"`keep_float` must be a list of names. Received: keep_float={keep_float!r}")
-    keep = None if keep_float is None else tuple(keep_float)
-    options = Options(opset, layout, any_size, input_dtype, output_dtype, ranges, int_weights, keep, argmax)
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
-    if argmax:
+    if options.argmax:
         decided = _task(model).decided_output(model)
         rows = [replace_fields(row, output=decided, output_dtype="uint8") for row in rows]
-    if max_drop is not None and data is None:
-        raise ExportError(
-            f"`max_drop` needs labelled images, `data` (--data). Received: max_drop={max_drop}, data=None"
-        )
     made = ExportReport(Path(folder))
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
@@ -165,30 +130,29 @@ def export(
         )
     task = _task(model)
     contract = task.contract_of(prepared, contract)
-    names = class_labels(facts_of(model).class_names if labels is None else labels, prepared)
+    names = names_for(facts_of(model).class_names if class_names is None else class_names, prepared)
     images = None
     if calibration is not None:
-        images = calibration_images(
-            calibration, contract, shape, count=calibration_count, seed=seed, force=force_calibration
-        )
+        images = calibration_images(calibration, contract, shape)
     check_prepared(model, prepared, synthetic_images(shape, count=4))
     folded = fold(prepared)
-    kept = float_layers(folded, keep or ())
+    kept = float_layers(folded, options.keep_float or ())
     references = _references(model, prepared, contract, rows, images)
     examination = None
     if data is not None:
-        of_data = {"void_labels": void_labels} if void_labels else {}
+        labelled = data if isinstance(data, LabelledImages) else LabelledImages(data)
         asked = _predictor(model.name, task, names, contract, prepared, partial(inference.answer, prepared))
-        examination = Examination(asked, data, shape, split, **of_data)
+        examination = Examination(asked, labelled, shape)
         made.evaluations["model"] = examination.model
 
     @cache
     def quantized(weight_steps: int) -> Quantized:
         if learns:
             return learned(folded)
-        return quantize(folded, images.images, ranges=ranges or "minmax", keep_float=kept, weight_steps=weight_steps)  # type: ignore[union-attr]  # _rows asks for calibration images
+        ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
+        return quantize(folded, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
-    maker = _Maker(model, task, folded, contract, names, options, images, quantized, debug, max_drop, examination, made)
+    maker = _Maker(model, task, folded, contract, names, options, images, quantized, debug, examination, made)
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -252,12 +216,11 @@ class _Maker:
     task: Task
     model: keras.Model  # folded, of fixed size
     contract: Contract | None
-    labels: Sequence[str] | None
+    class_names: Sequence[str] | None
     options: Options
-    calibration: Calibration | None
+    calibration: DrawnImages | None
     quantized: Callable[[int], Quantized]
     debug: bool
-    max_drop: float | None
     examination: Examination | None
     report: ExportReport
 
@@ -313,7 +276,7 @@ class _Maker:
             input_dtype=row.input_dtype,
             output_dtype=row.output_dtype,
             output_name=row.output.name,
-            labels=self.labels,
+            class_names=self.class_names,
             contract=self.contract,
             quantization=quantization,
         )
@@ -325,7 +288,7 @@ class _Maker:
             self.task,
             model,
             self.contract,
-            self.labels,
+            self.class_names,
             description,
             scratch,
             images,
@@ -337,10 +300,10 @@ class _Maker:
         if self.examination is None:
             return None
         run = partial(predict, open_runtime(path, row))
-        asked = _predictor(str(path), self.task, self.labels, self.contract, self.model, run)
+        asked = _predictor(str(path), self.task, self.class_names, self.contract, self.model, run)
         accuracy, self.report.evaluations[row.name] = self.examination.of(asked)
         self.report.accuracy[row.name] = accuracy
-        check_drop(str(path), accuracy, self.task.largest_drop_points if self.max_drop is None else self.max_drop)
+        check_drop(str(path), accuracy, self.examination.max_drop_points)
         return accuracy
 
     def _layer_errors(self, job: Job) -> dict[str, float]:
@@ -413,7 +376,7 @@ def _references(
     prepared: keras.Model,
     contract: Contract | None,
     rows: Sequence[Format],
-    calibration: Calibration | None,
+    calibration: DrawnImages | None,
 ) -> dict[str, Reference]:
     """By format, the images that its artifact is compared on and the model's answers."""
     shape = prepared.inputs[0].shape[1:]
@@ -427,14 +390,14 @@ def _references(
     }
 
 
-def class_labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | None:
+def names_for(class_names: Sequence[str] | None, model: keras.Model) -> list[str] | None:
     """Names that the caller gave, if any -> a name for each class of the model; ImageNet's for 1000."""
     classes = model.outputs[0].shape[-1]
-    if labels is None:
+    if class_names is None:
         return [name for _, name in imagenet_labels()] if classes == 1000 else None
-    if len(labels) != classes:
-        raise ExportError(f"`labels` must name the model's {classes} classes. Received: {len(labels)} labels")
-    return list(labels)
+    if len(class_names) != classes:
+        raise ExportError(f"`class_names` must name the model's {classes} classes. Received: {len(class_names)} names")
+    return list(class_names)
 
 
 def _write(job: Job, path: Path) -> None:

@@ -75,7 +75,7 @@ class _Page:
     images: int | None  # labelled ones
 
 
-def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -> Path:
+def write_report(made: ExportReport, title: str, class_names: Sequence[str] | None) -> Path:
     """What an export made -> `report.html`, `REPORT.md` and `report.png` in its folder; the first one's path.
 
     Every artifact is timed in a process of its own, one after the other; one that can't be is named.
@@ -91,7 +91,7 @@ def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -
             costs[name] = measure_artifact(path)
         except ExportError as error:
             unmeasured.append(str(error))
-    page = _page(made, title, labels, costs, unmeasured)
+    page = _page(made, title, class_names, costs, unmeasured)
     figure = _plots(made, costs)
     drawn = io.BytesIO(), io.BytesIO()
     for stream, kind in zip(drawn, ("png", "svg"), strict=True):
@@ -106,11 +106,11 @@ def write_report(made: ExportReport, title: str, labels: Sequence[str] | None) -
 def _page(
     made: ExportReport,
     title: str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     costs: dict[str, ArtifactCost],
     unmeasured: list[str],
 ) -> _Page:
-    disagreements = _disagreements(made, labels)
+    disagreements = _disagreements(made, class_names)
     machine = environment()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     calibration = _calibration(made)
@@ -169,7 +169,7 @@ def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
     return [made.paths[name].name, f"{size_bytes(made.paths[name]) / 1e6:.1f}", *measured, *figures]
 
 
-def _disagreements(made: ExportReport, labels: Sequence[str] | None) -> list[_Disagreement]:
+def _disagreements(made: ExportReport, class_names: Sequence[str] | None) -> list[_Disagreement]:
     """-> images of which an artifact names another class than the model; the model's surest first."""
     model = _model(made)
     if model is None:
@@ -177,7 +177,7 @@ def _disagreements(made: ExportReport, labels: Sequence[str] | None) -> list[_Di
     evaluations = cast(Mapping[str, Evaluation], made.evaluations)
 
     def named(index: int) -> str:
-        return str(index) if labels is None else labels[index]
+        return str(index) if class_names is None else class_names[index]
 
     best = {name: top_indices(found.probabilities, 1)[:, 0] for name, found in evaluations.items()}
     different = np.any([best[name] != best["model"] for name in best], axis=0)

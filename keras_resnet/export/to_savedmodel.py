@@ -38,8 +38,8 @@ def to_savedmodel(job: Job, folder: Path) -> None:
         }
         if job.task.single_answer and job.contract is not None and job.model.inputs[0].shape[-1] == 3:
             classes = job.model.outputs[0].shape[-1]
-            labels = job.labels or [f"class {index}" for index in range(classes)]
-            signatures["serve_jpeg"] = _encoded_function(job.model, cast(InputContract, job.contract), labels)
+            names = job.class_names or [f"class {index}" for index in range(classes)]
+            signatures["serve_jpeg"] = _encoded_function(job.model, cast(InputContract, job.contract), names)
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
@@ -84,10 +84,10 @@ def _features_function(model: keras.Model) -> Any:
     )
 
 
-def _encoded_function(model: keras.Model, contract: InputContract, labels: Sequence[str]) -> Any:
+def _encoded_function(model: keras.Model, contract: InputContract, class_names: Sequence[str]) -> Any:
     """-> `tf.function`: encoded images, strings `[N]` -> probabilities, top indices and labels."""
-    names = tf.constant(list(labels))
-    top = min(TOP, len(labels))
+    names = tf.constant(list(class_names))
+    top = min(TOP, len(class_names))
 
     def serve(image_bytes: Any) -> dict[str, Any]:
         spec = tf.TensorSpec((contract.size, contract.size, 3), tf.float32)

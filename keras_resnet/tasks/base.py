@@ -199,7 +199,7 @@ class Task(Protocol):
         """Data as users name it -> whether it is laid out as this task's is."""
         ...
 
-    def open(self, text: str, split: str, labels: Sequence[str] | None, *_: Any, **options: Any) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None, *_: Any, **options: Any) -> "Source":
         """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
 
         Where all images are asked for, and the data has validation images of its own, those that train are given.
@@ -237,7 +237,7 @@ class Task(Protocol):
         ...
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the task's options of the command `export` -> arguments of the function `export`.
+        """Values of the task's options of `export` -> `contract`, `argmax` and `void_labels`, as far as it has them.
 
         Raises:
             ArgumentError: A value that is none.

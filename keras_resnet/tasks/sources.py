@@ -14,7 +14,7 @@ from keras_resnet.tasks.base import Task
 def open_source(
     data: str | os.PathLike[str],
     split: str,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     void_labels: Sequence[int] = (),
 ) -> Source:
     """Data, "train" or "val", names of the classes -> the images of that split, with their classes or masks.
@@ -29,21 +29,21 @@ def open_source(
             maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets. With masks: a
             folder with `train/images/` and `train/masks/`, or `images/train/` and `masks/train/` (and `val`, as above),
             or `images/` and `masks/`; or a CSV file with the columns `file` or `path`, `mask`, and maybe `split`.
-        labels: None: the names of the classes found, sorted; numbers by their value. Of masks: those that `classes.csv`
-            has, or "class 0" and so on.
+        class_names: Names of the classes, in order. Default: the names that are found, sorted, numbers by their value;
+            for masks, the names in `classes.csv`, or "class 0" and so on.
         void_labels: Labels of the masks, besides 255, whose pixels are of no class.
 
     Raises:
-        ArgumentError: No such data, or a class that `labels` does not have, or images and masks that are no pairs.
+        ArgumentError: No such data, or a class that `class_names` does not have, or images and masks that are no pairs.
         ImageError: A folder has no images.
     """
     if split not in ("train", "val"):
         raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
-    return _open(data, split, labels, void_labels)
+    return _open(data, split, class_names, void_labels)
 
 
 def open_split(
-    data: str | os.PathLike[str], split: str, labels: Sequence[str] | None = None, void_labels: Sequence[int] = ()
+    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None = None, void_labels: Sequence[int] = ()
 ) -> list[Source]:
     """As `open_source`, for any of `SPLITS` -> the sources whose images are those of that split.
 
@@ -52,19 +52,21 @@ def open_split(
     if split not in SPLITS:
         raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     if split in ("train", "val"):
-        return [open_source(data, cast(Split, split), labels, void_labels)]
-    source = _open(data, ALL, labels, void_labels)
+        return [open_source(data, cast(Split, split), class_names, void_labels)]
+    source = _open(data, ALL, class_names, void_labels)
     if source.split == ALL:
         return [source]
-    return [source, open_source(data, "val", labels, void_labels)]
+    return [source, open_source(data, "val", class_names, void_labels)]
 
 
-def _open(data: str | os.PathLike[str], split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
+def _open(
+    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None, void_labels: Sequence[int]
+) -> Source:
     text = os.fspath(data)
     task = task_of_data(text)
     if "void_labels" in task.options("data"):
-        return task.open(text, split, labels, void_labels=void_labels)
-    source = task.open(text, split, labels)
+        return task.open(text, split, class_names, void_labels=void_labels)
+    source = task.open(text, split, class_names)
     if void_labels:
         raise ArgumentError(
             f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
@@ -78,7 +80,7 @@ def open_for(
     network: str,
     data: str | os.PathLike[str],
     split: str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     classes: int | None,
     void_labels: Sequence[int] = (),
 ) -> list[Source]:
@@ -88,7 +90,7 @@ def open_for(
         ArgumentError: The data is laid out for another task, or has another number of classes.
     """
     check_layout(data, task, network)
-    sources = open_split(data, split, labels, void_labels)
+    sources = open_split(data, split, class_names, void_labels)
     for source in sources:
         if classes is not None and len(source.classes) != classes:
             raise ArgumentError(f"{data}: must have the {classes} classes of {network}. It has {len(source.classes)}")

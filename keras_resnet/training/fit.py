@@ -158,7 +158,9 @@ class _Run:
         if not recipe.data:
             raise ArgumentError("the recipe names no images: give --data, or the key `data`")
         self.source = open_source(recipe.data, "train", void_labels=recipe.void_labels)
-        self.validation = open_source(recipe.data, "val", labels=self.source.classes, void_labels=recipe.void_labels)
+        self.validation = open_source(
+            recipe.data, "val", class_names=self.source.classes, void_labels=recipe.void_labels
+        )
         self.task = task_named(recipe.task)
         if self.source.target.task != self.task.name:
             other = self.source.target

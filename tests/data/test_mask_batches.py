@@ -59,7 +59,7 @@ def ramps(request, tmp_path_factory):
         encoded = png(pixels) if kind == "png" else jpeg(pixels, **options)
         write(folder / "images" / f"{index:02d}.{'png' if kind == 'png' else 'jpg'}", encoded)
         write(folder / "masks" / f"{index:02d}.png", png(place, "P" if index % 3 == 0 else None))
-    return open_source(folder, "train", labels=[str(index) for index in range(100)])
+    return open_source(folder, "train", class_names=[str(index) for index in range(100)])
 
 
 def away_from_others(area):
@@ -121,7 +121,7 @@ def test_scales_lie_in_their_range_and_flips_occur(tmp_path):
         ramp = np.broadcast_to(np.arange(200, dtype=np.uint8), (200, 200))
         write(tmp_path / "images" / f"{index:02d}.jpg", jpeg(np.ascontiguousarray(ramp)))
         write(tmp_path / "masks" / f"{index:02d}.png", png(np.ascontiguousarray(ramp)))
-    source = open_source(tmp_path, "train", labels=[str(index) for index in range(200)])
+    source = open_source(tmp_path, "train", class_names=[str(index) for index in range(200)])
     narrow = Augmentation(crop="scaled", minimum_scale=0.8, maximum_scale=1.6)
     masks = np.concatenate([masks for _, masks in batches(source, narrow, size=80)]).astype(float)
     slopes = (masks[:, 40, -1] - masks[:, 40, 0]) / 79
@@ -190,7 +190,7 @@ def broken(tmp_path_factory):
 def test_an_image_or_a_mask_that_can_not_be_used_is_named_and_replaced(broken):
     folder, reasons = broken
     names = [f"class {index}" for index in range(CLASSES)]
-    source, problems = open_source(folder, "train", labels=names), Problems(2)
+    source, problems = open_source(folder, "train", class_names=names), Problems(2)
     order = source.order(5, 2)
     seen = batches(source, Augmentation(crop="none", flip=False), problems, size=60)
     trained = [source.name_of(index) for index in order[: 4 * len(seen)]]
@@ -209,7 +209,7 @@ def test_an_image_or_a_mask_that_can_not_be_used_is_named_and_replaced(broken):
     assert_equal(seen[2:], again)
     left, problems = [], Problems(9)
     for split in ("train", "val"):
-        part = open_source(folder, split, labels=names)
+        part = open_source(folder, split, class_names=names)
         left += [*evaluation_batches(part, WholeImage(), batch_size=4, problems=problems)]
     assert len(left) == 24 - 6
     assert {problem.name: problem.reason for problem in problems.found}.keys() == reasons.keys()
@@ -272,7 +272,7 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     description = pack(masked, tmp_path / "out", shards=3, void_labels=(2,))
     assert description["task"] == "segment"
     for split in ("train", "val"):
-        files, records = open_source(masked, split, void_labels=(2,)), open_source(tmp_path / "out", split)
+        files, records = open_source(masked, split, void_class_names=(2,)), open_source(tmp_path / "out", split)
         assert records.classes == files.classes
         assert records.kind == "shards"
         assert description["splits"][split]["class_counts"] == files.class_counts.tolist()
@@ -281,7 +281,7 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
         for index, name in enumerate(records.names):
             assert records.read(index) == files.read(files.names.index(name))
             np.testing.assert_array_equal(records.decode_target(index), files.decode_target(files.names.index(name)))
-    turned = open_source(tmp_path / "out", "val", labels=[*records.classes[::-1]])
+    turned = open_source(tmp_path / "out", "val", class_names=[*records.classes[::-1]])
     expected = np.array([3, 2, 1, 0, 255])[np.minimum(records.decode_target(0), 4)]
     np.testing.assert_array_equal(turned.decode_target(0), expected)
     [record] = tf.data.TFRecordDataset(sorted(map(str, (tmp_path / "out").glob("val-*")))).take(1)
@@ -297,4 +297,4 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     assert out[0].split() == ["pixels", "of", "class", "train", "val"]
     assert out[5].split() == ["all", "images", "21", "2"]
     with pytest.raises(ArgumentError, match="packed masks have void already"):
-        open_source(tmp_path / "out", "train", void_labels=(1,))
+        open_source(tmp_path / "out", "train", void_class_names=(1,))

@@ -64,7 +64,7 @@ def test_the_summary_says_what_a_run_is_resumed_on(tmp_path):
     assert json.loads(json.dumps(source.summary())) == source.summary()
     assert (source.summary()["count"], source.summary()["kind"]) == (18, "folder")
     assert source.fingerprint == open_source(folder, "train").fingerprint
-    assert source.fingerprint != open_source(folder, "train", void_labels=(2,)).fingerprint
+    assert source.fingerprint != open_source(folder, "train", void_class_names=(2,)).fingerprint
     np.testing.assert_array_equal(np.sort(source.order(3, 1)), np.arange(18))
 
 
@@ -73,10 +73,10 @@ def test_void_labels_are_no_classes_and_the_others_move_up(tmp_path):
     assert source.classes == ("class 0", "class 1", "class 2")
     for mask, old in zip(masks_of(source), masks_of(plain), strict=True):
         np.testing.assert_array_equal(mask, np.array([0, 255, 1, 255, 2, 255])[np.minimum(old, 5)])
-    named = open_source(tmp_path, "val", labels=("a", "b", "c"), void_labels=(1, 3))
+    named = open_source(tmp_path, "val", class_names=("a", "b", "c"), void_labels=(1, 3))
     assert named.classes == ("a", "b", "c")
     np.testing.assert_array_equal(named.legend.labels, source.legend.labels)
-    twice = open_source(tmp_path, "val", labels=("a", "b", "a"), void_labels=(1, 3))  # as two of ImageNet's are
+    twice = open_source(tmp_path, "val", class_names=("a", "b", "a"), void_labels=(1, 3))  # as two of ImageNet's are
     np.testing.assert_array_equal(twice.legend.labels, source.legend.labels)
 
 
@@ -98,10 +98,10 @@ def test_a_table_names_classes_and_colours_and_void(tmp_path):
     for a, b, value in zip(masks_of(one), masks_of(other), values, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, np.array([0, 255, 1, 2, 3, 255])[np.minimum(value, 5)])
-    turned = open_source(tmp_path / "colours", "train", labels=("sky", "bus", "car", "tree", "road"))
+    turned = open_source(tmp_path / "colours", "train", class_names=("sky", "bus", "car", "tree", "road"))
     np.testing.assert_array_equal(masks_of(turned)[0], np.array([4, 3, 2, 0, 255])[np.minimum(masks_of(one)[0], 4)])
     with pytest.raises(ArgumentError, match="1 classes are not the model's:\n  tree"):
-        open_source(tmp_path / "colours", "train", labels=("sky", "car", "road"))
+        open_source(tmp_path / "colours", "train", class_names=("sky", "car", "road"))
     write(tmp_path / "colours" / "masks" / "0.png", png(np.full((20, 31, 3), 7, np.uint8)))
     with pytest.raises(ImageError, match=r"0\.png: 620 pixels have the colour 7, 7, 7, which classes\.csv does not"):
         [open_source(tmp_path / "colours", split).decode_target(0) for split in ("train", "val")]
@@ -165,7 +165,7 @@ def test_what_can_not_be_is_said(tmp_path, folder):
         with pytest.raises(ArgumentError, match=message):
             open_source(masked, "train", **options)
     with pytest.raises(ArgumentError, match="`void_labels` are for folders and CSV files with masks"):
-        open_source(folder, "train", void_labels=(3,))
+        open_source(folder, "train", void_class_names=(3,))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
     with pytest.raises(
         ArgumentError, match=r"has colours; give a classes\.csv with the columns name, red, green, blue"
@@ -175,6 +175,8 @@ def test_what_can_not_be_is_said(tmp_path, folder):
 
 def test_camvid(shared_data):
     """Counted with Pillow and NumPy alone."""
-    train, val = (open_source(shared_data / "camvid_240x180", split, void_labels=(11,)) for split in ("train", "val"))
+    train, val = (
+        open_source(shared_data / "camvid_240x180", split, void_class_names=(11,)) for split in ("train", "val")
+    )
     assert (train.count, val.count, len(train.classes)) == (367, 101, 11)
     assert train.class_counts[[0, 3, 10]].tolist() == [2655759, 5040098, 46192]

@@ -99,7 +99,7 @@ def test_the_description_says_what_is_there(folder, packed):
 
 
 def test_labels_of_a_model_reorder_packed_classes(packed):
-    source, plain = open_source(packed, "train", labels=["cow", "dog", "ant", "bee"]), open_source(packed, "train")
+    source, plain = open_source(packed, "train", class_names=["cow", "dog", "ant", "bee"]), open_source(packed, "train")
     assert source.class_counts.tolist() == [*plain.class_counts[[2]], 0, *plain.class_counts[[0, 1]]]
 
 

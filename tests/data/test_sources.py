@@ -91,11 +91,11 @@ def test_a_class_that_training_does_not_have_is_named(tmp_path):
 
 
 def test_labels_give_the_order_and_the_names_that_are_known(folder):
-    source = open_source(folder, "train", labels=["cow", "dog", "bee", "ant"])
+    source = open_source(folder, "train", class_names=["cow", "dog", "bee", "ant"])
     assert source.classes == ("cow", "dog", "bee", "ant")
     np.testing.assert_array_equal(source.class_counts, [27, 0, 1, 11])
     with pytest.raises(ArgumentError, match="1 classes are not the model's"):
-        open_source(folder, "train", labels=["cow", "bee"])
+        open_source(folder, "train", class_names=["cow", "bee"])
 
 
 def test_numbers_are_sorted_by_their_value(tmp_path):
@@ -164,9 +164,9 @@ def test_an_archive_of_arrays(channels, tmp_path):
     np.testing.assert_array_equal(val.images, x[40:].reshape(10, 8, 9, channels or 1))
     np.testing.assert_array_equal(val.labels, y[40:, 0])
     assert val.name_of(3) == "val/3"
-    assert open_source(path, "val", labels=list("abcdefg")).classes == tuple("abcdefg")
+    assert open_source(path, "val", class_names=list("abcdefg")).classes == tuple("abcdefg")
     with pytest.raises(ArgumentError, match="5 classes, the model 2"):
-        open_source(path, "val", labels=["a", "b"])
+        open_source(path, "val", class_names=["a", "b"])
 
 
 def test_an_archive_without_validation_gives_a_tenth_away(tmp_path):
@@ -260,7 +260,7 @@ def test_tensorflow_datasets(monkeypatch):
     np.testing.assert_array_equal(train.class_counts, [5, 4])
     assert (val.count, val.summary()["kind"], val.summary()["path"]) == (4, "tfds", "tfds:pets")
     assert val.read(2) == jpeg(picture(8, 8, 102))
-    swapped = open_source("tfds:pets", "train", labels=["cat", "cow", "dog"])
+    swapped = open_source("tfds:pets", "train", class_names=["cat", "cow", "dog"])
     np.testing.assert_array_equal(swapped.class_counts, [4, 0, 5])
 
 

@@ -17,7 +17,7 @@ from small_segmenter import small_segmenter
 
 from keras_resnet.errors import AccuracyError, ExportError
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion, pixel_scores
-from keras_resnet.export import ExportReport, export
+from keras_resnet.export import Calibration, ExportReport, Options, export
 from keras_resnet.export.accuracy import Accuracy, check_drop
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
@@ -80,7 +80,7 @@ def test_the_model_file_has_one_output_and_says_what_it_is(run, model):
     assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
     description = read_description(run / "model.keras")
     assert description.contract == WholeImage()
-    assert list(description.labels) == [f"class {index}" for index in range(CLASSES)]
+    assert list(description.class_names) == [f"class {index}" for index in range(CLASSES)]
 
 
 def test_a_run_that_goes_on_ends_with_the_same_bits(run, tmp_path):
@@ -203,8 +203,7 @@ def artifacts(small, tmp_path_factory) -> ExportReport:
         tmp_path_factory.mktemp("artifacts"),
         ["saved_model", "tflite", "onnx", "tflite-int8", "onnx-int8", "onnx-float16", "tflite-float16"],
         contract=WholeImage(64, 96),
-        calibration=synthetic_images((64, 96, 3), count=40, seed=3),
-        force_calibration=True,
+        calibration=Calibration(synthetic_images((64, 96, 3), count=40, seed=3), force=True),
     )
 
 
@@ -266,9 +265,9 @@ def test_a_mask_is_the_class_of_the_largest_probability(small, tmp_path, capsys)
 
 def test_a_mask_of_a_classifier_is_refused(small, tmp_path):
     with pytest.raises(ExportError, match=r"`argmax` \(--argmax\) is for segmentation networks"):
-        export(small_classifier(), tmp_path, ["tflite"], argmax=True)
+        export(small_classifier(), tmp_path, ["tflite"], options=Options(argmax=True))
     with pytest.raises(ExportError, match="`argmax` gives uint8, whatever the format"):
-        export(small, tmp_path, ["tflite-int8"], argmax=True, output_dtype="int8")
+        export(small, tmp_path, ["tflite-int8"], options=Options(argmax=True, output_dtype="int8"))
 
 
 def test_images_with_masks_gate_an_export(run, data, model, tmp_path):

@@ -150,7 +150,7 @@ def test_a_keras_file_gives_the_same_to_the_bit(networks, name, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     images = pixels(2, 47, 33)
     np.testing.assert_array_equal(loaded(images, training=False), networks[name](images, training=False))
-    assert read_description(tmp_path / "model.keras").labels == tuple(labels)
+    assert read_description(tmp_path / "model.keras").class_names == tuple(labels)
 
 
 def test_a_network_with_an_auxiliary_head_keeps_both_outputs_in_a_file(randomise, tmp_path):

@@ -180,7 +180,7 @@ def test_a_listener_hears_of_every_step_and_epoch(run: Run) -> None:
 def test_a_model_file_predicts_what_the_history_says(name: str, run: Run, data: Path) -> None:
     description = read_description(run.folder / name)
     assert description is not None
-    assert description.labels == ("0", "1", "2")
+    assert description.class_names == ("0", "1", "2")
     assert description.contract == InputContract(32, 32, "bilinear")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

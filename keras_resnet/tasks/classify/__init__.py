@@ -117,10 +117,10 @@ class Classify:
     def has_layout(self, text: str) -> bool:
         return True  # what it is not, its opener names
 
-    def open(self, text: str, split: str, labels: Sequence[str] | None) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None) -> "Source":
         from keras_resnet.tasks.classify.sources import open_labelled
 
-        return open_labelled(text, split, labels)
+        return open_labelled(text, split, class_names)
 
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
         from keras_resnet.tasks.sources import check_layout, open_split

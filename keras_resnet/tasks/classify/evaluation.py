@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.data.base import Source
+from keras_resnet.data.labelled import listed_file
 from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.evaluation.accuracy import (
     ClassAccuracy,
@@ -177,7 +178,7 @@ class Evaluation:
         )
         for image, true, best, row in zip(self.labelled, self.labels, predicted, self.probabilities, strict=True):
             answer = [best, self.names[best], f"{row[best]:.6f}", f"{row[true]:.6f}"]
-            writer.writerow([image.name, true, self.names[true], *answer])
+            writer.writerow([listed_file(image.name), true, self.names[true], *answer])
         return rows.getvalue().encode("utf-8", "backslashreplace")  # as file names are printed
 
     def _figures(self, about: Mapping[str, Any]) -> bytes:

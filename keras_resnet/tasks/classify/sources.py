@@ -18,24 +18,24 @@ from keras_resnet.tasks.classify.target import LABEL
 TFDS = "tfds:"
 
 
-def open_labelled(text: str, split: str, labels: Sequence[str] | None) -> Source:
+def open_labelled(text: str, split: str, class_names: Sequence[str] | None) -> Source:
     """Data, one of `SPLITS`, names of the classes -> the images of that split.
 
     Raises:
-        ArgumentError: No such data, or a class that `labels` does not have.
+        ArgumentError: No such data, or a class that `class_names` does not have.
         ImageError: A folder has no images.
     """
     path = Path(text)
     if text.startswith(TFDS):
-        return _open_tfds(text, split, labels)
+        return _open_tfds(text, split, class_names)
     if (path / DESCRIPTION).is_file():
-        return _open_shards(path, split, labels)
+        return _open_shards(path, split, class_names)
     if path.is_dir():
-        return _open_folder(path, split, labels)
+        return _open_folder(path, split, class_names)
     if path.is_file() and path.suffix.lower() == ".npz":
-        return _open_npz(path, split, labels)
+        return _open_npz(path, split, class_names)
     if path.is_file():
-        return _open_csv(path, split, labels)
+        return _open_csv(path, split, class_names)
     raise ArgumentError(
         "data is a folder of class folders, a folder with train/ and val/ of class folders, or of images/ and masks/, "
         "a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME. "
@@ -43,11 +43,11 @@ def open_labelled(text: str, split: str, labels: Sequence[str] | None) -> Source
     )
 
 
-def _open_folder(folder: Path, split: str, labels: Sequence[str] | None) -> Source:
+def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None) -> Source:
     train, val = split_folders(folder)
     split = part_of(split, has_validation=val is not None)
     files, names = list_folder(train or folder)
-    classes, known = classes_of(labels, names)
+    classes, known = classes_of(class_names, names)
     held_out = val is None
     prefix = ""
     if train is not None:
@@ -64,9 +64,9 @@ def _open_folder(folder: Path, split: str, labels: Sequence[str] | None) -> Sour
     )
 
 
-def _open_csv(file: Path, split: str, labels: Sequence[str] | None) -> Source:
+def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Source:
     files, names, validates = list_csv(file)
-    classes, known = classes_of(labels, names)
+    classes, known = classes_of(class_names, names)
     indices = class_indices(file, names, known)
     split = part_of(split, has_validation=validates is not None)
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
@@ -88,28 +88,30 @@ def _open_csv(file: Path, split: str, labels: Sequence[str] | None) -> Source:
     )
 
 
-def _open_npz(file: Path, split: str, labels: Sequence[str] | None) -> Source:
+def _open_npz(file: Path, split: str, class_names: Sequence[str] | None) -> Source:
     images, indices, classes, own = read_npz(file, split)
     split = part_of(split, has_validation=own)
-    if labels is not None and classes > len(labels):
-        raise ArgumentError(f"{file}: it has {classes} classes, the model {len(labels)}")
+    if class_names is not None and classes > len(class_names):
+        raise ArgumentError(f"{file}: it has {classes} classes, the model {len(class_names)}")
     which = "train" if split == "train" or not own else "val"
     names = np.array([f"{which}/{index}" for index in range(len(indices))], dtype=object)
     if not own:
         chosen = chosen_of(names.tolist(), indices, split)
         images, indices, names = images[chosen], indices[chosen], names[chosen]
-    classes_named = labels if labels is not None else [str(index) for index in range(classes)]
+    classes_named = class_names if class_names is not None else [str(index) for index in range(classes)]
     return ArraySource(images, str(file), split, classes_named, names.tolist(), indices, held_out=not own, target=LABEL)
 
 
-def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Source:
+def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) -> Source:
     description = read_description(folder)
     classes = description["classes"]
-    own_classes = classes if labels is None else labels
+    own_classes = classes if class_names is None else class_names
     split = part_of(split, has_validation=True)
     shards, index, names = read_index(folder, split, description, LABEL.columns)
     new = (
-        class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
+        class_indices(folder, classes, known_names(class_names, classes))
+        if class_names is not None
+        else np.arange(len(classes))
     )
 
     place = (index["shard"], index["offset"], index["length"])
@@ -118,11 +120,11 @@ def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Sour
     return ShardSource(shards, *place, str(folder), split, own_classes, names, indices, held_out=held_out, target=LABEL)
 
 
-def _open_tfds(name: str, split: str, labels: Sequence[str] | None) -> Source:
+def _open_tfds(name: str, split: str, class_names: Sequence[str] | None) -> Source:
     records, indices, names, own = open_records(name.removeprefix(TFDS), split)
     split = part_of(split, has_validation=own)
-    classes, known = classes_of(labels, names) if labels is not None else (tuple(names), {})
-    new = class_indices(name, names, known) if labels is not None else np.arange(len(names))
+    classes, known = classes_of(class_names, names) if class_names is not None else (tuple(names), {})
+    new = class_indices(name, names, known) if class_names is not None else np.arange(len(names))
     which = "train" if split == "train" or not own else "val"
     keys = [f"{which}/{index}" for index in range(len(indices))]
     chosen = np.arange(len(indices)) if own else chosen_of(keys, indices, split)

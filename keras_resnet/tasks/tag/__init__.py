@@ -74,10 +74,10 @@ class Tag(Classify):
 
         return has_layout(text)
 
-    def open(self, text: str, split: str, labels: Sequence[str] | None) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None) -> "Source":
         from keras_resnet.tasks.tag.sources import open_tagged
 
-        return open_tagged(text, split, labels)
+        return open_tagged(text, split, class_names)
 
     def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
         from keras_resnet.tasks.sources import open_for

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_resnet.answers import PROBABILITIES
 from keras_resnet.data.base import Source
+from keras_resnet.data.labelled import listed_file
 from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.tasks.base import Answer, Asked
 from keras_resnet.tasks.tag.figures import F1, average_precision, f1, mean_of_known
@@ -113,7 +114,7 @@ class TagEvaluation:
             self.files, self.tags, self.decided, self.probabilities, strict=True
         ):
             cells = (names[tags == 1], names[decided], [f"{probability:.6f}" for probability in probabilities])
-            writer.writerow([file, *(SEPARATOR.join(cell) for cell in cells)])
+            writer.writerow([listed_file(file), *(SEPARATOR.join(cell) for cell in cells)])
         return rows.getvalue().encode("utf-8", "backslashreplace")  # as file names are printed
 
     def _record(self, about: Mapping[str, Any]) -> bytes:

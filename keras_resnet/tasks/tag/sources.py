@@ -46,25 +46,25 @@ def has_layout(text: str) -> bool:
     return "0" in cells or "1" in cells
 
 
-def open_tagged(text: str, split: str, labels: Sequence[str] | None) -> TaggedSource:
+def open_tagged(text: str, split: str, class_names: Sequence[str] | None) -> TaggedSource:
     """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
 
     Raises:
-        ArgumentError: A class that `labels` does not have, or a cell that is neither 0 nor 1; the message names file,
-            row and value.
+        ArgumentError: A class that `class_names` does not have, or a cell that is neither 0 nor 1; the message names
+            file, row and value.
     """
     path = Path(text)
-    return _open_shards(path, split, labels) if path.is_dir() else _open_csv(path, split, labels)
+    return _open_shards(path, split, class_names) if path.is_dir() else _open_csv(path, split, class_names)
 
 
-def _open_csv(file: Path, split: str, labels: Sequence[str] | None) -> TaggedSource:
+def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> TaggedSource:
     rows, _, first = read_rows(file, (*TAG_COLUMNS, *_columns_of_classes(file)))
     files, cells, validates = list_csv(file, (first,))
     _check_rows(file, files, rows)
     if first in TAG_COLUMNS:
-        classes, tags = _tags_of_names(file, cells, labels)
+        classes, tags = _tags_of_names(file, cells, class_names)
     else:
-        classes, tags = _tags_of_columns(file, rows, labels)
+        classes, tags = _tags_of_columns(file, rows, class_names)
     split = part_of(split, has_validation=validates is not None)
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
@@ -78,10 +78,10 @@ def _open_csv(file: Path, split: str, labels: Sequence[str] | None) -> TaggedSou
     return TaggedSource(images, tags, fingerprint_of(files, tags))
 
 
-def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> TaggedSource:
+def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) -> TaggedSource:
     description = read_description(folder)
     packed = description["classes"]
-    classes, known = classes_of(labels, packed) if labels is not None else (tuple(packed), _places(packed))
+    classes, known = classes_of(class_names, packed) if class_names is not None else (tuple(packed), _places(packed))
     _check_known(folder, [("its classes", name) for name in packed], known)
     split = part_of(split, has_validation=True)
     images, packed_tags = open_pair(folder, split, description, classes, TAGS)
@@ -116,14 +116,14 @@ def _check_rows(file: Path, files: Sequence[str], rows: Sequence[Mapping]) -> No
 
 
 def _tags_of_names(
-    file: Path, cells: Sequence[str], labels: Sequence[str] | None
+    file: Path, cells: Sequence[str], class_names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Cells with names -> names of the classes, uint8 `[N, classes]`."""
     names = [[name.strip() for name in cell.split(SEPARATOR)] if cell.strip() else [] for cell in cells]
     rows = [(f"row {row}", name) for row, found in enumerate(names, start=FIRST_ROW) for name in found]
-    if labels is None and not rows:
+    if class_names is None and not rows:
         raise ArgumentError(f"{file}: no image has a class")
-    classes, known = classes_of(labels, [name for _, name in rows if name])
+    classes, known = classes_of(class_names, [name for _, name in rows if name])
     _check_known(file, rows, known)
     tags = np.zeros((len(cells), len(classes)), np.uint8)
     for row, found in enumerate(names):
@@ -132,7 +132,7 @@ def _tags_of_names(
 
 
 def _tags_of_columns(
-    file: Path, rows: Sequence[Mapping[str, str]], labels: Sequence[str] | None
+    file: Path, rows: Sequence[Mapping[str, str]], class_names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Rows with a 0 or a 1 for each class -> names of the classes, uint8 `[N, classes]`."""
     columns = [name for name in rows[0] if _is_class(name)]
@@ -142,7 +142,7 @@ def _tags_of_columns(
             f"{file}: the name of a class must not be empty, and have no {SEPARATOR}. "
             f"Received: {', '.join(map(repr, wrong))}"
         )
-    classes = tuple(columns if labels is None else labels)
+    classes = tuple(columns if class_names is None else class_names)
     known = _places(classes)
     _check_known(file, [("row 1", name) for name in columns], known)
     absent = [name for name in classes if name not in columns]
