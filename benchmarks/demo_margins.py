@@ -54,9 +54,9 @@ def main(
         for seed, row in enumerate(results[name]):
             print(f"{name:16}  {seed:4}  {row['model']:.2f}  " + "  ".join(f"{row[each]:.2f}" for each in FORMATS))
     if out is not None:
-        from keras_resnet.demo import HELD_OUT
+        from keras_resnet.demo import HELD_OUT_DIGITS
 
-        write_record(out, "demo_margins", {"seeds": seeds, "held_out": HELD_OUT, "cpus": CPUS}, results)
+        write_record(out, "demo_margins", {"seeds": seeds, "held_out": HELD_OUT_DIGITS, "cpus": CPUS}, results)
 
 
 def measure(seed: int) -> dict[str, float]:

@@ -38,7 +38,7 @@ def main(
     from keras_resnet.export import LabelledImages, Options, export
     from keras_resnet.export.formats import FORMATS
     from keras_resnet.export.manifest import size_bytes
-    from keras_resnet.tasks.classify.evaluation import Evaluation
+    from keras_resnet.tasks.classify.evaluation import ClassEvaluation
 
     with labels.open() as file:
         entries = list(csv.DictReader(file))
@@ -64,7 +64,7 @@ def main(
             options=Options(ranges=method),
             overwrite=True,
         )
-        evaluations = cast("dict[str, Evaluation]", report.evaluations)
+        evaluations = cast("dict[str, ClassEvaluation]", report.evaluations)
         expected = evaluations["model"].probabilities
         results["model"] = {
             "top1_percent": topk_accuracy_percent(expected, held_out[1], 1),

@@ -21,7 +21,7 @@ from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import Calibration, ExportReport, LabelledImages, export
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
-from keras_resnet.export.pipeline import require_converters
+from keras_resnet.export.pipeline import Progress, require_converters
 from keras_resnet.export.runtimes import open_runtime, predict
 from keras_resnet.measure.latency import Latency, measure_latency
 from keras_resnet.measure.record import write_record
@@ -31,9 +31,9 @@ from keras_resnet.training import fit
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import WholeImage
 
-HELD_OUT = 360  # images, a fifth
+HELD_OUT_DIGITS = 360  # images, a fifth
 CALIBRATION = 1000  # images, of the training split
-SHOWN = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
+DEMO_FORMATS = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
 # The smallest network, on twice the digits' own pixels: it trains in less than a minute on two cores. The strokes are
 # centred in their images, so that nothing is cropped. Label smoothing lifts the worst of five seeds above 98.5 %.
 RECIPE = Recipe(
@@ -75,11 +75,9 @@ SCENES_RECIPE = Recipe(
 
 MARKER = ".keras-resnet-demo"  # says that a folder is a demo's to replace
 
-Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
-
 
 @dataclass(frozen=True)
-class Row:
+class DemoRow:
     """One line of the demo's table."""
 
     artifact: str
@@ -89,25 +87,27 @@ class Row:
     latency: Latency  # batch 1
 
 
-def run(folder: Path, progress: Progress, task: str = "classify") -> list[Row]:
+def run(folder: Path, progress: Progress, task: str = "classify") -> list[DemoRow]:
     """Run directory -> images, the training's run, the verified artifacts and `results.json` in it, and their rows."""
-    require_converters(FORMATS[name] for name in SHOWN)  # now, and not after the training
+    require_converters(FORMATS[name] for name in DEMO_FORMATS)  # now, and not after the training
     claim(folder)
     recipe, settings, rows = DEMOS[task].make(folder, progress)
     write_record(folder / "results.json", "demo", asdict(recipe) | settings, [asdict(row) for row in rows])
     return rows
 
 
-Made = tuple[Recipe, dict[str, int], list[Row]]  # of a demo: its recipe, what else is worth noting, its table
+Made = tuple[Recipe, dict[str, int], list[DemoRow]]  # of a demo: its recipe, what else is worth noting, its table
 
 
-def digits_alone(folder: Path, progress: Progress, recipe: Recipe = RECIPE, formats: tuple[str, ...] = SHOWN) -> Made:
+def digits_alone(
+    folder: Path, progress: Progress, recipe: Recipe = RECIPE, formats: tuple[str, ...] = DEMO_FORMATS
+) -> Made:
     """Run directory -> the demo of classification."""
     write_digits(folder / "images", progress)
     images, _ = read_split(folder / "images" / "train")
     held_out, held_out_labels = read_split(folder / "images" / "held_out")
 
-    model = train(folder, replace(recipe, data=str(folder / "images" / "train")), progress)
+    model = train_network(folder, replace(recipe, data=str(folder / "images" / "train")), progress)
 
     calibration = images[np.random.default_rng(0).permutation(len(images))[:CALIBRATION]]
     report = export(
@@ -122,20 +122,20 @@ def digits_alone(folder: Path, progress: Progress, recipe: Recipe = RECIPE, form
     )
     progress("export", 1, 1)
 
-    rows = compare(model, folder / "training" / "model.keras", report, held_out, held_out_labels, progress)
-    return recipe, {"held_out": HELD_OUT}, rows
+    rows = compare_artifacts(model, folder / "training" / "model.keras", report, held_out, held_out_labels, progress)
+    return recipe, {"held_out": HELD_OUT_DIGITS}, rows
 
 
 def digits_in_scenes(folder: Path, progress: Progress) -> Made:
     """Run directory -> the demo of segmentation."""
     images = folder / "images"
     write_scenes(images, progress)
-    model = train(folder, replace(SCENES_RECIPE, data=str(images)), progress)
+    model = train_network(folder, replace(SCENES_RECIPE, data=str(images)), progress)
     contract = WholeImage(*SCENE)
     report = export(
         model,
         folder,
-        SHOWN,
+        DEMO_FORMATS,
         calibration=Calibration(images / "train" / "images", count=SCENES["val"]),
         data=LabelledImages(images, max_drop_points=100.0),  # the table shows the drop
         class_names=["background", *(str(digit) for digit in range(10))],
@@ -148,7 +148,7 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
     pixels = load_images(list_images([images / "val" / "images"])[:1], contract)
     values = pixels.astype("float32")
     rows = [
-        Row(
+        DemoRow(
             "Keras model",
             size_bytes(folder / "training" / "model.keras"),
             cast(float, score),
@@ -161,7 +161,7 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
         runtime = open_runtime(path, FORMATS[name])
         score, difference = report.accuracy[name].score_percent, report.reports[name].max_difference
         latency = measure_latency(lambda runtime=runtime: runtime.run(pixels))  # type: ignore[misc]
-        rows.append(Row(name, size_bytes(path), score, difference, latency))
+        rows.append(DemoRow(name, size_bytes(path), score, difference, latency))
     progress("measure", len(report.paths), len(report.paths))
     return SCENES_RECIPE, {"scenes": sum(SCENES.values())}, rows
 
@@ -176,7 +176,7 @@ class Demo(NamedTuple):
 
 
 DEMOS: Mapping[str, Demo] = {
-    "classify": Demo(digits_alone, f"{HELD_OUT} held-out digits", "images/held_out/7", "--top 3"),
+    "classify": Demo(digits_alone, f"{HELD_OUT_DIGITS} held-out digits", "images/held_out/7", "--top 3"),
     "segment": Demo(digits_in_scenes, f"{SCENES['val']} held-out scenes", "images/val/images", "--out {out}/masks"),
 }
 
@@ -199,7 +199,7 @@ def write_digits(folder: Path, progress: Progress) -> None:
     model_selection = require("sklearn.model_selection", "demo")
     digits = datasets.load_digits()
     train, held_out = model_selection.train_test_split(
-        np.arange(len(digits.target)), test_size=HELD_OUT, stratify=digits.target, random_state=0
+        np.arange(len(digits.target)), test_size=HELD_OUT_DIGITS, stratify=digits.target, random_state=0
     )
     if folder.exists():
         shutil.rmtree(folder)
@@ -228,7 +228,7 @@ def write_scenes(folder: Path, progress: Progress) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     generator = np.random.default_rng(0)
-    own = {"train": np.arange(HELD_OUT, len(digits.target)), "val": np.arange(HELD_OUT)}
+    own = {"train": np.arange(HELD_OUT_DIGITS, len(digits.target)), "val": np.arange(HELD_OUT_DIGITS)}
     for split, count in SCENES.items():
         for kind in ("images", "masks"):
             (folder / split / kind).mkdir(parents=True)
@@ -265,7 +265,7 @@ def _scenes(
         yield noisy.round().clip(0, 255).astype(np.uint8), mask
 
 
-def train(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:
+def train_network(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:
     """Run directory, recipe -> the network that it trains; the training's own run is `training/`.
 
     Raises:
@@ -280,19 +280,19 @@ def train(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:
     return keras.models.load_model(training / "model.keras", compile=False)
 
 
-def compare(
+def compare_artifacts(
     model: keras.Model,
     model_path: Path,
     report: ExportReport,
     images: np.ndarray,
     labels: np.ndarray,
     progress: Progress,
-) -> list[Row]:
+) -> list[DemoRow]:
     """Model, its artifacts, held-out images -> one row each, the model first."""
     expected = inference.predict(model, images)
     one = images[:1].astype("float32")
     rows = [
-        Row(
+        DemoRow(
             "Keras model",
             size_bytes(model_path),
             topk_accuracy_percent(expected, labels),
@@ -305,7 +305,7 @@ def compare(
         runtime = open_runtime(path, FORMATS[name])
         answers = predict(runtime, images)[PROBABILITIES]
         rows.append(
-            Row(
+            DemoRow(
                 name,
                 size_bytes(path),
                 topk_accuracy_percent(answers, labels),

@@ -13,12 +13,12 @@ from keras_resnet.errors import ImageError
 from keras_resnet.predictor import Predictor
 from keras_resnet.read_ahead import read_ahead
 
-BATCH_SIZE = 64
+EVALUATION_BATCH_SIZE = 64
 
 Tell = Callable[[str, str], None]  # name of an image, why it can't be read
 
 
-class Read(NamedTuple):
+class ReadImage(NamedTuple):
     """One image on its way to the network."""
 
     source: Source
@@ -31,7 +31,7 @@ def evaluate(
     predictor: Predictor,
     sources: Sequence[Source],
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = EVALUATION_BATCH_SIZE,
     unreadable: Tell | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Any:
@@ -61,15 +61,15 @@ def evaluate(
     return collector.finish() if added else None
 
 
-def _read(predictor: Predictor, source: Source, index: int) -> Read:
+def _read(predictor: Predictor, source: Source, index: int) -> ReadImage:
     decoded = source.decode(index)
     pixels = decoded.pixels if source.ready else predictor.task.prepare(decoded.pixels, predictor.contract)
-    return Read(source, index, pixels, decoded.target)
+    return ReadImage(source, index, pixels, decoded.target)
 
 
 def _readable(
-    images: Iterator[Future[Read]], places: Sequence[tuple[Source, int]], unreadable: Tell | None
-) -> list[Read]:
+    images: Iterator[Future[ReadImage]], places: Sequence[tuple[Source, int]], unreadable: Tell | None
+) -> list[ReadImage]:
     batch = []
     for image, (source, index) in zip(images, places, strict=True):
         try:

@@ -7,7 +7,7 @@ import keras
 
 from keras_resnet import layer_names
 
-LEVELS = (layer_names.STEM, "C2", "C3", "C4", "C5")
+FREEZABLE_LEVELS = (layer_names.STEM, "C2", "C3", "C4", "C5")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def freeze(model: keras.Model, through: str = "C5") -> Frozen:
     Raises:
         ValueError: An unknown level, or a model that has no such layers.
     """
-    if through not in LEVELS:
-        raise ValueError(f"`through` must be one of {LEVELS}. Received: through={through!r}")
-    parts = [layer_names.backbone_part(level) for level in LEVELS[: LEVELS.index(through) + 1]]
+    if through not in FREEZABLE_LEVELS:
+        raise ValueError(f"`through` must be one of {FREEZABLE_LEVELS}. Received: through={through!r}")
+    parts = [layer_names.backbone_part(level) for level in FREEZABLE_LEVELS[: FREEZABLE_LEVELS.index(through) + 1]]
     chosen = [layer for layer in model.layers if any(layer_names.is_of(layer.name, part) for part in parts)]
     if not chosen:
         raise ValueError(

@@ -6,7 +6,8 @@ They are stable API, since saved files have them; docs/architecture.md has the w
 
 import re
 
-IMAGE = "image"
+from keras_resnet.answers import IMAGE as IMAGE
+
 PREPROCESSING = "preprocessing"
 STEM = "stem"
 POOL, LOGITS, PROBABILITIES = CLASSIFIER_HEAD = ("pool", "logits", "probabilities")

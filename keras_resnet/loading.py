@@ -185,16 +185,16 @@ def _load_file(path: str) -> Any:
     import keras_resnet.compress.fake_quant
     import keras_resnet.resize  # noqa: F401
     from keras_resnet.facts import WeightsOrigin, state
-    from keras_resnet.model_files import read_description
+    from keras_resnet.model_files import read_model_description
     from keras_resnet.weight_files import check_keras_archive
-    from keras_resnet.weights import file_sha256
+    from keras_resnet.whole_files import file_sha256
 
     try:
         stored_bytes = check_keras_archive(Path(path))
         # In a thread of its own: Keras notes, for each thread, the variables without values, and fills them later on.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(_check_declared_size, path, stored_bytes).result()
-        description = read_description(path)
+        description = read_model_description(path)
         network = keras.models.load_model(path, compile=False)
         state(network, weights_origin=WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path))))
         if description is not None:

@@ -21,7 +21,7 @@ from keras_resnet.whole_files import whole_file
 
 MEMBER = "keras_resnet.json"
 SCHEMA_VERSION = 2  # 1 had neither a version nor a task
-LARGEST_BYTES = 16_000_000  # of the member: names of 100,000 classes fit
+LARGEST_MEMBER_BYTES = 16_000_000  # of the member: names of 100,000 classes fit
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def save_model(
             archive.writestr(MEMBER, member)
 
 
-def read_description(path: str | os.PathLike[str]) -> ModelDescription | None:
+def read_model_description(path: str | os.PathLike[str]) -> ModelDescription | None:
     """`.keras` file -> what it says about its model, or None where it says nothing, as files by Keras alone do.
 
     Raises:
@@ -103,8 +103,8 @@ def read_description(path: str | os.PathLike[str]) -> ModelDescription | None:
             if MEMBER not in archive.namelist():
                 return None
             size_bytes = archive.getinfo(MEMBER).file_size
-            if size_bytes > LARGEST_BYTES:
-                raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_BYTES:,} are read")
+            if size_bytes > LARGEST_MEMBER_BYTES:
+                raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_MEMBER_BYTES:,} are read")
             return _parsed(archive.read(MEMBER))
     # RuntimeError: an encrypted member, one compressed in a way that zipfile lacks, or JSON that is nested too deep.
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from keras_resnet.data.pack import SHARD_MB, Progress, pack_sources
+from keras_resnet.data.pack import SHARD_MB, ShardProgress, pack_sources
 from keras_resnet.tasks.sources import open_source
 
 
@@ -16,7 +16,7 @@ def pack(
     shard_mb: float = SHARD_MB,
     workers: int | None = None,
     void_labels: Sequence[int] = (),
-    progress: Progress = lambda done, total: None,
+    progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
 

@@ -13,7 +13,7 @@ from keras_resnet.preprocessing import decode_image, name_of
 from keras_resnet.tasks.base import Asked, Task
 from keras_resnet.variants import Contract
 
-BATCH_SIZE = 16
+BATCH_SIZE = 16  # where a network leaves it free
 
 Image = str | os.PathLike[str] | bytes | np.ndarray
 

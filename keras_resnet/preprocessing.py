@@ -23,7 +23,7 @@ MEAN_COLOUR = (124, 116, 104)  # that mean in 0..255; normalised, it is zero
 
 # Named one by one, since some of Pillow's other readers start a program (EPS) or depend on how it was built.
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 IMAGENET_CONTRACT = IMAGENET.contract
 
@@ -59,7 +59,7 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
             raise ImageError(f"{pattern}: no such file or folder, and no file matches it as a glob")
         files = [path for match in matches for path in _files(Path(match))]
         if not files:
-            raise ImageError(f"{pattern}: no image in this folder (files that end in {', '.join(SUFFIXES)})")
+            raise ImageError(f"{pattern}: no image in this folder (files that end in {', '.join(IMAGE_SUFFIXES)})")
         paths += files
     return paths
 
@@ -67,7 +67,7 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
 
 
 def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IMAGENET_CONTRACT) -> np.ndarray:

@@ -9,17 +9,17 @@ from threading import Thread
 from typing import TypeVar
 
 Place = TypeVar("Place")
-Read = TypeVar("Read")
+Item = TypeVar("Item")
 
 
-def read_ahead(places: Sequence[Place], read: Callable[[Place], Read], ahead: int) -> Iterator[Future[Read]]:
+def read_ahead(places: Sequence[Place], read: Callable[[Place], Item], ahead: int) -> Iterator[Future[Item]]:
     """Places, what reads one -> the result of each, in order; threads read as many as `ahead` that nobody took yet."""
     # Not an executor, whose threads Python waits for at its end: Ctrl-C would hang on a file that comes slowly.
-    jobs: SimpleQueue[tuple[Place, Future[Read]] | None] = SimpleQueue()
+    jobs: SimpleQueue[tuple[Place, Future[Item]] | None] = SimpleQueue()
     threads = min(os.cpu_count() or 1, ahead, len(places))
     for _ in range(threads):
         Thread(target=_work, args=(jobs, read), daemon=True).start()
-    waiting: deque[Future[Read]] = deque()
+    waiting: deque[Future[Item]] = deque()
     try:
         for place in places:
             if len(waiting) == ahead:
@@ -35,7 +35,7 @@ def read_ahead(places: Sequence[Place], read: Callable[[Place], Read], ahead: in
             jobs.put(None)
 
 
-def _work(jobs: SimpleQueue[tuple[Place, Future[Read]] | None], read: Callable[[Place], Read]) -> None:
+def _work(jobs: SimpleQueue[tuple[Place, Future[Item]] | None], read: Callable[[Place], Item]) -> None:
     while (job := jobs.get()) is not None:
         place, result = job
         if result.set_running_or_notify_cancel():

@@ -68,7 +68,7 @@ def _builder(architecture: Architecture) -> SegmentationBuilder:
         include_preprocessing: bool = True,
         name: str | None = None,
     ) -> keras.Model:
-        return build(
+        return build_segmentation(
             architecture,
             backbone,
             classes,
@@ -87,7 +87,7 @@ def _builder(architecture: Architecture) -> SegmentationBuilder:
     return builder
 
 
-def build(
+def build_segmentation(
     architecture: Architecture,
     backbone: str,
     classes: int,
@@ -180,6 +180,6 @@ DeepLabV3 = _builder(ARCHITECTURES["deeplabv3"])
 DeepLabV3Plus = _builder(ARCHITECTURES["deeplabv3plus"])
 UNet = _builder(ARCHITECTURES["unet"])
 
-BUILDERS: dict[str, SegmentationBuilder] = {
+ARCHITECTURE_BUILDERS: dict[str, SegmentationBuilder] = {
     builder.__name__.lower(): builder for builder in (FCN, DeepLabV3, DeepLabV3Plus, UNet)
 }

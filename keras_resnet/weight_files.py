@@ -22,7 +22,7 @@ from keras_resnet.errors import KerasResnetError, WeightsError, reason
 from keras_resnet.optional import require
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
-SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
+WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
 
 
 class WeightFile(NamedTuple):
@@ -41,13 +41,13 @@ def read_weight_file(path: Path) -> WeightFile:
     """
     name = path.name.lower()
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder; weights are read from a file: {', '.join(SUFFIXES)}")
+        raise WeightsError(f"{path} is a folder; weights are read from a file: {', '.join(WEIGHT_SUFFIXES)}")
     if not path.exists():
         raise WeightsError(f"no such file: {path}")
     if name.endswith((".weights.json", ".index.json")):
         raise WeightsError(f"{path} is the index of weights in several files: save them in one file instead")
-    if not name.endswith(SUFFIXES):
-        raise WeightsError(f"{path} has none of the known suffixes: {', '.join(SUFFIXES)}")
+    if not name.endswith(WEIGHT_SUFFIXES):
+        raise WeightsError(f"{path} has none of the known suffixes: {', '.join(WEIGHT_SUFFIXES)}")
     try:
         if path.stat().st_size == 0:
             raise WeightsError(f"{path} is empty")

@@ -6,7 +6,6 @@ check.
 """
 
 import difflib
-import hashlib
 import json
 import math
 import os
@@ -36,13 +35,14 @@ from keras_resnet.variants import (
     TorchvisionFile,
     Variant,
 )
-from keras_resnet.weight_files import SUFFIXES, WeightFile, read_weight_file
+from keras_resnet.weight_files import WEIGHT_SUFFIXES, WeightFile, read_weight_file
+from keras_resnet.whole_files import file_sha256
 
-Target = tuple[str, str]  # our layer, its variable
+WeightsTarget = tuple[str, str]  # our layer, its variable
 
 HUB_FILE = "model.safetensors"
-STEM_KERNEL: Target = (layer_names.STEM_CONV, "kernel")
-LISTED = 10  # tensors of one kind of problem that an error names
+STEM_KERNEL: WeightsTarget = (layer_names.STEM_CONV, "kernel")
+TENSORS_LISTED = 10  # tensors of one kind of problem that an error names
 
 
 def load_weights(model: keras.Model, network: Network, weights: str | os.PathLike[str]) -> None:
@@ -85,12 +85,6 @@ def _check_download(path: Path, sha256: str) -> None:
         )
 
 
-def file_sha256(path: Path) -> str:
-    """File -> its SHA-256."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 # --- source -> path -----------------------------------------------------------------------------------------------
 
 
@@ -123,7 +117,7 @@ def resolve_weights(
     path = Path(weights).expanduser()
     if path.exists():
         return path, None
-    if path.name.lower().endswith(SUFFIXES) or len(path.parts) > 1:
+    if path.name.lower().endswith(WEIGHT_SUFFIXES) or len(path.parts) > 1:
         raise WeightsError(f"`weights` names a file that does not exist. Received: weights={str(weights)!r}")
     raise WeightsError(_unknown_word(network, str(weights)))
 
@@ -131,7 +125,7 @@ def resolve_weights(
 def _choices(network: Network) -> str:
     imagenet = f"'imagenet' (which is {DEFAULT_TAG!r}), " if DEFAULT_TAG in network.weights else ""
     tags = f"{imagenet}a tag of {network.name} ({', '.join(network.weights)}), " if network.weights else ""
-    return f"{tags}'hf://owner/repository', or the path of a file ({', '.join(SUFFIXES)})"
+    return f"{tags}'hf://owner/repository', or the path of a file ({', '.join(WEIGHT_SUFFIXES)})"
 
 
 def _unknown_word(network: Network, word: str) -> str:
@@ -261,7 +255,7 @@ _AUXILIARY_LOGITS = layer_names.of_head(layer_names.LOGITS, layer_names.AUXILIAR
 _HEADS = {layer_names.LOGITS: "classifier.4", _AUXILIARY_LOGITS: "aux_classifier.4"}  # of the same networks
 
 
-def torchvision_names(network: Network) -> dict[str, Target]:
+def torchvision_names(network: Network) -> dict[str, WeightsTarget]:
     """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all that a checkpoint should hold.
 
     The networks for CIFAR, which torchvision lacks, have the same names but for the head's, in the files of
@@ -287,7 +281,7 @@ def torchvision_names(network: Network) -> dict[str, Target]:
     return names
 
 
-def _backbone_names(variant: Variant) -> dict[str, Target]:
+def _backbone_names(variant: Variant) -> dict[str, WeightsTarget]:
     names = _unit_names("conv1", "bn1", layer_names.STEM)
     convolutions = 2 if variant.block == "basic" else 3
     for layer, blocks in enumerate(variant.blocks_per_stage, start=1):
@@ -301,18 +295,18 @@ def _backbone_names(variant: Variant) -> dict[str, Target]:
     return names
 
 
-def _unit_names(conv: str, bn: str, ours: str) -> dict[str, Target]:
+def _unit_names(conv: str, bn: str, ours: str) -> dict[str, WeightsTarget]:
     """torchvision's convolution and BatchNorm, our unit of both -> the names of their tensors."""
     names = {f"{conv}.weight": (layer_names.conv(ours), "kernel")}
     return names | {f"{bn}.{theirs}": (layer_names.bn(ours), variable) for theirs, variable in _BATCH_NORM.items()}
 
 
-def _layer_names(theirs: str, ours: str) -> dict[str, Target]:
+def _layer_names(theirs: str, ours: str) -> dict[str, WeightsTarget]:
     """torchvision's layer with a bias, ours -> the names of its tensors."""
     return {f"{theirs}.weight": (ours, "kernel"), f"{theirs}.bias": (ours, "bias")}
 
 
-def _keras_names(targets: Iterable[Target]) -> dict[str, Target]:
+def _keras_names(targets: Iterable[WeightsTarget]) -> dict[str, WeightsTarget]:
     """Our variables -> the same by name in Keras' files, which number a layer's variables."""
     variables: dict[str, list[str]] = {}
     for layer, variable in targets:
@@ -342,7 +336,7 @@ def _file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 # --- tensors -> variables -----------------------------------------------------------------------------------------
 
-Problem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
+WeightsProblem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
 
 
 def match_weights(model: keras.Model, network: Network, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
@@ -354,7 +348,7 @@ def match_weights(model: keras.Model, network: Network, file: WeightFile, source
     Raises:
         WeightsError: Lists every tensor that is wrong, and how.
     """
-    problems: dict[Problem, list[str]] = {}
+    problems: dict[WeightsProblem, list[str]] = {}
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
     names = torchvision_names(network) if file.layout == "torchvision" else _keras_names(variables)
     tensors = {
@@ -407,8 +401,8 @@ def match_weights(model: keras.Model, network: Network, file: WeightFile, source
 
 
 def _fresh_heads(
-    variables: Mapping[Target, Any],
-    names: Mapping[str, Target],
+    variables: Mapping[WeightsTarget, Any],
+    names: Mapping[str, WeightsTarget],
     tensors: Mapping[str, np.ndarray],
     layout: str,
     source: str,
@@ -445,13 +439,13 @@ def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
 def _likely_cause(
     network: Network,
     layout: str,
-    names: Mapping[str, Target],
+    names: Mapping[str, WeightsTarget],
     tensors: Mapping[str, np.ndarray],
-    problems: Mapping[Problem, list[str]],
+    problems: Mapping[WeightsProblem, list[str]],
 ) -> str | None:
     """What the file probably is, from the names of its tensors; heads are left out of the comparison."""
 
-    def split(names: Mapping[str, Target]) -> tuple[set[str], set[str]]:
+    def split(names: Mapping[str, WeightsTarget]) -> tuple[set[str], set[str]]:
         heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
         return set(names) - heads, set(tensors) - heads
 
@@ -482,13 +476,13 @@ def _likely_cause(
     return None
 
 
-def _report(model: keras.Model, source: str, problems: dict[Problem, list[str]], cause: str | None) -> str:
+def _report(model: keras.Model, source: str, problems: dict[WeightsProblem, list[str]], cause: str | None) -> str:
     lines = [f"{source} does not fit {model.name}; nothing was loaded"]
     if cause:
         lines.append(f"likely cause: {cause}")
     for problem, tensors in problems.items():
         lines.append(f"{problem} ({len(tensors)}):")
-        lines += [f"  {tensor}" for tensor in tensors[:LISTED]]
-        if len(tensors) > LISTED:
-            lines.append(f"  ... and {len(tensors) - LISTED} more")
+        lines += [f"  {tensor}" for tensor in tensors[:TENSORS_LISTED]]
+        if len(tensors) > TENSORS_LISTED:
+            lines.append(f"  ... and {len(tensors) - TENSORS_LISTED} more")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from small_classifier import small_classifier
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export import export
-from keras_resnet.export.images import Calibration, calibration_images, synthetic_images
+from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.variants import InputContract
 
 tf = pytest.importorskip("tensorflow")
@@ -75,7 +75,7 @@ def test_the_seed_draws_the_images(source, folder):
     given = {"files": folder, "pixels": IMAGES, "dataset": dataset("batches")}[source]
 
     def draw(seed, count=33):
-        return calibration_images(Calibration(given, count, seed), CONTRACT, SHAPE)
+        return calibration_images(CalibrationImages(given, count, seed), CONTRACT, SHAPE)
 
     first, again, other = draw(5), draw(5), draw(6)
     np.testing.assert_array_equal(first.images, again.images)
@@ -90,7 +90,7 @@ def test_the_seed_draws_the_images(source, folder):
 
 
 def test_the_manifest_names_what_was_drawn(folder, model, tmp_path):
-    export(model, tmp_path, ["onnx-int8"], calibration=Calibration(folder, count=35, seed=3), contract=CONTRACT)
+    export(model, tmp_path, ["onnx-int8"], calibration=CalibrationImages(folder, count=35, seed=3), contract=CONTRACT)
     chosen = sorted(np.random.default_rng(3).choice(40, 35, replace=False))
     names = [f"{'first' if index < 25 else 'second'}/{index:02}.png" for index in chosen]
     entry = json.loads((tmp_path / "manifest.json").read_text())["artifacts"]["onnx-int8"]
@@ -118,7 +118,7 @@ def test_what_can_tell_no_range_is_refused_before_the_work(images, message, mode
 
 @pytest.mark.parametrize("images", [NOISE, IMAGES[:9]], ids=["noise", "few"])
 def test_it_is_taken_where_it_is_forced(images, model, tmp_path):
-    report = export(model, tmp_path, ["onnx-int8"], calibration=Calibration(images, force=True))
+    report = export(model, tmp_path, ["onnx-int8"], calibration=CalibrationImages(images, force=True))
     assert report.reports["onnx-int8"].images == len(images)
 
 

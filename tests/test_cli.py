@@ -140,7 +140,7 @@ def test_a_demo_that_is_terminated_exports_nothing(tmp_path, monkeypatch):
     from keras_resnet.training import fit
 
     monkeypatch.setattr(
-        fit, "train", lambda recipe, run, listener: fit.Result(run, False, [], "top-1", 1, None, recipe)
+        fit, "train", lambda recipe, run, listener: fit.TrainingResult(run, False, [], "top-1", 1, None, recipe)
     )
     status, _, errors = in_process("demo", "--out", tmp_path)
     assert status == 1

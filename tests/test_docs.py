@@ -295,7 +295,7 @@ def test_the_export_page_has_the_figures_of_the_records():
 
 def test_the_pages_on_weights_have_every_tag_and_suffix():
     from keras_resnet.variants import VARIANTS
-    from keras_resnet.weight_files import SUFFIXES
+    from keras_resnet.weight_files import WEIGHT_SUFFIXES
 
     page = read("docs/weights-and-pixels.md")
     contracts = {
@@ -308,5 +308,5 @@ def test_the_pages_on_weights_have_every_tag_and_suffix():
     }
     assert rows == contracts
     assert f" {sum(len(variant.weights) for variant in VARIANTS.values())} published sets" in read("README.md")
-    for suffix in SUFFIXES:
+    for suffix in WEIGHT_SUFFIXES:
         assert f"`{suffix}`" in page

@@ -18,7 +18,7 @@ from keras_resnet.export import export, files
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
-from keras_resnet.export.manifest import file_sha256
+from keras_resnet.export.manifest import artifact_sha256
 from keras_resnet.whole_files import PARTIAL
 
 pytest.importorskip("ai_edge_litert")
@@ -52,7 +52,7 @@ def assert_whole(out, name, models, *, existed):
         assert min(errors) < 1e-5 < max(errors)
     manifest = out / "manifest.json"
     entry = json.loads(manifest.read_text())["artifacts"].get(name) if manifest.exists() else None
-    assert entry is None or entry["sha256"] == file_sha256(path)
+    assert entry is None or entry["sha256"] == artifact_sha256(path)
 
 
 def assert_next_run_cleans_up(out, name, models):

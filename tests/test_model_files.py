@@ -14,7 +14,7 @@ from small_classifier import small_classifier
 
 from keras_resnet.errors import WeightsError
 from keras_resnet.loading import open_network, open_predictor
-from keras_resnet.model_files import LARGEST_BYTES, MEMBER, ModelDescription, read_description, save_model
+from keras_resnet.model_files import LARGEST_MEMBER_BYTES, MEMBER, ModelDescription, read_model_description, save_model
 from keras_resnet.preprocessing import load_image
 from keras_resnet.variants import InputContract
 
@@ -51,7 +51,7 @@ def with_member(source: Path, path: Path, content: bytes, **options) -> Path:
 
 
 def test_roundtrip(model, described):
-    assert read_description(described) == ModelDescription("classify", tuple(LABELS), CONTRACT)
+    assert read_model_description(described) == ModelDescription("classify", tuple(LABELS), CONTRACT)
     assert [path.name for path in described.parent.iterdir()] == ["model.keras"]
     with zipfile.ZipFile(described) as archive:
         assert json.loads(archive.read(MEMBER)) == GOOD
@@ -64,14 +64,14 @@ def test_roundtrip(model, described):
 
 
 def test_a_file_by_keras_alone_says_nothing(model_file):
-    assert read_description(model_file) is None
+    assert read_model_description(model_file) is None
     predictor = open_predictor(str(model_file), None)
     assert (predictor.class_names, predictor.contract) == (None, InputContract.for_size(32))
 
 
 def test_no_labels(model, tmp_path):
     save_model(model, tmp_path / "m.keras", None, CONTRACT)
-    assert read_description(tmp_path / "m.keras") == ModelDescription("classify", None, CONTRACT)
+    assert read_model_description(tmp_path / "m.keras") == ModelDescription("classify", None, CONTRACT)
     assert open_predictor(str(tmp_path / "m.keras"), None).class_names is None
 
 
@@ -90,7 +90,7 @@ def test_an_older_file_is_replaced_when_the_new_one_is_whole(model, tmp_path, mo
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     save_model(model, path, LABELS[::-1], CONTRACT)
-    assert read_description(path).class_names == tuple(LABELS[::-1])
+    assert read_model_description(path).class_names == tuple(LABELS[::-1])
 
 
 @pytest.mark.parametrize(
@@ -141,18 +141,18 @@ def test_a_hostile_member_is_refused_by_name(model_file, tmp_path, name):
     content, message = HOSTILE[name]
     path = with_member(model_file, tmp_path / "bad.keras", content)
     with pytest.raises(WeightsError, match=rf"bad\.keras: its member 'keras_resnet\.json' can't be read: .*{message}"):
-        read_description(path)
+        read_model_description(path)
     with pytest.raises(WeightsError, match=message):
         open_network(str(path), None)
 
 
 def test_a_huge_member_is_not_read(model_file, tmp_path):
     path = with_member(
-        model_file, tmp_path / "bomb.keras", b" " * (LARGEST_BYTES + 1), compression=zipfile.ZIP_DEFLATED
+        model_file, tmp_path / "bomb.keras", b" " * (LARGEST_MEMBER_BYTES + 1), compression=zipfile.ZIP_DEFLATED
     )
     assert path.stat().st_size < 1_000_000
     with pytest.raises(WeightsError, match="it has 16,000,001 bytes; at most 16,000,000 are read"):
-        read_description(path)
+        read_model_description(path)
 
 
 def test_a_description_of_another_model_is_refused(model_file, tmp_path):
@@ -174,12 +174,12 @@ def test_a_damaged_archive_is_refused(described, tmp_path):
     content[place + 3] ^= 1
     (tmp_path / "flipped.keras").write_bytes(content)
     with pytest.raises(WeightsError, match=r"flipped\.keras.*CRC"):
-        read_description(tmp_path / "flipped.keras")
+        read_model_description(tmp_path / "flipped.keras")
     (tmp_path / "short.keras").write_bytes(content[:500])
     with pytest.raises(WeightsError, match=r"short\.keras.*zip"):
-        read_description(tmp_path / "short.keras")
+        read_model_description(tmp_path / "short.keras")
     with pytest.raises(WeightsError, match="No such file"):
-        read_description(tmp_path / "absent.keras")
+        read_model_description(tmp_path / "absent.keras")
 
 
 def test_opening_a_file_leaves_no_variables_to_be_filled(described, monkeypatch):

@@ -14,7 +14,7 @@ from keras_resnet.compress.fake_quant import rounded
 from keras_resnet.errors import ExportError
 from keras_resnet.export import export
 from keras_resnet.export.fold import fold
-from keras_resnet.export.images import Calibration, calibration_images, synthetic_images
+from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.quantize import float_layers, quantize
 from keras_resnet.export.rounding import rounded_in_turn
@@ -94,9 +94,9 @@ def test_a_layer_that_stays_float_takes_its_relu_along(folded):
 
 
 def test_calibration_says_what_it_took_and_refuses_what_proves_nothing(tmp_path):
-    drawn = calibration_images(Calibration(IMAGES, count=33, seed=5), None, (32, 32, 3))
+    drawn = calibration_images(CalibrationImages(IMAGES, count=33, seed=5), None, (32, 32, 3))
     assert (drawn.seed, len(drawn.images), len(drawn.sha256)) == (5, 33, 64)
-    assert calibration_images(Calibration(IMAGES, count=33, seed=6), None, (32, 32, 3)).sha256 != drawn.sha256
+    assert calibration_images(CalibrationImages(IMAGES, count=33, seed=6), None, (32, 32, 3)).sha256 != drawn.sha256
     noise = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), "uint8")
     for images, message in (
         (noise, "noise, whose neighbouring pixels"),
@@ -105,7 +105,7 @@ def test_calibration_says_what_it_took_and_refuses_what_proves_nothing(tmp_path)
     ):
         with pytest.raises(ExportError, match=message):
             calibration_images(images, None, (32, 32, 3))
-        assert len(calibration_images(Calibration(images, force=True), None, (32, 32, 3)).images) == len(images)
+        assert len(calibration_images(CalibrationImages(images, force=True), None, (32, 32, 3)).images) == len(images)
 
 
 def test_a_quantization_aware_model_trains_saves_and_exports_as_integers(randomise, tmp_path):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from keras_resnet.cli import stages as module
-from keras_resnet.cli.stages import stage_of, stages
+from keras_resnet.cli.stages import stage_of_step, stages
 
 
 class Terminal(io.StringIO):
@@ -53,4 +53,4 @@ def test_a_terminal_gets_a_bar_for_each_stage(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_stage_of_a_step() -> None:
     steps = ("export: verify tflite", "measure onnx", "train")
-    assert [stage_of(step) for step in steps] == ["export", "measure", "train"]
+    assert [stage_of_step(step) for step in steps] == ["export", "measure", "train"]

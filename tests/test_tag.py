@@ -19,7 +19,7 @@ from small_classifier import small_classifier
 from keras_resnet import models
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
-from keras_resnet.data.shards import read_description as read_packed
+from keras_resnet.data.shards import read_dataset_description as read_packed
 from keras_resnet.errors import AccuracyError, ArgumentError, WeightsError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.export.accuracy import Examination, check_drop

@@ -19,7 +19,7 @@ from small_segmenter import small_segmenter
 
 import keras_resnet
 from keras_resnet import models
-from keras_resnet.data.shards import read_description as read_packed
+from keras_resnet.data.shards import read_dataset_description as read_packed
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export import LabelledImages, export
 from keras_resnet.export.description import read_description

@@ -9,9 +9,9 @@ from keras_resnet import layer_names
 from keras_resnet.benchmark.layers import KINDS, Layer
 from keras_resnet.benchmark.profile import Profile, counted
 from keras_resnet.benchmark.roofline import Peak
+from keras_resnet.evaluation.plots import DPI
 from keras_resnet.optional import require
 
-DPI = 110
 GREY = "0.45"
 ROW_INCHES = 0.145
 MOST_NAMED = 4  # layers in a roofline: those furthest below the roof

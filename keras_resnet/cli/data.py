@@ -10,7 +10,7 @@ import typer
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.quiet import import_keras
 
-app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it into TFRecord shards.")
+data_app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it into TFRecord shards.")
 
 DataArgument = Annotated[
     str,
@@ -21,7 +21,7 @@ DataArgument = Annotated[
 ]
 
 
-@app.command("check")
+@data_app.command("check")
 @with_task_options("data")
 def check(data: DataArgument, **options: Any) -> None:
     """Decode every image, and mask, once: print counts by class, sizes, and each file that can't be read or is unusual.
@@ -63,7 +63,7 @@ def check(data: DataArgument, **options: Any) -> None:
         raise typer.Exit(1)
 
 
-@app.command("pack")
+@data_app.command("pack")
 @with_task_options("data")
 def pack(
     data: DataArgument,

@@ -13,7 +13,7 @@ from keras_resnet.cli.network import ModelOption, WeightsOption
 from keras_resnet.errors import ArgumentError
 
 SUFFIX = "-explained.png"
-BATCH_SIZE = 8
+MAPS_AT_ONCE = 8
 SHORTEST_SIDE, GAP = 224, 8  # pixels of a drawn image, between the two
 MOST_OPAQUE = 0.65  # the photograph shows through where the heat is largest
 
@@ -67,7 +67,7 @@ def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, 
     wanted = None if class_ is None else class_named(class_, names)
     targets = targets_of(paths, out, SUFFIX)
     unreadable: list[Path] = []
-    for places, images in read_batches(paths, predictor.read, BATCH_SIZE, unreadable):
+    for places, images in read_batches(paths, predictor.read, MAPS_AT_ONCE, unreadable):
         pixels = np.stack(images)
         probabilities = predictor.run(pixels)[PROBABILITIES]
         classes = [int(row.argmax()) if wanted is None else wanted for row in probabilities]

@@ -58,9 +58,9 @@ def content_of_model(path: Path) -> dict[str, Any] | None:
     Raises:
         WeightsError: The file is no archive, or its member is damaged.
     """
-    from keras_resnet.model_files import SCHEMA_VERSION, read_description
+    from keras_resnet.model_files import SCHEMA_VERSION, read_model_description
 
-    described = read_description(path)
+    described = read_model_description(path)
     if described is None:
         return None
     return {

@@ -12,7 +12,7 @@ import typer
 
 from keras_resnet import __version__
 from keras_resnet.cli.benchmark import benchmark
-from keras_resnet.cli.data import app as data
+from keras_resnet.cli.data import data_app as data
 from keras_resnet.cli.demo import demo
 from keras_resnet.cli.evaluate import evaluate
 from keras_resnet.cli.explain import explain

@@ -21,7 +21,7 @@ def stages(stream: TextIO) -> Iterator[Show]:
         yield show
 
 
-def stage_of(step: str) -> str:
+def stage_of_step(step: str) -> str:
     """Step, such as "export: write tflite" or "measure onnx" -> its stage, "export" or "measure"."""
     return step.partition(":")[0].partition(" ")[0]
 
@@ -35,7 +35,7 @@ def _bars(console: object) -> Iterator[Show]:
         tasks: dict[str, TaskID] = {}
 
         def show(step: str, done: int, total: int) -> None:
-            stage = stage_of(step)
+            stage = stage_of_step(step)
             if stage not in tasks:
                 tasks[stage] = bar.add_task(step, total=total)
             bar.update(tasks[stage], description=step, completed=done, total=total)

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.compress.legacy import batches, carry_back, legacy_packages, train_wrapped
+from keras_resnet.compress.legacy import batched, carry_back, legacy_packages, train_wrapped
 
 
 def cluster(
@@ -33,7 +33,7 @@ def cluster(
     twin = train_wrapped(
         model,
         lambda layer: tfmot.cluster_weights(layer, number_of_clusters=clusters, cluster_centroids_init=start),
-        batches(data),
+        batched(data),
         epochs=epochs,
         learning_rate=learning_rate,
     )

@@ -19,7 +19,7 @@ _TWINS = (
     *("Activation", "Add", "BatchNormalization", "Conv2D", "Dense", "Dropout", "GlobalAveragePooling2D"),
     *("GlobalMaxPooling2D", "MaxPooling2D", "ReLU", "Rescaling", "Softmax", "ZeroPadding2D"),
 )
-BATCH_SIZE = 32  # of images given as arrays
+ARRAY_BATCH_SIZE = 32  # of images given as arrays
 _ENVIRONMENT = "TF_USE_LEGACY_KERAS"
 _ALIASES = ("keras", "losses", "metrics", "optimizers", "initializers")  # of TensorFlow, resolved on first use
 
@@ -111,7 +111,7 @@ def weights_by_name(layer: Any) -> dict[str, np.ndarray]:
     return dict(zip(names, layer.get_weights(), strict=True))
 
 
-def batches(data: Any) -> Any:
+def batched(data: Any) -> Any:
     """Images `[N, H, W, C]` and integer labels `[N]`, or a tf.data.Dataset of batches of both -> such a dataset.
 
     Raises:
@@ -122,7 +122,7 @@ def batches(data: Any) -> Any:
         images, labels = data
         if len(images) != len(labels) or len(images) == 0:
             raise ValueError(f"`data` must have a label for each image. Received: {len(images)} and {len(labels)}")
-        data = tensorflow.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images)).batch(BATCH_SIZE)
+        data = tensorflow.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images)).batch(ARRAY_BATCH_SIZE)
     if int(data.cardinality()) < 1:
         raise ValueError(
             "`data` must be a dataset that knows its number of batches: end it with `.take(batches)` or "

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.compress.legacy import batches, carry_back, legacy_packages, train_wrapped
+from keras_resnet.compress.legacy import batched, carry_back, legacy_packages, train_wrapped
 
 DEFAULT_SPARSITY = 0.8
 PRUNED_AFTER = 0.75  # of the steps; the others heal
@@ -46,7 +46,7 @@ def prune(
     if not 0 < sparsity < 1:
         raise ValueError(f"`sparsity` must be between 0 and 1. Received: sparsity={sparsity!r}")
     tfmot = legacy_packages().tfmot.sparsity.keras
-    data = batches(data)
+    data = batched(data)
     steps = epochs * int(data.cardinality())
     frequency = max(1, steps // UPDATES)
     end = max(1, int(PRUNED_AFTER * steps) // frequency) * frequency  # the last update comes at the end

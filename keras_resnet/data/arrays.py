@@ -15,7 +15,7 @@ from keras_resnet.variants import Contract
 if TYPE_CHECKING:
     import tensorflow as tf
 
-VALIDATION = ("val", "test")  # of the arrays' names, the first that is there
+VALIDATION_ARRAYS = ("val", "test")  # of the arrays' names, the first that is there
 
 
 class ArraySource(Source):
@@ -54,7 +54,7 @@ def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            own = next((name for name in VALIDATION if f"x_{name}" in archive.files), None)
+            own = next((name for name in VALIDATION_ARRAYS if f"x_{name}" in archive.files), None)
             arrays = {
                 name: archive[name]
                 for name in archive.files

@@ -16,7 +16,7 @@ from keras_resnet.variants import Contract
 if TYPE_CHECKING:
     import tensorflow as tf
 
-HELD_OUT = "a tenth of each class of the images, by a hash of their names"
+HELD_OUT_RULE = "a tenth of each class of the images, by a hash of their names"
 
 
 class Source:
@@ -88,7 +88,7 @@ class Source:
             "kind": self.kind,
             "path": self.path,
             "split": self.split,
-            "validation": f"held out: {HELD_OUT}" if self.held_out else "its own",
+            "validation": f"held out: {HELD_OUT_RULE}" if self.held_out else "its own",
             "classes": list(self.classes),
             "count": self.count,
             "class_counts": self.class_counts.tolist(),

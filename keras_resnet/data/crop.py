@@ -193,13 +193,13 @@ def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tens
     def crop(pixels: tf.Tensor, target: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.shape(pixels)[:2]
         box = window(shape[0], shape[1], seed)
-        cropped = resize_smoothly(part_of(pixels, box, sticks_out), size, interpolation)
+        cropped = resize_smoothly(pixels_of_part(pixels, box, sticks_out), size, interpolation)
         return cropped, target_kind.cut(target, box, shape, size)
 
     return crop
 
 
-def part_of(pixels: tf.Tensor, box: tf.Tensor, sticks_out: bool) -> tf.Tensor:
+def pixels_of_part(pixels: tf.Tensor, box: tf.Tensor, sticks_out: bool) -> tf.Tensor:
     """uint8 `[H, W, 3]`, top, left, height and width of a part -> the part, the mean colour where it sticks out."""
     inside = _inside(box, *tf.unstack(tf.shape(pixels)[:2])) if sticks_out else box
     top, left, height, width = tf.unstack(inside)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_resnet.data.base import EncodedSource
-from keras_resnet.data.labelled import CLASS_COLUMNS, LISTED, MASK_COLUMNS, read_rows
+from keras_resnet.data.labelled import CLASS_COLUMNS, MASK_COLUMNS, NAMES_LISTED, read_rows
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.preprocessing import SUFFIXES
+from keras_resnet.preprocessing import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 TRAIN = "train"
-VALIDATION = ("val", "validation", "test")  # names of a split that validates, the first that is there
+VALIDATION_FOLDERS = ("val", "validation", "test")  # names of a split that validates, the first that is there
 IMAGES, MASKS = "images", "masks"
 
 
@@ -72,7 +72,7 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     return [file for _, file in files], [name for name, _ in files]
 
 
-def _files(folder: Path, name: str, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
+def _files(folder: Path, name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Iterator[str]:
     root = os.fspath(folder)
     for parent, _, files in os.walk(os.path.join(root, name)):
         relative = os.path.relpath(parent, root)
@@ -86,7 +86,7 @@ def split_folders(folder: Path) -> tuple[Path | None, Path | None]:
     train = folder / TRAIN
     if not train.is_dir():
         return None, None
-    return train, next((folder / name for name in VALIDATION if (folder / name).is_dir()), None)
+    return train, next((folder / name for name in VALIDATION_FOLDERS if (folder / name).is_dir()), None)
 
 
 def mask_folders(folder: Path) -> tuple[tuple[str, str], tuple[str, str] | None] | None:
@@ -95,7 +95,7 @@ def mask_folders(folder: Path) -> tuple[tuple[str, str], tuple[str, str] | None]
     They are `train/images` and `train/masks`, or `images/train` and `masks/train`, or, of both splits, `images` and
     `masks`.
     """
-    splits = (TRAIN, *VALIDATION)
+    splits = (TRAIN, *VALIDATION_FOLDERS)
     for pairs in (
         {split: (f"{split}/{IMAGES}", f"{split}/{MASKS}") for split in splits},
         {split: (f"{IMAGES}/{split}", f"{MASKS}/{split}") for split in splits},
@@ -115,10 +115,10 @@ def list_masked(folder: Path, images: str, masks: str) -> tuple[list[str], list[
     """
     listed = [
         [os.path.relpath(file, name) for file in sorted(_files(folder, name, suffixes))]
-        for name, suffixes in ((images, SUFFIXES), (masks, (".png",)))
+        for name, suffixes in ((images, IMAGE_SUFFIXES), (masks, (".png",)))
     ]
     if not listed[0]:
-        raise ImageError(f"{folder / images}: no image in this folder (files that end in {', '.join(SUFFIXES)})")
+        raise ImageError(f"{folder / images}: no image in this folder (files that end in {', '.join(IMAGE_SUFFIXES)})")
     return listed[0], listed[1]
 
 
@@ -137,9 +137,9 @@ def check_pairs(where: str | os.PathLike[str], images: Sequence[str], masks: Seq
     problems += [f"  {mask}: no image of that name" for stem, mask in by_name.items() if stem not in counts]
     problems += [f"  {stem}: {count} images of that name" for stem, count in counts.items() if count > 1]
     if problems:
-        more = [f"  and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
+        more = [f"  and {len(problems) - NAMES_LISTED} more"] if len(problems) > NAMES_LISTED else []
         raise ArgumentError(
-            "\n".join([f"{where}: {len(problems)} images and masks are no pairs:", *problems[:LISTED], *more])
+            "\n".join([f"{where}: {len(problems)} images and masks are no pairs:", *problems[:NAMES_LISTED], *more])
         )
     return [by_name[stem] for stem in stems]
 
@@ -163,9 +163,10 @@ def list_csv(file: Path, columns: Sequence[str] = CLASS_COLUMNS) -> tuple[list[s
     if "split" not in rows[0]:
         return files, names, None
     splits = [row["split"] for row in rows]
-    unknown = sorted({*splits} - {TRAIN, *VALIDATION})
+    unknown = sorted({*splits} - {TRAIN, *VALIDATION_FOLDERS})
     if unknown:
         raise ArgumentError(
-            f"{file}: its column split must hold {TRAIN}, {', '.join(VALIDATION)}. Received: {', '.join(unknown[:10])}"
+            f"{file}: its column split must hold {TRAIN}, {', '.join(VALIDATION_FOLDERS)}. "
+            f"Received: {', '.join(unknown[:10])}"
         )
     return files, names, np.array([split != TRAIN for split in splits])

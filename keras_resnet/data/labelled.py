@@ -15,7 +15,7 @@ from keras_resnet.preprocessing import list_images
 FILE_COLUMNS = ("file", "path")
 CLASS_COLUMNS = ("index", "wnid", "label", "name", "class")
 MASK_COLUMNS = ("mask",)
-LISTED = 10  # names in an error message
+NAMES_LISTED = 10  # names in an error message
 
 
 def labelled_images(
@@ -55,7 +55,7 @@ def class_indices(source: str | os.PathLike[str], names: Sequence[str], known: M
     unknown = sorted({*names} - {*known})
     if unknown:
         lines = []
-        for name in unknown[:LISTED]:
+        for name in unknown[:NAMES_LISTED]:
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
         raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are not the model's:", *lines]))
@@ -88,7 +88,7 @@ def _csv(file: Path) -> tuple[list[str], list[Path]]:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise ImageError(
-            "\n  ".join([f"{file}: {len(missing)} of {len(paths)} files do not exist:", *missing[:LISTED]])
+            "\n  ".join([f"{file}: {len(missing)} of {len(paths)} files do not exist:", *missing[:NAMES_LISTED]])
         )
     return [row[class_column] for row in rows], paths
 

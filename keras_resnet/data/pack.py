@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.base import HELD_OUT, EncodedSource, Source
+from keras_resnet.data.base import HELD_OUT_RULE, EncodedSource, Source
 from keras_resnet.data.check import check_image, percentiles
 from keras_resnet.data.problems import Problem
 from keras_resnet.data.shards import (
@@ -21,7 +21,7 @@ from keras_resnet.data.shards import (
     VERSION,
     names_from,
     names_to,
-    read_description,
+    read_dataset_description,
 )
 from keras_resnet.errors import ArgumentError
 from keras_resnet.whole_files import whole_file, write_whole
@@ -34,10 +34,10 @@ SEED = 0  # of the order of the records
 # A record of a TFRecord file: its length and a checksum, 12 bytes, the data, a checksum of 4 bytes.
 _HEAD_BYTES, _FRAME_BYTES = 12, 16
 
-Progress = Callable[[int, int], None]  # shards done, shards in all
+ShardProgress = Callable[[int, int], None]  # shards done, shards in all
 
 
-class Job(NamedTuple):
+class ShardJob(NamedTuple):
     """One shard to write."""
 
     name: str
@@ -53,7 +53,7 @@ def pack_sources(
     shards: int | None = None,
     shard_mb: float = SHARD_MB,
     workers: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Sources by split, "train" and "val", what the user named, folder -> shards in that folder, and what
     `dataset.json` says of them; see `packing.pack`.
@@ -118,13 +118,13 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     write_whole(out / PLAN, json.dumps(plan).encode())
 
 
-def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[Job]:
+def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[ShardJob]:
     jobs = []
     for split, source in sources.items():
         count = plan[split]["shards"]
         parts = np.array_split(np.random.default_rng(SEED).permutation(source.count), count)
         jobs += [
-            Job(f"{split}-{number:05d}-of-{count:05d}.tfrecord", source, part) for number, part in enumerate(parts)
+            ShardJob(f"{split}-{number:05d}-of-{count:05d}.tfrecord", source, part) for number, part in enumerate(parts)
         ]
     return jobs
 
@@ -188,7 +188,7 @@ def _example(encoded: bytes, name: str, **target: tf.train.Feature) -> bytes:
 def _finish(
     out: Path,
     sources: dict[str, EncodedSource],
-    jobs: list[Job],
+    jobs: list[ShardJob],
     data: str | os.PathLike[str],
 ) -> None:
     """Joins the shards' parts of the index, and writes it and `dataset.json`."""
@@ -226,7 +226,7 @@ def _finish(
         "task": sources["train"].target.task,
         "source": os.fspath(data),
         "classes": list(sources["train"].classes),
-        "validation": f"held out: {HELD_OUT}" if sources["val"].held_out else "its own",
+        "validation": f"held out: {HELD_OUT_RULE}" if sources["val"].held_out else "its own",
         "splits": splits,
         "pixels": percentiles(np.concatenate(sizes)),
         "unreadable": [{"name": each.name, "reason": each.reason} for each in listed if not each.used],
@@ -235,11 +235,11 @@ def _finish(
     write_whole(out / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
 
 
-def _clean(out: Path, jobs: list[Job]) -> dict[str, Any]:
+def _clean(out: Path, jobs: list[ShardJob]) -> dict[str, Any]:
     """Removes what only an unfinished run needs -> what `dataset.json` says."""
     for path in (*(_side(out / job.name) for job in jobs), out / PLAN):
         path.unlink(missing_ok=True)
-    return read_description(out)
+    return read_dataset_description(out)
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

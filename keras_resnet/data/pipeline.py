@@ -26,7 +26,7 @@ from keras_resnet.data.crop import (
     decode_any,
     describe_unusual,
     jpeg_cropper,
-    part_of,
+    pixels_of_part,
     resize_smoothly,
     smooth_cropper,
     to_uint8,
@@ -255,7 +255,7 @@ def _batches_of_arrays(
     def batch(indices: tf.Tensor, positions: tf.Tensor, draws: tf.Tensor) -> Rows:
         def part(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             box = cropping.window(tf.constant(height), tf.constant(width), tf.stack([keys[CROP], row[1]]))
-            return resize_smoothly(part_of(row[0], box, cropping.sticks_out), size, interpolation)
+            return resize_smoothly(pixels_of_part(row[0], box, cropping.sticks_out), size, interpolation)
 
         images = source.pixels(indices)
         height, width = images.shape[1:3]

@@ -28,7 +28,7 @@ READ_VERSIONS = (1, 2)  # 1 has other names of tasks
 
 OLD_TASKS = {"classification": "classify", "segmentation": "segment"}  # as version 1 names them
 
-BLOCK = 128  # records
+RECORDS_READ_AT_ONCE = 128  # records
 WINDOW = 32  # blocks
 
 
@@ -57,7 +57,7 @@ class ShardSource(EncodedSource):
         try:
             descriptor = os.open(file, os.O_RDONLY)
             try:
-                self._announce(descriptor, index // BLOCK)
+                self._announce(descriptor, index // RECORDS_READ_AT_ONCE)
                 encoded = os.pread(descriptor, int(self.length[index]), int(self.offset[index]))
             finally:
                 os.close(descriptor)
@@ -69,10 +69,10 @@ class ShardSource(EncodedSource):
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         draw = np.random.default_rng([seed, epoch])
-        blocks = -(-self.count // BLOCK)
+        blocks = -(-self.count // RECORDS_READ_AT_ONCE)
         window = draw.permutation(blocks) // WINDOW
         # Sorted by window, and at random within it.
-        return np.argsort(np.repeat(window, BLOCK)[: self.count] + draw.random(self.count))
+        return np.argsort(np.repeat(window, RECORDS_READ_AT_ONCE)[: self.count] + draw.random(self.count))
 
     def _announce(self, descriptor: int, block: int) -> None:
         """Tells the operating system that a block is about to be read, where that has not been done lately."""
@@ -84,13 +84,13 @@ class ShardSource(EncodedSource):
             self._announced[block] = None
             if len(self._announced) > 4 * WINDOW:
                 self._announced.popitem(last=False)
-        first, last = block * BLOCK, min((block + 1) * BLOCK, self.count) - 1
+        first, last = block * RECORDS_READ_AT_ONCE, min((block + 1) * RECORDS_READ_AT_ONCE, self.count) - 1
         same = np.flatnonzero(self.shard[first : last + 1] == self.shard[first])[-1]
         begin, end = int(self.offset[first]), int(self.offset[first + same] + self.length[first + same])
         os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
 
 
-def read_description(folder: Path) -> dict[str, Any]:
+def read_dataset_description(folder: Path) -> dict[str, Any]:
     """Folder of shards -> what its `dataset.json` says.
 
     Raises:
@@ -109,7 +109,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def task_of(description: dict[str, Any]) -> str:
+def task_of_index(description: dict[str, Any]) -> str:
     """What `dataset.json` says -> the name of the task; sets of before there were several don't name it."""
     task = str(description.get("task", "classification"))
     return OLD_TASKS.get(task, task)

@@ -23,7 +23,7 @@ def classes_of(class_names: Sequence[str] | None, names: Sequence[str]) -> tuple
     return classes, {name: index for index, name in enumerate(classes)}
 
 
-def part_of(split: str, has_validation: bool) -> str:
+def opened_part(split: str, has_validation: bool) -> str:
     """One of `SPLITS`, whether the data has validation images of its own -> the part that is opened.
 
     All images of such data are two parts, of which the first is opened.

@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.errors import ArgumentError, ImageError, MissingDependencyError, reason
 
-VALIDATION = ("validation", "test")  # names of a split that validates, the first that is there
+VALIDATION_SPLITS = ("validation", "test")  # names of a split that validates, the first that is there
 
 
 class RecordSource(EncodedSource):
@@ -50,7 +50,7 @@ def open_records(name: str, split: str) -> tuple[Any, np.ndarray, list[str], boo
         features = builder.info.features
         if not {"image", "label"} <= {*features} or not hasattr(features["label"], "names"):
             raise ArgumentError(f"tfds:{name}: its features must be image and label. Received: {', '.join(features)}")
-        own = next((each for each in VALIDATION if each in builder.info.splits), None)
+        own = next((each for each in VALIDATION_SPLITS if each in builder.info.splits), None)
         wanted = own if split == "val" and own else "train"
         records = builder.as_data_source(split=wanted, decoders={"image": tfds.decode.SkipDecoding()})
     except (OSError, ValueError, NotImplementedError, AssertionError) as error:

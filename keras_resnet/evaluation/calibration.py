@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.evaluation.accuracy import checked_labels
 from keras_resnet.labels import top_indices
 
-BINS = 15  # as in the paper's tables
+RELIABILITY_BINS = 15  # as in the paper's tables
 ROUNDING = 1e-3  # by which a probability of 16 bits may exceed 1
 
 
@@ -43,11 +43,11 @@ def calibration(probabilities: Any, labels: Any) -> Calibration:
         raise ValueError(f"`probabilities` must lie in 0..1. Received: {values.min():.6g}..{values.max():.6g}")
     right = checked_labels(labels, *values.shape) == predicted
     confidence = values[np.arange(len(values)), predicted].astype(np.float64).clip(0, 1)
-    edges = np.linspace(0, 1, BINS + 1)
+    edges = np.linspace(0, 1, RELIABILITY_BINS + 1)
     bin_of = np.digitize(confidence, edges[1:-1], right=True)
 
     error, bins = 0.0, []
-    for index in range(BINS):
+    for index in range(RELIABILITY_BINS):
         inside = bin_of == index
         images = int(inside.sum())
         mean_confidence = 100 * float(confidence[inside].mean()) if images else None

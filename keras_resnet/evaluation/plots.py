@@ -10,7 +10,7 @@ from keras_resnet.evaluation.calibration import Calibration
 from keras_resnet.evaluation.lettering import font_files, shortened
 from keras_resnet.optional import require
 
-MOST_CLASSES = 50  # in a matrix that can still be read
+MOST_CLASSES_DRAWN = 50  # in a matrix that can still be read
 MOST_CONFUSIONS = 30  # listed in its place
 LABEL_LENGTH = 28  # characters of a class name
 DPI = 110
@@ -28,7 +28,7 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], counted: str
     """
     labels = [shortened(name, LABEL_LENGTH) for name in names]
     with _text_of(labels):
-        if len(matrix) <= MOST_CLASSES:
+        if len(matrix) <= MOST_CLASSES_DRAWN:
             return _png(_matrix(matrix, labels, counted))
         return _png(_largest_confusions(matrix, labels, counted))
 

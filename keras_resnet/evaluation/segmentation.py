@@ -15,7 +15,7 @@ from keras_resnet.labels import VOID
 from keras_resnet.preprocessing import fill, fit_whole
 from keras_resnet.variants import WholeImage
 
-Predict = Callable[[np.ndarray], Any]
+ScorePixels = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def pixel_confusion(scores: Any, mask: Any) -> np.ndarray:
 
 
 def evaluate_segmentation(
-    predict: Predict,
+    predict: ScorePixels,
     samples: Iterable[tuple[np.ndarray, np.ndarray]],
     contract: WholeImage,
     classes: int,
@@ -79,7 +79,7 @@ def evaluate_segmentation(
 
 
 def pixel_scores(
-    predict: Predict, pixels: np.ndarray, contract: WholeImage, window: tuple[int, int] | None = None
+    predict: ScorePixels, pixels: np.ndarray, contract: WholeImage, window: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Function of pixels uint8 `[1, h, w, 3]` to scores `[1, h, w, classes]`, image uint8 `[H, W, 3]` -> scores of each
     of its pixels, `[H, W, classes]` float32.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_resnet.export.accuracy import LabelledImages
     from keras_resnet.export.formats import Options
-    from keras_resnet.export.images import Calibration
+    from keras_resnet.export.images import CalibrationImages
     from keras_resnet.export.pipeline import ExportReport, export
 
-__all__ = ["Calibration", "ExportReport", "LabelledImages", "Options", "export"]
+__all__ = ["CalibrationImages", "ExportReport", "LabelledImages", "Options", "export"]
 
 
 def __getattr__(name: str) -> Any:

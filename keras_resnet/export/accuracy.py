@@ -10,7 +10,7 @@ from keras_resnet.data.base import Source
 from keras_resnet.data.given import GivenSource
 from keras_resnet.errors import AccuracyError, ArgumentError, ExportError
 from keras_resnet.evaluating import evaluate
-from keras_resnet.export.images import Shape, read_images
+from keras_resnet.export.images import ImageShape, read_images
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks.base import Evaluation, Task
 
@@ -61,7 +61,7 @@ class Examination:
         ExportError: The data has other targets or classes, or its pixels are of another shape.
     """
 
-    def __init__(self, predictor: Predictor, images: LabelledImages, shape: Shape) -> None:
+    def __init__(self, predictor: Predictor, images: LabelledImages, shape: ImageShape) -> None:
         self.task: Task = predictor.task
         given = images.max_drop_points
         self.max_drop_points = self.task.largest_drop_points if given is None else given
@@ -84,7 +84,7 @@ class Examination:
         return evaluation
 
 
-def _sources(predictor: Predictor, images: LabelledImages, shape: Shape) -> Sequence[Source]:
+def _sources(predictor: Predictor, images: LabelledImages, shape: ImageShape) -> Sequence[Source]:
     if isinstance(images.data, tuple):
         given, classes = images.data
         pixels = read_images(given, predictor.contract, shape)

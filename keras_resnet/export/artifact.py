@@ -13,12 +13,10 @@ from keras_resnet.errors import ExportError, reason
 from keras_resnet.export.formats import Format
 from keras_resnet.export.runtimes import Runtime, format_and_description, image_shape, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
-from keras_resnet.predictor import Predictor
+from keras_resnet.predictor import BATCH_SIZE, Predictor
 from keras_resnet.tasks import task_named, task_of_shapes
 from keras_resnet.tasks.base import Task
 from keras_resnet.variants import LARGEST_SIDE, Contract
-
-BATCH_SIZE = 16  # where the format leaves it free
 
 
 @dataclass(frozen=True)

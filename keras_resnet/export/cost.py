@@ -13,9 +13,9 @@ from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, p
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
 
-TIMEOUT_S = 600
+COST_TIMEOUT_S = 600
 LONGEST_S = 5  # of timing; slow files get fewer runs, but three at least
-WARMUP = 2  # calls after the first
+WARMUP_CALLS = 2  # calls after the first
 OPENER = f"{__name__}:artifact_loader"
 RUNTIME_MODULES = {"TensorFlow": "tensorflow", "LiteRT": "ai_edge_litert.interpreter", "ONNX Runtime": "onnxruntime"}
 
@@ -36,8 +36,8 @@ def measure_artifact(path: Path) -> ArtifactCost:
         ExportError: The process failed, or gave no answer in ten minutes.
     """
     try:
-        with Subject(str(path), OPENER, {"path": str(path)}, timeout_s=TIMEOUT_S) as subject:
-            once_ms = subject.times_ms(WARMUP)[-1]
+        with Subject(str(path), OPENER, {"path": str(path)}, timeout_s=COST_TIMEOUT_S) as subject:
+            once_ms = subject.times_ms(WARMUP_CALLS)[-1]
             times_ms = subject.times_ms(int(np.clip(1e3 * LONGEST_S / once_ms, 3, 50)))
             return ArtifactCost(subject.opening.load_ms, subject.opening.load_memory_mb, Latency.of(times_ms))
     except MeasurementError as error:

@@ -8,13 +8,13 @@ from pathlib import Path
 from keras_resnet.optional import require
 from keras_resnet.whole_files import write_whole
 
-SHOWN = 10  # layers in an error message
+LAYERS_SHOWN = 10  # layers in an error message
 
 
 def worst_layers(errors: Mapping[str, float]) -> str:
     """Signal to noise by layer, in dB -> the lines of the worst, for a message."""
     lines = [f"  {decibels:6.1f} dB  {name}" for name, decibels in sorted(errors.items(), key=lambda pair: pair[1])]
-    return "\n".join(["layers with the largest quantization error (signal to noise):", *lines[:SHOWN]])
+    return "\n".join(["layers with the largest quantization error (signal to noise):", *lines[:LAYERS_SHOWN]])
 
 
 def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, float]) -> list[Path]:

@@ -32,10 +32,10 @@ SCHEMA_VERSION = 3
 NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
 ONNX_KEY = "keras_resnet.description"
 MOST_CLASSES = 10_000_000
-LARGEST_BYTES = 16_000_000  # of a description: names of 100,000 classes fit
+LARGEST_DESCRIPTION_BYTES = 16_000_000  # of a description: names of 100,000 classes fit
 
 
-def describe(
+def describe_artifact(
     model: Any,
     *,
     task: Task,
@@ -192,6 +192,6 @@ def _stored(path: Path) -> str | bytes | None:
 
 
 def _limited(size_bytes: int, read: Any) -> bytes:
-    if size_bytes > LARGEST_BYTES:
-        raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_BYTES:,} are read")
+    if size_bytes > LARGEST_DESCRIPTION_BYTES:
+        raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_DESCRIPTION_BYTES:,} are read")
     return read()

@@ -24,15 +24,17 @@ NOISE_RATIO = 0.9
 
 INFINITE = -1  # cardinality of a tf.data.Dataset
 
-Shape = tuple[int | None, int | None, int]  # height, width, channels
-Source = str | os.PathLike[str] | np.ndarray | Any  # folder, glob, pixels, or tf.data.Dataset
+ImageShape = tuple[int | None, int | None, int]  # height, width, channels
+ImageSource = str | os.PathLike[str] | np.ndarray | Any  # folder, glob, pixels, or tf.data.Dataset
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationImages:
     """Images from which integer formats learn the range of each activation, and how they are drawn."""
 
-    images: Source  # at least 32 representative ones: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset
+    images: (
+        ImageSource  # at least 32 representative ones: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset
+    )
     count: int | None = None  # how many of them are drawn; None: all
     seed: int = 0  # for drawing them
     force: bool = False  # whether fewer than 32 images, or noise, are taken all the same
@@ -51,15 +53,17 @@ class DrawnImages:
         return {"images": len(self.images), "source": self.source, "sha256": self.sha256, "seed": self.seed}
 
 
-def calibration_images(calibration: Source | Calibration, contract: Contract | None, shape: Shape) -> DrawnImages:
-    """Folder, glob, array or dataset -> its images, or those that `Calibration` draws of it.
+def calibration_images(
+    calibration: ImageSource | CalibrationImages, contract: Contract | None, shape: ImageShape
+) -> DrawnImages:
+    """Folder, glob, array or dataset -> its images, or those that `CalibrationImages` draws of it.
 
     Raises:
         ImageError: A file can't be read.
         ExportError: Too few images, or noise in place of images, unless forced; or pixels of another shape or type.
     """
-    if not isinstance(calibration, Calibration):
-        calibration = Calibration(calibration)
+    if not isinstance(calibration, CalibrationImages):
+        calibration = CalibrationImages(calibration)
     source, count, seed = calibration.images, calibration.count, calibration.seed
     drawn = None
     if isinstance(source, (str, os.PathLike)):
@@ -82,7 +86,7 @@ def calibration_images(calibration: Source | Calibration, contract: Contract | N
     return DrawnImages(images, name, digest.hexdigest(), drawn)
 
 
-def read_images(source: Source, contract: Contract | None, shape: Shape) -> np.ndarray:
+def read_images(source: ImageSource, contract: Contract | None, shape: ImageShape) -> np.ndarray:
     """Folder, glob, array or dataset -> pixels uint8 `[N, H, W, C]` of that shape.
 
     Raises:
@@ -94,13 +98,13 @@ def read_images(source: Source, contract: Contract | None, shape: Shape) -> np.n
     return _pixels(source, shape)
 
 
-def _load(files: list[Path], contract: Contract | None, shape: Shape) -> np.ndarray:
+def _load(files: list[Path], contract: Contract | None, shape: ImageShape) -> np.ndarray:
     if contract is None or shape[2] != 3:
         raise ExportError(f"image files become square RGB pixels, and the model takes {shape}: give an array instead")
     return load_images(files, contract)
 
 
-def _pixels(source: Any, shape: Shape) -> np.ndarray:
+def _pixels(source: Any, shape: ImageShape) -> np.ndarray:
     """Array or dataset, of images or of (images, labels), in batches or one by one -> uint8 `[N, H, W, C]`."""
     if not isinstance(source, np.ndarray):
         if not hasattr(source, "as_numpy_iterator"):
@@ -131,7 +135,7 @@ def _check(images: np.ndarray) -> None:
     if len(images) < MINIMUM_CALIBRATION_IMAGES:
         raise ExportError(
             f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}. "
-            "To calibrate on them all the same: Calibration(images, force=True) (--force-calibration)"
+            "To calibrate on them all the same: CalibrationImages(images, force=True) (--force-calibration)"
         )
     values = images.astype("float64")
     neighbours = np.square(np.diff(values, axis=2)).mean() / 2
@@ -139,11 +143,11 @@ def _check(images: np.ndarray) -> None:
         raise ExportError(
             "`calibration` must hold real images. Received: "
             + ("pixels that are all equal" if values.var() == 0 else "noise, whose neighbouring pixels are unrelated")
-            + ". To calibrate on them all the same: Calibration(images, force=True) (--force-calibration)"
+            + ". To calibrate on them all the same: CalibrationImages(images, force=True) (--force-calibration)"
         )
 
 
-def batches(images: np.ndarray) -> Iterator[np.ndarray]:
+def float_batches(images: np.ndarray) -> Iterator[np.ndarray]:
     """uint8 `[N, H, W, C]` -> float32 `[at most batch_size, H, W, C]`, one after the other."""
     size = batch_size(images)
     return (images[i : i + size].astype("float32") for i in range(0, len(images), size))

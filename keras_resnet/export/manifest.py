@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.old_schema import current
-from keras_resnet.whole_files import write_whole
+from keras_resnet.whole_files import file_sha256, write_whole
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -70,11 +70,10 @@ def size_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
-def file_sha256(path: Path) -> str:
+def artifact_sha256(path: Path) -> str:
     """File, or folder of files -> hash; a folder's covers the names and contents of its files."""
     if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n".encode())

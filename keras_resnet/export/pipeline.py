@@ -20,14 +20,14 @@ from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
 from keras_resnet.export.debug import worst_layers, write_layer_errors
-from keras_resnet.export.description import describe, embed
+from keras_resnet.export.description import describe_artifact, embed
 from keras_resnet.export.files import clean, recover, remove, replace
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
 from keras_resnet.export.images import (
-    Calibration,
+    CalibrationImages,
     DrawnImages,
-    Source,
+    ImageSource,
     calibration_images,
     comparison_images,
     read_images,
@@ -35,8 +35,8 @@ from keras_resnet.export.images import (
 )
 from keras_resnet.export.integrity import seal
 from keras_resnet.export.job import Job
-from keras_resnet.export.manifest import file_sha256, forget, read_manifest, record, size_bytes
-from keras_resnet.export.prepare import check, check_prepared, prepare
+from keras_resnet.export.manifest import artifact_sha256, forget, read_manifest, record, size_bytes
+from keras_resnet.export.prepare import check_exportable, check_prepared, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
@@ -54,7 +54,7 @@ DEFAULT_SIDE = 224  # of images for a file that takes any
 DEFAULTS = Options()
 DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # step in words, steps done, steps in all
 
 
 def export(
@@ -62,7 +62,7 @@ def export(
     folder: str | os.PathLike[str],
     formats: Sequence[str] = ("saved_model", "tflite", "onnx"),
     *,
-    calibration: Source | Calibration | None = None,
+    calibration: ImageSource | CalibrationImages | None = None,
     data: Any | LabelledImages = None,
     class_names: Sequence[str] | None = None,
     contract: Contract | None = None,
@@ -84,7 +84,7 @@ def export(
         folder: Created if need be.
         formats: Out of keras_resnet.export.formats.FORMATS, or ("all",).
         calibration: At least 32 representative images for the formats that need them: a folder (or glob), pixels uint8
-            `[N, H, W, C]`, a tf.data.Dataset, or `Calibration`, which draws some of them. Every artifact is also
+            `[N, H, W, C]`, a tf.data.Dataset, or `CalibrationImages`, which draws some of them. Every artifact is also
             verified on them; float ones on synthetic pictures besides.
         data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: as training
             takes them, (pixels uint8 `[N, H, W, C]`, classes `[N]`), or `LabelledImages`, which chooses the split and
@@ -183,7 +183,7 @@ def export(
 
 def _task(model: Any) -> Task:
     """Raises `ExportError` if the model has none."""
-    check(model)
+    check_exportable(model)
     return task_of(model)  # type: ignore[return-value]  # as `check` says
 
 
@@ -249,7 +249,7 @@ class _Maker:
             "file": row.file_name,
             "runtime": row.runtime,
             "size_bytes": size_bytes(path),
-            "sha256": file_sha256(path),
+            "sha256": artifact_sha256(path),
             "description": job.description,
             "verification": report.as_dict(),
             "accuracy": accuracy.as_dict() if accuracy else None,
@@ -267,7 +267,7 @@ class _Maker:
                 "calibration": self.calibration.as_dict() if self.calibration and row.calibrated else None,
                 "keep_float": list(row.keep_float),
             }
-        description = describe(
+        description = describe_artifact(
             self.source,
             task=self.task,
             format_name=row.name,

@@ -27,7 +27,7 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
         ExportError: The model is not a network of this package's kind, has no preprocessing layer, or leaves its size
             to a contract that leaves it, too.
     """
-    check(model)
+    check_exportable(model)
     given = (contract or contract_of(model) or InputContract()).sides
     height, width, channels = model.inputs[0].shape[1:]
     sides = (None, None) if any_size else (height or given[0], width or given[1])
@@ -73,7 +73,7 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
         )
 
 
-def check(model: Any) -> None:
+def check_exportable(model: Any) -> None:
     """Raises `ExportError` if it is no trained network of a task, that takes pixels."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ExportError(f"`model` must be a built functional Keras model. Received: {model!r}")

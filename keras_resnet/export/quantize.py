@@ -24,11 +24,11 @@ from keras_resnet.compress.rewrite import (
 )
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
-from keras_resnet.export.images import batches
+from keras_resnet.export.images import float_batches
 from keras_resnet.export.rounding import with_rounded_kernels
 from keras_resnet.resize import ResizeLike
 
-BINS = 2048
+HISTOGRAM_BINS = 2048
 EVERY = 7  # value of a large tensor; channels come in multiples of 64, so that each has its turn
 LARGE = 100_000  # values of a batch, which tell their histogram by fewer
 CLIPPING_CANDIDATES = 100
@@ -153,7 +153,7 @@ def signal_to_noise_db(
     pairs = [(model.get_layer(name).output, rounded.output) for name, rounded in rounding.items()]
     true, rough = (keras.Model(m.input, [pair[i] for pair in pairs]) for i, m in enumerate((model, quantized)))
     signal, noise = np.zeros(len(points)), np.zeros(len(points))
-    for batch in batches(images):
+    for batch in float_batches(images):
         for index, (a, b) in enumerate(zip(true(batch), rough(batch), strict=True)):
             signal[index] += float(ops.sum(ops.square(a)))
             noise[index] += float(ops.sum(ops.square(a - b)))
@@ -173,7 +173,7 @@ def _logits_range(model: keras.Model, last: layers.Layer, images: np.ndarray) ->
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     view = keras.Model(model.input, last.output)
-    logits = np.concatenate([np.asarray(view(batch), "float64") for batch in batches(images)])
+    logits = np.concatenate([np.asarray(view(batch), "float64") for batch in float_batches(images)])
     expected = softmax(logits)
 
     def error(low: float, high: float) -> float:
@@ -192,17 +192,17 @@ def _ranges(
 ) -> dict[str, tuple[float, float]]:
     tensors = [model.get_layer(name).output for name in points]
     extremes = keras.Model(model.input, [(ops.min(tensor), ops.max(tensor)) for tensor in tensors])
-    pairs = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in batches(images)])
+    pairs = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in float_batches(images)])
     minima, maxima = np.minimum(pairs[..., 0].min(axis=0), 0), np.maximum(pairs[..., 1].max(axis=0), 0)
     if method == "minmax":
         return {name: (float(low), float(high)) for name, low, high in zip(points, minima, maxima, strict=True)}
     view = keras.Model(model.input, tensors)
-    counts = np.zeros((len(points), BINS))
-    for batch in batches(images):
+    counts = np.zeros((len(points), HISTOGRAM_BINS))
+    for batch in float_batches(images):
         for index, values in enumerate(view(batch)):
             seen = np.asarray(values).ravel()
             seen = seen[::EVERY] if seen.size > LARGE else seen
-            counts[index] += np.histogram(seen, BINS, (minima[index], maxima[index]))[0]
+            counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
     return {
         name: _least_squares_range(count, low, high)
         for name, count, low, high in zip(points, counts, minima, maxima, strict=True)

@@ -21,13 +21,13 @@ from keras_resnet.export.manifest import read_manifest, size_bytes
 from keras_resnet.export.result import ExportReport
 from keras_resnet.labels import top_indices
 from keras_resnet.optional import require
-from keras_resnet.tasks.classify.evaluation import Evaluation
+from keras_resnet.tasks.classify.evaluation import ClassEvaluation
 from keras_resnet.whole_files import write_whole
 
 MARKERS = "osDv^<>PX"  # of formats, by turns
 FILES = ("report.html", "REPORT.md", "report.png")
-SHOWN = 48  # disagreements; the model's surest come first
-COLUMNS = (
+DISAGREEMENTS_SHOWN = 48  # disagreements; the model's surest come first
+REPORT_COLUMNS = (
     "artifact",
     "size MB",
     "top-1 %",
@@ -130,7 +130,7 @@ def _page(
     ]
     refused = [f"{name}: {error}" for name, error in made.failures.items()]
     rows = [*_model_row(made), *(_row(made, name, costs.get(name)) for name in made.paths)]
-    return _Page(title, facts, rows, refused, disagreements[:SHOWN], len(disagreements), images)
+    return _Page(title, facts, rows, refused, disagreements[:DISAGREEMENTS_SHOWN], len(disagreements), images)
 
 
 def _calibration(made: ExportReport) -> list[str]:
@@ -139,9 +139,9 @@ def _calibration(made: ExportReport) -> list[str]:
     return [f"Calibration: {first['images']} images." for first in filter(None, used)][:1]
 
 
-def _model(made: ExportReport) -> Evaluation | None:
+def _model(made: ExportReport) -> ClassEvaluation | None:
     """-> of the model, where images with known classes were given; export writes no report of other tasks."""
-    return cast("Evaluation | None", made.evaluations.get("model"))
+    return cast("ClassEvaluation | None", made.evaluations.get("model"))
 
 
 def _model_row(made: ExportReport) -> list[list[str]]:
@@ -174,7 +174,7 @@ def _disagreements(made: ExportReport, class_names: Sequence[str] | None) -> lis
     model = _model(made)
     if model is None:
         return []
-    evaluations = cast(Mapping[str, Evaluation], made.evaluations)
+    evaluations = cast(Mapping[str, ClassEvaluation], made.evaluations)
 
     def named(index: int) -> str:
         return str(index) if class_names is None else class_names[index]
@@ -241,7 +241,7 @@ def _markdown(page: _Page) -> str:
         ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
         return [f"| {' | '.join(cells)} |" for cells in ruled] + [""]
 
-    lines = [f"# {page.title}", "", *table(COLUMNS, page.rows)]
+    lines = [f"# {page.title}", "", *table(REPORT_COLUMNS, page.rows)]
     lines += [f"- {fact}" for fact in page.facts]
     lines += ["", "![Accuracy against latency and size](report.png)", ""]
     if page.refused:
@@ -262,7 +262,7 @@ def _html(page: _Page, plots: str) -> str:
     parts = [
         f"<h1>{escape(page.title)}</h1>",
         '<div class="wide"><table>',
-        f"<thead>{cells('th', COLUMNS)}</thead><tbody>",
+        f"<thead>{cells('th', REPORT_COLUMNS)}</thead><tbody>",
         *(cells("td", row) for row in page.rows),
         "</tbody></table></div>",
         f"<figure>{plots}</figure>",

@@ -15,12 +15,12 @@ from keras import layers
 
 from keras_resnet.compress.fake_quant import grid_step, rounded
 from keras_resnet.compress.rewrite import rebuild
-from keras_resnet.export.images import batches
+from keras_resnet.export.images import float_batches
 
 POSITIONS = 256  # at most, of an image, at which a layer's inputs are looked at
 SAMPLES_PER_VALUE = 8  # fewer would fit the corrections to the calibration images alone
 DAMPING = 0.01  # of the mean square, so that inputs that are always zero divide nothing by zero
-BLOCK = 128  # rows of a kernel whose losses are passed on together
+ROWS_AT_ONCE = 128  # rows of a kernel whose losses are passed on together
 
 
 class _Inputs(NamedTuple):
@@ -54,7 +54,7 @@ def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndar
         np.zeros((_values(layer),) * 2) if _samples(layer) * len(images) >= SAMPLES_PER_VALUE * _values(layer) else None
         for layer in chosen
     ]
-    for batch in batches(images):
+    for batch in float_batches(images):
         for layer, read, total, product in zip(chosen, view(batch), sums, products, strict=True):
             patches = _patches(layer, read)
             total += np.asarray(tf.reduce_sum(patches, 0), "float64")
@@ -104,8 +104,8 @@ def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.n
     damped = moments + damping * np.eye(len(moments))
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: of the loss of value i, what each later one bears
     integers = np.empty_like(rest)
-    for start in range(0, len(rest), BLOCK):
-        stop = min(start + BLOCK, len(rest))
+    for start in range(0, len(rest), ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, len(rest))
         losses = np.empty((stop - start, rest.shape[1]))
         for row in range(start, stop):
             nearest = np.clip(np.round(rest[row]), -steps, steps)

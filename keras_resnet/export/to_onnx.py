@@ -21,7 +21,7 @@ from keras_resnet.optional import require
 # 18 and later turn the global average pool into ReduceMean with a second Transpose (tf2onnx 1.17).
 OPSET = 17
 
-WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # on either side of zero
+INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # on either side of zero
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # and Arm's equal
 
 
@@ -47,7 +47,7 @@ def to_onnx_int8(job: Job, path: Path) -> None:
     weights are exact there, and int7 weights ("reduce_range") fast and rough.
     """
     kind = job.options.int_weights or ("int8" if has_vnni() else "uint8")
-    steps = WEIGHT_STEPS[kind]
+    steps = INT_WEIGHT_STEPS[kind]
     quantized = job.quantized(steps)
     quantization = require("onnxruntime.quantization", "onnx")
     with tempfile.TemporaryDirectory(dir=job.scratch) as folder:

@@ -20,7 +20,7 @@ PATTERN = re.compile(r"step-(\d{9})\.safetensors")
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a run stands, apart from its tensors; order of images and augmentation follow from it and the seed."""
 
     step: int = 0  # steps done, in all
@@ -33,7 +33,7 @@ class Progress:
     problems: list[tuple[str, str, bool]] = field(default_factory=list)  # name, reason and use of odd image files
 
 
-def save_checkpoint(folder: Path, model: keras.Model, progress: Progress, keep: int) -> Path:
+def save_checkpoint(folder: Path, model: keras.Model, progress: TrainingProgress, keep: int) -> Path:
     """Compiled model, where its run stands -> file `step-<n>.safetensors`; the `keep - 1` before it stay.
 
     Raises:
@@ -75,7 +75,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
-def read_progress(folder: Path) -> tuple[Path, Progress, list[str]]:
+def read_progress(folder: Path) -> tuple[Path, TrainingProgress, list[str]]:
     """Folder -> its newest checkpoint that can be read, where the run stood then, and what is wrong with newer ones.
 
     Raises:
@@ -91,20 +91,20 @@ def read_progress(folder: Path) -> tuple[Path, Progress, list[str]]:
     raise TrainingError("\n  ".join([f"{folder}: no checkpoint to go on from", *damaged]))
 
 
-def _progress_of(fields: dict[str, Any]) -> Progress:
+def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
     """Fields as they are stored -> where the run stood."""
     if "best_score" in fields:  # an older checkpoint: the first epoch with the highest score was the best
         score = fields.pop("best_score")
         rows = fields["history"]
         fields["best_epoch"] = next((row["epoch"] for row in rows if score in _validation_scores(row)), 0)
-    return Progress(**fields)
+    return TrainingProgress(**fields)
 
 
 def _validation_scores(row: dict[str, Any]) -> set[float]:
     return {row[name] for name in ("val_top1_percent", "val_mean_iou_percent") if name in row}
 
 
-def load_checkpoint(path: Path, model: keras.Model, progress: Progress) -> None:
+def load_checkpoint(path: Path, model: keras.Model, progress: TrainingProgress) -> None:
     """File, compiled model of the same recipe, where the run stood -> the model and its optimizer as they were.
 
     Raises:
@@ -124,7 +124,7 @@ def load_checkpoint(path: Path, model: keras.Model, progress: Progress) -> None:
             variable.assign(file.get_tensor(name))
 
 
-def _variables(model: keras.Model, progress: Progress) -> Iterator[tuple[str, Any]]:
+def _variables(model: keras.Model, progress: TrainingProgress) -> Iterator[tuple[str, Any]]:
     """Compiled model -> a unique name and the variable, of weights and optimizer, and of metrics within an epoch."""
     groups = {"model": model.weights, "optimizer": model.optimizer.variables}
     if progress.batch:

@@ -13,12 +13,12 @@ import keras
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
 from keras_resnet.errors import ArgumentError, TrainingError, reason
-from keras_resnet.freezing import LEVELS, freeze, freeze_batch_norm, frozen
+from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
 from keras_resnet.tasks import task_named
 from keras_resnet.tasks.sources import open_source
 from keras_resnet.training import run_directory
-from keras_resnet.training.checkpoint import Progress, checkpoints, read_progress, value_of
+from keras_resnet.training.checkpoint import TrainingProgress, checkpoints, read_progress, value_of
 from keras_resnet.training.devices import open_devices
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
 from keras_resnet.training.processes import PeerLostError
@@ -41,7 +41,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """What a run came to."""
 
     run: Path
@@ -64,7 +64,7 @@ class Listener:
 SILENT = Listener()
 
 
-def train(recipe: Recipe, run: Path, listener: Listener = SILENT) -> Result:
+def train(recipe: Recipe, run: Path, listener: Listener = SILENT) -> TrainingResult:
     """Recipe, new or empty folder -> run directory: `model.keras` and all that is known of how it was made.
 
     Raises:
@@ -78,7 +78,7 @@ def train(recipe: Recipe, run: Path, listener: Listener = SILENT) -> Result:
     return _Run(recipe, run, listener).go(resumed=False)
 
 
-def resume(run: Path, listener: Listener = SILENT) -> Result:
+def resume(run: Path, listener: Listener = SILENT) -> TrainingResult:
     """Run directory of an interrupted run -> the same run to its end, as if nothing had happened.
 
     Raises:
@@ -95,7 +95,7 @@ class _Run:
         self.recipe, self.run, self.listener = recipe, run, listener
         self.problems = Problems(recipe.problem_limit)
 
-    def go(self, resumed: bool) -> Result:
+    def go(self, resumed: bool) -> TrainingResult:
         recipe = self.recipe
         if recipe.deterministic and keras.backend.backend() == "tensorflow":
             import tensorflow as tf
@@ -104,7 +104,7 @@ class _Run:
         self.devices = open_devices(recipe)
         keras.utils.set_random_seed(recipe.seed)
         self._open_data()
-        self.progress = Progress(fingerprint=self.source.fingerprint)
+        self.progress = TrainingProgress(fingerprint=self.source.fingerprint)
         # Where a run has a history and no checkpoint, someone took them, and to begin anew would take the models too.
         begun = checkpoints(self.run / run_directory.CHECKPOINTS) or (self.run / run_directory.HISTORY).exists()
         checkpoint = self._standing() if resumed and begun else None
@@ -113,7 +113,9 @@ class _Run:
         begins = self.devices.is_first and not resumed
         with run_directory.claimed(self.run, recipe, self.progress) if begins else contextlib.nullcontext():
             if self.devices.is_first:
-                run_directory.describe(self.run, str(self.devices), self.source.summary(), self.validation.summary())
+                run_directory.describe_run(
+                    self.run, str(self.devices), self.source.summary(), self.validation.summary()
+                )
             self._say(f"{self.source.count:,} training and {self.validation.count:,} validation images")
             self._say(f"training on {self.devices}")
             self._build(checkpoint)
@@ -211,7 +213,7 @@ class _Run:
         with self.devices.scope():
             for layer in self.model.layers:
                 layer.trainable = True
-            if phase[2] in LEVELS:
+            if phase[2] in FREEZABLE_LEVELS:
                 freeze(self.model, through=phase[2])
             if recipe.freeze_batch_norm:
                 freeze_batch_norm(self.model)
@@ -342,7 +344,7 @@ class _Run:
                 "room and continue with --resume"
             ) from error
 
-    def _finish(self) -> Result:
+    def _finish(self) -> TrainingResult:
         complete = self.progress.epoch == self.recipe.epochs
         if complete and self.evaluated is not None:
             self._copy_weights(self.evaluated)
@@ -352,7 +354,7 @@ class _Run:
                 self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
         history, epoch, score = self.progress.history, self.progress.best_epoch, self.task.score
         best = Validated.of_row(history[epoch - 1], score) if epoch else None
-        return Result(self.run, complete, history, self.title, epoch, best, self.recipe)
+        return TrainingResult(self.run, complete, history, self.title, epoch, best, self.recipe)
 
     def _say(self, sentence: str) -> None:
         if self.devices.is_first:

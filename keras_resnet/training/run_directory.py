@@ -13,7 +13,7 @@ import keras
 from keras_resnet.environment import environment
 from keras_resnet.errors import ArgumentError, MissingDependencyError
 from keras_resnet.optional import require
-from keras_resnet.training.checkpoint import Progress, checkpoints
+from keras_resnet.training.checkpoint import TrainingProgress, checkpoints
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
@@ -24,7 +24,7 @@ BEST, LAST = "model.keras", "model-last.keras"
 
 
 @contextmanager
-def claimed(run: Path, recipe: Recipe, progress: Progress) -> Iterator[None]:
+def claimed(run: Path, recipe: Recipe, progress: TrainingProgress) -> Iterator[None]:
     """`with claimed(run, recipe, progress):` makes the directory of a new run, and notes its recipe.
 
     Where the block fails before a step is done, the files of the run are removed again, and the directory too if it
@@ -62,7 +62,7 @@ def _give_back(run: Path, keep_folder: bool) -> None:
             run.rmdir()
 
 
-def describe(run: Path, devices: str, training: dict[str, Any], validation: dict[str, Any]) -> None:
+def describe_run(run: Path, devices: str, training: dict[str, Any], validation: dict[str, Any]) -> None:
     """Writes `environment.json` and `data.json`."""
     made_with = environment() | {"devices": devices, "backend": keras.backend.backend()}
     write_whole(run / ENVIRONMENT, (json.dumps(made_with, indent=2) + "\n").encode())

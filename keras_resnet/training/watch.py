@@ -14,7 +14,7 @@ import keras
 
 from keras_resnet.data.problems import Problems
 from keras_resnet.errors import TrainingError
-from keras_resnet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from keras_resnet.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from keras_resnet.training.recipe import Recipe
 
 
@@ -28,7 +28,7 @@ class Watch(keras.callbacks.Callback):
     def __init__(
         self,
         folder: Path | None,
-        progress: Progress,
+        progress: TrainingProgress,
         steps_per_epoch: int,
         recipe: Recipe,
         problems: Problems,

@@ -23,7 +23,7 @@ from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.inference import predict
-from keras_resnet.model_files import read_description
+from keras_resnet.model_files import read_model_description
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.segmentation import DeepLabV3Plus
 from keras_resnet.tasks import TASKS
@@ -78,7 +78,7 @@ def test_the_history_has_the_figures_of_masks(run):
 def test_the_model_file_has_one_output_and_says_what_it_is(run, model):
     assert model.output_shape == (None, None, None, CLASSES)
     assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
-    description = read_description(run / "model.keras")
+    description = read_model_description(run / "model.keras")
     assert description.contract == WholeImage()
     assert list(description.class_names) == [f"class {index}" for index in range(CLASSES)]
 

@@ -13,16 +13,16 @@ from oracle.seeded import pixels
 import keras_resnet
 from keras_resnet.freezing import freeze
 from keras_resnet.heads.logits import ends_in_logits
-from keras_resnet.model_files import read_description, save_model
+from keras_resnet.model_files import read_model_description, save_model
 from keras_resnet.resize import ResizeLike
-from keras_resnet.segmentation import BUILDERS, FCN, DeepLabV3, DeepLabV3Plus, UNet
+from keras_resnet.segmentation import ARCHITECTURE_BUILDERS, FCN, DeepLabV3, DeepLabV3Plus, UNet
 from keras_resnet.variants import ARCHITECTURES, InputContract
 
 
 @pytest.fixture(scope="module")
 def networks(randomise) -> dict[str, keras.Model]:
     """One of each architecture, on ResNet-18, for seven classes."""
-    return {name: randomise(builder("resnet18", 7), seed=3) for name, builder in BUILDERS.items()}
+    return {name: randomise(builder("resnet18", 7), seed=3) for name, builder in ARCHITECTURE_BUILDERS.items()}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_there_are_as_many_parameters_as_torchvision_publishes(builder, backbone
         assert thread.submit(count).result() == parameters
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ARCHITECTURE_BUILDERS)
 def test_every_pixel_of_any_size_gets_probabilities(networks, name):
     model = networks[name]
     assert model.output_shape == (None, None, None, 7)
@@ -73,7 +73,7 @@ def test_a_graph_of_unknown_sizes_gives_the_same(networks, name):
 
 @pytest.mark.parametrize("name", ["deeplabv3plus", "unet"])
 def test_a_fixed_size_gives_the_same(networks, name):
-    fixed = BUILDERS[name]("resnet18", 7, input_shape=(33, 70, 3))
+    fixed = ARCHITECTURE_BUILDERS[name]("resnet18", 7, input_shape=(33, 70, 3))
     fixed.set_weights(networks[name].get_weights())
     assert fixed.output_shape == (None, 33, 70, 7)
     images = pixels(2, 33, 70)
@@ -150,7 +150,7 @@ def test_a_keras_file_gives_the_same_to_the_bit(networks, name, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     images = pixels(2, 47, 33)
     np.testing.assert_array_equal(loaded(images, training=False), networks[name](images, training=False))
-    assert read_description(tmp_path / "model.keras").class_names == tuple(labels)
+    assert read_model_description(tmp_path / "model.keras").class_names == tuple(labels)
 
 
 def test_a_network_with_an_auxiliary_head_keeps_both_outputs_in_a_file(randomise, tmp_path):
@@ -164,7 +164,7 @@ def test_a_network_with_an_auxiliary_head_keeps_both_outputs_in_a_file(randomise
         np.testing.assert_array_equal(outputs[name], expected[name])
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ARCHITECTURE_BUILDERS)
 def test_feature_maps_are_those_of_the_backbone(networks, name):
     maps = keras_resnet.feature_maps(networks[name])(pixels(1, 64, 96), training=False)
     strides = {"fcn": (4, 8, 8, 8), "deeplabv3": (4, 8, 8, 8), "deeplabv3plus": (4, 8, 16, 16), "unet": (4, 8, 16, 32)}
@@ -204,8 +204,8 @@ def test_arguments_that_make_no_sense(builder, arguments, message):
 
 
 def test_every_architecture_has_a_builder_whose_help_names_its_arguments():
-    assert BUILDERS.keys() == ARCHITECTURES.keys()
-    for name, builder in BUILDERS.items():
+    assert ARCHITECTURE_BUILDERS.keys() == ARCHITECTURES.keys()
+    for name, builder in ARCHITECTURE_BUILDERS.items():
         assert getattr(keras_resnet.segmentation, builder.__name__) is builder
         for argument in inspect.signature(builder).parameters:
             assert f"        {argument}: " in builder.__doc__, (name, argument)

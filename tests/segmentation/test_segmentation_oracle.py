@@ -9,7 +9,7 @@ from networks import TOLERANCE, backbone_file, relative_error
 from oracle.seeded import pixels, segmentation_state_dict, state_dict
 from safetensors.numpy import save_file
 
-from keras_resnet.segmentation import BUILDERS, DeepLabV3Plus, UNet
+from keras_resnet.segmentation import ARCHITECTURE_BUILDERS, DeepLabV3Plus, UNet
 
 pytest.importorskip("torch", reason="the oracle needs torch")
 from oracle.segmentation_forward import deeplabv3plus_forward, torchvision_forward, unet_forward
@@ -31,7 +31,7 @@ def test_torchvisions_networks(architecture, backbone, output_stride, tmp_path):
     state, path = segmentation_state_dict(architecture, backbone), tmp_path / "seeded.safetensors"
     save_file(state, path)
     try:
-        model = BUILDERS[architecture](
+        model = ARCHITECTURE_BUILDERS[architecture](
             backbone, weights=path, output_stride=output_stride, classifier_activation=None, auxiliary_head=True
         )
     finally:

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from keras_resnet.errors import WeightsError
 from keras_resnet.facts import facts_of
 from keras_resnet.models import ResNet18
-from keras_resnet.segmentation import BUILDERS, FCN, TAG, DeepLabV3, DeepLabV3Plus, UNet, network_of
+from keras_resnet.segmentation import ARCHITECTURE_BUILDERS, FCN, TAG, DeepLabV3, DeepLabV3Plus, UNet, network_of
 from keras_resnet.variants import VARIANTS, NetworkOnBackbone, TorchvisionFile
 from keras_resnet.weights import resolve_weights, torchvision_names
 
@@ -161,15 +161,15 @@ def test_a_classifier_refuses_segmentation_weights_by_name(file):
 )
 def test_own_files(name, suffix, randomise, tmp_path):
     auxiliary = {"auxiliary_head": True} if name in ("fcn", "deeplabv3") else {}
-    model = randomise(load(BUILDERS[name], **auxiliary), seed=1)
+    model = randomise(load(ARCHITECTURE_BUILDERS[name], **auxiliary), seed=1)
     path = tmp_path / f"own{suffix}"
     (model.save if suffix == ".keras" else model.save_weights)(path)
-    loaded = load(BUILDERS[name], weights=path, **auxiliary)
+    loaded = load(ARCHITECTURE_BUILDERS[name], weights=path, **auxiliary)
     assert facts_of(loaded).weights_origin.source == path.name
     for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     if auxiliary:
-        without = load(BUILDERS[name], weights=path)
+        without = load(ARCHITECTURE_BUILDERS[name], weights=path)
         np.testing.assert_array_equal(without.get_layer("logits").kernel, model.get_layer("logits").kernel)
 
 
@@ -217,7 +217,7 @@ def test_sources_that_mean_nothing(arguments, hint):
 def test_the_published_files_are_these():
     published = {
         (architecture, backbone): network_of(architecture, backbone).weights
-        for architecture in BUILDERS
+        for architecture in ARCHITECTURE_BUILDERS
         for backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
     }
     facts = {key: (tags[TAG].url, dict(tags[TAG].metrics)) for key, tags in published.items() if tags}

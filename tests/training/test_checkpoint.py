@@ -16,7 +16,13 @@ from safetensors.numpy import load_file, save_file
 
 from keras_resnet.errors import TrainingError
 from keras_resnet.training import checkpoint
-from keras_resnet.training.checkpoint import Progress, checkpoints, load_checkpoint, read_progress, save_checkpoint
+from keras_resnet.training.checkpoint import (
+    TrainingProgress,
+    checkpoints,
+    load_checkpoint,
+    read_progress,
+    save_checkpoint,
+)
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.recipe import Recipe
 
@@ -73,7 +79,7 @@ def test_a_model_goes_on_from_its_checkpoint_to_the_bit(tmp_path: Path) -> None:
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     train(model, 5)  # the third update is half accumulated
     model.optimizer.dynamic_scale.assign(512.0)
-    progress = Progress(5, 1, 2, 12.5, [{"epoch": 1, "loss": 0.1 + 0.2}], "abc")
+    progress = TrainingProgress(5, 1, 2, 12.5, [{"epoch": 1, "loss": 0.1 + 0.2}], "abc")
     path = save_checkpoint(tmp_path, model, progress, keep=2)
     assert path == tmp_path / "step-000000005.safetensors"
     stored = {name.split("/")[-1] for name in load_file(path)}
@@ -97,8 +103,8 @@ def test_a_model_goes_on_from_its_checkpoint_to_the_bit(tmp_path: Path) -> None:
 def test_metrics_belong_to_an_epoch_that_was_begun_alone(tmp_path: Path) -> None:
     model = network()
     train(model, 2)
-    within = save_checkpoint(tmp_path, model, Progress(2, 0, 2), keep=2)
-    between = save_checkpoint(tmp_path, model, Progress(3, 1, 0), keep=2)
+    within = save_checkpoint(tmp_path, model, TrainingProgress(2, 0, 2), keep=2)
+    between = save_checkpoint(tmp_path, model, TrainingProgress(3, 1, 0), keep=2)
     more = set(load_file(within)) - set(load_file(between))
     assert {name.split("/")[0] for name in more} == {"metrics"}
     assert len(more) == len(model.metrics_variables) > 0
@@ -108,7 +114,7 @@ def test_metrics_belong_to_an_epoch_that_was_begun_alone(tmp_path: Path) -> None
 def test_the_newest_are_kept(keep: int, tmp_path: Path) -> None:
     model, folder = network(), tmp_path / "new" / "folder"
     for step in (0, 3, 20, 100, 999_999_999):
-        save_checkpoint(folder, model, Progress(step), keep)
+        save_checkpoint(folder, model, TrainingProgress(step), keep)
     kept = [999_999_999, 100, 20][:keep]
     assert checkpoints(folder) == [folder / f"step-{step:09d}.safetensors" for step in kept]
     assert len(names(folder)) == keep
@@ -121,7 +127,7 @@ def test_other_files_are_neither_taken_nor_removed(tmp_path: Path) -> None:
     for name in others:
         (tmp_path / name).write_bytes(b"half a file")
     for step in (1, 2, 3):
-        save_checkpoint(tmp_path, model, Progress(step), keep=1)
+        save_checkpoint(tmp_path, model, TrainingProgress(step), keep=1)
     assert names(tmp_path) == sorted([*others, "step-000000003.safetensors", "step-000000008.safetensors"])
     assert read_progress(tmp_path)[1].step == 3
 
@@ -146,10 +152,10 @@ def damage(path: Path, how: str) -> None:
 def test_a_damaged_newest_file_is_named_and_the_one_before_it_is_taken(how: str, tmp_path: Path) -> None:
     model = network()
     train(model, 1)
-    first = save_checkpoint(tmp_path, model, Progress(1, 0, 1), keep=3)
+    first = save_checkpoint(tmp_path, model, TrainingProgress(1, 0, 1), keep=3)
     before = state(model)
     train(model, 1)
-    newest = save_checkpoint(tmp_path, model, Progress(2, 0, 2), keep=3)
+    newest = save_checkpoint(tmp_path, model, TrainingProgress(2, 0, 2), keep=3)
     damage(newest, how)
     path, progress, [sentence] = read_progress(tmp_path)
     assert (path, progress.step) == (first, 1)
@@ -170,10 +176,10 @@ def test_a_damaged_newest_file_is_named_and_the_one_before_it_is_taken(how: str,
 def test_a_damaged_file_does_not_stand_in_the_way_of_later_ones(keep: int, tmp_path: Path) -> None:
     model = network()
     for step in (6, 9):
-        newest = save_checkpoint(tmp_path, model, Progress(step), keep=2)
+        newest = save_checkpoint(tmp_path, model, TrainingProgress(step), keep=2)
     damage(newest, "truncated")
-    save_checkpoint(tmp_path, model, Progress(7), keep)  # of the run that went on from step 6
-    assert read_progress(tmp_path)[1:] == (Progress(7), [])
+    save_checkpoint(tmp_path, model, TrainingProgress(7), keep)  # of the run that went on from step 6
+    assert read_progress(tmp_path)[1:] == (TrainingProgress(7), [])
     assert [path.stem for path in checkpoints(tmp_path)] == ["step-000000007", "step-000000006"][:keep]
 
 
@@ -190,12 +196,12 @@ def test_a_file_of_another_model_is_refused_and_nothing_assigned(other: str, tmp
         model = keras.Model(whole.input, keras.layers.Dense(3, name="more")(whole.output))
         model.compile(make_optimizer(RECIPE, model, 0.05), "mse")
         model.optimizer.build(model.trainable_variables)
-    path = save_checkpoint(tmp_path, model, Progress(4), keep=1)
+    path = save_checkpoint(tmp_path, model, TrainingProgress(4), keep=1)
     target = network()
     before = state(target)
     message = "has the shape|tensors are of another model, first"
     with pytest.raises(TrainingError, match=message) as raised:
-        load_checkpoint(path, target, Progress(4))
+        load_checkpoint(path, target, TrainingProgress(4))
     assert str(raised.value).startswith(f"{path}: ")
     if other == "wider":
         assert str(raised.value).endswith("kernel has the shape (4, 6), and the model's (4, 5)")
@@ -205,7 +211,7 @@ def test_a_file_of_another_model_is_refused_and_nothing_assigned(other: str, tmp
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused_and_the_older_file_stays(value: float, tmp_path: Path) -> None:
     model = network()
-    path = save_checkpoint(tmp_path, model, Progress(1), keep=1)
+    path = save_checkpoint(tmp_path, model, TrainingProgress(1), keep=1)
     content = path.read_bytes()
     kernel, moving = model.layers[1].kernel, model.layers[2].moving_variance
     for variable in (kernel, moving):
@@ -214,7 +220,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_older_file_stays(value:
         variable.assign(broken)
     message = "step 2: 2 tensors are not finite, first model/0000/stem_conv/kernel; no checkpoint was written"
     with pytest.raises(TrainingError, match=message):
-        save_checkpoint(tmp_path, model, Progress(2), keep=1)
+        save_checkpoint(tmp_path, model, TrainingProgress(2), keep=1)
     assert names(tmp_path) == [path.name]
     assert path.read_bytes() == content
 
@@ -225,7 +231,7 @@ def test_a_full_disk_is_named_and_the_older_files_stay(
 ) -> None:
     model = network()
     for step in (1, 2):
-        save_checkpoint(tmp_path, model, Progress(step), keep=2)
+        save_checkpoint(tmp_path, model, TrainingProgress(step), keep=2)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*arguments: Any, **options: Any) -> None:
@@ -236,13 +242,13 @@ def test_a_full_disk_is_named_and_the_older_files_stay(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint if function == "save_file" else os, function, full)
         with pytest.raises(TrainingError) as raised:
-            save_checkpoint(tmp_path, model, Progress(3), keep=2)
+            save_checkpoint(tmp_path, model, TrainingProgress(3), keep=2)
     assert str(raised.value) == (
         f"step 3: the checkpoint can't be written to {tmp_path} ([Errno 28] No space left on device). Earlier "
         "checkpoints stay; make room and continue with --resume"
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    save_checkpoint(tmp_path, model, Progress(3), keep=2)  # once there is room
+    save_checkpoint(tmp_path, model, TrainingProgress(3), keep=2)  # once there is room
     assert [path.name for path in checkpoints(tmp_path)] == [f"step-00000000{step}.safetensors" for step in (3, 2)]
 
 
@@ -252,7 +258,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         TrainingError,
         match=r"step 0: the checkpoint can't be written to .*file/checkpoints .*\. Make room and start again$",
     ):
-        save_checkpoint(tmp_path / "file" / "checkpoints", network(), Progress(), keep=1)
+        save_checkpoint(tmp_path / "file" / "checkpoints", network(), TrainingProgress(), keep=1)
 
 
 class Malice:
@@ -278,7 +284,7 @@ def test_a_pickle_under_the_name_of_a_checkpoint_is_not_opened(tmp_path: Path) -
 
 def test_a_checkpoint_is_an_ordinary_safetensors_file(tmp_path: Path) -> None:
     model = network()
-    path = save_checkpoint(tmp_path, model, Progress(1, fingerprint="f"), keep=1)
+    path = save_checkpoint(tmp_path, model, TrainingProgress(1, fingerprint="f"), keep=1)
     shutil.copy(path, tmp_path / "copy.safetensors")
     with safetensors.safe_open(tmp_path / "copy.safetensors", framework="numpy") as file:
         assert list(file.metadata()) == ["progress"]

@@ -22,9 +22,9 @@ from keras_resnet import models
 from keras_resnet.data.pipeline import training_batches
 from keras_resnet.errors import ArgumentError, TrainingError, WeightsError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
-from keras_resnet.model_files import read_description
+from keras_resnet.model_files import read_model_description
 from keras_resnet.training import fit, run_directory
-from keras_resnet.training.checkpoint import Progress, checkpoints, read_progress
+from keras_resnet.training.checkpoint import TrainingProgress, checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe, read_recipe
 from keras_resnet.training.run_directory import CHECKPOINTS
 from keras_resnet.training.selection import Validated
@@ -178,7 +178,7 @@ def test_a_listener_hears_of_every_step_and_epoch(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["model.keras", "model-last.keras"])
 def test_a_model_file_predicts_what_the_history_says(name: str, run: Run, data: Path) -> None:
-    description = read_description(run.folder / name)
+    description = read_model_description(run.folder / name)
     assert description is not None
     assert description.class_names == ("0", "1", "2")
     assert description.contract == InputContract(32, 32, "bilinear")
@@ -307,7 +307,7 @@ def test_sizes_that_grow_and_classes_that_count_alike(tmp_path: Path, monkeypatc
         of_class = np.array([16 / (3 * 12), 16 / (3 * 3), 16 / (3 * 1)])
         np.testing.assert_allclose(factors, of_class[np.argmax(labels, 1)], rtol=1e-6)
         assert np.mean(factors) == pytest.approx(1)
-    assert read_description(tmp_path / "run" / "model.keras").contract.size == 48  # type: ignore[union-attr]
+    assert read_model_description(tmp_path / "run" / "model.keras").contract.size == 48  # type: ignore[union-attr]
     assert keras.saving.load_model(tmp_path / "run" / "model.keras").input_shape == (None, 48, 48, 3)
 
 
@@ -421,7 +421,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(data: Pat
     run = tmp_path / "run"
     run.mkdir()
     (run / ".recipe.toml.partial").touch()  # left by one that was killed while it noted its recipe
-    with pytest.raises(KeyboardInterrupt), run_directory.claimed(run, recipe, Progress()):
+    with pytest.raises(KeyboardInterrupt), run_directory.claimed(run, recipe, TrainingProgress()):
         raise KeyboardInterrupt
     heard = Heard()
     assert fit.resume(run, heard).complete

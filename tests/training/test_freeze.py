@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.freezing import LEVELS, Frozen, freeze, freeze_batch_norm
+from keras_resnet.freezing import FREEZABLE_LEVELS, Frozen, freeze, freeze_batch_norm
 
 CLASSES = 7
 
@@ -16,15 +16,15 @@ CLASSES = 7
 def counts(through: str) -> tuple[int, int, int, int]:
     """ResNet-18 from its paper: layers, BatchNorm layers, parameters up to a level, and trained ones above it."""
     convolutions = {"stem": [(7, 3, 64)]}
-    for level, width in zip(LEVELS[1:], (64, 128, 256, 512), strict=True):
+    for level, width in zip(FREEZABLE_LEVELS[1:], (64, 128, 256, 512), strict=True):
         first = width if level == "C2" else width // 2
         convolutions[level] = [(3, first, width), *[(3, width, width)] * 3, *([(1, first, width)] * (level != "C2"))]
     kernels = {level: [k * k * i * o for k, i, o in shapes] for level, shapes in convolutions.items()}
     channels = {level: [o for _, _, o in shapes] for level, shapes in convolutions.items()}
-    below = LEVELS[: LEVELS.index(through) + 1]
+    below = FREEZABLE_LEVELS[: FREEZABLE_LEVELS.index(through) + 1]
     number = sum(len(kernels[level]) for level in below)
     frozen = sum(sum(kernels[level]) + 4 * sum(channels[level]) for level in below)
-    trained = sum(sum(kernels[level]) + 2 * sum(channels[level]) for level in LEVELS if level not in below)
+    trained = sum(sum(kernels[level]) + 2 * sum(channels[level]) for level in FREEZABLE_LEVELS if level not in below)
     return 2 * number, number, frozen, trained + 512 * CLASSES + CLASSES
 
 
@@ -66,7 +66,7 @@ def changed_by_a_step(model: keras.Model) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("through", LEVELS)
+@pytest.mark.parametrize("through", FREEZABLE_LEVELS)
 def test_what_each_level_freezes(through: str, untouched: keras.Model) -> None:
     model = clone(untouched)
     frozen = freeze(model, through=through)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from keras_resnet.errors import ArgumentError
-from keras_resnet.training.checkpoint import Progress
+from keras_resnet.training.checkpoint import TrainingProgress
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe, read_recipe
-from keras_resnet.training.run_directory import claimed, describe
+from keras_resnet.training.run_directory import claimed, describe_run
 
 RECIPE = Recipe(epochs=7)
 WRITTEN = ["checkpoints", "checkpoints/step-000000000.safetensors", "data.json", "environment.json"]
@@ -17,9 +17,9 @@ WRITTEN += ["problem_images.csv", "recipe.toml"]
 
 def begin(run: Path, error: BaseException, step: int = 0) -> None:
     """A run that writes what there is before its first step is done, and fails."""
-    progress = Progress()
+    progress = TrainingProgress()
     with claimed(run, RECIPE, progress):
-        describe(run, "1 CPU", {}, {})
+        describe_run(run, "1 CPU", {}, {})
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "step-000000000.safetensors").touch()
         (run / "problem_images.csv").touch()
@@ -32,7 +32,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_the_directory_of_a_run_that_goes_well_holds_its_recipe(tmp_path: Path) -> None:
-    with claimed(tmp_path / "runs" / "run", RECIPE, Progress()):
+    with claimed(tmp_path / "runs" / "run", RECIPE, TrainingProgress()):
         pass
     assert files(tmp_path) == ["runs", "runs/run", "runs/run/recipe.toml"]
     assert read_recipe(tmp_path / "runs" / "run" / "recipe.toml") == RECIPE
@@ -55,7 +55,7 @@ def test_an_empty_folder_that_was_there_stays_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["notes.txt", "checkpoints/notes.txt"])
 def test_what_others_have_put_there_stays(name: str, tmp_path: Path) -> None:
     def begin_beside_others() -> None:
-        with claimed(tmp_path / "run", RECIPE, Progress()):
+        with claimed(tmp_path / "run", RECIPE, TrainingProgress()):
             (tmp_path / "run" / "checkpoints").mkdir()
             (tmp_path / "run" / name).write_text("mine")
             raise ValueError("a wrong setting")
@@ -84,7 +84,7 @@ def test_a_folder_that_is_refused_is_left_as_it_is(tmp_path: Path) -> None:
     for run in (tmp_path, tmp_path / "recipe.toml"):
         with (
             pytest.raises(ArgumentError, match="--out must be a new or empty folder"),
-            claimed(run, RECIPE, Progress()),
+            claimed(run, RECIPE, TrainingProgress()),
         ):
             pytest.fail("it was claimed")
     assert (tmp_path / "recipe.toml").read_text() == "epochs = 3"

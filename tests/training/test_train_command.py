@@ -57,15 +57,15 @@ def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
     row = {"epoch": 1, "val_top1_percent": 12.5, "val_loss": 2.5}
 
-    def train(recipe: Recipe, run: Path, listener: fit.Listener) -> fit.Result:
+    def train(recipe: Recipe, run: Path, listener: fit.Listener) -> fit.TrainingResult:
         calls.append((recipe, run))
         listener.say("a sentence")
         listener.show(fit.Standing(3, 10, 1, 2, 123.4, {"loss": 1.5}))
-        return fit.Result(run, True, [row], "top-1", 1, Validated(12.5, 10.25, 15.0, 2.5), recipe)
+        return fit.TrainingResult(run, True, [row], "top-1", 1, Validated(12.5, 10.25, 15.0, 2.5), recipe)
 
-    def resume(run: Path, listener: fit.Listener) -> fit.Result:
+    def resume(run: Path, listener: fit.Listener) -> fit.TrainingResult:
         calls.append(run)
-        return fit.Result(run, False, [], "top-1", 0, None, Recipe())
+        return fit.TrainingResult(run, False, [], "top-1", 0, None, Recipe())
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "resume", resume)

@@ -138,9 +138,9 @@ class Classify:
         return sources
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
-        from keras_resnet.tasks.classify.evaluation import Answers
+        from keras_resnet.tasks.classify.evaluation import ClassCollector
 
-        return Answers(asked, sources)
+        return ClassCollector(asked, sources)
 
     def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
@@ -152,9 +152,9 @@ class Classify:
         return {}
 
     def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
-        from keras_resnet.tasks.classify.printing import printer
+        from keras_resnet.tasks.classify.printing import class_printer
 
-        return printer(asked, paths, top)
+        return class_printer(asked, paths, top)
 
 
 def _keeps_every_pixel(model: Any) -> bool:

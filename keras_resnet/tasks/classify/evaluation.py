@@ -68,7 +68,7 @@ class Labelled:
         return self.pixels if self.source.ready else resize_and_crop(self.pixels, contract)
 
 
-class Answers:
+class ClassCollector:
     """What adds up a classifier's answers."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
@@ -99,17 +99,17 @@ class Answers:
         self.labels.append(int(target))
         self.probabilities.append(probabilities)
 
-    def finish(self) -> "Evaluation":
+    def finish(self) -> "ClassEvaluation":
         """-> all figures."""
         probabilities = np.stack(self.probabilities)
         names = list(self.asked.class_names or self.classes)
         names += [f"class {index}" for index in range(len(names), probabilities.shape[1])]
         contract = cast(InputContract, self.asked.contract)
-        return Evaluation(self.images, np.array(self.labels), probabilities, names, contract)
+        return ClassEvaluation(self.images, np.array(self.labels), probabilities, names, contract)
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class ClassEvaluation:
     """What a classifier says about N labelled images, and what follows."""
 
     labelled: Sequence[Labelled]
@@ -126,7 +126,7 @@ class Evaluation:
     def figures(self) -> dict[str, float | None]:
         return {"top1_percent": self.top1_percent, "top5_percent": self.top5_percent}
 
-    def agreement_percent(self, other: "Evaluation") -> float:
+    def agreement_percent(self, other: "ClassEvaluation") -> float:
         """Evaluation of another network on the same images -> share of which both name the same class first."""
         return top1_agreement_percent(self.probabilities, other.probabilities)
 

@@ -10,7 +10,7 @@ from keras_resnet.labels import decode_predictions, imagenet_labels
 from keras_resnet.tasks.base import Asked
 
 
-def printer(asked: Asked, paths: Sequence[Path], top: int) -> Callable[[int, np.ndarray, Answer], None]:
+def class_printer(asked: Asked, paths: Sequence[Path], top: int) -> Callable[[int, np.ndarray, Answer], None]:
     """Network, image files, classes to name -> what prints the most probable classes of an image."""
     named = asked.class_names
     if named is not None and list(named) == [name for _, name in imagenet_labels()]:

@@ -9,8 +9,8 @@ from keras_resnet.data.arrays import ArraySource, read_npz
 from keras_resnet.data.base import Source
 from keras_resnet.data.files import FileSource, list_csv, list_folder, split_folders
 from keras_resnet.data.labelled import class_indices, known_names
-from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_description, read_index
-from keras_resnet.data.splits import chosen_of, classes_of, part_of
+from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_dataset_description, read_index
+from keras_resnet.data.splits import chosen_of, classes_of, opened_part
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.classify.target import LABEL
@@ -45,7 +45,7 @@ def open_labelled(text: str, split: str, class_names: Sequence[str] | None) -> S
 
 def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None) -> Source:
     train, val = split_folders(folder)
-    split = part_of(split, has_validation=val is not None)
+    split = opened_part(split, has_validation=val is not None)
     files, names = list_folder(train or folder)
     classes, known = classes_of(class_names, names)
     held_out = val is None
@@ -68,7 +68,7 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Sour
     files, names, validates = list_csv(file)
     classes, known = classes_of(class_names, names)
     indices = class_indices(file, names, known)
-    split = part_of(split, has_validation=validates is not None)
+    split = opened_part(split, has_validation=validates is not None)
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = chosen_of(files, indices, split) if own is None else own
     if not len(chosen):
@@ -90,7 +90,7 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Sour
 
 def _open_npz(file: Path, split: str, class_names: Sequence[str] | None) -> Source:
     images, indices, classes, own = read_npz(file, split)
-    split = part_of(split, has_validation=own)
+    split = opened_part(split, has_validation=own)
     if class_names is not None and classes > len(class_names):
         raise ArgumentError(f"{file}: it has {classes} classes, the model {len(class_names)}")
     which = "train" if split == "train" or not own else "val"
@@ -103,10 +103,10 @@ def _open_npz(file: Path, split: str, class_names: Sequence[str] | None) -> Sour
 
 
 def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) -> Source:
-    description = read_description(folder)
+    description = read_dataset_description(folder)
     classes = description["classes"]
     own_classes = classes if class_names is None else class_names
-    split = part_of(split, has_validation=True)
+    split = opened_part(split, has_validation=True)
     shards, index, names = read_index(folder, split, description, LABEL.columns)
     new = (
         class_indices(folder, classes, known_names(class_names, classes))
@@ -122,7 +122,7 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
 
 def _open_tfds(name: str, split: str, class_names: Sequence[str] | None) -> Source:
     records, indices, names, own = open_records(name.removeprefix(TFDS), split)
-    split = part_of(split, has_validation=own)
+    split = opened_part(split, has_validation=own)
     classes, known = classes_of(class_names, names) if class_names is not None else (tuple(names), {})
     new = class_indices(name, names, known) if class_names is not None else np.arange(len(names))
     which = "train" if split == "train" or not own else "val"

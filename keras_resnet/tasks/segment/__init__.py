@@ -40,14 +40,14 @@ class Segment:
 
     @property
     def target(self) -> "Target":
-        from keras_resnet.tasks.segment.target import MASK
+        from keras_resnet.tasks.segment.target import MASKS
 
-        return MASK
+        return MASKS
 
     def options(self, command: str) -> Mapping[str, Any]:
-        from keras_resnet.tasks.segment.options import OPTIONS
+        from keras_resnet.tasks.segment.options import SEGMENT_OPTIONS
 
-        return OPTIONS.get(command, {})
+        return SEGMENT_OPTIONS.get(command, {})
 
     def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
         return rules(recipe)
@@ -117,9 +117,9 @@ class Segment:
         return answers(asked, images, **options)
 
     def has_layout(self, text: str) -> bool:
-        from keras_resnet.tasks.segment.sources import has_layout
+        from keras_resnet.tasks.segment.sources import is_segment_layout
 
-        return has_layout(text)
+        return is_segment_layout(text)
 
     def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
         from keras_resnet.tasks.segment.sources import open_masked
@@ -134,9 +134,9 @@ class Segment:
         return open_for(self, asked.name, data, split, asked.class_names, classes, void_labels)
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
-        from keras_resnet.tasks.segment.evaluation import Answers
+        from keras_resnet.tasks.segment.evaluation import MaskCollector
 
-        return Answers(asked, sources)
+        return MaskCollector(asked, sources)
 
     def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         from keras_resnet.tasks.segment.options import labels_of
@@ -158,6 +158,6 @@ class Segment:
         return {**contract, "argmax": given["argmax"], "void_labels": labels_of(given["void_labels"])}
 
     def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
-        from keras_resnet.tasks.segment.printing import printer
+        from keras_resnet.tasks.segment.printing import mask_printer
 
-        return printer(asked, paths, top, **options)
+        return mask_printer(asked, paths, top, **options)

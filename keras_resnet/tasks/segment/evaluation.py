@@ -11,7 +11,7 @@ import numpy as np
 from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError
-from keras_resnet.evaluation.plots import MOST_CLASSES, draw_confusion_matrix
+from keras_resnet.evaluation.plots import MOST_CLASSES_DRAWN, draw_confusion_matrix
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import Example, draw_examples
@@ -20,7 +20,7 @@ from keras_resnet.variants import Contract
 WEAKEST_IMAGES = 6  # that are drawn
 
 
-class Answers:
+class MaskCollector:
     """What adds up a segmentation network's answers. Images and scores would not fit into memory all at once."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
@@ -85,7 +85,7 @@ class MaskEvaluation:
         """Facts for the head of `evaluation.json` -> name of each file, and what gives its content."""
         confusion = self.segmentation.confusion
         percent = np.round(100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)).astype(int)
-        matrix = percent if len(confusion) <= MOST_CLASSES else confusion  # millions of pixels are no cell's text
+        matrix = percent if len(confusion) <= MOST_CLASSES_DRAWN else confusion  # millions of pixels are no cell's text
         return {
             "confusion_matrix.png": lambda: draw_confusion_matrix(matrix, self.names, "pixels"),
             "weakest.png": lambda: draw_examples(self.weakest, self.names),

@@ -11,7 +11,7 @@ from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.tasks.segment.legend import UNKNOWN, Legend
 from keras_resnet.tasks.segment.masks import count_labels, decode_mask, of_each
-from keras_resnet.tasks.segment.target import MASK
+from keras_resnet.tasks.segment.target import MASKS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,7 +28,7 @@ class MaskedSource(EncodedSource):
     counted = "pixels"
 
     def __init__(self, images: EncodedSource, masks: EncodedSource, legend: Legend) -> None:
-        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=MASK)
+        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=MASKS)
         self.kind, self.images, self.masks, self.legend = images.kind, images, masks, legend
 
     def path_of(self, index: int) -> str:

@@ -47,7 +47,7 @@ def labels_of(given: Sequence[str] | None) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
+SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "predict": {
         "out": Annotated[
             Path | None, typer.Option(help="Folder for the masks and overlays of a segmentation network, as PNG files.")

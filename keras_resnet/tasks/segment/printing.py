@@ -12,7 +12,7 @@ from keras_resnet.tasks.segment.overlay import draw_overlay, mask_png, palette, 
 from keras_resnet.whole_files import targets_of, write_whole
 
 
-def printer(
+def mask_printer(
     asked: Asked, paths: Sequence[Path], top: int, out: Path | None = None
 ) -> Callable[[int, np.ndarray, Answer], None]:
     """Network, image files, classes to name, folder -> what prints the largest classes of an image.

@@ -8,19 +8,19 @@ import numpy as np
 from keras_resnet.data.base import Source
 from keras_resnet.data.files import FileSource, check_pairs, has_masks, list_csv, list_masked, mask_folders
 from keras_resnet.data.labelled import MASK_COLUMNS, class_indices, known_names
-from keras_resnet.data.shards import DESCRIPTION, open_pair, read_description, task_of
-from keras_resnet.data.splits import chosen_of, part_of
+from keras_resnet.data.shards import DESCRIPTION, open_pair, read_dataset_description, task_of_index
+from keras_resnet.data.splits import chosen_of, opened_part
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.segment.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
 from keras_resnet.tasks.segment.masked import MaskedSource
-from keras_resnet.tasks.segment.target import MASK
+from keras_resnet.tasks.segment.target import MASKS
 
 
-def has_layout(text: str) -> bool:
+def is_segment_layout(text: str) -> bool:
     """Data as users name it -> whether it is of images with masks."""
     path = Path(text)
     if (path / DESCRIPTION).is_file():
-        return task_of(read_description(path)) == MASK.task
+        return task_of_index(read_dataset_description(path)) == MASKS.task
     if path.is_dir():
         return mask_folders(path) is not None
     return path.is_file() and path.suffix.lower() != ".npz" and has_masks(path)
@@ -47,20 +47,20 @@ def open_masked(text: str, split: str, labels: Sequence[str] | None, void_labels
 
 
 def _open_shards(folder: Path, split: str, labels: Sequence[str] | None) -> Source:
-    description = read_description(folder)
+    description = read_dataset_description(folder)
     classes = description["classes"]
     own_classes = classes if labels is None else labels
-    split = part_of(split, has_validation=True)
+    split = opened_part(split, has_validation=True)
     new = (
         class_indices(folder, classes, known_names(labels, classes)) if labels is not None else np.arange(len(classes))
     )
-    images, masks = open_pair(folder, split, description, own_classes, MASK)
+    images, masks = open_pair(folder, split, description, own_classes, MASKS)
     return MaskedSource(images, masks, packed_legend(new))
 
 
 def _open_masked_folder(folder: Path, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
     train, val = mask_folders(folder) or (("", ""), None)
-    split = part_of(split, has_validation=val is not None)
+    split = opened_part(split, has_validation=val is not None)
     names_of = val if split == "val" and val is not None else train
     files, masks = list_masked(folder, *names_of)
     masks = [f"{names_of[1]}/{mask}" for mask in check_pairs(folder / names_of[0], files, masks)]
@@ -71,7 +71,7 @@ def _open_masked_folder(folder: Path, split: str, labels: Sequence[str] | None, 
         chosen = chosen_of(files, np.zeros(len(files), int), split)
         files, masks = [files[index] for index in chosen], [masks[index] for index in chosen]
     images, shown = (
-        FileSource("folder", folder, each, str(folder), split, classes, each, None, held_out=val is None, target=MASK)
+        FileSource("folder", folder, each, str(folder), split, classes, each, None, held_out=val is None, target=MASKS)
         for each in (files, masks)
     )
     return MaskedSource(images, shown, legend)
@@ -79,7 +79,7 @@ def _open_masked_folder(folder: Path, split: str, labels: Sequence[str] | None, 
 
 def _open_masked_csv(file: Path, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
     files, masks, validates = list_csv(file, MASK_COLUMNS)
-    split = part_of(split, has_validation=validates is not None)
+    split = opened_part(split, has_validation=validates is not None)
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
     if not len(chosen):
@@ -87,7 +87,7 @@ def _open_masked_csv(file: Path, split: str, labels: Sequence[str] | None, void_
     classes, legend = _legend(file, file.parent, masks, labels, void_labels)
     images, shown = (
         FileSource(
-            "csv", file.parent, each, str(file), split, classes, each, None, held_out=validates is None, target=MASK
+            "csv", file.parent, each, str(file), split, classes, each, None, held_out=validates is None, target=MASKS
         )
         for each in ([files[index] for index in chosen], [masks[index] for index in chosen])
     )
@@ -98,5 +98,5 @@ def _legend(
     data: Path, root: Path, masks: Sequence[str], labels: Sequence[str] | None, void_labels: Sequence[int]
 ) -> tuple[Sequence[str], Legend]:
     """Masks that are searched for classes where neither `labels` nor a table names them -> the classes, legend."""
-    searched = FileSource("", root, masks, str(data), "", (), masks, None, target=MASK)
+    searched = FileSource("", root, masks, str(data), "", (), masks, None, target=MASKS)
     return make_legend(searched, read_class_table(root / CLASSES), labels, void_labels)

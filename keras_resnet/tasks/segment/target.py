@@ -52,7 +52,7 @@ def _fingerprint(names: Sequence[str], index: Any, classes: int) -> str:
     return fingerprint_of([*names, *names], packed_legend(np.arange(classes)).labels)
 
 
-MASK = Target(
+MASKS = Target(
     "segment",
     "segmentation",
     dtype="uint8",

@@ -87,7 +87,9 @@ class SegmenterTraining:
     def _build(self, **arguments: Any) -> keras.Model:
         if self.recipe.output_stride:
             arguments["output_stride"] = self.recipe.output_stride
-        return segmentation.BUILDERS[self.recipe.architecture](self.recipe.network, self.classes, **arguments)
+        return segmentation.ARCHITECTURE_BUILDERS[self.recipe.architecture](
+            self.recipe.network, self.classes, **arguments
+        )
 
 
 def _outputs(model: keras.Model) -> Sequence[str]:

@@ -43,9 +43,9 @@ class Tag(Classify):
         return TAGS
 
     def options(self, command: str) -> Mapping[str, Any]:
-        from keras_resnet.tasks.tag.options import OPTIONS
+        from keras_resnet.tasks.tag.options import TAG_OPTIONS
 
-        return OPTIONS.get(command, {})
+        return TAG_OPTIONS.get(command, {})
 
     def training(self, recipe: Any, source: "Source") -> "Training":
         from keras_resnet.tasks.tag.training import TaggerTraining
@@ -70,9 +70,9 @@ class Tag(Classify):
         return {"threshold": float(threshold)}
 
     def has_layout(self, text: str) -> bool:
-        from keras_resnet.tasks.tag.sources import has_layout
+        from keras_resnet.tasks.tag.sources import is_tag_layout
 
-        return has_layout(text)
+        return is_tag_layout(text)
 
     def open(self, text: str, split: str, class_names: Sequence[str] | None) -> "Source":
         from keras_resnet.tasks.tag.sources import open_tagged
@@ -85,14 +85,14 @@ class Tag(Classify):
         return open_for(self, asked.name, data, split, asked.class_names, classes)
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
-        from keras_resnet.tasks.tag.evaluation import Answers
+        from keras_resnet.tasks.tag.evaluation import TagCollector
 
-        return Answers(asked, sources)
+        return TagCollector(asked, sources)
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"threshold": given["threshold"]}
 
     def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
-        from keras_resnet.tasks.tag.printing import printer
+        from keras_resnet.tasks.tag.printing import tag_printer
 
-        return printer(asked, paths, top, **options)
+        return tag_printer(asked, paths, top, **options)

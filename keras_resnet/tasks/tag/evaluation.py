@@ -27,7 +27,7 @@ def threshold_of(asked: Asked) -> float:
     return float(asked.task_facts.get("threshold", DEFAULT_THRESHOLD))
 
 
-class Answers:
+class TagCollector:
     """What adds up a tagging network's answers."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:

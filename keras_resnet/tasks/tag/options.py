@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
+TAG_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "predict": {
         "threshold": Annotated[
             float | None,

@@ -10,7 +10,7 @@ from keras_resnet.tasks.base import Answer, Asked
 from keras_resnet.tasks.tag.evaluation import threshold_of
 
 
-def printer(
+def tag_printer(
     asked: Asked, paths: Sequence[Path], top: int, threshold: float | None = None
 ) -> Callable[[int, np.ndarray, Answer], None]:
     """Network, image files, classes to name at most, threshold or None -> what prints the classes of an image.

@@ -9,9 +9,9 @@ import numpy as np
 
 from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.files import FileSource, list_csv
-from keras_resnet.data.labelled import CLASS_COLUMNS, FILE_COLUMNS, LISTED, MASK_COLUMNS, read_rows
-from keras_resnet.data.shards import DESCRIPTION, open_pair, read_description, task_of
-from keras_resnet.data.splits import chosen_of, classes_of, part_of
+from keras_resnet.data.labelled import CLASS_COLUMNS, FILE_COLUMNS, MASK_COLUMNS, NAMES_LISTED, read_rows
+from keras_resnet.data.shards import DESCRIPTION, open_pair, read_dataset_description, task_of_index
+from keras_resnet.data.splits import chosen_of, classes_of, opened_part
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.tag.tagged import TaggedSource
 from keras_resnet.tasks.tag.target import TAGS
@@ -22,7 +22,7 @@ SPLIT_COLUMN = "split"
 FIRST_ROW = 2  # of the images, as an editor counts: the header is row 1
 
 
-def has_layout(text: str) -> bool:
+def is_tag_layout(text: str) -> bool:
     """Data as users name it -> whether its images have any number of classes each.
 
     A CSV file of one class for each image, or of masks, is another task's. Without a column of classes, the columns are
@@ -30,7 +30,7 @@ def has_layout(text: str) -> bool:
     """
     path = Path(text)
     if (path / DESCRIPTION).is_file():
-        return task_of(read_description(path)) == TAGS.task
+        return task_of_index(read_dataset_description(path)) == TAGS.task
     if not path.is_file() or path.suffix.lower() == ".npz":
         return False
     with path.open(newline="", encoding="utf-8", errors="replace") as stream:
@@ -65,7 +65,7 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Tagg
         classes, tags = _tags_of_names(file, cells, class_names)
     else:
         classes, tags = _tags_of_columns(file, rows, class_names)
-    split = part_of(split, has_validation=validates is not None)
+    split = opened_part(split, has_validation=validates is not None)
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
     if not len(chosen):
@@ -79,11 +79,11 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Tagg
 
 
 def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) -> TaggedSource:
-    description = read_description(folder)
+    description = read_dataset_description(folder)
     packed = description["classes"]
     classes, known = classes_of(class_names, packed) if class_names is not None else (tuple(packed), _places(packed))
     _check_known(folder, [("its classes", name) for name in packed], known)
-    split = part_of(split, has_validation=True)
+    split = opened_part(split, has_validation=True)
     images, packed_tags = open_pair(folder, split, description, classes, TAGS)
     tags = np.zeros((images.count, len(classes)), np.uint8)
     places = [known[name] for name in packed]
@@ -149,7 +149,7 @@ def _tags_of_columns(
     if absent:
         raise ArgumentError(
             f"{file}: has no column for {len(absent)} of the model's {len(classes)} classes: "
-            f"{', '.join(absent[:LISTED])}"
+            f"{', '.join(absent[:NAMES_LISTED])}"
         )
     values = [[row[name].strip() for name in classes] for row in rows]
     for row, cells in enumerate(values, start=FIRST_ROW):
@@ -169,7 +169,7 @@ def _check_known(where: Path, found: Sequence[tuple[str, str]], known: Mapping[s
     if not unknown:
         return
     lines = []
-    for place, name in unknown[:LISTED]:
+    for place, name in unknown[:NAMES_LISTED]:
         nearest = difflib.get_close_matches(name, known, n=1)
         lines.append(f"  {place}: {name!r}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
     raise ArgumentError("\n".join([f"{where}: {len(unknown)} names are no classes of the model:", *lines]))

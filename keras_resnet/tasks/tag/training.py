@@ -12,7 +12,7 @@ from keras_resnet.tasks.tag.loss import TagLoss
 from keras_resnet.tasks.tag.metric import STEPS_OF_TRAINING, TagAccuracy, TagDecision
 from keras_resnet.tasks.tag.target import TAGS
 
-COLUMNS = ("loss", "mean_average_precision_percent", "micro_f1_percent", "threshold")
+HISTORY_COLUMNS = ("loss", "mean_average_precision_percent", "micro_f1_percent", "threshold")
 
 
 class TaggerTraining(ClassifierTraining):
@@ -29,7 +29,7 @@ class TaggerTraining(ClassifierTraining):
         return {"loss": TagLoss(self.recipe.loss), "metrics": [accuracy]}
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
-        return {name: float(logs[name]) for name in COLUMNS if name in logs}
+        return {name: float(logs[name]) for name in HISTORY_COLUMNS if name in logs}
 
     def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
         """As if the mean average precision were a share of the images: Wilson's interval.
