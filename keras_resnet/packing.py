@@ -1,10 +1,10 @@
 """Images as users name them -> TFRecord shards, from which training reads faster and in any order."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from keras_resnet.data.pack import SHARD_MB, ShardProgress, pack_sources
+from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.tasks.sources import open_source
 
 
@@ -15,7 +15,7 @@ def pack(
     shards: int | None = None,
     shard_mb: float = SHARD_MB,
     workers: int | None = None,
-    void_labels: Sequence[int] = (),
+    reading: Reading = PLAIN,
     progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
@@ -30,10 +30,10 @@ def pack(
         shards: Of the training split; the validation split gets as many as make them about as large.
         shard_mb: Megabytes of a shard, where their number is not given.
         workers: Threads; None: one for each core.
-        void_labels: As `open_source` takes them.
+        reading: As `open_source` takes it.
 
     Raises:
         ArgumentError: The data has no files, or the folder holds something else.
     """
-    opened = {split: open_source(data, split, void_labels=void_labels) for split in ("train", "val")}
+    opened = {split: open_source(data, split, reading=reading) for split in ("train", "val")}
     return pack_sources(opened, data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)

@@ -14,16 +14,13 @@ from PIL import Image, UnidentifiedImageError
 
 from keras_resnet import layer_names
 from keras_resnet.errors import ImageError
+from keras_resnet.image_files import has_image_suffix, image_kind, is_hidden, readable_formats
 from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEAN_COLOUR = (124, 116, 104)  # that mean in 0..255; normalised, it is zero
-
-# Named one by one, since some of Pillow's other readers start a program (EPS) or depend on how it was built.
-IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 IMAGENET_CONTRACT = IMAGENET.contract
 
@@ -47,7 +44,8 @@ _TRANSPOSE = {  # EXIF orientation -> what turns the stored picture upright
 def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files, folders and globs -> paths in the order given; a folder yields its images at any depth, sorted.
 
-    A glob is expanded as a shell would; a file is taken whatever its suffix, in a folder only those of `SUFFIXES`.
+    A glob is expanded as a shell would; a file is taken whatever its suffix, in a folder
+    those that are images by suffix or by content, and no hidden ones.
 
     Raises:
         ImageError: A pattern matches nothing.
@@ -59,7 +57,7 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
             raise ImageError(f"{pattern}: no such file or folder, and no file matches it as a glob")
         files = [path for match in matches for path in _files(Path(match))]
         if not files:
-            raise ImageError(f"{pattern}: no image in this folder (files that end in {', '.join(IMAGE_SUFFIXES)})")
+            raise ImageError(f"{pattern}: no image in this folder")
         paths += files
     return paths
 
@@ -67,7 +65,14 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    found = []
+    for parent, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        inside = [Path(parent, name) for name in files if not is_hidden(name)]
+        found += [
+            file for file in inside if (has_image_suffix(file.name) or image_kind(file) == "image") and file.is_file()
+        ]
+    return sorted(found)
 
 
 def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IMAGENET_CONTRACT) -> np.ndarray:
@@ -134,7 +139,7 @@ def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
     """
-    return read_pixels(source, IMAGE_FORMATS, lambda image: np.array(_opaque_rgb(_upright(image))))
+    return read_pixels(source, readable_formats(), lambda image: np.array(_opaque_rgb(_upright(image))))
 
 
 def read_pixels(

@@ -8,9 +8,11 @@ import pytest
 
 from keras_resnet.cli.main import main
 
+ACCOUNT = ("data: ", "train: ", "val: ", "all: ", "left aside: ")  # starts of the lines that say what data was taken
 
-def in_process(*arguments, run=main):
-    """Arguments of `keras-resnet` -> exit status, lines on stdout, lines on stderr."""
+
+def in_process(*arguments, run=main, account=False):
+    """Arguments of `keras-resnet` -> exit status, lines on stdout, lines on stderr (without the account of data)."""
     out, err, typed = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["keras-resnet", *map(str, arguments)]
     try:
@@ -18,4 +20,5 @@ def in_process(*arguments, run=main):
             run()
     finally:
         sys.argv = typed
-    return left.value.code or 0, out.getvalue().splitlines(), err.getvalue().splitlines()
+    errors = [line for line in err.getvalue().splitlines() if account or not line.startswith(ACCOUNT)]
+    return left.value.code or 0, out.getvalue().splitlines(), errors

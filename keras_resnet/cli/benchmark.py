@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from keras_resnet.cli.network import SplitOption, WeightsOption
-from keras_resnet.cli.task_options import with_task_options
+from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
 from keras_resnet.variants import VARIANTS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keras_resnet.predictor import Predictor
 
 
-@with_task_options("benchmark")
+@with_data_options
 def benchmark(
     subjects: Annotated[
         list[str],
@@ -64,7 +64,7 @@ def benchmark(
     out: Annotated[
         Path | None, typer.Option(help="Folder for benchmark.json, and with --profile for profiles and pictures.")
     ] = None,
-    **options: Any,
+    reading: Any = None,
 ) -> None:
     """Measure models, artifacts and their rivals by turns, each in a process of its own.
 
@@ -105,7 +105,7 @@ def benchmark(
             batch_sizes=batch_sizes,
             threads=threads,
             rounds=rounds,
-            judge=None if data is None else _judge_of(data, split, options),
+            judge=None if data is None else _judge_of(data, split, reading),
             tell=status.update,
         )
     for failure in compared.failures.values():
@@ -220,21 +220,23 @@ def _rivals(
     return found
 
 
-def _judge_of(
-    data: str, split: str, options: Mapping[str, Any]
-) -> Callable[["Contender", "Predict"], Mapping[str, float | None]]:
+def _judge_of(data: str, split: str, reading: Any) -> Callable[["Contender", "Predict"], Mapping[str, float | None]]:
     """Images whose targets are known -> contender, function that asks it -> its figures on them."""
     from dataclasses import replace
 
+    from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate
+
+    told: list[str] = []
 
     def judge(contender: "Contender", predict: "Predict") -> Mapping[str, float | None]:
         meant = cast("Predictor", contender.answers)  # contenders without are not judged
         predictor = replace(meant, name=contender.name, run=predict)
         task = predictor.task
-        own = {name: options[name] for name in task.options("benchmark")}
-        of_data = task.data_options(own)
-        sources = task.open_sources(data, split, predictor.asked, predictor.classes, **of_data)
+        sources = task.open_sources(data, split, predictor.asked, predictor.classes, reading)
+        if not told:  # the contenders are judged on one set of images
+            told.extend(account(data, sources))
+            typer.echo("\n".join(told), err=True)
         evaluation = evaluate(predictor, sources)
         return {} if evaluation is None else {task.score: evaluation.figures[task.score]}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.task_options import options_of, with_task_options
+from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.quiet import import_keras
 
 data_app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it into TFRecord shards.")
@@ -22,20 +22,25 @@ DataArgument = Annotated[
 
 
 @data_app.command("check")
-@with_task_options("data")
-def check(data: DataArgument, **options: Any) -> None:
+@with_data_options
+def check(data: DataArgument, reading: Any = None) -> None:
     """Decode every image, and mask, once: print counts by class, sizes, and each file that can't be read or is unusual.
 
-    The exit status is 1 if a file can't be read.
+    Print what was left aside, and what looks wrong: one class, classes that a split lacks, images of both splits. The
+    exit status is 1 if a file can't be read or something looks wrong.
     """
     import_keras()
     import numpy as np
 
     from keras_resnet.data.check import check_source, percentiles
+    from keras_resnet.data.suspicions import suspicions
+    from keras_resnet.data.taken import account, left_aside
     from keras_resnet.tasks.sources import open_source
 
-    of_data = _options_of(data, options)
-    sources = [open_source(data, "train", **of_data), open_source(data, "val", **of_data)]
+    sources = [open_source(data, split, reading=reading) for split in ("train", "val")]
+    for line in account(data, sources):
+        print(line)
+    print()
     with _progress("images") as progress:
         checked = [check_source(source, progress) for source in sources]
     train, val = sources
@@ -52,19 +57,25 @@ def check(data: DataArgument, **options: Any) -> None:
         print(f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}")
     if val.held_out:
         print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
-    _print_sizes(percentiles(np.concatenate([sizes for sizes, _ in checked])))
-    problems = [problem for _, found in checked for problem in found]
+    _print_sizes(percentiles(np.concatenate([look.sizes for look in checked])))
+    aside = left_aside(sources).lines
+    wrong = [*suspicions(train, val, [look.names for look in checked])]
+    for title, lines in (("left aside", aside), ("looks wrong", wrong)):
+        print(f"\n{title}: {len(lines)}")
+        for line in lines:
+            print(f"  {line}")
+    problems = [problem for look in checked for problem in look.problems]
     for title, used in (("unusual, and used", True), ("can't be read", False)):
         listed = [problem for problem in problems if problem.used is used]
         print(f"\n{title}: {len(listed)}")
         for problem in listed:
             print(f"  {problem.name}: {problem.reason}")
-    if any(not problem.used for problem in problems):
+    if wrong or any(not problem.used for problem in problems):
         raise typer.Exit(1)
 
 
 @data_app.command("pack")
-@with_task_options("data")
+@with_data_options
 def pack(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(help="New or empty folder, or the folder of a run that was killed.")],
@@ -73,7 +84,7 @@ def pack(
     ] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
-    **options: Any,
+    reading: Any = None,
 ) -> None:
     """Write image files, as they are, into TFRecord shards in random order, with an index and dataset.json.
 
@@ -95,7 +106,7 @@ def pack(
             shard_mb=shard_mb,
             workers=workers,
             progress=progress,
-            **_options_of(data, options),
+            reading=reading,
         )
     for problem in description["unreadable"]:
         print(f"left out: {problem['name']}: {problem['reason']}", file=sys.stderr)
@@ -104,14 +115,6 @@ def pack(
         print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")
     _print_sizes(description["pixels"])
     print(f"{out / 'dataset.json'}")
-
-
-def _options_of(data: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Data as users name it, values of the tasks' options -> those of the task that its layout is of."""
-    from keras_resnet.tasks.sources import task_of_data
-
-    task = task_of_data(data)
-    return task.data_options(options_of(task, "data", options, data))
 
 
 def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:

@@ -8,10 +8,10 @@ import typer
 
 from keras_resnet.cli.images import progress_bar
 from keras_resnet.cli.network import SplitOption, WeightsOption
-from keras_resnet.cli.task_options import options_of, with_task_options
+from keras_resnet.cli.setting_options import with_data_options
 
 
-@with_task_options("evaluate")
+@with_data_options
 def evaluate(
     model: Annotated[
         str, typer.Argument(help="An artifact (SavedModel folder, .tflite, .onnx), a .keras file, or a network's name.")
@@ -30,7 +30,7 @@ def evaluate(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the model takes at a time.")] = 64,
-    **options: Any,
+    reading: Any = None,
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.
 
@@ -50,10 +50,12 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     predictor = open_predictor(model, weights)
     task = predictor.task
-    of_data = task.data_options(options_of(task, "evaluate", options, model))
+    from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate as evaluate_on
 
-    sources = task.open_sources(data, split, predictor.asked, predictor.classes, **of_data)
+    sources = task.open_sources(data, split, predictor.asked, predictor.classes, reading)
+    for line in account(data, sources):
+        print(line, file=sys.stderr)
     unreadable: list[str] = []
 
     def tell(name: str, why: str) -> None:
@@ -63,8 +65,6 @@ def evaluate(
     with progress_bar(sum(source.count for source in sources)) as advance:
         evaluation = evaluate_on(predictor, sources, batch_size=batch_size, unreadable=tell, advance=advance)
     if evaluation is not None:
-        if sources[0].held_out and split != "all":
-            print(f"{data}: {sources[0].summary()['validation']}; --split all takes all images", file=sys.stderr)
         evaluation.show()
         if out is not None:
             about = {"model": model, "weights": weights, "data": data, "split": split, "unreadable": unreadable}

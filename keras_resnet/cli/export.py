@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption
+from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
@@ -31,6 +33,7 @@ _OPSETS = CHOICES["opset"]
 _LATER_OPSETS = [f"{row.first_opset} for {row.name}" for row in FORMATS.values() if row.first_opset > _OPSETS[0]]
 
 
+@with_data_options
 @with_task_options("export")
 def export(
     out: Annotated[Path, typer.Option(help="Folder for the artifacts and manifest.json.")],
@@ -117,6 +120,7 @@ def export(
         bool,
         typer.Option("--report", help="Write report.html and REPORT.md: accuracy, latency, memory, disagreements."),
     ] = False,
+    reading: Any = None,
     **task_options: Any,
 ) -> None:
     """Write deployment artifacts that were proved equal to the model, each in its own runtime.
@@ -159,7 +163,7 @@ def export(
     if calibration is not None:
         drawn = CalibrationImages(calibration, calibration_count, seed, force_calibration)
     if data is not None:
-        labelled = LabelledImages(data, split, given.get("void_labels", ()), max_drop)
+        labelled = LabelledImages(data, split, reading, max_drop)
 
     console = Console(file=terminal_stderr())
     with console.status("start") as status:
@@ -177,6 +181,8 @@ def export(
             report=report,
             progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
         )
+    for line in made.account:
+        print(line, file=sys.stderr)
     _print(made)
     if report:
         print(f"report: {out / 'report.html'}")

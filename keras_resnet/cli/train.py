@@ -4,38 +4,18 @@ import inspect
 import os
 import shlex
 import sys
-import typing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.cli.setting_options import arguments_of, parameters_of, values_of
 from keras_resnet.errors import ArgumentError
 from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.tasks import TASKS
 from keras_resnet.training.recipe import SETTINGS, read_recipe
 
 TERMINATED = 143  # exit status of a program that SIGTERM ended
-
-
-def _options() -> list[inspect.Parameter]:
-    """-> an option for each key of a recipe, which overrides it."""
-    options = []
-    for name, setting in SETTINGS.items():
-        kind, shown, flag = setting.kind, setting.default, f"--{name.replace('_', '-')}"
-        if kind is bool:
-            option = typer.Option(f"{flag}/--no-{flag[2:]}", help=setting.help, show_default=str(shown).lower())
-        elif typing.get_origin(kind) is tuple:
-            kind, option = str, typer.Option(flag, help=f"{setting.help} Comma-separated.", show_default="none")
-        else:
-            kind = str if typing.get_origin(kind) is typing.Literal else kind
-            option = typer.Option(flag, help=setting.help, show_default=str(shown) if shown != "" else False)
-        options.append(
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
-            )
-        )
-    return options
 
 
 def train(
@@ -50,12 +30,9 @@ def train(
 
     Options take the place of the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
     """
-    given = {name: value for name, value in keys.items() if value is not None}
+    given = values_of(SETTINGS, keys)
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume continues a run by its own recipe, and takes no other option")
-    for name in given:
-        if typing.get_origin(SETTINGS[name].kind) is tuple:
-            given[name] = _numbers(name, given[name])
     chosen = read_recipe(recipe, given)
     run = out or resume
     if run is None:
@@ -107,14 +84,6 @@ def train(
     _print(result)
 
 
-def _numbers(name: str, text: str) -> list[int]:
-    """Key of the recipe, "128,160" -> the two numbers."""
-    numbers = [number.strip() for number in text.split(",") if number.strip()]
-    if not all(number.isdecimal() for number in numbers):
-        raise ArgumentError(f"--{name.replace('_', '-')} takes whole numbers, for example 128,160. Received: {text}")
-    return [int(number) for number in numbers]
-
-
 def _print(result: Any) -> None:
     if result.best is None:
         return
@@ -122,7 +91,7 @@ def _print(result: Any) -> None:
     model, recipe = str(result.run / "model.keras"), result.recipe
     print("next:")
     for command, *arguments in (
-        ("evaluate", model, recipe.data, "--out", str(result.run / "evaluation")),
+        ("evaluate", model, recipe.data, *arguments_of(recipe), "--out", str(result.run / "evaluation")),
         ("export", "--model", model, "--formats", "tflite,onnx", "--out", str(result.run / "export")),
     ):
         of_task = TASKS[recipe.task].arguments(command, recipe)
@@ -132,7 +101,7 @@ def _print(result: Any) -> None:
 train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         *(p for p in inspect.signature(train).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD),
-        *_options(),
+        *parameters_of(SETTINGS),
     ]
 )
 train.__annotations__ = {name: p.annotation for name, p in inspect.signature(train).parameters.items()}

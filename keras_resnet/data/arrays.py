@@ -15,8 +15,6 @@ from keras_resnet.variants import Contract
 if TYPE_CHECKING:
     import tensorflow as tf
 
-VALIDATION_ARRAYS = ("val", "test")  # of the arrays' names, the first that is there
-
 
 class ArraySource(Source):
     """uint8 images `[N, H, W, C]`, C of 1 or 3."""
@@ -44,8 +42,9 @@ class ArraySource(Source):
         return pixels if channels == 3 else tf.repeat(pixels, 3, axis=3)
 
 
-def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """.npz archive -> images `[N, H, W, C]`, labels `[N]`, number of classes, whether it has a split that validates.
+def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """.npz archive, split, name of the split that validates -> images `[N, H, W, C]`, labels `[N]`, number of classes,
+    whether there is a split that validates.
 
     Without one, the images and labels are those of x_train and y_train, whatever the split.
 
@@ -54,7 +53,7 @@ def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            own = next((name for name in VALIDATION_ARRAYS if f"x_{name}" in archive.files), None)
+            own = validation if f"x_{validation}" in archive.files else None
             arrays = {
                 name: archive[name]
                 for name in archive.files
@@ -67,7 +66,7 @@ def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]
     missing = [name for name in (f"x_{wanted}", f"y_{wanted}") if name not in arrays]
     if missing:
         raise ArgumentError(
-            f"{file}: it must hold x_train, y_train and, if it has them, x_val, y_val or x_test, y_test. "
+            f"{file}: it must hold x_train, y_train and, if it has them, x_val, y_val. "
             f"Received: {received or 'no arrays'}"
         )
     images, labels = arrays[f"x_{wanted}"], _labels(file, f"y_{wanted}", arrays)

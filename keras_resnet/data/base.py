@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from keras_resnet.data.taken import Taken
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import apply_contract, decode_image
@@ -35,6 +36,7 @@ class Source:
     kind = ""
     counted = "images"  # of each class
     ready = False  # whether `decode` gives pixels as a network takes them
+    taken: Taken | None = None  # how the images were found, where they were looked for
 
     def __init__(
         self,

@@ -1,9 +1,11 @@
 """A first pass over a set of images: what can't be read, what is unusual, how large they are."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +28,19 @@ class Checked:
     size: tuple[int, int]  # height, width in pixels
     problem: Problem | None
 
+    @property
+    def digest(self) -> str | None:
+        """Hash of the file, by which images that are there twice are found."""
+        return None if self.encoded is None else hashlib.blake2b(self.encoded, digest_size=16).hexdigest()
+
+
+class Look(NamedTuple):
+    """What a pass over a source found."""
+
+    sizes: np.ndarray  # height and width of each image that can be used, [n, 2]
+    problems: list[Problem]  # by name
+    names: dict[str, str]  # hash of a file -> the first image with it
+
 
 def check_image(source: EncodedSource, index: int) -> Checked:
     """Index of an image -> its bytes, what it shows, its size and what is the matter with it."""
@@ -38,24 +53,27 @@ def check_image(source: EncodedSource, index: int) -> Checked:
     return Checked(encoded, target, pixels.shape[:2], Problem(name, notes, used=True) if notes else None)
 
 
-def check_source(source: Source, progress: Callable[[int, int], None]) -> tuple[np.ndarray, list[Problem]]:
-    """Source -> height and width of each image that can be used `[n, 2]`, the problems, by name."""
+def check_source(source: Source, progress: Callable[[int, int], None]) -> Look:
+    """Source -> what a pass over all of its images finds."""
     if isinstance(source, ArraySource):
-        return np.tile(source.images.shape[1:3], (source.count, 1)), []
+        return Look(np.tile(source.images.shape[1:3], (source.count, 1)), [], {})
     sizes, problems = [], []
-    for done, (size, problem) in enumerate(_checked(source), start=1):  # type: ignore[arg-type]
+    names: dict[str, str] = {}
+    for done, (size, problem, digest) in enumerate(_checked(source), start=1):  # type: ignore[arg-type]
+        if digest is not None:
+            names.setdefault(digest, source.name_of(done - 1))
         if problem is not None:
             problems.append(problem)
         if size != (0, 0):
             sizes.append(size)
         progress(done, source.count)
-    return np.array(sizes).reshape(-1, 2), sorted(problems, key=lambda problem: problem.name)
+    return Look(np.array(sizes).reshape(-1, 2), sorted(problems, key=lambda problem: problem.name), names)
 
 
-def _checked(source: EncodedSource) -> Iterator[tuple[tuple[int, int], Problem | None]]:
-    def check(index: int) -> tuple[tuple[int, int], Problem | None]:
+def _checked(source: EncodedSource) -> Iterator[tuple[tuple[int, int], Problem | None, str | None]]:
+    def check(index: int) -> tuple[tuple[int, int], Problem | None, str | None]:
         checked = check_image(source, index)
-        return checked.size, checked.problem  # not the bytes: results wait for their turn
+        return checked.size, checked.problem, checked.digest  # not the bytes: results wait for their turn
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, source.count, IN_TURN):

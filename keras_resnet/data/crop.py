@@ -21,9 +21,11 @@ from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
-from keras_resnet.preprocessing import IMAGE_FORMATS, MAXIMUM_PIXELS, MEAN_COLOUR
+from keras_resnet.image_files import readable_formats
+from keras_resnet.preprocessing import MAXIMUM_PIXELS, MEAN_COLOUR
 
 UNUSABLE, USED, UNUSUAL = 0, 1, 2  # what has become of an image; an unusual one is used
+DARK = 1 << 13  # of 16-bit values; cameras of 12 bits give at most half of it
 ELONGATED = 20  # long side in short sides, from which on an image is worth a note
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -230,9 +232,13 @@ def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) 
 
 def describe_unusual(encoded: bytes) -> str:
     """Encoded bytes of an image that can be read -> what is unusual about it, or nothing."""
-    with Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS) as image:
+    with Image.open(io.BytesIO(encoded), formats=readable_formats()) as image:
         (width, height), mode = image.size, image.mode
+        deep = mode == "I" or mode.startswith("I;16")
+        largest = int(image.getextrema()[1]) if deep else 0  # type: ignore[arg-type]  # one channel, one pair
     notes = ["CMYK, converted"] if mode == "CMYK" else []
+    if deep and largest < DARK:
+        notes.append(f"16 bits with values up to {largest}: read as nearly black")
     if max(width, height) > ELONGATED * min(width, height):
         notes.append(f"{width:,} x {height:,} pixels")
     return "; ".join(notes)

@@ -1,9 +1,7 @@
-"""Image files: folders of class folders, folders of images and masks, CSV files."""
+"""Image files: folders of class folders, rows of CSV files."""
 
-import csv
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_resnet.data.base import EncodedSource
-from keras_resnet.data.labelled import CLASS_COLUMNS, MASK_COLUMNS, NAMES_LISTED, read_rows
+from keras_resnet.data.layout import HIDDEN, walk_images
+from keras_resnet.data.splits import chosen_of, opened_part
+from keras_resnet.data.tables import SPLIT, Table
+from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.preprocessing import IMAGE_SUFFIXES
+from keras_resnet.image_files import is_hidden
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-TRAIN = "train"
-VALIDATION_FOLDERS = ("val", "validation", "test")  # names of a split that validates, the first that is there
-IMAGES, MASKS = "images", "masks"
 
 
 class FileSource(EncodedSource):
@@ -57,116 +54,59 @@ class FileSource(EncodedSource):
         return tf.io.read_file(located)
 
 
-def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Folder of class folders -> files relative to it, their class folders; sorted.
+def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
+    """Folder of class folders -> image files relative to it, their class folders; sorted.
 
     Images lie at any depth of a class folder. Plain strings: a million `Path`s take long to make and to sort.
 
     Raises:
         ImageError: There are none.
     """
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    files = [(name, file) for name in classes for file in sorted(_files(folder, name))]
+    classes, loose = [], []
+    for entry in os.scandir(folder):
+        if is_hidden(entry.name):
+            aside.add(HIDDEN, entry.name)
+        elif entry.is_dir():
+            classes.append(entry.name)
+        else:
+            loose.append(entry.name)
+    files: list[tuple[str, str]] = []
+    for name in sorted(classes):
+        found = sorted(walk_images(folder, name, aside))
+        if not found:
+            aside.add("class folder without an image", f"{name}/")
+        files += [(name, file) for file in found]
     if not files:
-        raise ImageError(f"{folder}: its images must lie in a folder for each class")
+        there = f"It has {len(loose)} files, for example {min(loose)}. " if loose else "It has none. "
+        raise ImageError(
+            f"{folder}: its images must lie in a folder for each class. {there}Make the folders, or name a CSV file "
+            "with the columns file and label"
+        )
+    for file in sorted(loose):
+        aside.add("file beside the class folders", file)
     return [file for _, file in files], [name for name, _ in files]
 
 
-def _files(folder: Path, name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Iterator[str]:
-    root = os.fspath(folder)
-    for parent, _, files in os.walk(os.path.join(root, name)):
-        relative = os.path.relpath(parent, root)
-        for file in files:
-            if file.lower().endswith(suffixes):
-                yield f"{relative}/{file}"
-
-
-def split_folders(folder: Path) -> tuple[Path | None, Path | None]:
-    """Folder -> its folders of the training and of the validation split, where it has them."""
-    train = folder / TRAIN
-    if not train.is_dir():
-        return None, None
-    return train, next((folder / name for name in VALIDATION_FOLDERS if (folder / name).is_dir()), None)
-
-
-def mask_folders(folder: Path) -> tuple[tuple[str, str], tuple[str, str] | None] | None:
-    """Folder -> its folders of images and of masks, for training, and for validation where it has them; else None.
-
-    They are `train/images` and `train/masks`, or `images/train` and `masks/train`, or, of both splits, `images` and
-    `masks`.
-    """
-    splits = (TRAIN, *VALIDATION_FOLDERS)
-    for pairs in (
-        {split: (f"{split}/{IMAGES}", f"{split}/{MASKS}") for split in splits},
-        {split: (f"{IMAGES}/{split}", f"{MASKS}/{split}") for split in splits},
-        {TRAIN: (IMAGES, MASKS)},
-    ):
-        there = [pair for pair in pairs.values() if all((folder / name).is_dir() for name in pair)]
-        if pairs[TRAIN] in there:
-            return there[0], (there[1] if len(there) > 1 else None)
-    return None
-
-
-def list_masked(folder: Path, images: str, masks: str) -> tuple[list[str], list[str]]:
-    """Folder, its folders of images and of masks -> images and PNG files, at any depth of these; sorted.
+def rows_of_split(
+    table: Table, files: Sequence[str], indices: np.ndarray, split: str, aside: LeftAside
+) -> tuple[np.ndarray, str, bool]:
+    """Table, its files and classes, one of `SPLITS` -> rows of that split, the part, whether validation is held out.
 
     Raises:
-        ImageError: There are no images.
+        ArgumentError: The split has no row.
     """
-    listed = [
-        [os.path.relpath(file, name) for file in sorted(_files(folder, name, suffixes))]
-        for name, suffixes in ((images, IMAGE_SUFFIXES), (masks, (".png",)))
-    ]
-    if not listed[0]:
-        raise ImageError(f"{folder / images}: no image in this folder (files that end in {', '.join(IMAGE_SUFFIXES)})")
-    return listed[0], listed[1]
-
-
-def check_pairs(where: str | os.PathLike[str], images: Sequence[str], masks: Sequence[str]) -> list[str]:
-    """Images and masks, relative to their folders -> the mask of each image, which has the same name but the suffix.
-
-    Raises:
-        ArgumentError: An image without a mask, a mask without an image, or a name that two have.
-    """
-    by_name = {os.path.splitext(mask)[0]: mask for mask in masks}
-    stems = [os.path.splitext(image)[0] for image in images]
-    counts = Counter(stems)
-    problems = [
-        f"  {image}: no mask {stem}.png" for image, stem in zip(images, stems, strict=True) if stem not in by_name
-    ]
-    problems += [f"  {mask}: no image of that name" for stem, mask in by_name.items() if stem not in counts]
-    problems += [f"  {stem}: {count} images of that name" for stem, count in counts.items() if count > 1]
-    if problems:
-        more = [f"  and {len(problems) - NAMES_LISTED} more"] if len(problems) > NAMES_LISTED else []
-        raise ArgumentError(
-            "\n".join([f"{where}: {len(problems)} images and masks are no pairs:", *problems[:NAMES_LISTED], *more])
-        )
-    return [by_name[stem] for stem in stems]
-
-
-def has_masks(file: Path) -> bool:
-    """Whether a CSV file has a column of masks."""
-    with file.open(encoding="utf-8", errors="replace") as stream:
-        return bool({*next(csv.reader(stream), [])} & {*MASK_COLUMNS})
-
-
-def list_csv(file: Path, columns: Sequence[str] = CLASS_COLUMNS) -> tuple[list[str], list[str], np.ndarray | None]:
-    """CSV file -> files relative to its folder, names of their classes (or masks), whether each validates.
-
-    The last is None where the file has no such column.
-
-    Raises:
-        ArgumentError: It lacks a column, or names another split.
-    """
-    rows, file_column, class_column = read_rows(file, columns)
-    names, files = [row[class_column] for row in rows], [row[file_column] for row in rows]
-    if "split" not in rows[0]:
-        return files, names, None
-    splits = [row["split"] for row in rows]
-    unknown = sorted({*splits} - {TRAIN, *VALIDATION_FOLDERS})
-    if unknown:
-        raise ArgumentError(
-            f"{file}: its column split must hold {TRAIN}, {', '.join(VALIDATION_FOLDERS)}. "
-            f"Received: {', '.join(unknown[:10])}"
-        )
-    return files, names, np.array([split != TRAIN for split in splits])
+    parts, wanted = table.splits(), table.reading.validation_split
+    if parts is None:
+        return chosen_of(files, indices, split), split, True
+    of = {name: np.flatnonzero(np.array(parts) == name) for name in ("train", "val", "test")}
+    has_validation = len(of[wanted]) > 0
+    split = opened_part(split, has_validation)
+    unused = [name for name in ("val", "test") if name != wanted and len(of[name])]
+    for name in unused:
+        aside.add(f"row of {name}, which nothing uses unless you name it", files[int(of[name][0])], len(of[name]))
+    if not len(of["train"]):
+        raise ArgumentError(f"{table.file}: no row of its column {table.columns[SPLIT]!r} is for train")
+    if has_validation:
+        return of[wanted if split == "val" else "train"], split, False
+    rows = of["train"]
+    return rows[chosen_of([files[row] for row in rows.tolist()], indices[rows], split)], split, True

@@ -17,7 +17,7 @@ SPLITS = ("train", "val", ALL)
 def classes_of(class_names: Sequence[str] | None, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Names that the user wants, names found -> names of the classes in order, every name that one of them has."""
     if class_names is not None:
-        return tuple(class_names), known_names(class_names, names)
+        return tuple(class_names), known_names(class_names)
     found = {*names}
     classes = tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found))
     return classes, {name: index for index, name in enumerate(classes)}

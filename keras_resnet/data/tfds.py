@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.errors import ArgumentError, ImageError, MissingDependencyError, reason
 
-VALIDATION_SPLITS = ("validation", "test")  # names of a split that validates, the first that is there
+SPLIT_OF = {"val": "validation", "test": "test"}  # as tensorflow-datasets calls them
 
 
 class RecordSource(EncodedSource):
@@ -28,8 +28,8 @@ class RecordSource(EncodedSource):
             raise ImageError(reason(error)) from error
 
 
-def open_records(name: str, split: str) -> tuple[Any, np.ndarray, list[str], bool]:
-    """Name, split -> records, labels `[N]`, names of the classes, whether there is a split that validates.
+def open_records(name: str, split: str, validation: str) -> tuple[Any, np.ndarray, list[str], bool]:
+    """Name, split, split that validates -> records, labels `[N]`, names of the classes, whether that split is there.
 
     Without one, the records are those of `train`, whatever the split. The labels take a pass over the records, without
     decoding the images.
@@ -50,7 +50,7 @@ def open_records(name: str, split: str) -> tuple[Any, np.ndarray, list[str], boo
         features = builder.info.features
         if not {"image", "label"} <= {*features} or not hasattr(features["label"], "names"):
             raise ArgumentError(f"tfds:{name}: its features must be image and label. Received: {', '.join(features)}")
-        own = next((each for each in VALIDATION_SPLITS if each in builder.info.splits), None)
+        own = SPLIT_OF[validation] if SPLIT_OF[validation] in builder.info.splits else None
         wanted = own if split == "val" and own else "train"
         records = builder.as_data_source(split=wanted, decoders={"image": tfds.decode.SkipDecoding()})
     except (OSError, ValueError, NotImplementedError, AssertionError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resnet.data.base import Source
 from keras_resnet.data.given import GivenSource
+from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.errors import AccuracyError, ArgumentError, ExportError
 from keras_resnet.evaluating import evaluate
 from keras_resnet.export.images import ImageShape, read_images
@@ -23,7 +24,7 @@ class LabelledImages:
     split: str = (
         "val"  # which of the images count: "val" (those that validate, or that training holds out), "train", "all"
     )
-    void_labels: Sequence[int] = ()  # labels of the masks, besides 255, that are no class
+    reading: Reading = PLAIN  # what the data itself does not tell
     max_drop_points: float | None = None  # of the score, that an artifact may lose; None: what the task allows
 
 
@@ -90,8 +91,8 @@ def _sources(predictor: Predictor, images: LabelledImages, shape: ImageShape) ->
         pixels = read_images(given, predictor.contract, shape)
         names = predictor.class_names or [str(index) for index in range(predictor.classes)]
         return [GivenSource(pixels, np.asarray(classes), names, predictor.task.target)]
-    options = {"void_labels": images.void_labels} if images.void_labels else {}
-    return predictor.task.open_sources(images.data, images.split, predictor.asked, predictor.classes, **options)
+    asked, classes = predictor.asked, predictor.classes
+    return predictor.task.open_sources(images.data, images.split, asked, classes, images.reading)
 
 
 def check_drop(name: str, accuracy: Accuracy, max_drop_points: float) -> None:

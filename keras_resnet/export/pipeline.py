@@ -17,6 +17,7 @@ import numpy as np
 from keras_resnet import inference
 from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.compress.quantization import is_quantization_aware
+from keras_resnet.data.taken import account
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
 from keras_resnet.export.debug import worst_layers, write_layer_errors
@@ -144,6 +145,8 @@ def export(
         asked = _predictor(model.name, task, names, contract, prepared, partial(inference.answer, prepared))
         examination = Examination(asked, labelled, shape)
         made.evaluations["model"] = examination.model
+        if not isinstance(labelled.data, tuple):
+            made.account = [*account(str(labelled.data), examination.sources)]
 
     @cache
     def quantized(weight_steps: int) -> Quantized:

@@ -19,6 +19,7 @@ class ExportReport:
     accuracy: dict[str, Accuracy] = field(default_factory=dict)  # where images with known targets were given
     evaluations: dict[str, Evaluation] = field(default_factory=dict)  # on these; "model" is the model's
     failures: dict[str, Exception] = field(default_factory=dict)
+    account: list[str] = field(default_factory=list)  # what was taken of labelled images, in lines
 
     @property
     def manifest(self) -> Path:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # `keras-resnet --help`, which asks the tasks for their optio
     import numpy as np
 
     from keras_resnet.data.base import Source
+    from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
 
 Shape = tuple[int | None, ...]
@@ -195,11 +196,11 @@ class Task(Protocol):
         """Network, prepared images, at most a batch -> an answer for each image."""
         ...
 
-    def has_layout(self, text: str) -> bool:
-        """Data as users name it -> whether it is laid out as this task's is."""
+    def has_layout(self, text: str, reading: "Reading") -> bool:
+        """Data as users name it, their choices about it -> whether it is laid out as this task's is."""
         ...
 
-    def open(self, text: str, split: str, class_names: Sequence[str] | None, *_: Any, **options: Any) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None, reading: "Reading") -> "Source":
         """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
 
         Where all images are asked for, and the data has validation images of its own, those that train are given.
@@ -207,7 +208,7 @@ class Task(Protocol):
         ...
 
     def open_sources(
-        self, data: Any, split: str, asked: Asked, classes: int | None, *_: Any, **options: Any
+        self, data: Any, split: str, asked: Asked, classes: int | None, reading: "Reading"
     ) -> "list[Source]":
         """Data as users name it -> the images of that split, with the targets of this task and the network's classes.
 
@@ -220,14 +221,6 @@ class Task(Protocol):
         """-> what adds up the network's answers on the images of these sources."""
         ...
 
-    def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the task's options about data, of `data`, `evaluate` or `benchmark` -> arguments of `open`.
-
-        Raises:
-            ArgumentError: A value that is none.
-        """
-        ...
-
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values of the task's options of `predict` -> what `answers` is given of them, and `printer`.
 
@@ -237,7 +230,7 @@ class Task(Protocol):
         ...
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the task's options of `export` -> `contract`, `argmax` and `void_labels`, as far as it has them.
+        """Values of the task's options of `export` -> `contract` and `argmax`, as far as it has them.
 
         Raises:
             ArgumentError: A value that is none.

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import cast
 
 from keras_resnet.data.base import Source
+from keras_resnet.data.reading import PLAIN, READING, Reading
 from keras_resnet.data.splits import ALL, SPLITS, Split
+from keras_resnet.data.taken import left_aside
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.base import Task
@@ -15,35 +17,36 @@ def open_source(
     data: str | os.PathLike[str],
     split: str,
     class_names: Sequence[str] | None = None,
-    void_labels: Sequence[int] = (),
+    reading: Reading = PLAIN,
 ) -> Source:
     """Data, "train" or "val", names of the classes -> the images of that split, with their classes or masks.
 
     Data without a validation split of its own gives a tenth of each class to it, which train goes without: the images
-    whose names have the smallest hashes, so that a new image moves no more than one other.
+    whose names have the smallest hashes, so that a new image moves no more than one other. Test images are never taken
+    unless `reading` says so.
 
     Args:
-        data: A folder of class folders; a folder with `train/` and `val/` (or `validation/`, `test/`) of class folders;
-            a CSV file with a column `file` or `path`, one of `index`, `wnid`, `label`, `name` and `class`, and maybe
-            `split`; a folder that `keras-resnet data pack` wrote; an .npz archive with the arrays x_train, y_train and
-            maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets. With masks: a
-            folder with `train/images/` and `train/masks/`, or `images/train/` and `masks/train/` (and `val`, as above),
-            or `images/` and `masks/`; or a CSV file with the columns `file` or `path`, `mask`, and maybe `split`.
+        data: A folder of class folders; a folder with `train/` and `val/` of class folders; a CSV file with a column of
+            files, one of classes, and maybe one of splits; a folder that `keras-resnet data pack` wrote; an .npz
+            archive with the arrays x_train, y_train and maybe x_val, y_val; or `tfds:NAME`, of tensorflow-datasets.
+            With masks: a folder with `train/images/` and `train/masks/`, or `images/train/` and `masks/train/` (and
+            `val`), or `images/` and `masks/`; or a CSV file with columns of files and of masks. docs/data.md has the
+            names by which folders and columns are known.
         class_names: Names of the classes, in order. Default: the names that are found, sorted, numbers by their value;
             for masks, the names in `classes.csv`, or "class 0" and so on.
-        void_labels: Labels of the masks, besides 255, whose pixels are of no class.
+        reading: What the data itself does not tell.
 
     Raises:
-        ArgumentError: No such data, or a class that `class_names` does not have, or images and masks that are no pairs.
+        ArgumentError: No such data, data that can be read in two ways, or a class that `class_names` does not have.
         ImageError: A folder has no images.
     """
     if split not in ("train", "val"):
         raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
-    return _open(data, split, class_names, void_labels)
+    return _open(data, split, class_names, reading)
 
 
 def open_split(
-    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None = None, void_labels: Sequence[int] = ()
+    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None = None, reading: Reading = PLAIN
 ) -> list[Source]:
     """As `open_source`, for any of `SPLITS` -> the sources whose images are those of that split.
 
@@ -52,26 +55,26 @@ def open_split(
     if split not in SPLITS:
         raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     if split in ("train", "val"):
-        return [open_source(data, cast(Split, split), class_names, void_labels)]
-    source = _open(data, ALL, class_names, void_labels)
+        return [open_source(data, cast(Split, split), class_names, reading)]
+    source = _open(data, ALL, class_names, reading)
     if source.split == ALL:
         return [source]
-    return [source, open_source(data, "val", class_names, void_labels)]
+    return [source, open_source(data, "val", class_names, reading)]
 
 
-def _open(
-    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None, void_labels: Sequence[int]
-) -> Source:
+def _open(data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
     text = os.fspath(data)
-    task = task_of_data(text)
-    if "void_labels" in task.options("data"):
-        return task.open(text, split, class_names, void_labels=void_labels)
-    source = task.open(text, split, class_names)
-    if void_labels:
-        raise ArgumentError(
-            f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
-            f"Received: void_labels={[*void_labels]} for {text}"
-        )
+    task = task_of_data(text, reading)
+    for name, declared in READING.items():
+        if not declared.suits(task.name) and getattr(reading, name) != declared.default:
+            others = " or ".join(other.title for other in TASKS.values() if declared.suits(other.name))
+            raise ArgumentError(
+                f"`{name}` is for {others}, and the images of {text} are for {task.title}. "
+                f"Received: {name}={getattr(reading, name)!r}"
+            )
+    source = task.open(text, split, class_names, reading)
+    if reading.strict and (reasons := left_aside([source]).lines):
+        raise ArgumentError("\n  ".join([f"{text}: not all of it is data (--strict):", *reasons]))
     return source
 
 
@@ -82,31 +85,31 @@ def open_for(
     split: str,
     class_names: Sequence[str] | None,
     classes: int | None,
-    void_labels: Sequence[int] = (),
+    reading: Reading,
 ) -> list[Source]:
     """As `open_split`, for a network of that task, with so many classes, if it is known.
 
     Raises:
         ArgumentError: The data is laid out for another task, or has another number of classes.
     """
-    check_layout(data, task, network)
-    sources = open_split(data, split, class_names, void_labels)
+    check_layout(data, task, network, reading)
+    sources = open_split(data, split, class_names, reading)
     for source in sources:
         if classes is not None and len(source.classes) != classes:
             raise ArgumentError(f"{data}: must have the {classes} classes of {network}. It has {len(source.classes)}")
     return sources
 
 
-def check_layout(data: str | os.PathLike[str], task: Task, network: str) -> None:
+def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading: Reading) -> None:
     """Raises `ArgumentError` if the data is laid out for another task than that of a network of this name."""
-    other = task_of_data(os.fspath(data))
+    other = task_of_data(os.fspath(data), reading)
     if other is not task:
         raise ArgumentError(f"{data}: {network} is for {task.title}, and these images are for {other.title}")
 
 
-def task_of_data(text: str) -> Task:
-    """Data as users name it -> the task that its layout is of.
+def task_of_data(text: str, reading: Reading = PLAIN) -> Task:
+    """Data as users name it, their choices about it -> the task that its layout is of.
 
     A folder of images and masks is a folder of folders, too: layouts of the table's later tasks are more particular.
     """
-    return [task for task in TASKS.values() if task.has_layout(text)][-1]
+    return [task for task in TASKS.values() if task.has_layout(text, reading)][-1]

@@ -12,6 +12,7 @@ import keras
 
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
+from keras_resnet.data.taken import account
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
@@ -116,7 +117,8 @@ class _Run:
                 run_directory.describe_run(
                     self.run, str(self.devices), self.source.summary(), self.validation.summary()
                 )
-            self._say(f"{self.source.count:,} training and {self.validation.count:,} validation images")
+            for line in account(recipe.data, [self.source, self.validation]):
+                self._say(line)
             self._say(f"training on {self.devices}")
             self._build(checkpoint)
             self._train(fresh=checkpoint is None)
@@ -159,10 +161,8 @@ class _Run:
         recipe = self.recipe
         if not recipe.data:
             raise ArgumentError("the recipe names no images: give --data, or the key `data`")
-        self.source = open_source(recipe.data, "train", void_labels=recipe.void_labels)
-        self.validation = open_source(
-            recipe.data, "val", class_names=self.source.classes, void_labels=recipe.void_labels
-        )
+        self.source = open_source(recipe.data, "train", reading=recipe)
+        self.validation = open_source(recipe.data, "val", self.source.classes, recipe)
         self.task = task_named(recipe.task)
         if self.source.target.task != self.task.name:
             other = self.source.target

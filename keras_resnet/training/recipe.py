@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet.data.augment import Augmentation
+from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError
 from keras_resnet.settings import (
     AT_LEAST_ONE,
@@ -89,12 +90,6 @@ class _Training:
     class_weights: Literal["none", "balanced"] = setting(
         "none", "Weights of the classes: balanced (classes count alike however many images they have) or none."
     )
-    void_labels: tuple[int, ...] = setting(
-        (),
-        "Labels of masks, besides 255, whose pixels are of no class.",
-        Rule("hold labels in 0..255", lambda labels: all(0 <= label <= 255 for label in labels)),
-        task="segment",
-    )
     problem_limit: int = setting(1000, "Largest number of unreadable files that the run bears.", NOT_NEGATIVE)
 
     epochs: int = setting(90, "Passes over the training images.", AT_LEAST_ONE)
@@ -151,8 +146,8 @@ class _Training:
 
 
 @dataclass(frozen=True)
-class Recipe(_Training, Augmentation, _Network):
-    """Settings of one run; those of the images' augmentation are `Augmentation`'s own fields.
+class Recipe(_Training, Augmentation, Reading, _Network):
+    """Settings of one run, among them those of `Reading` and `Augmentation`.
 
     A dataclass takes the fields of its last base first. That is the order of the command line's help, of the file that
     a run keeps and of the table in docs/train.md.

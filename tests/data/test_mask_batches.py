@@ -13,6 +13,7 @@ from PIL import Image
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
+from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError
 from keras_resnet.preprocessing import MEAN_COLOUR
 from keras_resnet.tasks.sources import open_source
@@ -269,10 +270,10 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
 
     from keras_resnet.packing import pack
 
-    description = pack(masked, tmp_path / "out", shards=3, void_labels=(2,))
+    description = pack(masked, tmp_path / "out", shards=3, reading=Reading(void_labels=(2,)))
     assert description["task"] == "segment"
     for split in ("train", "val"):
-        files, records = open_source(masked, split, void_class_names=(2,)), open_source(tmp_path / "out", split)
+        files, records = open_source(masked, split, reading=Reading(void_labels=(2,))), open_source(tmp_path / "out", split)
         assert records.classes == files.classes
         assert records.kind == "shards"
         assert description["splits"][split]["class_counts"] == files.class_counts.tolist()
@@ -297,4 +298,4 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     assert out[0].split() == ["pixels", "of", "class", "train", "val"]
     assert out[5].split() == ["all", "images", "21", "2"]
     with pytest.raises(ArgumentError, match="packed masks have void already"):
-        open_source(tmp_path / "out", "train", void_class_names=(1,))
+        open_source(tmp_path / "out", "train", reading=Reading(void_labels=(1,)))

@@ -8,13 +8,14 @@ import pytest
 from masked_pictures import CLASSES, COLOURS, labels, png, write, write_masked
 from pictures import jpeg, picture
 
+from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.tasks.segment.masks import decode_mask
 from keras_resnet.tasks.sources import open_source
 
 LAYOUTS = {
     "split above": {"train": ("train/images", "train/masks"), "val": ("val/images", "val/masks")},
-    "split below": {"train": ("images/train", "masks/train"), "val": ("images/test", "masks/test")},
+    "split below": {"train": ("images/train", "masks/train"), "val": ("images/valid", "masks/valid")},
 }
 
 
@@ -64,19 +65,21 @@ def test_the_summary_says_what_a_run_is_resumed_on(tmp_path):
     assert json.loads(json.dumps(source.summary())) == source.summary()
     assert (source.summary()["count"], source.summary()["kind"]) == (18, "folder")
     assert source.fingerprint == open_source(folder, "train").fingerprint
-    assert source.fingerprint != open_source(folder, "train", void_class_names=(2,)).fingerprint
+    assert source.fingerprint != open_source(folder, "train", reading=Reading(void_labels=(2,))).fingerprint
     np.testing.assert_array_equal(np.sort(source.order(3, 1)), np.arange(18))
 
 
 def test_void_labels_are_no_classes_and_the_others_move_up(tmp_path):
-    source, plain = (open_source(write_masked(tmp_path, 9), "train", void_labels=void) for void in ((1, 3), ()))
+    write_masked(tmp_path, 9)
+    void = Reading(void_labels=(1, 3))
+    source, plain = open_source(tmp_path, "train", reading=void), open_source(tmp_path, "train")
     assert source.classes == ("class 0", "class 1", "class 2")
     for mask, old in zip(masks_of(source), masks_of(plain), strict=True):
         np.testing.assert_array_equal(mask, np.array([0, 255, 1, 255, 2, 255])[np.minimum(old, 5)])
-    named = open_source(tmp_path, "val", class_names=("a", "b", "c"), void_labels=(1, 3))
+    named = open_source(tmp_path, "val", class_names=("a", "b", "c"), reading=void)
     assert named.classes == ("a", "b", "c")
     np.testing.assert_array_equal(named.legend.labels, source.legend.labels)
-    twice = open_source(tmp_path, "val", class_names=("a", "b", "a"), void_labels=(1, 3))  # as two of ImageNet's are
+    twice = open_source(tmp_path, "val", class_names=("a", "b", "a"), reading=void)  # as two of ImageNet's are
     np.testing.assert_array_equal(twice.legend.labels, source.legend.labels)
 
 
@@ -134,7 +137,8 @@ def test_images_and_masks_that_are_no_pairs_are_named(tmp_path):
         open_source(folder, "train")
     first, *lines = str(raised.value).splitlines()
     assert first == f"{folder / 'images'}: 3 images and masks are no pairs:"
-    assert lines == ["  003.jpg: no mask 003.png", "  extra.png: no image of that name", "  002: 2 images of that name"]
+    assert lines[:3] == ["  003.jpg: no mask 003.png", "  extra.png: no image of that name", "  002: 2 images of that name"]
+    assert lines[3:] == ["The folder of masks has, for example, 000.png"]
 
 
 @pytest.mark.parametrize(
@@ -163,9 +167,9 @@ def test_what_can_not_be_is_said(tmp_path, folder):
         ({"void_labels": (0, 1, 2, 3, 4)}, "none of its 3 masks can be read and has a label besides void"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            open_source(masked, "train", **options)
-    with pytest.raises(ArgumentError, match="`void_labels` are for folders and CSV files with masks"):
-        open_source(folder, "train", void_class_names=(3,))
+            open_source(masked, "train", reading=Reading(**options))
+    with pytest.raises(ArgumentError, match="`void_labels` is for segmentation"):
+        open_source(folder, "train", reading=Reading(void_labels=(3,)))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
     with pytest.raises(
         ArgumentError, match=r"has colours; give a classes\.csv with the columns name, red, green, blue"
@@ -176,7 +180,8 @@ def test_what_can_not_be_is_said(tmp_path, folder):
 def test_camvid(shared_data):
     """Counted with Pillow and NumPy alone."""
     train, val = (
-        open_source(shared_data / "camvid_240x180", split, void_class_names=(11,)) for split in ("train", "val")
+        open_source(shared_data / "camvid_240x180", split, reading=Reading(void_labels=(11,)))
+        for split in ("train", "val")
     )
     assert (train.count, val.count, len(train.classes)) == (367, 101, 11)
     assert train.class_counts[[0, 3, 10]].tolist() == [2655759, 5040098, 46192]

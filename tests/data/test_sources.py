@@ -70,9 +70,11 @@ def test_another_image_moves_one_at_most():
         assert abs(sum(name.startswith(f"{label}/") for name in before) - count / 10) <= 0.5
 
 
-@pytest.mark.parametrize("name", ["val", "validation", "test"])
-def test_a_folder_with_its_own_validation_split(name, tmp_path):
-    write_folder(tmp_path / "train", {"ant": 5, "bee": 6}, 8, 8)
+@pytest.mark.parametrize(
+    ("train", "name"), [("train", "val"), ("Training", "Validation"), ("TRAIN", "valid"), ("trn", "dev")]
+)
+def test_a_folder_with_its_own_validation_split(train, name, tmp_path):
+    write_folder(tmp_path / train, {"ant": 5, "bee": 6}, 8, 8)
     write_folder(tmp_path / name, {"bee": 2}, 8, 8)
     train, val = open_source(tmp_path, "train"), open_source(tmp_path, "val")
     assert (train.count, val.count) == (11, 2)
@@ -119,8 +121,8 @@ def test_folders_may_be_links_and_nest_and_hold_other_files(folder, tmp_path):
 @pytest.mark.parametrize("with_split", [False, True])
 def test_a_csv_file(with_split, folder):
     file = folder / f"{with_split}.csv"
-    rows = [(f"cow/{index:03d}.jpg", "cow", "train" if index % 4 else "test") for index in range(30)]
-    rows += [(f"ant/{index:03d}.jpg", "ant", "train" if index % 3 else "test") for index in range(12)]
+    rows = [(f"cow/{index:03d}.jpg", "cow", "Train" if index % 4 else "valid") for index in range(30)]
+    rows += [(f"ant/{index:03d}.jpg", "ant", "train" if index % 3 else "VAL") for index in range(12)]
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "label", "split") if with_split else ("path", "label"))
@@ -136,9 +138,9 @@ def test_a_csv_file(with_split, folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("path,label,split\na.jpg,b,trian\n", "its column split must hold train.*Received: trian"),
-        ("path,label,split\na.jpg,b,train\n", "no row of its column split is for val"),
-        ("path,wrong\na.jpg,b\n", "Received: path, wrong"),
+        ("path,label,split\na.jpg,b,trian\n", "column 'split' must hold train, val or test. Received: trian in row 2"),
+        ("path,label,split\na.jpg,b,val\n", "no row of its column 'split' is for train"),
+        ("path,wrong\na.jpg,b\n", "Its columns are path, wrong; .*--label-column COLUMN"),
         ("path,label\na.jpg,b\n", "no class has the two images"),
     ],
 )
@@ -158,7 +160,7 @@ def test_an_archive_of_arrays(channels, tmp_path):
     draw = np.random.default_rng(1)
     shape = (8, 9) if channels is None else (8, 9, channels)
     x, y = draw.integers(0, 256, (50, *shape), np.uint8), np.arange(50)[:, None] % 5
-    path = archive(tmp_path / "a.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    path = archive(tmp_path / "a.npz", x_train=x[:40], y_train=y[:40], x_val=x[40:], y_val=y[40:])
     train, val = open_source(path, "train"), open_source(path, "val")
     assert train.classes == ("0", "1", "2", "3", "4")
     np.testing.assert_array_equal(val.images, x[40:].reshape(10, 8, 9, channels or 1))
@@ -254,7 +256,7 @@ def fake_tfds(splits, features=("image", "label")):
 
 
 def test_tensorflow_datasets(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake_tfds({"train": 9, "test": 4}))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake_tfds({"train": 9, "validation": 4}))
     train, val = open_source("tfds:pets", "train"), open_source("tfds:pets", "val")
     assert train.classes == ("dog", "cat")
     np.testing.assert_array_equal(train.class_counts, [5, 4])

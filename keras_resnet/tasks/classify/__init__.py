@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from keras_resnet.answers import Answer
     from keras_resnet.data.base import Source
+    from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
     from keras_resnet.tasks.base import Asked, Collector, Shape, Training
 
@@ -48,6 +49,10 @@ class Classify:
     def training(self, recipe: Any, source: "Source") -> "Training":
         from keras_resnet.tasks.classify.training import ClassifierTraining
 
+        if len(source.classes) < 2:
+            raise ArgumentError(
+                f"{source.path}: must have at least two classes. It has one: {', '.join(source.classes)}"
+            )
         return ClassifierTraining(recipe, source)
 
     def arguments(self, command: str, recipe: Any) -> list[str]:
@@ -114,19 +119,21 @@ class Classify:
         answer = asked.run(np.stack(images))
         return [{name: values[row] for name, values in answer.items()} for row in range(len(images))]
 
-    def has_layout(self, text: str) -> bool:
+    def has_layout(self, text: str, reading: "Reading") -> bool:
         return True  # what it is not, its opener names
 
-    def open(self, text: str, split: str, class_names: Sequence[str] | None) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None, reading: "Reading") -> "Source":
         from keras_resnet.tasks.classify.sources import open_labelled
 
-        return open_labelled(text, split, class_names)
+        return open_labelled(text, split, class_names, reading)
 
-    def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
+    def open_sources(
+        self, data: Any, split: str, asked: "Asked", classes: int | None, reading: "Reading"
+    ) -> "list[Source]":
         from keras_resnet.tasks.sources import check_layout, open_split
 
-        check_layout(data, self, asked.name)
-        sources = open_split(data, split, asked.class_names)
+        check_layout(data, self, asked.name, reading)
+        sources = open_split(data, split, asked.class_names, reading)
         if asked.class_names is None and classes is not None and all(name.isdecimal() for name in sources[0].classes):
             # A number is the index of a class, whichever of them the data has.
             highest = max(map(int, sources[0].classes))
@@ -134,16 +141,13 @@ class Classify:
                 raise ArgumentError(
                     f"{data}: the highest class must be one of the model's, 0 to {classes - 1}. Received: {highest}"
                 )
-            sources = open_split(data, split, [str(index) for index in range(classes)])
+            sources = open_split(data, split, [str(index) for index in range(classes)], reading)
         return sources
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
         from keras_resnet.tasks.classify.evaluation import ClassCollector
 
         return ClassCollector(asked, sources)
-
-    def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}

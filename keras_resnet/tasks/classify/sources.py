@@ -7,10 +7,15 @@ import numpy as np
 
 from keras_resnet.data.arrays import ArraySource, read_npz
 from keras_resnet.data.base import Source
-from keras_resnet.data.files import FileSource, list_csv, list_folder, split_folders
-from keras_resnet.data.labelled import class_indices, known_names
+from keras_resnet.data.files import FileSource, list_folder, rows_of_split
+from keras_resnet.data.labelled import class_indices, known_names, places_of
+from keras_resnet.data.layout import folder_layout
+from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_dataset_description, read_index
 from keras_resnet.data.splits import chosen_of, classes_of, opened_part
+from keras_resnet.data.tables import FIRST_ROW, INDEX, NAMES, WNID, Table, read_table
+from keras_resnet.data.tables import LABEL as LABEL_COLUMN
+from keras_resnet.data.taken import NOT_A_SPLIT, UNUSED_SPLIT, LeftAside, Taken
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.classify.target import LABEL
@@ -18,8 +23,8 @@ from keras_resnet.tasks.classify.target import LABEL
 TFDS = "tfds:"
 
 
-def open_labelled(text: str, split: str, class_names: Sequence[str] | None) -> Source:
-    """Data, one of `SPLITS`, names of the classes -> the images of that split.
+def open_labelled(text: str, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    """Data, one of `SPLITS`, names of the classes, choices of the user -> the images of that split.
 
     Raises:
         ArgumentError: No such data, or a class that `class_names` does not have.
@@ -27,15 +32,15 @@ def open_labelled(text: str, split: str, class_names: Sequence[str] | None) -> S
     """
     path = Path(text)
     if text.startswith(TFDS):
-        return _open_tfds(text, split, class_names)
+        return _open_tfds(text, split, class_names, reading)
     if (path / DESCRIPTION).is_file():
         return _open_shards(path, split, class_names)
     if path.is_dir():
-        return _open_folder(path, split, class_names)
+        return _open_folder(path, split, class_names, reading)
     if path.is_file() and path.suffix.lower() == ".npz":
-        return _open_npz(path, split, class_names)
+        return _open_npz(path, split, class_names, reading)
     if path.is_file():
-        return _open_csv(path, split, class_names)
+        return _open_csv(path, split, class_names, reading)
     raise ArgumentError(
         "data is a folder of class folders, a folder with train/ and val/ of class folders, or of images/ and masks/, "
         "a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME. "
@@ -43,38 +48,45 @@ def open_labelled(text: str, split: str, class_names: Sequence[str] | None) -> S
     )
 
 
-def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None) -> Source:
-    train, val = split_folders(folder)
+def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    layout, aside = folder_layout(folder, reading), LeftAside()
+    train, val = layout.splits.get("train"), layout.validation(reading)
     split = opened_part(split, has_validation=val is not None)
-    files, names = list_folder(train or folder)
+    files, names = list_folder(folder / (train or ""), aside)
     classes, known = classes_of(class_names, names)
-    held_out = val is None
-    prefix = ""
-    if train is not None:
-        prefix = f"{(val if split == 'val' and val is not None else train).name}/"
+    own = class_names is None or tuple(class_names) == classes_of(None, names)[0]
+    whose = f"those of {train}/" if own else "the model's"
+    part = train
     if val is not None and split == "val":
-        files, names = list_folder(val)
-    indices = class_indices(folder, names, known)
-    if held_out:
+        part, aside = val, LeftAside()
+        files, names = list_folder(folder / val, aside)
+    indices = class_indices(folder / (part or ""), names, known, whose)
+    if val is None:
         chosen = chosen_of(files, indices, split)
         files, indices = [files[index] for index in chosen], indices[chosen]
+    for name, other in layout.splits.items():
+        if name != "train" and other != val:
+            aside.add(UNUSED_SPLIT, f"{other}/")
+    for other in layout.others:
+        aside.add(NOT_A_SPLIT, f"{other}/")
+    prefix = f"{part}/" if part else ""
     files = [prefix + file for file in files]
-    return FileSource(
-        "folder", folder, files, str(folder), split, classes, files, indices, held_out=held_out, target=LABEL
+    source = FileSource(
+        "folder", folder, files, str(folder), split, classes, files, indices, held_out=val is None, target=LABEL
     )
+    splits = [f"{name}/" for name in (train, val) if name]
+    words = f"class folders in {' and '.join(splits)}" if splits else "class folders"
+    source.taken = Taken(words, prefix or "the images", aside)
+    return source
 
 
-def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Source:
-    files, names, validates = list_csv(file)
-    classes, known = classes_of(class_names, names)
-    indices = class_indices(file, names, known)
-    split = opened_part(split, has_validation=validates is not None)
-    own = None if validates is None else np.flatnonzero(validates == (split == "val"))
-    chosen = chosen_of(files, indices, split) if own is None else own
-    if not len(chosen):
-        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    table, aside = read_table(file, reading), LeftAside()
+    files = table.files()
+    classes, indices, column = _classes_of_table(table, class_names)
+    chosen, split, held_out = rows_of_split(table, files, indices, split, aside)
     files = [files[index] for index in chosen]
-    return FileSource(
+    source = FileSource(
         "csv",
         file.parent,
         files,
@@ -83,13 +95,58 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Sour
         classes,
         files,
         indices[chosen],
-        held_out=validates is None,
+        held_out=held_out,
         target=LABEL,
     )
+    source.taken = Taken(table.layout(column), "rows", aside)
+    return source
 
 
-def _open_npz(file: Path, split: str, class_names: Sequence[str] | None) -> Source:
-    images, indices, classes, own = read_npz(file, split)
+def _classes_of_table(table: Table, class_names: Sequence[str] | None) -> tuple[Sequence[str], np.ndarray, str]:
+    """Table, names that the user wants -> names of the classes, class of each row int `[N]`, meaning of the column.
+
+    An index is the place of a class, whatever it is called. Other columns hold names.
+
+    Raises:
+        ArgumentError: There is no such column, or a class that is not known.
+    """
+    columns, file = table.columns, table.file
+    if INDEX in columns and not (table.reading.label_column and LABEL_COLUMN in columns):
+        indices = places_of(file, table.cells(INDEX), None if class_names is None else len(class_names))
+        labels = table.cells(LABEL_COLUMN, may_be_empty=True) if LABEL_COLUMN in columns else []
+        return _names_of_places(file, indices, labels, class_names), indices, INDEX
+    column = next((meaning for meaning in (WNID, LABEL_COLUMN) if meaning in columns), None)
+    if column is None:
+        raise ArgumentError(
+            f"{file}: no column tells the classes. Its columns are {', '.join(table.header)}; known names are "
+            f"{', '.join((*NAMES[INDEX], *NAMES[WNID], *NAMES[LABEL_COLUMN]))}. Choose one: --label-column COLUMN"
+        )
+    names = table.cells(column)
+    classes, known = classes_of(class_names, names)
+    return classes, class_indices(file, names, known), column
+
+
+def _names_of_places(
+    file: Path, indices: np.ndarray, labels: Sequence[str], class_names: Sequence[str] | None
+) -> Sequence[str]:
+    """Class of each row, its name where the table has one, names that the user wants -> names of the classes.
+
+    Raises:
+        ArgumentError: The table calls a class otherwise than the user, or by two names.
+    """
+    named: dict[int, str] = {}
+    wanted = {*(class_names or ())}
+    for row, (index, label) in enumerate(zip(indices.tolist(), labels, strict=False), start=FIRST_ROW):
+        other = class_names[index] if class_names is not None else named.setdefault(index, label)
+        if label and label != other and (class_names is None or label in wanted):
+            raise ArgumentError(f"{file}: row {row} calls class {index} {label!r}, which is {other!r}")
+    if class_names is not None:
+        return class_names
+    return [named.get(index) or str(index) for index in range(int(indices.max()) + 1)]
+
+
+def _open_npz(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    images, indices, classes, own = read_npz(file, split, reading.validation_split)
     split = opened_part(split, has_validation=own)
     if class_names is not None and classes > len(class_names):
         raise ArgumentError(f"{file}: it has {classes} classes, the model {len(class_names)}")
@@ -109,9 +166,7 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
     split = opened_part(split, has_validation=True)
     shards, index, names = read_index(folder, split, description, LABEL.columns)
     new = (
-        class_indices(folder, classes, known_names(class_names, classes))
-        if class_names is not None
-        else np.arange(len(classes))
+        class_indices(folder, classes, known_names(class_names)) if class_names is not None else np.arange(len(classes))
     )
 
     place = (index["shard"], index["offset"], index["length"])
@@ -120,8 +175,8 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
     return ShardSource(shards, *place, str(folder), split, own_classes, names, indices, held_out=held_out, target=LABEL)
 
 
-def _open_tfds(name: str, split: str, class_names: Sequence[str] | None) -> Source:
-    records, indices, names, own = open_records(name.removeprefix(TFDS), split)
+def _open_tfds(name: str, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    records, indices, names, own = open_records(name.removeprefix(TFDS), split, reading.validation_split)
     split = opened_part(split, has_validation=own)
     classes, known = classes_of(class_names, names) if class_names is not None else (tuple(names), {})
     new = class_indices(name, names, known) if class_names is not None else np.arange(len(names))

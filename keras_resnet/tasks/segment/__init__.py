@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from keras_resnet.answers import Answer
     from keras_resnet.data.base import Source
+    from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
     from keras_resnet.tasks.base import Asked, Collector, Shape, Training
 
@@ -60,7 +61,7 @@ class Segment:
     def arguments(self, command: str, recipe: Any) -> list[str]:
         if command == "export":
             return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
-        return ["--void-labels", ",".join(map(str, recipe.void_labels))] if recipe.void_labels else []
+        return []
 
     def recognises(self, model: Any) -> bool:
         """Whether it yields an answer for every pixel, at the height and width of its input."""
@@ -116,32 +117,27 @@ class Segment:
 
         return answers(asked, images, **options)
 
-    def has_layout(self, text: str) -> bool:
+    def has_layout(self, text: str, reading: "Reading") -> bool:
         from keras_resnet.tasks.segment.sources import is_segment_layout
 
-        return is_segment_layout(text)
+        return is_segment_layout(text, reading)
 
-    def open(self, text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int] = ()) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None, reading: "Reading") -> "Source":
         from keras_resnet.tasks.segment.sources import open_masked
 
-        return open_masked(text, split, labels, void_labels)
+        return open_masked(text, split, class_names, reading)
 
     def open_sources(
-        self, data: Any, split: str, asked: "Asked", classes: int | None, void_labels: Sequence[int] = ()
+        self, data: Any, split: str, asked: "Asked", classes: int | None, reading: "Reading"
     ) -> "list[Source]":
         from keras_resnet.tasks.sources import open_for
 
-        return open_for(self, asked.name, data, split, asked.class_names, classes, void_labels)
+        return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
         from keras_resnet.tasks.segment.evaluation import MaskCollector
 
         return MaskCollector(asked, sources)
-
-    def data_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        from keras_resnet.tasks.segment.options import labels_of
-
-        return {"void_labels": labels_of(given["void_labels"])}
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         from keras_resnet.tasks.segment.options import sides_of
@@ -151,11 +147,11 @@ class Segment:
         return {"window": sides, "longest_side": given["longest_side"]}, {"out": given["out"]}
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        from keras_resnet.tasks.segment.options import labels_of, sides_of
+        from keras_resnet.tasks.segment.options import sides_of
 
         size = given["image_size"]
         contract = {} if size is None else {"contract": WholeImage(*sides_of(size, "--image-size"))}
-        return {**contract, "argmax": given["argmax"], "void_labels": labels_of(given["void_labels"])}
+        return {**contract, "argmax": given["argmax"]}
 
     def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
         from keras_resnet.tasks.segment.printing import mask_printer

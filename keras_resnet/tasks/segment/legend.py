@@ -17,6 +17,7 @@ CLASSES = "classes.csv"
 VOID_NAME = "void"  # rows of that name in `classes.csv` are no class
 UNKNOWN = 254  # within a look-up table: what no class and no void is; so 254 classes are the most
 COLOURS = ("red", "green", "blue")
+VALUES_LISTED = 10  # in an error message
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Legend:
 
     def _labels_of(self, pixels: np.ndarray) -> np.ndarray:
         if self.colours is None or self.colour_labels is None:
+            if _is_grey(pixels):
+                return pixels[..., 0]
             raise ImageError(f"its pixels are colours, and there is no {CLASSES} that says which class each colour is")
         red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
         codes = red << 16 | green << 8 | blue
@@ -119,16 +122,20 @@ def make_legend(
     masks: EncodedSource,
     table: ClassTable | None,
     wanted: Sequence[str] | None,
-    void_labels: Sequence[int],
+    void_labels: Sequence[int] = (),
+    mask_values: Sequence[int] = (),
 ) -> tuple[Sequence[str], Legend]:
-    """Masks, `classes.csv`, names that the user wants, labels that are void besides 255 -> names of classes, legend.
+    """Masks, `classes.csv`, names that the user wants, labels that are void besides 255, values of the classes in
+    order -> names of classes, legend.
 
-    The labels that are not void are the classes, in their order. Without a table, they are as many as the user wants,
-    or go up to the highest that a mask has.
+    Without `mask_values`, the labels that are not void are the classes, in their order. Without a table, they are as
+    many as the user wants, or go up to the highest that a mask has.
 
     Raises:
-        ArgumentError: A name that `wanted` does not have, or no two classes.
+        ArgumentError: A name that `wanted` does not have, no two classes, or a class without a pixel.
     """
+    if mask_values:
+        return _legend_of_values(masks, wanted, void_labels, mask_values)
     wrong = [label for label in void_labels if not 0 <= label <= VOID]
     if wrong:
         raise ArgumentError(f"`void_labels` must lie in 0..255. Received: {wrong}")
@@ -139,7 +146,7 @@ def make_legend(
     elif wanted is not None:
         labels = range(min(VOID, len(wanted) + len(void)))
     else:
-        labels = range(highest_label(masks, void) + 1)
+        labels = range(_highest_label(masks, void) + 1)
     of_classes = [label for label in labels if label not in void]
     if table is None and wanted is not None:
         of_classes = of_classes[: len(wanted)]
@@ -151,29 +158,73 @@ def make_legend(
             f"({', '.join(map(str, sorted(void)))}). Received: {len(classes)}"
         )
     lookup = np.full(256, UNKNOWN, np.uint8)
-    lookup[of_classes] = class_indices(masks.path, names, known_names(classes, names)) if table else range(len(names))
+    lookup[of_classes] = class_indices(masks.path, names, known_names(classes)) if table else range(len(names))
     lookup[[*void]] = VOID
     return classes, Legend(lookup, *(colours_of(table) or ()))
 
 
-def highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
+def _legend_of_values(
+    masks: EncodedSource, wanted: Sequence[str] | None, void_labels: Sequence[int], mask_values: Sequence[int]
+) -> tuple[Sequence[str], Legend]:
+    """As `make_legend`, where the user says which value of the masks each class has."""
+    classes = tuple(f"class {index}" for index in range(len(mask_values))) if wanted is None else tuple(wanted)
+    if len({*mask_values}) < len(mask_values) or len(mask_values) != len(classes) or {*mask_values} & {*void_labels}:
+        raise ArgumentError(
+            f"`mask_values` must be one value for each of the {len(classes)} classes, each once, and none of them "
+            f"void. Received: mask_values={[*mask_values]}, void_labels={[*void_labels]}"
+        )
+    lookup = np.full(256, UNKNOWN, np.uint8)
+    lookup[[VOID, *void_labels]] = VOID
+    lookup[[*mask_values]] = range(len(mask_values))
+    return classes, Legend(lookup)
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    """Whether the three channels are equal: labels, by a tool that writes nothing but colours."""
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def _some_colours(pixels: np.ndarray) -> str:
+    colours = np.unique(pixels.reshape(-1, 3), axis=0)
+    shown = "; ".join(",".join(map(str, colour)) for colour in colours[:VALUES_LISTED])
+    return f"{shown} and {len(colours) - VALUES_LISTED} more" if len(colours) > VALUES_LISTED else shown
+
+
+def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
     """Masks of labels, those that are void -> the highest that is not; above 255 counts as void, and is reported later.
 
     Raises:
-        ArgumentError: There is no mask of labels.
+        ArgumentError: There is no mask of labels, or a label below the highest has no pixel.
     """
 
     def counted(index: int) -> np.ndarray:
         values = decode_mask(masks.read(index))
+        if values.ndim == 3 and _is_grey(values):
+            values = values[..., 0]
         if values.ndim == 3:
             raise ArgumentError(
                 f"{masks.path}: the mask {masks.name_of(index)} has colours; give a {CLASSES} with the columns name, "
-                f"{', '.join(COLOURS)} that says which class each colour is"
+                f"{', '.join(COLOURS)} that says which class each colour is. Its colours: {_some_colours(values)}"
             )
         return count_labels(values)
 
     counts = sum(of_each(counted, masks.count), np.zeros(256, np.int64))
-    counts[[*void]] = 0
-    if not counts.any():
+    found = np.flatnonzero(counts).tolist()
+    labels = [label for label in found if label not in void]
+    if not labels:
         raise ArgumentError(f"{masks.path}: none of its {masks.count} masks can be read and has a label besides void")
-    return int(np.flatnonzero(counts).max())
+    empty = [label for label in range(labels[-1]) if label not in found and label not in void]
+    if empty or found == [0, VOID]:
+        shown = ", ".join(map(str, found[:VALUES_LISTED]))
+        if len(found) > VALUES_LISTED:
+            shown += f" and {len(found) - VALUES_LISTED} more"
+        why = (
+            f"{len(empty)} labels below {labels[-1]} have no pixel"
+            if empty
+            else "255 is void, so that one class is left"
+        )
+        hint = f"If each value is a class: --mask-values {','.join(map(str, found))}. Or name all labels in {CLASSES}"
+        if len(found) > 3 and VOID in found and empty:
+            hint = "They look like masks of 0 and 255 that were resized with smoothing: make them anew without it"
+        raise ArgumentError(f"{masks.path}: its masks hold the values {shown}; {why}. {hint}")
+    return labels[-1]

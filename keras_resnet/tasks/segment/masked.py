@@ -105,4 +105,6 @@ class MaskedSource(EncodedSource):
             return tf.cond(tf.reduce_any(classes == UNKNOWN), lambda: tf.zeros([0, 0], tf.uint8), lambda: classes)
 
         encoded = self.masks.fetch(located)
-        return tf.cond(tf.strings.substr(encoded, 24, 2) == _GREY_8_BIT, by_tensorflow, by_pillow)
+        is_png = tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
+        plain = tf.logical_and(is_png, tf.strings.substr(encoded, 24, 2) == _GREY_8_BIT)
+        return tf.cond(plain, by_tensorflow, by_pillow)

@@ -15,12 +15,12 @@ from keras_resnet.variants import WholeImage
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:
-    """Encoded PNG -> labels, integers `[H, W]`, or colours uint8 `[H, W, 3]`: the values as the file has them.
+    """Encoded PNG, TIFF or BMP -> labels, integers `[H, W]`, or colours uint8 `[H, W, 3]`: the file's own values.
 
     Raises:
-        ImageError: It is no PNG file of labels or colours.
+        ImageError: It is no such file of labels or colours.
     """
-    return read_pixels(encoded, ("PNG",), _values)
+    return read_pixels(encoded, ("PNG", "TIFF", "BMP"), _values)
 
 
 def _values(image: Image.Image) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The options that commands have for segmentation."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,29 +24,6 @@ def sides_of(text: str, option: str) -> tuple[int, int]:
     return int(sides[1]), int(sides[2] or sides[1])
 
 
-VOID_LABELS = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--void-labels",
-        "--void-label",  # its name in earlier versions, where it was given once for each label
-        help="Labels in the masks, besides 255, that are no class. Comma-separated.",
-    ),
-]
-
-
-def labels_of(given: Sequence[str] | None) -> tuple[int, ...]:
-    """Values of `--void-labels`, "3,4" for example -> the labels.
-
-    Raises:
-        ArgumentError: One is no number.
-    """
-    texts = [text.strip() for value in given or () for text in value.split(",") if text.strip()]
-    wrong = [text for text in texts if not text.isdecimal()]
-    if wrong:
-        raise ArgumentError(f"--void-labels takes whole numbers, for example 3,4. Received: {', '.join(wrong)}")
-    return tuple(map(int, texts))
-
-
 SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "predict": {
         "out": Annotated[
@@ -65,11 +42,7 @@ SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             typer.Option(min=32, help="Longest side to which larger images are resized for a segmentation network."),
         ],
     },
-    "data": {"void_labels": VOID_LABELS},
-    "evaluate": {"void_labels": VOID_LABELS},
-    "benchmark": {"void_labels": VOID_LABELS},
     "export": {
-        "void_labels": VOID_LABELS,
         "image_size": Annotated[
             str | None,
             typer.Option(

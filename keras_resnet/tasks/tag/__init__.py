@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_resnet.data.base import Source
+    from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
     from keras_resnet.tasks.base import Asked, Collector, Training
 
@@ -69,20 +70,22 @@ class Tag(Classify):
             raise ValueError(f"'threshold' is no number in 0..1: {threshold!r}"[:200])
         return {"threshold": float(threshold)}
 
-    def has_layout(self, text: str) -> bool:
+    def has_layout(self, text: str, reading: "Reading") -> bool:
         from keras_resnet.tasks.tag.sources import is_tag_layout
 
-        return is_tag_layout(text)
+        return is_tag_layout(text, reading)
 
-    def open(self, text: str, split: str, class_names: Sequence[str] | None) -> "Source":
+    def open(self, text: str, split: str, class_names: Sequence[str] | None, reading: "Reading") -> "Source":
         from keras_resnet.tasks.tag.sources import open_tagged
 
-        return open_tagged(text, split, class_names)
+        return open_tagged(text, split, class_names, reading)
 
-    def open_sources(self, data: Any, split: str, asked: "Asked", classes: int | None) -> "list[Source]":
+    def open_sources(
+        self, data: Any, split: str, asked: "Asked", classes: int | None, reading: "Reading"
+    ) -> "list[Source]":
         from keras_resnet.tasks.sources import open_for
 
-        return open_for(self, asked.name, data, split, asked.class_names, classes)
+        return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
         from keras_resnet.tasks.tag.evaluation import TagCollector

@@ -1,6 +1,5 @@
 """Images with any number of classes each, as users have them: CSV files, and sets that were packed of them."""
 
-import csv
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,21 +7,35 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.data.base import fingerprint_of
-from keras_resnet.data.files import FileSource, list_csv
-from keras_resnet.data.labelled import CLASS_COLUMNS, FILE_COLUMNS, MASK_COLUMNS, NAMES_LISTED, read_rows
+from keras_resnet.data.files import FileSource, rows_of_split
+from keras_resnet.data.labelled import NAMES_LISTED
+from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, open_pair, read_dataset_description, task_of_index
-from keras_resnet.data.splits import chosen_of, classes_of, opened_part
+from keras_resnet.data.splits import classes_of, opened_part
+from keras_resnet.data.tables import (
+    FILE,
+    FIRST_ROW,
+    INDEX,
+    LABEL,
+    MASK,
+    SPLIT,
+    WNID,
+    Table,
+    read_head,
+    read_table,
+)
+from keras_resnet.data.tables import (
+    TAGS as TAG_COLUMN,
+)
+from keras_resnet.data.taken import LeftAside, Taken
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.tag.tagged import TaggedSource
 from keras_resnet.tasks.tag.target import TAGS
 
-TAG_COLUMNS = ("classes", "tags", "labels")  # of which each cell has the names of an image's classes
 SEPARATOR = "|"
-SPLIT_COLUMN = "split"
-FIRST_ROW = 2  # of the images, as an editor counts: the header is row 1
 
 
-def is_tag_layout(text: str) -> bool:
+def is_tag_layout(text: str, reading: Reading) -> bool:
     """Data as users name it -> whether its images have any number of classes each.
 
     A CSV file of one class for each image, or of masks, is another task's. Without a column of classes, the columns are
@@ -31,22 +44,16 @@ def is_tag_layout(text: str) -> bool:
     path = Path(text)
     if (path / DESCRIPTION).is_file():
         return task_of_index(read_dataset_description(path)) == TAGS.task
-    if not path.is_file() or path.suffix.lower() == ".npz":
+    table = read_head(path, reading) if path.is_file() and path.suffix.lower() != ".npz" else None
+    if table is None or FILE not in table.columns or {INDEX, WNID, LABEL, MASK} & {*table.columns}:
         return False
-    with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-        try:
-            header, first = (next(csv.reader(stream), []) for _ in range(2))
-        except csv.Error:
-            return False
-    if not {*header} & {*FILE_COLUMNS} or {*header} & {*CLASS_COLUMNS, *MASK_COLUMNS}:
-        return False
-    if {*header} & {*TAG_COLUMNS}:
+    if TAG_COLUMN in table.columns:
         return True
-    cells = [cell.strip() for name, cell in zip(header, first, strict=False) if _is_class(name)]
+    cells = [table.rows[0][header].strip() for header in _class_columns(table)]
     return "0" in cells or "1" in cells
 
 
-def open_tagged(text: str, split: str, class_names: Sequence[str] | None) -> TaggedSource:
+def open_tagged(text: str, split: str, class_names: Sequence[str] | None, reading: Reading) -> TaggedSource:
     """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
 
     Raises:
@@ -54,28 +61,27 @@ def open_tagged(text: str, split: str, class_names: Sequence[str] | None) -> Tag
             file, row and value.
     """
     path = Path(text)
-    return _open_shards(path, split, class_names) if path.is_dir() else _open_csv(path, split, class_names)
+    return _open_shards(path, split, class_names) if path.is_dir() else _open_csv(path, split, class_names, reading)
 
 
-def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> TaggedSource:
-    rows, _, first = read_rows(file, (*TAG_COLUMNS, *_columns_of_classes(file)))
-    files, cells, validates = list_csv(file, (first,))
-    _check_rows(file, files, rows)
-    if first in TAG_COLUMNS:
-        classes, tags = _tags_of_names(file, cells, class_names)
+def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> TaggedSource:
+    table, aside = read_table(file, reading), LeftAside()
+    files = table.files()
+    _check_rows(file, files)
+    if TAG_COLUMN in table.columns:
+        classes, tags = _tags_of_names(file, table.cells(TAG_COLUMN, may_be_empty=True), class_names)
+        words = table.layout(TAG_COLUMN)
     else:
-        classes, tags = _tags_of_columns(file, rows, class_names)
-    split = opened_part(split, has_validation=validates is not None)
-    own = None if validates is None else np.flatnonzero(validates == (split == "val"))
-    chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
-    if not len(chosen):
-        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+        classes, tags = _tags_of_columns(table, class_names)
+        words = f"{table.layout()} and a column of 0 and 1 for each class"
+    chosen, split, held_out = rows_of_split(table, files, np.zeros(len(files), int), split, aside)
     files, tags = [files[index] for index in chosen], tags[chosen]
-    held_out = validates is None
     images = FileSource(
         "csv", file.parent, files, str(file), split, classes, files, None, held_out=held_out, target=TAGS
     )
-    return TaggedSource(images, tags, fingerprint_of(files, tags))
+    source = TaggedSource(images, tags, fingerprint_of(files, tags))
+    source.taken = Taken(words, "rows", aside)
+    return source
 
 
 def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) -> TaggedSource:
@@ -92,21 +98,16 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
     return TaggedSource(images, tags, TAGS.fingerprint(images.names, {"tags_offset": packed_tags.offset}, len(packed)))
 
 
-def _columns_of_classes(file: Path) -> list[str]:
-    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-        return [name for name in next(csv.reader(stream), []) if _is_class(name)]
+def _class_columns(table: Table) -> list[str]:
+    """-> headers of the columns that are classes: all but those of files and of splits."""
+    known = {table.columns.get(meaning) for meaning in (FILE, SPLIT)}
+    return [header for header in table.header if header not in known]
 
 
-def _is_class(column: str) -> bool:
-    return column not in (*FILE_COLUMNS, SPLIT_COLUMN)
-
-
-def _check_rows(file: Path, files: Sequence[str], rows: Sequence[Mapping]) -> None:
-    """Raises `ArgumentError` if a row has more cells than the header, or names the image of a row before it."""
+def _check_rows(file: Path, files: Sequence[str]) -> None:
+    """Raises `ArgumentError` if a row names the image of a row before it."""
     seen: dict[str, int] = {}
-    for row, (name, cells) in enumerate(zip(files, rows, strict=True), start=FIRST_ROW):
-        if None in cells:
-            raise ArgumentError(f"{file}: row {row} has more cells than the header: {cells[None]}")
+    for row, name in enumerate(files, start=FIRST_ROW):
         if name in seen:
             raise ArgumentError(
                 f"{file}: row {row} has the image of row {seen[name]}, {name}; an image has one row, with all its "
@@ -131,11 +132,9 @@ def _tags_of_names(
     return classes, tags
 
 
-def _tags_of_columns(
-    file: Path, rows: Sequence[Mapping[str, str]], class_names: Sequence[str] | None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Rows with a 0 or a 1 for each class -> names of the classes, uint8 `[N, classes]`."""
-    columns = [name for name in rows[0] if _is_class(name)]
+def _tags_of_columns(table: Table, class_names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+    """Table with a 0 or a 1 for each class -> names of the classes, uint8 `[N, classes]`."""
+    file, columns = table.file, _class_columns(table)
     wrong = [name for name in columns if SEPARATOR in name or not name.strip()]
     if wrong:
         raise ArgumentError(
@@ -151,7 +150,7 @@ def _tags_of_columns(
             f"{file}: has no column for {len(absent)} of the model's {len(classes)} classes: "
             f"{', '.join(absent[:NAMES_LISTED])}"
         )
-    values = [[row[name].strip() for name in classes] for row in rows]
+    values = [[row[name].strip() for name in classes] for row in table.rows]
     for row, cells in enumerate(values, start=FIRST_ROW):
         for name, cell in zip(classes, cells, strict=True):
             if cell not in ("0", "1"):

@@ -1,0 +1,279 @@
+"""CSV files as people have them -> rows, and the columns of which the meaning is known.
+
+A file may come from Excel, pandas, Kaggle or an annotation tool: with a byte order mark, in UTF-16, with `;` or tabs
+between its cells, with headers in any case, with backslashes in its paths, with names that lack their suffix. What has
+one reading is read. What has several is an error that names them and the option that chooses.
+"""
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from keras_resnet.data.layout import split_named
+from keras_resnet.data.reading import PLAIN, Reading
+from keras_resnet.errors import ArgumentError, ImageError, reason
+from keras_resnet.image_files import has_image_suffix
+
+FIRST_ROW = 2  # number of the first row of images, as an editor counts: the header is row 1
+ROWS_LISTED = 10  # rows in an error message
+HEAD_BYTES = 1 << 16  # enough for a header and a row
+DELIMITERS = (",", ";", "\t")
+
+# Meaning of a column -> its names, in lower case, with `_` for spaces. Of several that are there, the first is taken
+# where `ranked`; else they are an error unless they say the same in every row.
+FILE, INDEX, WNID, LABEL, TAGS, MASK, SPLIT = "file", "index", "wnid", "label", "tags", "mask", "split"
+NAMES: Mapping[str, tuple[str, ...]] = {
+    FILE: (
+        *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
+        *("image_name", "image_filename", "img", "img_path", "image_id", "img_id", "id"),
+    ),
+    INDEX: ("index", "class_index", "class_id", "label_index", "label_id", "category_id"),
+    WNID: ("wnid", "synset"),
+    LABEL: ("label", "class", "class_name", "label_name", "category", "category_name", "name"),
+    TAGS: ("classes", "tags", "labels"),
+    MASK: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
+    SPLIT: ("split", "subset", "set", "partition"),
+}
+WEAK_FILES = ("image_id", "img_id", "id")  # names of a file only where no other column names one
+OPTIONS: Mapping[str, str] = {FILE: "--image-column", LABEL: "--label-column", SPLIT: "--split-column"}
+
+_MARKS = (  # byte order mark -> encoding that takes it away
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a CSV file; a column is known by its header as the file has it."""
+
+    file: Path
+    header: tuple[str, ...]
+    rows: Sequence[Mapping[str, str]]
+    reading: Reading = PLAIN
+
+    @cached_property
+    def columns(self) -> Mapping[str, str]:
+        """Meaning -> header of the column that has it."""
+        found: dict[str, str] = {}
+        for meaning, names in NAMES.items():
+            header = self._chosen(meaning)
+            if header is None:
+                there = [header for name in names for header in self.header if normal(header) == name]
+                if meaning == FILE:
+                    there = [name for name in there if normal(name) not in WEAK_FILES] or there
+                header = self._one_of(meaning, there)
+            if header is not None:
+                found[meaning] = header
+        return found
+
+    def _chosen(self, meaning: str) -> str | None:
+        """-> the column that the user chose for this meaning, if any."""
+        wanted = self.reading.column(meaning)
+        if not wanted:
+            return None
+        if meaning == LABEL and any(normal(wanted) in NAMES[other] for other in (INDEX, WNID, TAGS)):
+            return None  # the column has its own meaning, which `classes` puts first
+        there = [header for header in self.header if header == wanted] or [
+            header for header in self.header if normal(header) == normal(wanted)
+        ]
+        if not there:
+            raise ArgumentError(
+                f"{self.file}: {OPTIONS[meaning]} must name one of its columns: {', '.join(self.header)}. "
+                f"Received: {wanted}"
+            )
+        return there[0]
+
+    def _one_of(self, meaning: str, there: Sequence[str]) -> str | None:
+        """Columns that may have this meaning -> the one, or the first of several with equal cells."""
+        if len(there) > 1 and any(row[header] != row[there[0]] for header in there[1:] for row in self.rows):
+            option = OPTIONS.get(meaning)
+            raise ArgumentError(
+                f"{self.file}: its columns {' and '.join(there)} can both be the column {meaning!r}, and differ. "
+                + (f"Choose one: {option} {there[0]}" if option else "Rename the one that is not")
+            )
+        return there[0] if there else None
+
+    def cells(self, meaning: str, may_be_empty: bool = False) -> list[str]:
+        """Meaning of a column that is there -> its cells.
+
+        Raises:
+            ArgumentError: A cell is empty.
+        """
+        header = self.columns[meaning]
+        cells = [row[header].strip() for row in self.rows]
+        empty = [number for number, cell in enumerate(cells, start=FIRST_ROW) if not cell]
+        if empty and not may_be_empty:
+            raise ArgumentError(f"{self.file}: column {header!r} is empty in {numbered(empty)}")
+        return cells
+
+    def files(self) -> list[str]:
+        """-> image files, relative to the folder of the CSV file or absolute.
+
+        Raises:
+            ArgumentError: There is no such column, or a cell is empty.
+        """
+        if FILE not in self.columns:
+            raise ArgumentError(
+                f"{self.file}: no column names the image files. Its columns are {', '.join(self.header)}; known names "
+                f"are {', '.join(NAMES[FILE])}. Choose one: --image-column COLUMN"
+            )
+        return self.paths(FILE)
+
+    def paths(self, meaning: str) -> list[str]:
+        """Meaning of a column of paths -> the paths with `/`, and with the suffix that a name lacks."""
+        return list(_whole_names(self.file.parent, [_path(cell) for cell in self.cells(meaning)]))
+
+    def layout(self, *meanings: str) -> str:
+        """Meanings of columns -> which columns were taken for what, in words."""
+        taken = [FILE, *meanings, *([SPLIT] if SPLIT in self.columns else [])]
+        return f"CSV file with the columns {', '.join(self.columns[meaning] for meaning in taken)}"
+
+    def splits(self) -> list[str] | None:
+        """-> "train", "val" or "test" for each row, None where no column says so.
+
+        Raises:
+            ArgumentError: A cell is empty, or no name of a split.
+        """
+        if SPLIT not in self.columns:
+            return None
+        cells = self.cells(SPLIT)
+        splits = [split_named(cell) for cell in cells]
+        unknown = [number for number, split in enumerate(splits, start=FIRST_ROW) if split is None]
+        if unknown:
+            first = cells[unknown[0] - FIRST_ROW]
+            raise ArgumentError(
+                f"{self.file}: column {self.columns[SPLIT]!r} must hold train, val or test. Received: {first} in "
+                f"{numbered(unknown)}"
+            )
+        return [str(split) for split in splits]
+
+
+def read_head(file: Path, reading: Reading) -> Table | None:
+    """CSV file -> its header and first row; None: it is no CSV file."""
+    try:
+        return read_table(file, reading, HEAD_BYTES)
+    except ArgumentError:
+        return None
+
+
+def read_table(file: Path, reading: Reading, most_bytes: int | None = None) -> Table:
+    """CSV file -> its rows, or the first row alone where only so many bytes are read.
+
+    Raises:
+        ArgumentError: It is no CSV file, has no rows, no header, or a header twice.
+    """
+    text = _text(file, reading.encoding, most_bytes)
+    if most_bytes is not None:
+        text = "\n".join(text.splitlines()[:2])
+    if "\0" in text:
+        raise ArgumentError(f"{file}: not a CSV file: it has binary content")
+    delimiter = _delimiter(text)
+    try:
+        lines = [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(cells)]
+    except csv.Error as error:
+        raise ArgumentError(f"{file}: not a CSV file: {reason(error)}") from error
+    header = tuple(cell.strip() for cell in lines[0]) if lines else ()
+    if any(has_image_suffix(cell) for cell in header):
+        raise ArgumentError(
+            f"{file}: its first line must name the columns, for example file{delimiter}label. "
+            f"Received: {delimiter.join(header)[:200]}"
+        )
+    if len(lines) < 2:
+        raise ArgumentError(f"{file}: a CSV file must have a line of headers and rows. Received: no rows")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise ArgumentError(f"{file}: each column must have a name of its own. Received twice: {', '.join(twice)}")
+    rows = []
+    for number, cells in enumerate(lines[1:], start=FIRST_ROW):
+        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+            raise ArgumentError(
+                f"{file}: row {number} has more cells than the header: {cells[len(header) :]}. A cell that holds "
+                f"{delimiter!r} must stand in quotes"
+            )
+        rows.append(dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False)))
+    return Table(file, header, rows, reading)
+
+
+def normal(header: str) -> str:
+    """Header as a file has it -> in lower case, with `_` for spaces and hyphens."""
+    return "_".join(header.strip().lower().replace("-", " ").split())
+
+
+def numbered(rows: Sequence[int]) -> str:
+    """Numbers of rows -> in words, the first few."""
+    shown = ", ".join(map(str, rows[:ROWS_LISTED]))
+    more = f" and {len(rows) - ROWS_LISTED} more" if len(rows) > ROWS_LISTED else ""
+    return f"row{'s' * (len(rows) > 1)} {shown}{more}"
+
+
+def _text(file: Path, encoding: str, most_bytes: int | None) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(-1 if most_bytes is None else most_bytes)
+    except OSError as error:
+        raise ArgumentError(f"{file}: {error.strerror or error}") from error
+    marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    try:
+        return content.decode(encoding or marked or "utf-8", "strict" if most_bytes is None else "ignore")
+    except LookupError as error:
+        raise ArgumentError(f"--encoding must be one that Python knows. Received: {encoding}") from error
+    except UnicodeDecodeError as error:
+        if b"\0" in content[:1000]:
+            raise ArgumentError(f"{file}: not a CSV file: it has binary content") from error
+        raise ArgumentError(
+            f"{file}: not a CSV file in {encoding or marked or 'UTF-8'}: {reason(error)}. Name its encoding, for "
+            "example --encoding cp949 (Korean Windows), cp932 (Japanese), cp1252 (Western)"
+        ) from error
+
+
+def _delimiter(text: str) -> str:
+    """Text of a CSV file -> what stands between the cells of its first line."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    known = {name for names in NAMES.values() for name in names}
+    counts = {
+        mark: (sum(normal(cell.strip('"')) in known for cell in first.split(mark)), first.count(mark))
+        for mark in DELIMITERS
+    }
+    return max(DELIMITERS, key=lambda mark: counts[mark])
+
+
+def _path(cell: str) -> str:
+    """Cell -> path with `/`: Windows writes `\\`, which is in no name of a file that it has made."""
+    return cell.replace("\\", "/").removeprefix("./")
+
+
+def _whole_names(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """Paths relative to a folder -> with their suffix, where a name lacks it and one image has that name.
+
+    Raises:
+        ImageError: Several images have that name.
+    """
+    listed: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        if has_image_suffix(name) or os.path.isfile(folder / name):
+            yield name
+            continue
+        parent, stem = os.path.split(name)
+        if parent not in listed:
+            listed[parent] = _by_stem(folder / parent)
+        there = listed[parent].get(stem, [])
+        if len(there) > 1:
+            raise ImageError(f"{folder / name}: the name lacks its suffix, and several images have it: {there}")
+        yield os.path.join(parent, there[0]) if there else name
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """Folder -> its images by their names without suffix."""
+    stems: dict[str, list[str]] = {}
+    if folder.is_dir():
+        for file in sorted(os.listdir(folder)):
+            if has_image_suffix(file):
+                stems.setdefault(os.path.splitext(file)[0], []).append(file)
+    return stems
