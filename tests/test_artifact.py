@@ -12,8 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from keras_resnet.cli.main import app
-from keras_resnet.data.labelled import labelled_images
-from keras_resnet.errors import AccuracyError, ArgumentError, ImageError
+from keras_resnet.errors import AccuracyError
 from keras_resnet.export import LabelledImages, export, runtimes
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
@@ -102,16 +101,6 @@ def test_evaluate_counts_and_names_what_it_cannot_read(exported, pictures, tmp_p
     assert result.exit_code == 1
     assert result.output.split()[:5] == ["images", "2", "top-1", "%", "50.00"]
     assert "broken.png: not an image" in result.output
-
-
-def test_labelled_images_name_what_is_unknown_or_missing(tmp_path, pictures):
-    with pytest.raises(ArgumentError, match="are a folder of class folders or a CSV file"):
-        labelled_images(tmp_path / "absent")
-    (tmp_path / "a.csv").write_text("file,label\nmissing.png,cat\n")
-    with pytest.raises(ImageError, match=r"1 of 1 files do not exist:\n  .*missing\.png"):
-        labelled_images(tmp_path / "a.csv")
-    with pytest.raises(ArgumentError, match="classes are not the model's"):
-        labelled_images(pictures, ["cat"])
 
 
 def test_a_drop_of_accuracy_is_refused(model, tmp_path, monkeypatch):

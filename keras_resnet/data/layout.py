@@ -53,8 +53,8 @@ def folder_layout(folder: Path, reading: Reading = PLAIN) -> FolderLayout:
     for name in names:
         named.setdefault(split_named(name) or "", []).append(name)
     others = named.pop("", [])
-    if reading.layout == "classes" or not named:
-        if reading.layout == "splits":
+    if reading.folders == "classes" or not named:
+        if reading.folders == "splits":
             raise ArgumentError(f"{folder}: has no folder train, val or test. Its folders: {_listed(names)}")
         return FolderLayout()
     for split, several in named.items():
@@ -65,12 +65,12 @@ def folder_layout(folder: Path, reading: Reading = PLAIN) -> FolderLayout:
             )
     splits = {split: several[0] for split, several in named.items()}
     with_images = [name for name in others if holds_image(folder / name)]
-    if with_images and reading.layout != "splits":
+    if with_images and reading.folders != "splits":
         if not any(_has_folders(folder / name) for name in splits.values()):
             return FolderLayout()  # classes that happen to be called train or test
         raise ArgumentError(
             f"{folder}: its folders can be splits ({_listed(list(splits.values()))}) or classes ({_listed(names)}). "
-            "Choose one: --layout splits, which leaves the other folders aside, or --layout classes"
+            "Choose one: --folders splits, which leaves the other folders aside, or --folders classes"
         )
     if "train" not in splits:
         found = _listed(list(splits.values()))

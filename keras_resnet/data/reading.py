@@ -12,7 +12,7 @@ _LABELS = Rule("hold labels in 0..255", lambda labels: all(0 <= label <= 255 for
 class Reading:
     """Choices of the user about data."""
 
-    layout: Literal["auto", "classes", "splits"] = setting(
+    folders: Literal["auto", "classes", "splits"] = setting(
         "auto",
         "What the folders in a folder of images are: classes, splits (train, val, test), or auto (by their names).",
     )

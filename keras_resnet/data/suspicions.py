@@ -16,7 +16,7 @@ def suspicions(train: Source, val: Source, hashes: Sequence[Mapping[str, str]]) 
         yield f"there is one class, {train.classes[0]}: a network learns to answer it whatever it sees"
     for name in train.classes:
         if split_named(name) is not None:
-            yield f"class {name!r} has the name of a split: see --layout"
+            yield f"class {name!r} has the name of a split: see --folders"
         elif name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS):
             yield f"class {name!r} has the name of a folder of images or masks, and is one class here"
     for source in (train, val):
