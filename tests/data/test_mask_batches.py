@@ -272,7 +272,7 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     description = pack(masked, tmp_path / "out", shards=3, void_labels=(2,))
     assert description["task"] == "segment"
     for split in ("train", "val"):
-        files, records = open_source(masked, split, void_class_names=(2,)), open_source(tmp_path / "out", split)
+        files, records = open_source(masked, split, void_labels=(2,)), open_source(tmp_path / "out", split)
         assert records.classes == files.classes
         assert records.kind == "shards"
         assert description["splits"][split]["class_counts"] == files.class_counts.tolist()
@@ -297,4 +297,4 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     assert out[0].split() == ["pixels", "of", "class", "train", "val"]
     assert out[5].split() == ["all", "images", "21", "2"]
     with pytest.raises(ArgumentError, match="packed masks have void already"):
-        open_source(tmp_path / "out", "train", void_class_names=(1,))
+        open_source(tmp_path / "out", "train", void_labels=(1,))

@@ -64,7 +64,7 @@ def test_the_summary_says_what_a_run_is_resumed_on(tmp_path):
     assert json.loads(json.dumps(source.summary())) == source.summary()
     assert (source.summary()["count"], source.summary()["kind"]) == (18, "folder")
     assert source.fingerprint == open_source(folder, "train").fingerprint
-    assert source.fingerprint != open_source(folder, "train", void_class_names=(2,)).fingerprint
+    assert source.fingerprint != open_source(folder, "train", void_labels=(2,)).fingerprint
     np.testing.assert_array_equal(np.sort(source.order(3, 1)), np.arange(18))
 
 
@@ -165,7 +165,7 @@ def test_what_can_not_be_is_said(tmp_path, folder):
         with pytest.raises(ArgumentError, match=message):
             open_source(masked, "train", **options)
     with pytest.raises(ArgumentError, match="`void_labels` are for folders and CSV files with masks"):
-        open_source(folder, "train", void_class_names=(3,))
+        open_source(folder, "train", void_labels=(3,))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
     with pytest.raises(
         ArgumentError, match=r"has colours; give a classes\.csv with the columns name, red, green, blue"
@@ -176,7 +176,7 @@ def test_what_can_not_be_is_said(tmp_path, folder):
 def test_camvid(shared_data):
     """Counted with Pillow and NumPy alone."""
     train, val = (
-        open_source(shared_data / "camvid_240x180", split, void_class_names=(11,)) for split in ("train", "val")
+        open_source(shared_data / "camvid_240x180", split, void_labels=(11,)) for split in ("train", "val")
     )
     assert (train.count, val.count, len(train.classes)) == (367, 101, 11)
     assert train.class_counts[[0, 3, 10]].tolist() == [2655759, 5040098, 46192]
