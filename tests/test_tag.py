@@ -128,7 +128,9 @@ def exported(run, data):
 
 def test_the_data_are_counted_by_class(data):
     status, lines, errors = in_process("data", "check", data)
-    assert (status, errors) == (0, [])
+    assert (status, errors) == (0, []), lines
+    assert lines[0] == f"data: {data}: CSV file with the columns file, classes"
+    lines = lines[lines.index("") + 1 :]
     source = open_source(data, "train")
     assert (source.target.task, source.classes, source.count) == ("tag", tuple(DIGITS), TRAIN)
     assert lines[1].split() == ["0", str(source.class_counts[0]), str(open_source(data, "val").class_counts[0])]
@@ -206,7 +208,11 @@ def test_predict_names_the_classes_from_the_threshold_on(run, data, evaluated):
             expected += [f"  and {len(found) - most} more (--top)"] if len(found) > most else []
         assert [without_digits_behind(line) for line in lines] == [without_digits_behind(line) for line in expected]
     status, _, errors = in_process("evaluate", model, data, "--void-label", 3)
-    assert (status, errors[-1]) == (1, f"error: --void-labels: for segmentation alone. {model} is for tagging")
+    assert (status, errors[-1]) == (
+        1,
+        f"error: `void_labels` is for segmentation, and the images of {data} are for tagging. Received: "
+        "void_labels=(3,)",
+    )
 
 
 def without_digits_behind(line: str) -> str:
@@ -449,7 +455,7 @@ def test_a_tenth_of_the_images_is_held_out_whatever_their_classes(tmp_path):
         (["file", "cat", "cow"], [["a", "0", "1"]], ["cat", "dog"], "row 1: 'cow'"),
         (["file", "cat"], [["a", "0"]], ["cat", "dog"], "has no column for 1 of the model's 2 classes: dog"),
         (["file", "cat|dog"], [["a", "0"]], None, "must not be empty, and have no |. Received: 'cat|dog'"),
-        (["file", "tags", "split"], [["a", "x", "train"]], None, "no row of its column split is for val"),
+        (["file", "tags", "split"], [["a", "x", "val"]], None, "no row of its column 'split' is for train"),
         (["file", "tags", "split"], [["a", "x", "trian"]], None, "Received: trian"),
     ],
 )  # fmt: skip
