@@ -25,6 +25,7 @@ ORDER = (
     "versions",
     "environment",
     "answers",
+    "image_files",
     "layer_names",
     "settings",
     "variants",

@@ -238,10 +238,12 @@ def test_a_split_is_one_thing_for_every_command(has_validation, tmp_path, random
         counts = {"train": 18, "val": 4, "all": 22}
     for split, count in counts.items():
         assert sum(source.count for source in open_split(tmp_path / "data", split)) == count
-        status, lines, errors = in_process("evaluate", tmp_path / "model.keras", tmp_path / "data", "--split", split)
+        status, lines, errors = in_process(
+            "evaluate", tmp_path / "model.keras", tmp_path / "data", "--split", split, account=True
+        )
         assert (status, lines[0].split()) == (0, ["images", str(count)]), errors
         held_out = any("--split all takes all images" in line for line in errors)
-        assert held_out is (not has_validation and split != "all")
+        assert held_out is (not has_validation and split == "val")
         network, contract = open_network(str(tmp_path / "model.keras"), None)
         made = export(
             network, tmp_path / split, ["tflite"], contract=contract, data=LabelledImages(tmp_path / "data", split)
@@ -260,12 +262,17 @@ def test_an_option_of_another_task_is_refused_by_name(tmp_path, randomise):
     write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
     for command, refused in (
         (("predict", tmp_path / "data", "--model", tmp_path / "m.keras", "--window", "32"), "--window"),
-        (("evaluate", tmp_path / "m.keras", tmp_path / "data", "--void-label", "3"), "--void-labels"),
         (("export", "--model", tmp_path / "m.keras", "--out", tmp_path / "out", "--argmax"), "--argmax"),
     ):
         status, _, errors = in_process(*command)
         message = f"error: {refused}: for segmentation alone. {tmp_path / 'm.keras'} is for image classification"
         assert (status, errors[-1]) == (1, message)
+    status, _, errors = in_process("evaluate", tmp_path / "m.keras", tmp_path / "data", "--void-label", "3")
+    message = (
+        f"error: `void_labels` is for segmentation, and the images of {tmp_path / 'data'} are for image "
+        "classification. Received: void_labels=(3,)"
+    )
+    assert (status, errors[-1]) == (1, message)
 
 
 def test_the_table_names_each_task_by_its_folder():

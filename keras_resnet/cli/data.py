@@ -35,6 +35,7 @@ def check(data: DataArgument, reading: Any = None) -> None:
     from keras_resnet.data.check import check_source, percentiles
     from keras_resnet.data.suspicions import suspicions
     from keras_resnet.data.taken import account, left_aside
+    from keras_resnet.tasks import task_named
     from keras_resnet.tasks.sources import open_source
 
     sources = [open_source(data, split, reading=reading) for split in ("train", "val")]
@@ -59,7 +60,8 @@ def check(data: DataArgument, reading: Any = None) -> None:
         print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
     _print_sizes(percentiles(np.concatenate([look.sizes for look in checked])))
     aside = left_aside(sources).lines
-    wrong = [*suspicions(train, val, [look.names for look in checked])]
+    hashes = [look.names for look in checked]
+    wrong = [*suspicions(train, val, hashes, task_named(train.target.task).single_answer)]
     for title, lines in (("left aside", aside), ("looks wrong", wrong)):
         print(f"\n{title}: {len(lines)}")
         for line in lines:

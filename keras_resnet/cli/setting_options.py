@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from keras_resnet.data.reading import READING, Reading
 from keras_resnet.errors import ArgumentError
 from keras_resnet.settings import Setting
 
+NONE: Mapping[str, str] = MappingProxyType({})
 FORMER_FLAGS = {"void_labels": "--void-label"}  # names of earlier versions, where the option was given for each value
 
 
@@ -19,21 +21,23 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def parameters_of(settings: Mapping[str, Setting]) -> list[inspect.Parameter]:
-    """Settings by name -> parameters of a command; each is None unless it is given."""
+def parameters_of(settings: Mapping[str, Setting], former: Mapping[str, str] = NONE) -> list[inspect.Parameter]:
+    """Settings by name, further flags that some have -> parameters of a command; each is None unless it is given."""
     return [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, declared))
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, declared, former)
+        )
         for name, declared in settings.items()
     ]
 
 
-def _annotation(name: str, declared: Setting) -> Any:
+def _annotation(name: str, declared: Setting, former: Mapping[str, str]) -> Any:
     kind, shown, flag = declared.kind, declared.default, flag_of(name)
     if kind is bool:
         option = typer.Option(f"{flag}/--no-{flag[2:]}", help=declared.help, show_default=str(shown).lower())
     elif typing.get_origin(kind) is tuple:
-        former = [FORMER_FLAGS[name]] if name in FORMER_FLAGS else []
-        option = typer.Option(flag, *former, help=f"{declared.help} Comma-separated.", show_default="none")
+        more = [former[name]] if name in former else []
+        option = typer.Option(flag, *more, help=f"{declared.help} Comma-separated.", show_default="none")
         kind = list[str]
     else:
         kind = str if typing.get_origin(kind) is typing.Literal else kind
@@ -88,7 +92,9 @@ def arguments_of(reading: Reading) -> list[str]:
     arguments = []
     for name, declared in READING.items():
         value = getattr(reading, name)
-        if value != declared.default:
+        if value is True:
+            arguments.append(flag_of(name))
+        elif value != declared.default:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             arguments += [flag_of(name), text]
     return arguments
@@ -102,7 +108,7 @@ def with_data_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**given, reading=reading)
 
     own = [p for p in inspect.signature(function).parameters.values() if p.name != "reading"]
-    options = parameters_of(READING)
+    options = parameters_of(READING, FORMER_FLAGS)
     command.__doc__, command.__name__ = function.__doc__, function.__name__
     command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in (*own, *options)}

@@ -10,9 +10,10 @@ from keras_resnet.data.taken import CLASSES_LISTED
 ALIKE_LISTED = 5
 
 
-def suspicions(train: Source, val: Source, hashes: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Training and validation images, and of each the names by the hash of the file -> what looks wrong, in lines."""
-    if len(train.classes) < 2 and train.target.task == "classify":
+def suspicions(train: Source, val: Source, hashes: Sequence[Mapping[str, str]], single_answer: bool) -> Iterator[str]:
+    """Training and validation images, of each the names by the hash of the file, whether an image has one class -> what
+    looks wrong, in lines."""
+    if len(train.classes) < 2 and single_answer:
         yield f"there is one class, {train.classes[0]}: a network learns to answer it whatever it sees"
     for name in train.classes:
         if split_named(name) is not None:

@@ -26,7 +26,7 @@ DELIMITERS = (",", ";", "\t")
 
 # Meaning of a column -> its names, in lower case, with `_` for spaces. Of several that are there, the first is taken
 # where `ranked`; else they are an error unless they say the same in every row.
-FILE, INDEX, WNID, LABEL, TAGS, MASK, SPLIT = "file", "index", "wnid", "label", "tags", "mask", "split"
+FILE, INDEX, WNID, LABEL, LABELS, MASK, SPLIT = "file", "index", "wnid", "label", "labels", "mask", "split"
 NAMES: Mapping[str, tuple[str, ...]] = {
     FILE: (
         *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
@@ -35,7 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     INDEX: ("index", "class_index", "class_id", "label_index", "label_id", "category_id"),
     WNID: ("wnid", "synset"),
     LABEL: ("label", "class", "class_name", "label_name", "category", "category_name", "name"),
-    TAGS: ("classes", "tags", "labels"),
+    LABELS: ("classes", "tags", "labels"),
     MASK: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
     SPLIT: ("split", "subset", "set", "partition"),
 }
@@ -78,7 +78,7 @@ class Table:
         wanted = self.reading.column(meaning)
         if not wanted:
             return None
-        if meaning == LABEL and any(normal(wanted) in NAMES[other] for other in (INDEX, WNID, TAGS)):
+        if meaning == LABEL and any(normal(wanted) in NAMES[other] for other in (INDEX, WNID, LABELS)):
             return None  # the column has its own meaning, which `classes` puts first
         there = [header for header in self.header if header == wanted] or [
             header for header in self.header if normal(header) == normal(wanted)

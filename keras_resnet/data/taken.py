@@ -56,23 +56,29 @@ def left_aside(sources: "Sequence[Source]") -> LeftAside:
     return joined
 
 
+def _counts(source: "Source") -> str:
+    """-> images of the largest classes, where it is images that are counted: to count pixels takes a pass over all."""
+    if source.counted != "images":
+        return ""
+    counts = sorted(zip(source.class_counts.tolist(), source.classes, strict=True), key=lambda pair: -pair[0])
+    shown = ", ".join(f"{name} {count:,}" for count, name in counts[:CLASSES_LISTED])
+    return f": {shown}" + (f" and {len(counts) - CLASSES_LISTED} more" if len(counts) > CLASSES_LISTED else "")
+
+
 def account(data: str, sources: "Sequence[Source]") -> Iterator[str]:
     """Data as users name it, the sources that were opened of it -> at most six lines that say what was taken."""
     first = sources[0]
     layout = first.taken.layout if first.taken is not None else first.kind
     yield f"data: {data}: {layout}"
     for source in sources:
-        counts = sorted(zip(source.class_counts.tolist(), source.classes, strict=True), key=lambda pair: -pair[0])
-        shown = ", ".join(f"{name} {count:,}" for count, name in counts[:CLASSES_LISTED])
-        more = f" and {len(counts) - CLASSES_LISTED} more" if len(counts) > CLASSES_LISTED else ""
         part = f" in {source.taken.part}" if source.taken is not None and source.taken.part.endswith("/") else ""
         held_out = (
             ", held out: a tenth of each class (--split all takes all images)"
             if source.held_out and source.split == "val"
             else ""
         )
-        what = "" if source.target.task == "segment" else f": {shown}{more}"
-        yield f"{source.split}: {source.count:,} images of {len(source.classes)} classes{part}{held_out}{what}"
+        classes = f"{len(source.classes)} classes"
+        yield f"{source.split}: {source.count:,} images of {classes}{part}{held_out}{_counts(source)}"
     reasons = left_aside(sources).lines
     if reasons:
         more = f"; and {len(reasons) - REASONS_LISTED} reasons more" if len(reasons) > REASONS_LISTED else ""

@@ -146,7 +146,7 @@ class _Training:
 
 
 @dataclass(frozen=True)
-class Recipe(_Training, Augmentation, Reading, _Network):
+class Recipe(Reading, _Training, Augmentation, _Network):
     """Settings of one run, among them those of `Reading` and `Augmentation`.
 
     A dataclass takes the fields of its last base first. That is the order of the command line's help, of the file that

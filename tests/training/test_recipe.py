@@ -51,6 +51,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("ema_momentum", 1.0, "lie in 0..1, without 1"),
     ("progressive_sizes", (128, 0), "hold sizes of at least 1"),
     ("void_labels", (11, 256), "hold labels in 0..255"),
+    ("mask_values", (11, 256), "hold labels in 0..255"),
     ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
     ("freeze", "C3", "leave something to train: give weights"),
@@ -60,6 +61,8 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("auxiliary_head", True, "be left out, but for task = segment"),
     ("backbone_weights", "imagenet", "be left out, but for task = segment"),
     ("void_labels", (11,), "be left out, but for task = segment"),
+    ("mask_values", (11,), "be left out, but for task = segment"),
+    ("mask_suffix", "_mask", "be left out, but for task = segment"),
 ]
 # With task = segment.
 BROKEN_FOR_MASKS: list[tuple[str, Any, str]] = [
@@ -237,7 +240,7 @@ def test_the_keys_are_shown_in_an_order_that_has_augmentation_after_the_size_of_
     assert names[start - 3 : start] == ["size", "progressive_sizes", "interpolation"]
     assert names[start : start + len(augmentation)] == augmentation
     assert names[start + len(augmentation)] == "class_weights"
-    assert names[-1] == "checkpoints_kept"
+    assert names[-1] == "void_labels"
 
 
 def test_every_help_text_is_a_sentence_that_names_the_choices() -> None:

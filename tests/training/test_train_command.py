@@ -108,9 +108,17 @@ def test_every_key_reaches_the_recipe_in_its_own_type(
         assert type(getattr(recipe, name)) is type(value), name
     model = run / "model.keras"
     assert out[0] == f"{model}: epoch 1, validation top-1 12.50 % (10.25 to 15.00), loss 2.5000"
-    void, size = ("", "") if task == "classify" else (" --void-labels 32,96", " --image-size 77x77")
+    masks, size = (
+        ("", "")
+        if task == "classify"
+        else (" --mask-suffix 'some text' --mask-values 32,96 --void-labels 32,96", " --image-size 77x77")
+    )
+    read = (
+        "--folders splits --validation-split test --image-column 'some text' --label-column 'some text' "
+        f"--split-column 'some text' --encoding 'some text' --strict{masks}"
+    )
     assert out[2:] == [
-        f"keras-resnet evaluate {model} 'some text' --out {run / 'evaluation'}{void}",
+        f"keras-resnet evaluate {model} 'some text' {read} --out {run / 'evaluation'}",
         f"keras-resnet export --model {model} --formats tflite,onnx --out {run / 'export'}{size}",
     ]
 

@@ -25,7 +25,7 @@ from keras_resnet.data.tables import (
     read_table,
 )
 from keras_resnet.data.tables import (
-    TAGS as TAG_COLUMN,
+    LABELS as TAG_COLUMN,
 )
 from keras_resnet.data.taken import LeftAside, Taken
 from keras_resnet.errors import ArgumentError
