@@ -128,7 +128,12 @@ def exported(run, data):
 
 def test_the_data_are_counted_by_class(data):
     status, lines, errors = in_process("data", "check", data)
-    assert (status, errors) == (0, []), lines
+    assert (status, errors) == (1, [])
+    alike = [data.parent / name for name in ("0007.png", "0530.png")]  # two pairs of the same two digits
+    assert alike[0].read_bytes() == alike[1].read_bytes()
+    assert lines[lines.index("looks wrong: 1") + 1] == (
+        "  images of val that are training images, too: 1 (0007.png = 0530.png)"
+    )
     assert lines[0] == f"data: {data}: CSV file with the columns file, classes"
     lines = lines[lines.index("") + 1 :]
     source = open_source(data, "train")

@@ -27,7 +27,7 @@ def suspicions(train: Source, val: Source, hashes: Sequence[Mapping[str, str]], 
     both = [(hashes[0][key], hashes[1][key]) for key in hashes[0].keys() & hashes[1].keys()]
     if both:
         pairs = [f"{one} = {other}" for one, other in sorted(both)]
-        yield f"{len(both)} images of val are training images, too: {_listed(pairs, ALIKE_LISTED)}"
+        yield f"images of val that are training images, too: {len(both)} ({_listed(pairs, ALIKE_LISTED)})"
 
 
 def _listed(names: Sequence[str], most: int) -> str:

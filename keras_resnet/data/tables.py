@@ -26,7 +26,15 @@ DELIMITERS = (",", ";", "\t")
 
 # Meaning of a column -> its names, in lower case, with `_` for spaces. Of several that are there, the first is taken
 # where `ranked`; else they are an error unless they say the same in every row.
-FILE, INDEX, WNID, LABEL, LABELS, MASK, SPLIT = "file", "index", "wnid", "label", "labels", "mask", "split"
+FILE, INDEX, WNID, CLASS_NAME, CLASS_NAMES, MASK_FILE, SPLIT = (
+    "file",
+    "index",
+    "wnid",
+    "label",
+    "labels",
+    "mask",
+    "split",
+)
 NAMES: Mapping[str, tuple[str, ...]] = {
     FILE: (
         *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
@@ -34,13 +42,13 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     INDEX: ("index", "class_index", "class_id", "label_index", "label_id", "category_id"),
     WNID: ("wnid", "synset"),
-    LABEL: ("label", "class", "class_name", "label_name", "category", "category_name", "name"),
-    LABELS: ("classes", "tags", "labels"),
-    MASK: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
+    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "name"),
+    CLASS_NAMES: ("classes", "tags", "labels"),
+    MASK_FILE: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
     SPLIT: ("split", "subset", "set", "partition"),
 }
 WEAK_FILES = ("image_id", "img_id", "id")  # names of a file only where no other column names one
-OPTIONS: Mapping[str, str] = {FILE: "--image-column", LABEL: "--label-column", SPLIT: "--split-column"}
+OPTIONS: Mapping[str, str] = {FILE: "--image-column", CLASS_NAME: "--label-column", SPLIT: "--split-column"}
 
 _MARKS = (  # byte order mark -> encoding that takes it away
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -78,7 +86,7 @@ class Table:
         wanted = self.reading.column(meaning)
         if not wanted:
             return None
-        if meaning == LABEL and any(normal(wanted) in NAMES[other] for other in (INDEX, WNID, LABELS)):
+        if meaning == CLASS_NAME and any(normal(wanted) in NAMES[other] for other in (INDEX, WNID, CLASS_NAMES)):
             return None  # the column has its own meaning, which `classes` puts first
         there = [header for header in self.header if header == wanted] or [
             header for header in self.header if normal(header) == normal(wanted)

@@ -412,7 +412,7 @@ def test_check_names_what_looks_wrong(tmp_path):
     assert wrong == [
         "  class 'images' has the name of a folder of images or masks, and is one class here",
         "  val has no image of rare",
-        "  1 images of val are training images, too: train/dog/002.jpg = val/dog/again.jpg",
+        "  images of val that are training images, too: 1 (train/dog/002.jpg = val/dog/again.jpg)",
     ]
     assert "  train/dog/dark.png: 16 bits with values up to 3990: read as nearly black" in lines
 

@@ -13,8 +13,7 @@ from keras_resnet.data.layout import folder_layout
 from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_dataset_description, read_index
 from keras_resnet.data.splits import chosen_of, classes_of, opened_part
-from keras_resnet.data.tables import FIRST_ROW, INDEX, NAMES, WNID, Table, read_table
-from keras_resnet.data.tables import LABEL as LABEL_COLUMN
+from keras_resnet.data.tables import CLASS_NAME, FIRST_ROW, INDEX, NAMES, WNID, Table, read_table
 from keras_resnet.data.taken import NOT_A_SPLIT, UNUSED_SPLIT, LeftAside, Taken
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
@@ -111,15 +110,15 @@ def _classes_of_table(table: Table, class_names: Sequence[str] | None) -> tuple[
         ArgumentError: There is no such column, or a class that is not known.
     """
     columns, file = table.columns, table.file
-    if INDEX in columns and not (table.reading.label_column and LABEL_COLUMN in columns):
+    if INDEX in columns and not (table.reading.label_column and CLASS_NAME in columns):
         indices = places_of(file, table.cells(INDEX), None if class_names is None else len(class_names))
-        labels = table.cells(LABEL_COLUMN, may_be_empty=True) if LABEL_COLUMN in columns else []
+        labels = table.cells(CLASS_NAME, may_be_empty=True) if CLASS_NAME in columns else []
         return _names_of_places(file, indices, labels, class_names), indices, INDEX
-    column = next((meaning for meaning in (WNID, LABEL_COLUMN) if meaning in columns), None)
+    column = next((meaning for meaning in (WNID, CLASS_NAME) if meaning in columns), None)
     if column is None:
         raise ArgumentError(
             f"{file}: no column tells the classes. Its columns are {', '.join(table.header)}; known names are "
-            f"{', '.join((*NAMES[INDEX], *NAMES[WNID], *NAMES[LABEL_COLUMN]))}. Choose one: --label-column COLUMN"
+            f"{', '.join((*NAMES[INDEX], *NAMES[WNID], *NAMES[CLASS_NAME]))}. Choose one: --label-column COLUMN"
         )
     names = table.cells(column)
     classes, known = classes_of(class_names, names)

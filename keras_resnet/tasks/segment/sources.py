@@ -13,7 +13,7 @@ from keras_resnet.data.pairs import PairFolders, list_pairs, pair_folders
 from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, open_pair, read_dataset_description, task_of_index
 from keras_resnet.data.splits import chosen_of, opened_part
-from keras_resnet.data.tables import MASK, read_head, read_table
+from keras_resnet.data.tables import MASK_FILE, read_head, read_table
 from keras_resnet.data.taken import UNUSED_SPLIT, LeftAside, Taken
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.segment.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
@@ -29,7 +29,7 @@ def is_segment_layout(text: str, reading: Reading) -> bool:
     if path.is_dir():
         return pair_folders(path) is not None
     table = read_head(path, reading) if path.is_file() and path.suffix.lower() != ".npz" else None
-    return table is not None and MASK in table.columns
+    return table is not None and MASK_FILE in table.columns
 
 
 def open_masked(text: str, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
@@ -99,7 +99,7 @@ def _open_masked_folder(folder: Path, split: str, class_names: Sequence[str] | N
 
 def _open_masked_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
     table, aside = read_table(file, reading), LeftAside()
-    files, masks = table.files(), table.paths(MASK)
+    files, masks = table.files(), table.paths(MASK_FILE)
     chosen, split, held_out = rows_of_split(table, files, np.zeros(len(files), int), split, aside)
     classes, legend = _legend(file, file.parent, masks, class_names, reading)
     images, shown = (
@@ -107,7 +107,7 @@ def _open_masked_csv(file: Path, split: str, class_names: Sequence[str] | None, 
         for each in ([files[index] for index in chosen], [masks[index] for index in chosen])
     )
     source = MaskedSource(images, shown, legend)
-    source.taken = Taken(table.layout(MASK), "rows", aside)
+    source.taken = Taken(table.layout(MASK_FILE), "rows", aside)
     return source
 
 

@@ -13,19 +13,17 @@ from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, open_pair, read_dataset_description, task_of_index
 from keras_resnet.data.splits import classes_of, opened_part
 from keras_resnet.data.tables import (
+    CLASS_NAME,
+    CLASS_NAMES,
     FILE,
     FIRST_ROW,
     INDEX,
-    LABEL,
-    MASK,
+    MASK_FILE,
     SPLIT,
     WNID,
     Table,
     read_head,
     read_table,
-)
-from keras_resnet.data.tables import (
-    LABELS as TAG_COLUMN,
 )
 from keras_resnet.data.taken import LeftAside, Taken
 from keras_resnet.errors import ArgumentError
@@ -45,9 +43,9 @@ def is_tag_layout(text: str, reading: Reading) -> bool:
     if (path / DESCRIPTION).is_file():
         return task_of_index(read_dataset_description(path)) == TAGS.task
     table = read_head(path, reading) if path.is_file() and path.suffix.lower() != ".npz" else None
-    if table is None or FILE not in table.columns or {INDEX, WNID, LABEL, MASK} & {*table.columns}:
+    if table is None or FILE not in table.columns or {INDEX, WNID, CLASS_NAME, MASK_FILE} & {*table.columns}:
         return False
-    if TAG_COLUMN in table.columns:
+    if CLASS_NAMES in table.columns:
         return True
     cells = [table.rows[0][header].strip() for header in _class_columns(table)]
     return "0" in cells or "1" in cells
@@ -68,9 +66,9 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading
     table, aside = read_table(file, reading), LeftAside()
     files = table.files()
     _check_rows(file, files)
-    if TAG_COLUMN in table.columns:
-        classes, tags = _tags_of_names(file, table.cells(TAG_COLUMN, may_be_empty=True), class_names)
-        words = table.layout(TAG_COLUMN)
+    if CLASS_NAMES in table.columns:
+        classes, tags = _tags_of_names(file, table.cells(CLASS_NAMES, may_be_empty=True), class_names)
+        words = table.layout(CLASS_NAMES)
     else:
         classes, tags = _tags_of_columns(table, class_names)
         words = f"{table.layout()} and a column of 0 and 1 for each class"
