@@ -134,7 +134,7 @@ def test_the_data_are_counted_by_class(data):
     assert lines[lines.index("looks wrong: 1") + 1] == (
         "  images of val that are training images, too: 1 (0007.png = 0530.png)"
     )
-    assert lines[0] == f"data: {data}: CSV file with the columns file, classes"
+    assert lines[0] == f"data: {data}: CSV file with the columns file, classes, split"
     lines = lines[lines.index("") + 1 :]
     source = open_source(data, "train")
     assert (source.target.task, source.classes, source.count) == ("tag", tuple(DIGITS), TRAIN)
