@@ -35,7 +35,9 @@ BANNED = (
     Banned(r"sa(?:y|ys|id|ying)", "a program prints, reports, states or refuses", "the command says so"),
     Banned(r"go(?:es|ing)? on", "a run continues", "the run goes on"),
     Banned(r"ends? no", "a negation hides in the object: negate the verb", "a broken image ends no run"),
-    Banned(r"so (?:are|did|do|does|has|have|is|was|were)", "the verb stands elsewhere: repeat it", "and so is the mean"),
+    Banned(
+        r"so (?:are|did|do|does|has|have|is|was|were)", "the verb stands elsewhere: repeat it", "and so is the mean"
+    ),
     Banned(r"makes? of", "name the action: answers, prints, computes", "what a network makes of an image"),
     Banned(r"so many", "name the number, or the option that holds it", "each process keeps to so many cores"),
     Banned(r"of which", "the reader looks for the noun: start another sentence", "400 images, of which one counts"),
@@ -68,9 +70,7 @@ def found_in(text: str, banned: Banned) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("banned", BANNED, ids=[banned.example for banned in BANNED])
 @pytest.mark.parametrize("texts", TEXTS)
 def test_no_text_has_a_banned_phrase(texts: str, banned: Banned) -> None:
-    places = [
-        f"{place}:{line}: {words!r}" for place, text in TEXTS[texts]() for line, words in found_in(text, banned)
-    ]
+    places = [f"{place}:{line}: {words!r}" for place, text in TEXTS[texts]() for line, words in found_in(text, banned)]
     assert not places, f"{banned.reason}\n" + "\n".join(places)
 
 
