@@ -53,8 +53,8 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def without_code(text: str) -> str:
-    """Markdown -> the text with its lines where they were, and code as `.`."""
-    return CODE.sub(lambda match: "." + "\n" * match[0].count("\n"), text)
+    """Markdown -> the text with its lines where they were, and the word "code" for code."""
+    return CODE.sub(lambda match: "code" + "\n" * match[0].count("\n"), text)
 
 
 # Texts that are checked: a row is their name and what yields the place and the words of each.
