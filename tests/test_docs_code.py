@@ -23,23 +23,16 @@ from keras_resnet.model_files import save_model
 from keras_resnet.preprocessing import load_images
 from keras_resnet.variants import InputContract, WholeImage
 
-NAMES = ["cat", "dog", "gull"]
+NAMES = ["cat", "dog", "fox", "gull"]
+SIDE = 64  # pixels of what is exported
+CONTRACT = InputContract.for_size(SIDE)
 # In place of the recipe of that name, which would download weights and train for minutes.
 RECIPE = """network = "resnet20"\nsize = 32\nbatch_size = 8\nwarmup_epochs = 0.5\n"""
 
 
-def classifier(*_: Any, classes: int = len(NAMES), **__: Any) -> keras.Model:
-    """In place of a network with published weights."""
-    return small_classifier(size=224, classes=classes)
-
-
-def segmenter(*_: Any, classes: int = CLASSES, **__: Any) -> keras.Model:
-    """In place of a segmentation network with published weights."""
-    return small_segmenter(classes)
-
-
 def images_and_classes() -> dict[str, Any]:
-    return {"pixels": load_images(sorted(Path("images").rglob("*.jpg"))[:4]), "classes": np.array([0, 1, 2, 0])}
+    pixels = load_images(sorted(Path("images").rglob("*.jpg"))[::10], CONTRACT)
+    return {"pixels": pixels, "classes": np.arange(4)}
 
 
 def answers_and_classes() -> dict[str, Any]:
@@ -51,17 +44,17 @@ def answers_and_classes() -> dict[str, Any]:
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/compress.md": images_and_classes,
     "docs/evaluate.md": answers_and_classes,
-    "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"])},
-    "docs/segmentation-data.md": lambda: {"model": segmenter()},
+    "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"], CONTRACT)},
+    "docs/segmentation-data.md": lambda: {"model": small_segmenter()},
     "docs/weights-and-pixels.md": lambda: {"model": small_classifier(size=224, classes=2)},
 }
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the files that the blocks name."""
     folder = tmp_path_factory.mktemp("files")
-    write_folder(folder / "images", dict.fromkeys(NAMES, 14))
+    write_folder(folder / "images", dict.fromkeys(NAMES, 10))
     for number, name in enumerate(("cat.jpg", "dog.png", "photo.jpg", "street.jpg")):
         (folder / name).write_bytes(jpeg(picture(60, 80, number)))
     for split, count in (("train", 12), ("val", 3)):
@@ -70,20 +63,27 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipes" / "fine-tune.toml").write_text(RECIPE)
     for name in ("own", "photos", "segment"):
         (folder / "runs" / name).mkdir(parents=True)
-    square = InputContract(size=224, resize=256)
-    save_model(classifier(), folder / "runs" / "own" / "model.keras", NAMES, square)
+    model = randomise(small_classifier(size=SIDE, classes=len(NAMES)))
+    save_model(model, folder / "runs" / "own" / "model.keras", NAMES, CONTRACT)
     for name in ("model.keras", "own.keras"):
-        shutil.copy(folder / "runs" / "own" / "model.keras", folder / name)
-    tagger = small_classifier("sigmoid", size=224, classes=len(NAMES))
-    save_model(tagger, folder / "runs" / "photos" / "model.keras", NAMES, square, "tag", {"threshold": 0.4})
+        randomise(small_classifier(size=None, classes=len(NAMES))).save(folder / name)
+    tagger = small_classifier("sigmoid", size=SIDE, classes=len(NAMES))
+    save_model(tagger, folder / "runs" / "photos" / "model.keras", NAMES, CONTRACT, "tag", {"threshold": 0.4})
     names = [f"class {index}" for index in range(CLASSES)]
-    save_model(segmenter(), folder / "runs" / "segment" / "model.keras", names, WholeImage())
+    save_model(small_segmenter(), folder / "runs" / "segment" / "model.keras", names, WholeImage())
     return folder
 
 
 @pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small networks take the place of large ones, and nobody waits."""
+def stand_ins(randomise: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks take the place of large ones with published weights, and nobody waits."""
+
+    def classifier(*_: Any, classes: int = 1000, **__: Any) -> keras.Model:
+        return randomise(small_classifier(size=SIDE, classes=classes))
+
+    def segmenter(*_: Any, classes: int = 21, **__: Any) -> keras.Model:
+        return small_segmenter(classes)
+
     monkeypatch.setitem(vars(keras_resnet), "ResNet50", classifier)
     monkeypatch.setitem(models.BUILDERS, "resnet20", shallow_builder("resnet20"))
     for name in ("DeepLabV3", "DeepLabV3Plus"):
