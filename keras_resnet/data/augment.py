@@ -33,7 +33,7 @@ class Augmentation:
     # Brightness, contrast and saturation change by this share, the hue by a quarter of it.
     colour_jitter: float = setting(0.0, "Strength of random brightness, contrast, saturation and hue, 0..1.", SHARE)
     # The rectangle takes the mean colour (Zhong et al. 2017, arXiv 1708.04896).
-    erasing_probability: float = setting(0.0, "Share of the images of which a rectangle is erased.", SHARE)
+    erasing_probability: float = setting(0.0, "Share of the images in which a rectangle is erased.", SHARE)
     # Zhang et al. 2017, arXiv 1710.09412.
     mixup_alpha: float = setting(0.0, "MixUp's alpha; 0: none.", NOT_NEGATIVE)
     # Yun et al. 2019, arXiv 1905.04899.

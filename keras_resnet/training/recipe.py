@@ -63,7 +63,7 @@ class _Network:
     )
     backbone_weights: str = setting(
         "",
-        "Weights of the segmentation network's backbone alone: a published tag, a path, or hf://owner/repository; "
+        "Weights of only the segmentation network's backbone: a published tag, a path, or hf://owner/repository; "
         "empty: random.",
         task="segment",
     )
@@ -93,7 +93,7 @@ class _Training:
     problem_limit: int = setting(1000, "Largest number of unreadable files that the run bears.", NOT_NEGATIVE)
 
     epochs: int = setting(90, "Passes over the training images.", AT_LEAST_ONE)
-    head_epochs: int = setting(0, "Number of epochs at the start that train the head alone.", NOT_NEGATIVE)
+    head_epochs: int = setting(0, "Number of epochs at the start that train only the head.", NOT_NEGATIVE)
     batch_size: int = setting(256, "Images of one step, over all devices and processes.", AT_LEAST_ONE)
     loss: str = setting(
         "cross_entropy",
