@@ -213,7 +213,7 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
         for name, value in values.items():
             colour, marker = styles[name]
             style = {"color": colour, "marker": marker, "markersize": 8, "alpha": 0.8, "linestyle": "none"}
-            axes.plot(value, accuracy[name], label=name, **style)
+            axes.plot(value, accuracy[name], label=name, clip_on=False, **style)
         model = _model(made)
         if model is not None:
             axes.axhline(model.top1_percent, color="0.5", linewidth=1, linestyle="--", label="model")
@@ -224,6 +224,10 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
             axes.set_xlim(left=0)
         axes.set_xlabel(title)
         axes.grid(alpha=0.3)
+    shares = [*accuracy.values(), *([model.top1_percent] if model is not None else [])]
+    if shares:
+        margin = max(0.5, 0.1 * (max(shares) - min(shares)))
+        panels[0].set_ylim(max(0, min(shares) - margin), min(100, max(shares) + margin))  # no share is above 100 %
     panels[0].set_ylabel("top-1, %" if made.accuracy else "agreement, %")
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
