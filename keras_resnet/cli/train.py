@@ -15,11 +15,11 @@ from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.tasks import TASKS
 from keras_resnet.training.recipe import SETTINGS, read_recipe
 
-TERMINATED = 143  # exit status of a program that SIGTERM ended
+TERMINATED = 143  # exit status of a program that was ended by SIGTERM
 
 
 def _options() -> list[inspect.Parameter]:
-    """-> an option for each key of a recipe, which overrides it."""
+    """-> an option for each key of a recipe; the option overrides the key."""
     options = []
     for name, setting in SETTINGS.items():
         kind, shown, flag = setting.kind, setting.default, f"--{name.replace('_', '-')}"
@@ -39,20 +39,20 @@ def _options() -> list[inspect.Parameter]:
 
 
 def train(
-    recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is an option too.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory, new or empty.")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is also an option.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New or empty run directory.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run directory of an interrupted run, which is continued to the bit.")
+        Path | None, typer.Option(help="Run directory of an interrupted run; it continues with bit-identical results.")
     ] = None,
     **keys: Any,
 ) -> None:
-    """Train a network by a recipe, and write a run directory with model.keras, the network of the best epoch.
+    """Train a network by a recipe, and write a run directory. Its model.keras is the network of the best epoch.
 
-    Options take the place of the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
+    Options override the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
     """
     given = {name: value for name, value in keys.items() if value is not None}
     if resume is not None and (recipe is not None or out is not None or given):
-        raise ArgumentError("--resume continues a run by its own recipe, and takes no other option")
+        raise ArgumentError("--resume continues a run by its own recipe; leave out all other options")
     for name in given:
         if typing.get_origin(SETTINGS[name].kind) is tuple:
             given[name] = _numbers(name, given[name])
@@ -67,7 +67,7 @@ def train(
     console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=6),  # a line of 80 characters has room for all
+        BarColumn(bar_width=6),  # all columns fit into 80 characters
         TextColumn("{task.percentage:.0f} %, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
         TimeRemainingColumn(),
     )
@@ -100,7 +100,7 @@ def train(
         except PeerLostError as error:
             bar.stop()
             print(f"error: {error}", file=sys.stderr, flush=True)
-            os._exit(1)  # on the way out by the ordinary door, JAX would wait for the process that is gone
+            os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
     if not result.complete:
         print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {result.run}")
         raise typer.Exit(TERMINATED)
@@ -108,7 +108,7 @@ def train(
 
 
 def _numbers(name: str, text: str) -> list[int]:
-    """Key of the recipe, "128,160" -> the two numbers."""
+    """Key of the recipe, text such as "128,160" -> its integers."""
     numbers = [number.strip() for number in text.split(",") if number.strip()]
     if not all(number.isdecimal() for number in numbers):
         raise ArgumentError(f"--{name.replace('_', '-')} takes whole numbers, for example 128,160. Received: {text}")
