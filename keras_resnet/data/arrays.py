@@ -15,11 +15,11 @@ from keras_resnet.variants import Contract
 if TYPE_CHECKING:
     import tensorflow as tf
 
-VALIDATION_ARRAYS = ("val", "test")  # of the arrays' names, the first that is there
+VALIDATION_ARRAYS = ("val", "test")  # suffixes of arrays for validation; the first one found is used
 
 
 class ArraySource(Source):
-    """uint8 images `[N, H, W, C]`, C of 1 or 3."""
+    """uint8 images `[N, H, W, C]`, where C is 1 or 3."""
 
     kind = "arrays"
 
@@ -45,12 +45,12 @@ class ArraySource(Source):
 
 
 def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """.npz archive -> images `[N, H, W, C]`, labels `[N]`, number of classes, whether it has a split that validates.
+    """.npz archive -> images `[N, H, W, C]`, labels `[N]`, number of classes, whether it has a validation split.
 
-    Without one, the images and labels are those of x_train and y_train, whatever the split.
+    Without a validation split, every split gets x_train and y_train.
 
     Raises:
-        ArgumentError: It is no archive of such arrays.
+        ArgumentError: The file is no archive of such arrays.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:

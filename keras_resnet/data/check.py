@@ -1,4 +1,4 @@
-"""A first pass over a set of images: what can't be read, what is unusual, how large they are."""
+"""A first pass over a set of images: unreadable files, unusual files, and sizes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,22 +13,22 @@ from keras_resnet.data.crop import describe_unusual
 from keras_resnet.data.problems import Problem, reason_of
 from keras_resnet.errors import ImageError
 
-IN_TURN = 1024  # images whose results are waited for at a time
+IN_TURN = 1024  # number of images whose results are awaited at a time
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One image, decoded once."""
+    """Result of decoding one image."""
 
-    encoded: bytes | None  # None: it can't be used
+    encoded: bytes | None  # None: the image can't be used
     target: np.ndarray | None
     size: tuple[int, int]  # height, width in pixels
     problem: Problem | None
 
 
 def check_image(source: EncodedSource, index: int) -> Checked:
-    """Index of an image -> its bytes, what it shows, its size and what is the matter with it."""
+    """Index of an image -> its bytes, target, size and problem."""
     name = source.name_of(index)
     try:
         encoded, pixels, target = source.decode(index)
@@ -39,7 +39,7 @@ def check_image(source: EncodedSource, index: int) -> Checked:
 
 
 def check_source(source: Source, progress: Callable[[int, int], None]) -> tuple[np.ndarray, list[Problem]]:
-    """Source -> height and width of each image that can be used `[n, 2]`, the problems, by name."""
+    """Source -> height and width of each usable image `[n, 2]`, problems by name."""
     if isinstance(source, ArraySource):
         return np.tile(source.images.shape[1:3], (source.count, 1)), []
     sizes, problems = [], []
@@ -55,7 +55,7 @@ def check_source(source: Source, progress: Callable[[int, int], None]) -> tuple[
 def _checked(source: EncodedSource) -> Iterator[tuple[tuple[int, int], Problem | None]]:
     def check(index: int) -> tuple[tuple[int, int], Problem | None]:
         checked = check_image(source, index)
-        return checked.size, checked.problem  # not the bytes: results wait for their turn
+        return checked.size, checked.problem  # without the bytes, since many results wait in memory
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, source.count, IN_TURN):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 TRAIN = "train"
-VALIDATION_FOLDERS = ("val", "validation", "test")  # names of a split that validates, the first that is there
+VALIDATION_FOLDERS = ("val", "validation", "test")  # names of a validation folder; the first one found is used
 IMAGES, MASKS = "images", "masks"
 
 
@@ -60,10 +60,10 @@ class FileSource(EncodedSource):
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     """Folder of class folders -> files relative to it, their class folders; sorted.
 
-    Images lie at any depth of a class folder. Plain strings: a million `Path`s take long to make and to sort.
+    Images lie at any depth of a class folder. Files are plain strings: a million `Path`s take long to make and sort.
 
     Raises:
-        ImageError: There are none.
+        ImageError: There are no images.
     """
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     files = [(name, file) for name in classes for file in sorted(_files(folder, name))]
@@ -82,7 +82,7 @@ def _files(folder: Path, name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) 
 
 
 def split_folders(folder: Path) -> tuple[Path | None, Path | None]:
-    """Folder -> its folders of the training and of the validation split, where it has them."""
+    """Folder -> its training folder and its validation folder, if it has them."""
     train = folder / TRAIN
     if not train.is_dir():
         return None, None
@@ -90,10 +90,10 @@ def split_folders(folder: Path) -> tuple[Path | None, Path | None]:
 
 
 def mask_folders(folder: Path) -> tuple[tuple[str, str], tuple[str, str] | None] | None:
-    """Folder -> its folders of images and of masks, for training, and for validation where it has them; else None.
+    """Folder -> its folders of images and masks for training, and for validation if it has them; None: no masks.
 
-    They are `train/images` and `train/masks`, or `images/train` and `masks/train`, or, of both splits, `images` and
-    `masks`.
+    The folders are `train/images` and `train/masks`, or `images/train` and `masks/train`, or `images` and `masks` for
+    both splits.
     """
     splits = (TRAIN, *VALIDATION_FOLDERS)
     for pairs in (
@@ -108,7 +108,7 @@ def mask_folders(folder: Path) -> tuple[tuple[str, str], tuple[str, str] | None]
 
 
 def list_masked(folder: Path, images: str, masks: str) -> tuple[list[str], list[str]]:
-    """Folder, its folders of images and of masks -> images and PNG files, at any depth of these; sorted.
+    """Folder, its folders of images and masks -> sorted images and PNG files at any depth of them.
 
     Raises:
         ImageError: There are no images.
@@ -123,10 +123,10 @@ def list_masked(folder: Path, images: str, masks: str) -> tuple[list[str], list[
 
 
 def check_pairs(where: str | os.PathLike[str], images: Sequence[str], masks: Sequence[str]) -> list[str]:
-    """Images and masks, relative to their folders -> the mask of each image, which has the same name but the suffix.
+    """Images and masks, relative to their folders -> mask of each image. Their names differ only in the suffix.
 
     Raises:
-        ArgumentError: An image without a mask, a mask without an image, or a name that two have.
+        ArgumentError: An image without a mask, a mask without an image, or two images with one name.
     """
     by_name = {os.path.splitext(mask)[0]: mask for mask in masks}
     stems = [os.path.splitext(image)[0] for image in images]
@@ -139,7 +139,7 @@ def check_pairs(where: str | os.PathLike[str], images: Sequence[str], masks: Seq
     if problems:
         more = [f"  and {len(problems) - NAMES_LISTED} more"] if len(problems) > NAMES_LISTED else []
         raise ArgumentError(
-            "\n".join([f"{where}: {len(problems)} images and masks are no pairs:", *problems[:NAMES_LISTED], *more])
+            "\n".join([f"{where}: {len(problems)} images and masks form no pairs:", *problems[:NAMES_LISTED], *more])
         )
     return [by_name[stem] for stem in stems]
 
@@ -151,12 +151,12 @@ def has_masks(file: Path) -> bool:
 
 
 def list_csv(file: Path, columns: Sequence[str] = CLASS_COLUMNS) -> tuple[list[str], list[str], np.ndarray | None]:
-    """CSV file -> files relative to its folder, names of their classes (or masks), whether each validates.
+    """CSV file -> files relative to its folder, their class names (or masks), whether each one is for validation.
 
-    The last is None where the file has no such column.
+    The last is None if the file has no column `split`.
 
     Raises:
-        ArgumentError: It lacks a column, or names another split.
+        ArgumentError: The file lacks a column, or names an unknown split.
     """
     rows, file_column, class_column = read_rows(file, columns)
     names, files = [row[class_column] for row in rows], [row[file_column] for row in rows]
@@ -166,7 +166,7 @@ def list_csv(file: Path, columns: Sequence[str] = CLASS_COLUMNS) -> tuple[list[s
     unknown = sorted({*splits} - {TRAIN, *VALIDATION_FOLDERS})
     if unknown:
         raise ArgumentError(
-            f"{file}: its column split must hold {TRAIN}, {', '.join(VALIDATION_FOLDERS)}. "
+            f"{file}: the column split must hold {TRAIN}, {', '.join(VALIDATION_FOLDERS)}. "
             f"Received: {', '.join(unknown[:10])}"
         )
     return files, names, np.array([split != TRAIN for split in splits])

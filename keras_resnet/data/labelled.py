@@ -15,7 +15,7 @@ from keras_resnet.preprocessing import list_images
 FILE_COLUMNS = ("file", "path")
 CLASS_COLUMNS = ("index", "wnid", "label", "name", "class")
 MASK_COLUMNS = ("mask",)
-NAMES_LISTED = 10  # names in an error message
+NAMES_LISTED = 10  # largest number of names in an error message
 
 
 def labelled_images(
@@ -23,7 +23,7 @@ def labelled_images(
 ) -> tuple[list[Path], np.ndarray]:
     """Folder of class folders, or CSV file -> paths, classes int `[N]`.
 
-    A class is named by one of `class_names`, by its index, or, with ImageNet's 1000 names, by its wnid. Without names,
+    A class is given by one of `class_names`, by its index, or, with ImageNet's 1000 names, by its wnid. Without names,
     the sorted folder names are the classes. The CSV has a column `file` or `path`, relative to the CSV's own folder,
     and one of `index`, `wnid`, `label`, `name` and `class`.
 
@@ -37,20 +37,20 @@ def labelled_images(
     elif path.is_file():
         names, paths = _csv(path)
     else:
-        raise ArgumentError(f"labelled images are a folder of class folders or a CSV file. Received: {source}")
+        raise ArgumentError(f"labelled images must be a folder of class folders or a CSV file. Received: {source}")
     return paths, class_indices(source, names, known_names(class_names, names))
 
 
 def listed_file(name: str) -> str:
-    """File of an image, or name of an image without a file -> as a CSV file that may lie anywhere names it."""
+    """File of an image, or name of an image without a file -> text for a CSV file that may lie in any folder."""
     return os.path.abspath(name) if os.path.isfile(name) else name
 
 
 def class_indices(source: str | os.PathLike[str], names: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
-    """Where they come from, names of classes, what these can be -> their indices int `[N]`.
+    """Origin of the names, class names found, known class names -> their indices int `[N]`.
 
     Raises:
-        ArgumentError: Some are not known; the message names the nearest that is.
+        ArgumentError: Some names are unknown; the message suggests the nearest known name.
     """
     unknown = sorted({*names} - {*known})
     if unknown:
@@ -58,12 +58,12 @@ def class_indices(source: str | os.PathLike[str], names: Sequence[str], known: M
         for name in unknown[:NAMES_LISTED]:
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-        raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are not the model's:", *lines]))
+        raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are unknown to the model:", *lines]))
     return np.array([known[name] for name in names], dtype="int64")
 
 
 def known_names(class_names: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
-    """Every name of a class -> its index."""
+    """-> index of each name that a class may have."""
     if class_names is None:
         if all(name.isdigit() for name in names):
             return {name: int(name) for name in names}
@@ -94,10 +94,10 @@ def _csv(file: Path) -> tuple[list[str], list[Path]]:
 
 
 def read_rows(file: Path, columns_wanted: Sequence[str] = CLASS_COLUMNS) -> tuple[list[dict[str, str]], str, str]:
-    """CSV file of images, names of a column -> its rows, the column of the files, the first of those that it has.
+    """CSV file of images, accepted names of a column -> rows, name of the file column, first accepted column found.
 
     Raises:
-        ArgumentError: It has no rows, or not both columns.
+        ArgumentError: The file has no rows, or lacks a column.
     """
     try:
         with file.open(newline="", encoding="utf-8") as stream:
