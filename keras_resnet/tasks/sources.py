@@ -1,4 +1,4 @@
-"""What the user names as data -> its images, with the targets of a task."""
+"""Data as the user names it -> source of its images with the targets of a task."""
 
 import os
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ def open_source(
     class_names: Sequence[str] | None = None,
     void_labels: Sequence[int] = (),
 ) -> Source:
-    """Data, "train" or "val", names of the classes -> the images of that split, with their classes or masks.
+    """Data, "train" or "val", class names -> images of that split, with their classes or masks.
 
-    Data without a validation split of its own gives a tenth of each class to it, which train goes without: the images
-    whose names have the smallest hashes, so that a new image moves no more than one other.
+    If data has no validation split, a tenth of each class is held out of "train" for "val": the images whose names have
+    the smallest hashes, so that a new image moves at most one other image.
 
     Args:
         data: A folder of class folders; a folder with `train/` and `val/` (or `validation/`, `test/`) of class folders;
@@ -29,12 +29,12 @@ def open_source(
             maybe x_val, y_val (or x_test, y_test); or `tfds:NAME`, a data set of tensorflow-datasets. With masks: a
             folder with `train/images/` and `train/masks/`, or `images/train/` and `masks/train/` (and `val`, as above),
             or `images/` and `masks/`; or a CSV file with the columns `file` or `path`, `mask`, and maybe `split`.
-        class_names: Names of the classes, in order. Default: the names that are found, sorted, numbers by their value;
+        class_names: Names of the classes, in order. Default: the names in the data, sorted, numbers by their value;
             for masks, the names in `classes.csv`, or "class 0" and so on.
-        void_labels: Labels of the masks, besides 255, whose pixels are of no class.
+        void_labels: Labels of the masks, besides 255, that mark pixels without a class.
 
     Raises:
-        ArgumentError: No such data, or a class that `class_names` does not have, or images and masks that are no pairs.
+        ArgumentError: No such data, a class that `class_names` does not have, or images and masks that form no pairs.
         ImageError: A folder has no images.
     """
     if split not in ("train", "val"):
@@ -45,9 +45,9 @@ def open_source(
 def open_split(
     data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None = None, void_labels: Sequence[int] = ()
 ) -> list[Source]:
-    """As `open_source`, for any of `SPLITS` -> the sources whose images are those of that split.
+    """Data, any of `SPLITS`, class names -> sources that hold the images of that split; see `open_source`.
 
-    All images of data without validation images of its own are one source, in the order of the data.
+    For "all", data without a validation split is one source, in the order of the data.
     """
     if split not in SPLITS:
         raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
@@ -69,7 +69,7 @@ def _open(
     source = task.open(text, split, class_names)
     if void_labels:
         raise ArgumentError(
-            f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
+            f"`void_labels` are only for folders and CSV files with masks. "
             f"Received: void_labels={[*void_labels]} for {text}"
         )
     return source
@@ -84,7 +84,7 @@ def open_for(
     classes: int | None,
     void_labels: Sequence[int] = (),
 ) -> list[Source]:
-    """As `open_split`, for a network of that task, with so many classes, if it is known.
+    """Data, split, task and number of classes of a network (None: unknown) -> sources; see `open_split`.
 
     Raises:
         ArgumentError: The data is laid out for another task, or has another number of classes.
@@ -98,15 +98,15 @@ def open_for(
 
 
 def check_layout(data: str | os.PathLike[str], task: Task, network: str) -> None:
-    """Raises `ArgumentError` if the data is laid out for another task than that of a network of this name."""
+    """Raises `ArgumentError` if the data's layout belongs to another task than `task`, the task of `network`."""
     other = task_of_data(os.fspath(data))
     if other is not task:
-        raise ArgumentError(f"{data}: {network} is for {task.title}, and these images are for {other.title}")
+        raise ArgumentError(f"{data}: {network} is for {task.title}, but these images are for {other.title}")
 
 
 def task_of_data(text: str) -> Task:
-    """Data as users name it -> the task that its layout is of.
+    """Data as users name it -> task of its layout.
 
-    A folder of images and masks is a folder of folders, too: layouts of the table's later tasks are more particular.
+    If several layouts fit, the last task of the table wins. Its layout is the most specific: images/ is a folder too.
     """
     return [task for task in TASKS.values() if task.has_layout(text)][-1]

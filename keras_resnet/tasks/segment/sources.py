@@ -1,4 +1,4 @@
-"""Images with masks, as users have them: folders, CSV files, packed sets."""
+"""Sources of images with masks: folders, CSV files, packed sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from keras_resnet.tasks.segment.target import MASKS
 
 
 def is_segment_layout(text: str) -> bool:
-    """Data as users name it -> whether it is of images with masks."""
+    """Data as users name it -> whether it holds images with masks."""
     path = Path(text)
     if (path / DESCRIPTION).is_file():
         return task_of_index(read_dataset_description(path)) == MASKS.task
@@ -27,17 +27,17 @@ def is_segment_layout(text: str) -> bool:
 
 
 def open_masked(text: str, split: str, labels: Sequence[str] | None, void_labels: Sequence[int]) -> Source:
-    """Data of that layout, one of `SPLITS`, names of the classes, labels that are void -> the images of that split.
+    """Data with masks, one of `SPLITS`, class names, void labels -> images of that split.
 
     Raises:
-        ArgumentError: Images and masks are no pairs, or `void_labels` of packed masks, which have void already.
+        ArgumentError: Images and masks form no pairs, or `void_labels` are given for packed masks.
         ImageError: A folder has no images.
     """
     path = Path(text)
     if (path / DESCRIPTION).is_file():
         if void_labels:
             raise ArgumentError(
-                f"`void_labels` are for folders and CSV files with masks; packed masks have void already. "
+                f"`void_labels` must be left out for packed masks, whose void pixels are already marked. "
                 f"Received: void_labels={[*void_labels]} for {text}"
             )
         return _open_shards(path, split, labels)
@@ -83,7 +83,7 @@ def _open_masked_csv(file: Path, split: str, labels: Sequence[str] | None, void_
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
     if not len(chosen):
-        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+        raise ArgumentError(f"{file}: no row has {split} in the column split")
     classes, legend = _legend(file, file.parent, masks, labels, void_labels)
     images, shown = (
         FileSource(
@@ -97,6 +97,6 @@ def _open_masked_csv(file: Path, split: str, labels: Sequence[str] | None, void_
 def _legend(
     data: Path, root: Path, masks: Sequence[str], labels: Sequence[str] | None, void_labels: Sequence[int]
 ) -> tuple[Sequence[str], Legend]:
-    """Masks that are searched for classes where neither `labels` nor a table names them -> the classes, legend."""
+    """Masks -> class names, legend. The masks are searched for classes if neither `labels` nor a table names them."""
     searched = FileSource("", root, masks, str(data), "", (), masks, None, target=MASKS)
     return make_legend(searched, read_class_table(root / CLASSES), labels, void_labels)

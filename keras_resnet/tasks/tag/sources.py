@@ -1,4 +1,4 @@
-"""Images with any number of classes each, as users have them: CSV files, and sets that were packed of them."""
+"""Sources of images with any number of classes each: CSV files and packed sets."""
 
 import csv
 import difflib
@@ -16,17 +16,17 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.tag.tagged import TaggedSource
 from keras_resnet.tasks.tag.target import TAGS
 
-TAG_COLUMNS = ("classes", "tags", "labels")  # of which each cell has the names of an image's classes
+TAG_COLUMNS = ("classes", "tags", "labels")  # columns whose cells hold the names of an image's classes
 SEPARATOR = "|"
 SPLIT_COLUMN = "split"
-FIRST_ROW = 2  # of the images, as an editor counts: the header is row 1
+FIRST_ROW = 2  # number of the first image's row, as editors count: the header is row 1
 
 
 def is_tag_layout(text: str) -> bool:
     """Data as users name it -> whether its images have any number of classes each.
 
-    A CSV file of one class for each image, or of masks, is another task's. Without a column of classes, the columns are
-    the classes if the first image has a 0 or a 1 in one of them.
+    A CSV file with one class or a mask for each image belongs to another task. Without a column of classes, the columns
+    are the classes if the first image has a 0 or a 1 in one of them.
     """
     path = Path(text)
     if (path / DESCRIPTION).is_file():
@@ -47,7 +47,7 @@ def is_tag_layout(text: str) -> bool:
 
 
 def open_tagged(text: str, split: str, class_names: Sequence[str] | None) -> TaggedSource:
-    """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
+    """Data with any number of classes each, one of `data.splits.SPLITS`, class names -> images of that split.
 
     Raises:
         ArgumentError: A class that `class_names` does not have, or a cell that is neither 0 nor 1; the message names
@@ -69,7 +69,7 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None) -> Tagg
     own = None if validates is None else np.flatnonzero(validates == (split == "val"))
     chosen = chosen_of(files, np.zeros(len(files), int), split) if own is None else own
     if not len(chosen):
-        raise ArgumentError(f"{file}: no row of its column split is for {split}")
+        raise ArgumentError(f"{file}: no row has {split} in the column split")
     files, tags = [files[index] for index in chosen], tags[chosen]
     held_out = validates is None
     images = FileSource(
@@ -102,15 +102,15 @@ def _is_class(column: str) -> bool:
 
 
 def _check_rows(file: Path, files: Sequence[str], rows: Sequence[Mapping]) -> None:
-    """Raises `ArgumentError` if a row has more cells than the header, or names the image of a row before it."""
+    """Raises `ArgumentError` if a row has more cells than the header, or names the image of an earlier row."""
     seen: dict[str, int] = {}
     for row, (name, cells) in enumerate(zip(files, rows, strict=True), start=FIRST_ROW):
         if None in cells:
             raise ArgumentError(f"{file}: row {row} has more cells than the header: {cells[None]}")
         if name in seen:
             raise ArgumentError(
-                f"{file}: row {row} has the image of row {seen[name]}, {name}; an image has one row, with all its "
-                "classes"
+                f"{file}: row {row} repeats the image of row {seen[name]}, {name}; give each image one row with all "
+                "its classes"
             )
         seen[name] = row
 
@@ -139,7 +139,7 @@ def _tags_of_columns(
     wrong = [name for name in columns if SEPARATOR in name or not name.strip()]
     if wrong:
         raise ArgumentError(
-            f"{file}: the name of a class must not be empty, and have no {SEPARATOR}. "
+            f"{file}: the name of a class must not be empty or contain {SEPARATOR}. "
             f"Received: {', '.join(map(repr, wrong))}"
         )
     classes = tuple(columns if class_names is None else class_names)
@@ -148,7 +148,7 @@ def _tags_of_columns(
     absent = [name for name in classes if name not in columns]
     if absent:
         raise ArgumentError(
-            f"{file}: has no column for {len(absent)} of the model's {len(classes)} classes: "
+            f"{file}: columns are missing for {len(absent)} of the model's {len(classes)} classes: "
             f"{', '.join(absent[:NAMES_LISTED])}"
         )
     values = [[row[name].strip() for name in classes] for row in rows]
@@ -172,4 +172,4 @@ def _check_known(where: Path, found: Sequence[tuple[str, str]], known: Mapping[s
     for place, name in unknown[:NAMES_LISTED]:
         nearest = difflib.get_close_matches(name, known, n=1)
         lines.append(f"  {place}: {name!r}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-    raise ArgumentError("\n".join([f"{where}: {len(unknown)} names are no classes of the model:", *lines]))
+    raise ArgumentError("\n".join([f"{where}: {len(unknown)} names are unknown to the model:", *lines]))
