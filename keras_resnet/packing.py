@@ -1,4 +1,4 @@
-"""Images as users name them -> TFRecord shards, from which training reads faster and in any order."""
+"""Images as users name them -> TFRecord shards, which training reads faster and in any order."""
 
 import os
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ def pack(
     void_labels: Sequence[int] = (),
     progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
+    """Image files, folder -> TFRecord shards in that folder, and the content of `dataset.json`.
 
-    Each record is a `tf.train.Example` with `image` (the file's own bytes), `label` (int64) and `name`; or, in the
-    place of the label, with `mask`, an 8-bit PNG file of classes, 255 where there is none. Every image is decoded once;
-    those that can't be are left out and listed. A set without a validation split gets the one that training on it would
-    hold out.
+    Each record is a `tf.train.Example` with `image` (the file's bytes), `label` (int64) and `name`. Records with masks
+    have `mask` instead of the label, an 8-bit PNG file of classes, 255 where there is no class. Every image is decoded
+    once; unreadable images are left out and listed. If the data has no validation split, the images that training would
+    hold out become the validation split.
 
     Args:
-        data: What `open_source` takes, but arrays and shards.
-        shards: Of the training split; the validation split gets as many as make them about as large.
-        shard_mb: Megabytes of a shard, where their number is not given.
-        workers: Threads; None: one for each core.
-        void_labels: As `open_source` takes them.
+        data: Data as `open_source` takes it, except for arrays and shards.
+        shards: Number of training shards. Validation shards have about the same size.
+        shard_mb: Size of a shard in megabytes, if the number of shards is not given.
+        workers: Number of threads; None: one for each core.
+        void_labels: Labels of the masks, besides 255, that mark pixels without a class.
 
     Raises:
-        ArgumentError: The data has no files, or the folder holds something else.
+        ArgumentError: The data has no files, or the folder holds other files.
     """
     opened = {split: open_source(data, split, void_labels=void_labels) for split in ("train", "val")}
     return pack_sources(opened, data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)
