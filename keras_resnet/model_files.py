@@ -37,10 +37,10 @@ class ModelDescription:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
         classes = model.outputs[0].shape[-1]
         if self.class_names is not None and len(self.class_names) != classes:
-            raise ValueError(f"{len(self.class_names)} names were given for {classes} classes")
+            raise ValueError(f"{len(self.class_names)} names for {classes} classes")
         sides, wanted = tuple(model.inputs[0].shape[1:3]), self.contract.sides
         if any(side not in (None, given) for side, given in zip(sides, wanted, strict=True)):
-            raise ValueError(f"the contract has pixels of {wanted} for an input of {sides}")
+            raise ValueError(f"pixels of {wanted} for an input of {sides}")
 
 
 def save_model(

@@ -159,7 +159,7 @@ def read_pixels(
             image.load()
             return convert(image)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a complete image of the formats {', '.join(formats)}") from error
+        raise ImageError(f"{name}: not an image of the formats {', '.join(formats)}, or incomplete") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
     except ImageError as error:

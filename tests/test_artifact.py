@@ -105,12 +105,12 @@ def test_evaluate_counts_and_names_what_it_cannot_read(exported, pictures, tmp_p
 
 
 def test_labelled_images_name_what_is_unknown_or_missing(tmp_path, pictures):
-    with pytest.raises(ArgumentError, match="are a folder of class folders or a CSV file"):
+    with pytest.raises(ArgumentError, match="must be a folder of class folders or a CSV file"):
         labelled_images(tmp_path / "absent")
     (tmp_path / "a.csv").write_text("file,label\nmissing.png,cat\n")
     with pytest.raises(ImageError, match=r"1 of 1 files do not exist:\n  .*missing\.png"):
         labelled_images(tmp_path / "a.csv")
-    with pytest.raises(ArgumentError, match="classes are not the model's"):
+    with pytest.raises(ArgumentError, match="classes are unknown to the model"):
         labelled_images(pictures, ["cat"])
 
 
@@ -163,5 +163,5 @@ def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, mode
     expected = np.asarray(model(IMAGES[:1], training=False))
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
     assert served["labels"].numpy()[0, 0].decode() == exported.class_names[expected.argmax()]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold whole JPEG or PNG files"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold complete JPEG or PNG files"):
         serve(image_bytes=tf.constant([b"not a picture"]))

@@ -202,7 +202,7 @@ def test_predict_names_the_classes_from_the_threshold_on(run, data, evaluated):
             found = [index for index in np.argsort(-row) if row[index] >= threshold]
             expected.append(str(file))
             expected += [f"  {100 * row[index]:6.2f} %  {index}" for index in found[:most]]
-            expected += [] if found else [f"  no class from {100 * threshold:.2f} % on"]
+            expected += [] if found else [f"  no class with at least {100 * threshold:.2f} %"]
             expected += [f"  and {len(found) - most} more (--top)"] if len(found) > most else []
         assert [without_digits_behind(line) for line in lines] == [without_digits_behind(line) for line in expected]
     status, _, errors = in_process("evaluate", model, data, "--void-label", 3)
@@ -441,15 +441,15 @@ def test_a_tenth_of_the_images_is_held_out_whatever_their_classes(tmp_path):
         (["file", "tags"], [["a", "cat"], ["b", "cat|dgo"]], ["cat", "dog"], "row 3: 'dgo' (did you mean dog?)"),
         (["file", "tags"], [["a", "cat||dog"]], None, "row 2: ''"),
         (["file", "tags"], [["a", ""]], None, "no image has a class"),
-        (["file", "tags"], [["a", "x"], ["b", "y"], ["a", "z"]], None, "row 4 has the image of row 2, a"),
+        (["file", "tags"], [["a", "x"], ["b", "y"], ["a", "z"]], None, "row 4 repeats the image of row 2, a"),
         (["file", "tags"], [["a", "x", "y"]], None, "row 2 has more cells than the header: ['y']"),
         (["file", "cat", "dog"], [["a", "0", "1"], ["b", "2", "0"]], None, "row 3, column cat: must be 0 or 1. Rec"
          "eived: '2'"),
         (["file", "cat", "dog"], [["a", "0"]], None, "row 2, column dog: must be 0 or 1. Received: ''"),
         (["file", "cat", "cow"], [["a", "0", "1"]], ["cat", "dog"], "row 1: 'cow'"),
-        (["file", "cat"], [["a", "0"]], ["cat", "dog"], "has no column for 1 of the model's 2 classes: dog"),
-        (["file", "cat|dog"], [["a", "0"]], None, "must not be empty, and have no |. Received: 'cat|dog'"),
-        (["file", "tags", "split"], [["a", "x", "train"]], None, "no row of its column split is for val"),
+        (["file", "cat"], [["a", "0"]], ["cat", "dog"], "columns are missing for 1 of the model's 2 classes: dog"),
+        (["file", "cat|dog"], [["a", "0"]], None, "must not be empty or contain |. Received: 'cat|dog'"),
+        (["file", "tags", "split"], [["a", "x", "train"]], None, "no row has val in the column split"),
         (["file", "tags", "split"], [["a", "x", "trian"]], None, "Received: trian"),
     ],
 )  # fmt: skip
@@ -576,7 +576,9 @@ def test_what_a_file_says_of_the_threshold_is_not_trusted(randomise, tmp_path):
         with zipfile.ZipFile(tmp_path / "wrong.keras", "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
-        with pytest.raises(WeightsError, match=r"'threshold' is no number in 0\.\.1|'task_facts' is no object"):
+        with pytest.raises(
+            WeightsError, match=r"'threshold' must be a number in 0\.\.1|'task_facts' must be an object"
+        ):
             load(tmp_path / "wrong.keras")
     with pytest.raises(ValueError, match="threshold"):
         save_model(model, tmp_path / "m.keras", None, InputContract(16, 16), task_facts={"threshold": -1})

@@ -157,8 +157,8 @@ def test_a_file_of_a_later_schema_is_refused(tmp_path):
     with zipfile.ZipFile(OLD / "classifier.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for member, message in (
-        ({"schema_version": 3, "task": "classify"}, "schema version 3, where 2 is known"),
-        ({"schema_version": 2, "task": "paint"}, "'task' is none of classify, segment"),
+        ({"schema_version": 3, "task": "classify"}, "schema version 3 is unknown; the newest known version is 2"),
+        ({"schema_version": 2, "task": "paint"}, "'task' must be one of classify, segment"),
     ):
         members[MEMBER] = json.dumps({**json.loads(members[MEMBER]), **member}).encode()
         with zipfile.ZipFile(tmp_path / "later.keras", "w") as archive:

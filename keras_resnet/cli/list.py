@@ -36,9 +36,9 @@ params: trainable, 1000 classes. GMACs: of one image at 224x224.
     console.print(_cifar_table())
     console.print(
         f"""
-For images of 32x32, which are neither resized nor cropped. The files are those
-of {CIFAR_FILES};
-give one by its path. top-1: CIFAR-10 test images, as published there.
+For images of 32x32, which are neither resized nor cropped. Download files from
+{CIFAR_FILES}
+and give one by its path. top-1: CIFAR-10 test images, as published there.
 params: trainable, 10 classes. GMACs: of one image at 32x32."""
     )
 

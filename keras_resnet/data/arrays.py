@@ -86,7 +86,7 @@ def read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray, int, bool]
 
 def _labels(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     labels = arrays[name]
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets.cifar10 gives them
+    if labels.ndim == 2 and labels.shape[1] == 1:  # keras.datasets.cifar10 has such labels
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or len(labels) < 1 or labels.min() < 0:
         raise ArgumentError(

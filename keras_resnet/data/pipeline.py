@@ -383,7 +383,7 @@ def _with_all_usable(
     cropping: Cropping,
     key: int,
 ) -> tf.data.Dataset:
-    """Batches of `Rows` -> batches with copies in place of unreadable images, which are reported."""
+    """Batches of `Rows` -> batches with copies instead of unreadable images, which are reported."""
 
     def next_usable(position: int) -> int | None:
         for place in range(position + 1, position + 1 + RESCUES):

@@ -17,7 +17,7 @@ class ExportReport:
     paths: dict[str, Path] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     accuracy: dict[str, Accuracy] = field(default_factory=dict)  # if images with known targets were given
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # by format, and "model"
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # evaluations by format, and of "model"
     failures: dict[str, Exception] = field(default_factory=dict)
 
     @property

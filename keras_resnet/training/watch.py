@@ -53,7 +53,7 @@ class Watch(keras.callbacks.Callback):
             self.restore_from = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.restore()  # by now all variables exist, and `fit` has reset the metrics
+        self.restore()  # all variables exist now, and `fit` has reset the metrics
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress = self.progress

@@ -178,7 +178,10 @@ def broken(tmp_path_factory):
         "images/002.jpg": (b"", "the file is empty"),
         "masks/005.png": (b"no mask", r"its mask masks/005.png: not an image"),
         "masks/007.png": (png(labels(66, 85, 1)), "masks/007.png has 85 x 66 pixels, and the upright image 87 x 60"),
-        "masks/011.png": (png(np.full((64, 80), 9, np.uint8)), "5,120 pixels have the label 9, which is none of the 5"),
+        "masks/011.png": (
+            png(np.full((64, 80), 9, np.uint8)),
+            "5,120 pixels have the label 9, which is neither one of the 5",
+        ),
         "masks/013.png": (png(labels(66, 82, 14))[:120], "its mask masks/013.png: "),
         "images/014.jpg": (jpeg(picture(60, 83, 1), exif=exif.tobytes()), "upright image 60 x 83"),
     }
@@ -272,7 +275,7 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     description = pack(masked, tmp_path / "out", shards=3, void_labels=(2,))
     assert description["task"] == "segment"
     for split in ("train", "val"):
-        files, records = open_source(masked, split, void_class_names=(2,)), open_source(tmp_path / "out", split)
+        files, records = open_source(masked, split, void_labels=(2,)), open_source(tmp_path / "out", split)
         assert records.classes == files.classes
         assert records.kind == "shards"
         assert description["splits"][split]["class_counts"] == files.class_counts.tolist()
@@ -296,5 +299,5 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     assert status == 0
     assert out[0].split() == ["pixels", "of", "class", "train", "val"]
     assert out[5].split() == ["all", "images", "21", "2"]
-    with pytest.raises(ArgumentError, match="packed masks have void already"):
-        open_source(tmp_path / "out", "train", void_class_names=(1,))
+    with pytest.raises(ArgumentError, match="must be left out for packed masks"):
+        open_source(tmp_path / "out", "train", void_labels=(1,))

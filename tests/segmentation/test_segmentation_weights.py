@@ -201,7 +201,7 @@ def test_weights_of_a_backbone_come_from_any_file_of_its_classifier(randomise, t
     ("arguments", "hint"),
     [
         ({"backbone_weights": "imagnet"}, "`backbone_weights`: `weights` must be None, 'imagenet'"),
-        ({"weights": "imagenet"}, "which is weights of the backbone alone: backbone_weights='imagenet'"),
+        ({"weights": "imagenet"}, "These are weights for the backbone: give backbone_weights='imagenet'"),
         ({"weights": "a1_in1k"}, "backbone_weights='a1_in1k'"),
         ({"weights": TAG}, "must be None, 'hf://owner/repository', or the path of a file"),
         ({"weights": "nothing.keras"}, "names a file that does not exist"),

@@ -162,7 +162,7 @@ def test_other_widths_and_other_names_are_named_as_the_cause(tmp_path, state, sm
     wide = {**state, "layer1.0.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)}
     assert "Wide ResNet" in refusal(small, save(tmp_path, wide))
     prefixed = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    assert "names with a prefix" in refusal(small, save(tmp_path, prefixed))
+    assert "its names have a prefix" in refusal(small, save(tmp_path, prefixed))
 
 
 # --- head ---------------------------------------------------------------------------------------------------------

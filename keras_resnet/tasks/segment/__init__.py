@@ -27,7 +27,7 @@ class Segment:
     predicts = "a class for each pixel"
     takes = "RGB images [N, H, W, 3]"
     outputs: Mapping[str, Output] = {
-        PROBABILITIES: Output(PROBABILITIES, "class probabilities of each pixel"),
+        PROBABILITIES: Output(PROBABILITIES, "probabilities of each pixel"),
         MASK: Output(MASK, "mask of each pixel", decides=True),
     }
     score = "mean_iou_percent"

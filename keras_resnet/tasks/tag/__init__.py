@@ -25,7 +25,7 @@ class Tag(Classify):
     title = "tagging"
     predicts = "any number of classes for each image"
     outputs: Mapping[str, Output] = {
-        PROBABILITIES: Output(PROBABILITIES, "independent probability of each class"),
+        PROBABILITIES: Output(PROBABILITIES, "probability of each class on its own"),
     }
     score = "mean_average_precision_percent"
     titles: Mapping[str, str] = {"mean_average_precision_percent": "mAP", "micro_f1_percent": "micro F1"}
