@@ -164,7 +164,7 @@ def test_elements_have_shapes_that_a_step_can_be_compiled_for(source):
 def test_augmentation_that_masks_do_not_have_is_refused(augmentation, message, source):
     with pytest.raises(ArgumentError, match=message):
         batches(source, Augmentation(**({"crop": "scaled"} | augmentation)))
-    with pytest.raises(ArgumentError, match="`class_weights` for segmentation are the loss's"):
+    with pytest.raises(ArgumentError, match="`class_weights` must be None for segmentation"):
         batches(source, class_weights=[1.0] * CLASSES)
 
 

@@ -144,7 +144,7 @@ def test_images_and_masks_that_are_no_pairs_are_named(tmp_path):
         ("name,red,green,blue\na,1,2,x\n", "each 0..255. Received: ValueError"),
         ("name,red,green,blue\na,1,2,300\nb,1,2,3\n", r"must lie in 0..255. Received: 1..300"),
         ("name\na\na\n", r"twice. Received: \['a'\]"),
-        ("name,red,green,blue\na,1,2,3\nb,1,2,3\n", "twice. Received: a colour"),
+        ("name,red,green,blue\na,1,2,3\nb,1,2,3\n", "twice. Received: a repeated colour"),
         ("name\nonly\nvoid\n", "2 to 254 classes besides the void labels"),
     ],
 )
@@ -168,7 +168,7 @@ def test_what_can_not_be_is_said(tmp_path, folder):
         open_source(folder, "train", void_labels=(3,))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
     with pytest.raises(
-        ArgumentError, match=r"has colours; give a classes\.csv with the columns name, red, green, blue"
+        ArgumentError, match=r"has colours; add a classes\.csv with the columns name, red, green, blue"
     ):
         open_source(masked, "train")
 

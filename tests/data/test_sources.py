@@ -136,7 +136,7 @@ def test_a_csv_file(with_split, folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("path,label,split\na.jpg,b,trian\n", "its column split must hold train.*Received: trian"),
+        ("path,label,split\na.jpg,b,trian\n", "the column split must hold train.*Received: trian"),
         ("path,label,split\na.jpg,b,train\n", "no row has val in the column split"),
         ("path,wrong\na.jpg,b\n", "Received: path, wrong"),
         ("path,label\na.jpg,b\n", "no class has the two images"),
