@@ -18,7 +18,7 @@ from keras_resnet import inference
 from keras_resnet.answers import PROBABILITIES
 from keras_resnet.errors import ArgumentError, TrainingError
 from keras_resnet.evaluation import topk_accuracy_percent
-from keras_resnet.export import Calibration, ExportReport, LabelledImages, export
+from keras_resnet.export import CalibrationImages, ExportReport, LabelledImages, export
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.pipeline import Progress, require_converters
@@ -136,7 +136,7 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
         model,
         folder,
         DEMO_FORMATS,
-        calibration=Calibration(images / "train" / "images", count=SCENES["val"]),
+        calibration=CalibrationImages(images / "train" / "images", count=SCENES["val"]),
         data=LabelledImages(images, max_drop_points=100.0),  # no bound, since the table shows the drop
         class_names=["background", *(str(digit) for digit in range(10))],
         contract=contract,

@@ -98,7 +98,7 @@ def test_markdown_says_the_same(made):
 
 
 def test_a_file_that_cannot_be_measured_is_named_and_costs_no_report(randomise, tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "TIMEOUT_S", 0.01)
+    monkeypatch.setattr(cost, "COST_TIMEOUT_S", 0.01)
     export(randomise(small_classifier(), seed=4), tmp_path, ["tflite"], report=True)
     text = (tmp_path / "REPORT.md").read_text()
     assert "model.tflite can't be measured: no answer in 0.01 s" in text

@@ -22,7 +22,7 @@ from keras_resnet.data.problems import Problems
 from keras_resnet.data.shards import read_dataset_description as read_packed
 from keras_resnet.errors import AccuracyError, ArgumentError, WeightsError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
-from keras_resnet.export.accuracy import Examination, check_drop
+from keras_resnet.export.accuracy import Examination, LabelledImages, check_drop
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.prepare import check_prepared, prepare
 from keras_resnet.export.verify import _agreement_check
@@ -607,14 +607,14 @@ def test_the_gate_compares_the_mean_average_precision(data):
 
         return Predictor("m", TAG, DIGITS, InputContract(16, 16), 10, run)
 
-    examination = Examination(network(0.0), data, (16, 16, 3))
+    examination = Examination(network(0.0), LabelledImages(data), (16, 16, 3))
     accuracy, _ = examination.of(network(0.7))
     assert examination.model.figures[COUNTED[0]] == 100
     assert accuracy.drop_points == pytest.approx(100 - accuracy.figures[COUNTED[0]])
     with pytest.raises(AccuracyError, match=r"m has a mAP of [\d.]+ % on 120 images"):
         check_drop("m", accuracy, TAG.largest_drop_points)
     pixels = np.stack([load_image(data.parent / name, InputContract(16, 16)) for name in source.names])
-    given = Examination(network(0.0), (pixels, source.tags), (16, 16, 3))
+    given = Examination(network(0.0), LabelledImages((pixels, source.tags)), (16, 16, 3))
     assert given.model.figures[COUNTED[0]] == 100
 
 

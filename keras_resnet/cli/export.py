@@ -150,14 +150,14 @@ def export(
     from keras_resnet.tasks import checked_task_of
 
     network, contract = open_network(model, weights)  # imports Keras without its start-up lines
-    from keras_resnet.export import Calibration, LabelledImages
+    from keras_resnet.export import CalibrationImages, LabelledImages
     from keras_resnet.export import export as export_model
 
     task = checked_task_of(network)
     given = task.export_options(options_of(task, "export", task_options, model))
     drawn = labelled = None
     if calibration is not None:
-        drawn = Calibration(calibration, calibration_count, seed, force_calibration)
+        drawn = CalibrationImages(calibration, calibration_count, seed, force_calibration)
     if data is not None:
         labelled = LabelledImages(data, split, given.get("void_labels", ()), max_drop)
 

@@ -167,9 +167,7 @@ def test_what_can_not_be_is_said(tmp_path, folder):
     with pytest.raises(ArgumentError, match="`void_labels` are only for folders and CSV files with masks"):
         open_source(folder, "train", void_labels=(3,))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
-    with pytest.raises(
-        ArgumentError, match=r"has colours; add a classes\.csv with the columns name, red, green, blue"
-    ):
+    with pytest.raises(ArgumentError, match=r"has colours; add a classes\.csv with the columns name, red, green, blue"):
         open_source(masked, "train")
 
 

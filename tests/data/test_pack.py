@@ -104,7 +104,7 @@ def test_labels_of_a_model_reorder_packed_classes(packed):
 
 
 def test_an_epoch_of_shards_is_a_permutation_in_windows(packed, monkeypatch):
-    monkeypatch.setattr(shards, "BLOCK", 4)
+    monkeypatch.setattr(shards, "RECORDS_READ_AT_ONCE", 4)
     monkeypatch.setattr(shards, "WINDOW", 3)
     source = open_source(packed, "train")
     orders = [source.order(seed, epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0), (1, 0))]

@@ -17,7 +17,7 @@ from small_segmenter import small_segmenter
 
 from keras_resnet.errors import AccuracyError, ExportError
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion, pixel_scores
-from keras_resnet.export import Calibration, ExportReport, Options, export
+from keras_resnet.export import CalibrationImages, ExportReport, Options, export
 from keras_resnet.export.accuracy import Accuracy, check_drop
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.images import synthetic_images
@@ -203,7 +203,7 @@ def artifacts(small, tmp_path_factory) -> ExportReport:
         tmp_path_factory.mktemp("artifacts"),
         ["saved_model", "tflite", "onnx", "tflite-int8", "onnx-int8", "onnx-float16", "tflite-float16"],
         contract=WholeImage(64, 96),
-        calibration=Calibration(synthetic_images((64, 96, 3), count=40, seed=3), force=True),
+        calibration=CalibrationImages(synthetic_images((64, 96, 3), count=40, seed=3), force=True),
     )
 
 
