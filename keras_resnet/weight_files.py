@@ -257,7 +257,7 @@ def _refuse_links(group: Any, where: str) -> None:
 
 def _refuse_indirect_data(dataset: Any, where: str) -> None:
     if dataset.external or dataset.is_virtual:
-        raise WeightsError(f"{where} stores {dataset.name} in another file, which is not read")
+        raise WeightsError(f"{where} stores {dataset.name} in another file; links are not followed")
     # Keras stores plain arrays. An array that declares more bytes than it stores would fill the memory.
     if dataset.nbytes > dataset.id.get_storage_size():
         raise WeightsError(

@@ -144,7 +144,7 @@ def test_a_demo_that_is_terminated_exports_nothing(tmp_path, monkeypatch):
     )
     status, _, errors = in_process("demo", "--out", tmp_path)
     assert status == 1
-    assert "error: the demo was terminated in its training; run it again, it begins anew" in errors
+    assert "error: the demo was terminated during training; run it again to start over" in errors
     assert not list(tmp_path.glob("model*"))
 
 

@@ -535,8 +535,8 @@ def test_batches_have_the_classes_of_their_images(data):
         ({}, "`loss` must be one of binary, focal, asymmetric for task = tag. Received: loss = 'cross_entropy'"),
         ({"loss": "focal", "label_smoothing": 0.1}, "`label_smoothing` must be left out for task = tag"),
         ({"loss": "focal", "class_weights": "balanced"}, "`class_weights` must be left out for task = tag"),
-        ({"loss": "focal", "void_labels": [3]}, "`void_labels` must be left out, but for task = segment"),
-        ({"loss": "focal", "architecture": "unet"}, "`architecture` must be left out, but for task = segment"),
+        ({"loss": "focal", "void_labels": [3]}, "`void_labels` must be left out unless task = segment"),
+        ({"loss": "focal", "architecture": "unet"}, "`architecture` must be left out unless task = segment"),
     ],
 )
 def test_settings_that_have_no_meaning_are_refused(keys, message):
@@ -622,7 +622,7 @@ def test_data_of_another_task_is_named(run, data, tmp_path, randomise):
     names = pictures(tmp_path, 2)
     file = write_csv(tmp_path / "a.csv", [["file", "label"], *([name, "1"] for name in names)])
     status, _, errors = in_process("evaluate", run[0] / "model.keras", file, "--split", "all")
-    assert (status, "is for tagging, and these images are for image classification" in errors[-1]) == (1, True)
+    assert (status, "is for tagging, but these images are for image classification" in errors[-1]) == (1, True)
     save_model(randomise(small_classifier(size=16)), tmp_path / "c.keras", DIGITS, InputContract(16, 16))
     status, _, errors = in_process("evaluate", tmp_path / "c.keras", data)
-    assert (status, "is for image classification, and these images are for tagging" in errors[-1]) == (1, True)
+    assert (status, "is for image classification, but these images are for tagging" in errors[-1]) == (1, True)

@@ -142,7 +142,7 @@ def test_data_of_another_task_is_refused_by_name(tmp_path, randomise):
     save_model(randomise(small_segmenter(2)), tmp_path / "s.keras", ["ant", "bee"], WholeImage())
     write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
     status, _, errors = in_process("evaluate", tmp_path / "s.keras", tmp_path / "data")
-    message = f"{tmp_path / 's.keras'} is for segmentation, and these images are for image classification"
+    message = f"{tmp_path / 's.keras'} is for segmentation, but these images are for image classification"
     assert (status, errors[-1]) == (1, f"error: {tmp_path / 'data'}: {message}")
 
 

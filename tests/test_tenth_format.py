@@ -68,7 +68,7 @@ def test_the_help_of_the_command_names_it():
     assert "Leave height and width free (saved_model, onnx, onnx-float16, onnx-tenth)." in text
     assert "Input type of tflite-int8, onnx-tenth: uint8 or float32." in text
     assert "Output type of tflite-int8: uint8, int8 or float32." in text
-    assert "Integers of the kernels of onnx-int8, onnx-tenth: int8, int7 or uint8." in text
+    assert "Integer type of the kernels of onnx-int8, onnx-tenth: int8, int7 or uint8." in text
 
 
 def test_its_options_are_checked():

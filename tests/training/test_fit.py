@@ -236,12 +236,12 @@ def test_other_data_are_refused(run: Run, tmp_path: Path) -> None:
     other = write_arrays(tmp_path / "data.npz", count=51)
     toml = (folder / "recipe.toml").read_text()
     (folder / "recipe.toml").write_text(toml.replace(run.recipe.data, str(other)))
-    with pytest.raises(TrainingError, match=r"data\.npz: the training images are not those that the run began with"):
+    with pytest.raises(TrainingError, match=r"data\.npz: the training images have changed since the run began"):
         fit.resume(folder)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"--resume takes the folder of a run, with recipe\.toml in it"):
+    with pytest.raises(ArgumentError, match=r"--resume must be a run's folder, which holds recipe\.toml"):
         fit.resume(tmp_path)
 
 
