@@ -13,7 +13,7 @@ WeightsOption = Annotated[
     str | None,
     typer.Option(
         help="Weights: imagenet, a published tag (see `keras-resnet list`), a path, or hf://owner/repository. "
-        "A .keras file needs none.",
+        "Leave it out for a .keras file.",
         show_default="imagenet",
     ),
 ]

@@ -32,7 +32,7 @@ def predict(
 ) -> None:
     """Print the most probable classes of each image.
 
-    For a segmentation network, print the classes that cover most of the image; for a tagging network, those it finds.
+    A segmentation network names the classes that cover most of the image; a tagging network names the classes it finds.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1. After more than a few
     images, a last line on stderr gives the number of images per second.
