@@ -341,7 +341,7 @@ WeightsProblem = Literal["missing", "unknown", "misshaped", "not floating point"
 def match_weights(model: keras.Model, network: Network, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
     """Model, its row, a file's content -> `[(variable, float32 array)]`, checked and complete.
 
-    If the model has not 3 input channels, the stem is summed (1 channel) or repeated and scaled (2, 4 or more). A
+    For other than 3 input channels, the stem is summed (1 channel) or repeated and scaled (2, 4 or more). A
     head with another number of classes stays random, with a warning.
 
     Raises:

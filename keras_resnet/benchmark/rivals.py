@@ -334,7 +334,7 @@ def rivals_of(
             absent.append(f"{rival.name}: not installed: {', '.join(missing)}")
             continue
         if rival.of_ours and (onnx is None or pixels is None):
-            absent.append(f"{rival.name}: needs our ONNX file as a subject, and --calibration")
+            absent.append(f"{rival.name}: needs our ONNX file and calibration images")
             continue
         arguments: dict[str, Any] = {"threads": threads, **rival.options}
         file = None

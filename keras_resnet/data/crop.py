@@ -257,7 +257,7 @@ def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     return tf.saturate_cast(pixels + 0.5, tf.uint8)  # the cast truncates
 
 
-# EXIF orientations: those from 5 on transpose the stored picture. These orientations then mirror it.
+# EXIF orientations 2 to 8. Orientations 5 to 8 transpose the stored picture first; these tables say how it is mirrored.
 _MIRRORED_LEFT_RIGHT = (2, 3, 6, 7)
 _MIRRORED_TOP_BOTTOM = (3, 4, 7, 8)
 

@@ -44,7 +44,7 @@ def chosen_of(names: Sequence[str], labels: np.ndarray, split: str) -> np.ndarra
 
 
 def held_out(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """Names `[N]`, classes `[N]` -> bool `[N]`: validation images, a tenth of each class, and at least one of two."""
+    """Names `[N]`, classes `[N]` -> bool `[N]`: validation images, a tenth of each class with two images or more."""
     digests = b"".join(
         hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names
     )

@@ -69,7 +69,7 @@ def _gemm_for_dense(graph: Any) -> None:
 
 
 def _padding_into_pooling(graph: Any) -> None:
-    """ReLU, Pad with zeros, MaxPool -> ReLU, MaxPool that pads with the lowest value: after ReLU, zero is no higher."""
+    """ReLU, Pad with zeros, MaxPool -> ReLU, MaxPool that pads with the lowest value: ReLU gives nothing below 0."""
     onnx = require("onnx", "onnx")
     constants = _constants(graph)
     makers = {output: node for node in graph.node for output in node.output}

@@ -29,7 +29,7 @@ from keras_resnet.export.rounding import with_rounded_kernels
 from keras_resnet.resize import ResizeLike
 
 HISTOGRAM_BINS = 2048
-EVERY = 7  # step between sampled values; it is odd, since channels come in multiples of 64
+EVERY = 7  # step between sampled values; it is odd, so that all channels are sampled
 LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
