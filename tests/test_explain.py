@@ -88,7 +88,7 @@ def test_nothing_speaks_for_the_class(model):
         (PIXELS[:0], None, r"Received: shape \[0, 96, 64, 3\]"),
         (PIXELS, 7, r"`class_index` must lie in 0\.\.6. Received: class_index=7"),
         (PIXELS, [0, -1], r"must lie in 0\.\.6"),
-        (PIXELS, [1, 2, 3], "one for each of the 2 images"),
+        (PIXELS, [1, 2, 3], "an integer for each of the 2 images"),
         (PIXELS, 1.0, "must be an integer"),
     ],
 )

@@ -154,7 +154,7 @@ def test_wrong_depth_is_named_as_the_cause(tmp_path, file, trained, suffix):
         path = tmp_path / "r18.keras"
         trained.save(path)
     message = refusal(BUILDERS["resnet34"](input_shape=SHAPE), path)
-    assert "these are the weights of a resnet18, and the model is a resnet34" in message
+    assert "these are the weights of a resnet18, but the model is a resnet34" in message
     assert re.search(r"missing \(\d\d+\):(\n  \S.*){10}\n  \.\.\. and \d+ more", message)
 
 
