@@ -206,7 +206,7 @@ def test_predict_names_the_classes_from_the_threshold_on(run, data, evaluated):
             expected += [f"  and {len(found) - most} more (--top)"] if len(found) > most else []
         assert [without_digits_behind(line) for line in lines] == [without_digits_behind(line) for line in expected]
     status, _, errors = in_process("evaluate", model, data, "--void-label", 3)
-    assert (status, errors[-1]) == (1, f"error: --void-labels: for segmentation alone. {model} is for tagging")
+    assert (status, errors[-1]) == (1, f"error: --void-labels: only for segmentation. {model} is for tagging")
 
 
 def without_digits_behind(line: str) -> str:

@@ -264,7 +264,7 @@ def test_an_option_of_another_task_is_refused_by_name(tmp_path, randomise):
         (("export", "--model", tmp_path / "m.keras", "--out", tmp_path / "out", "--argmax"), "--argmax"),
     ):
         status, _, errors = in_process(*command)
-        message = f"error: {refused}: for segmentation alone. {tmp_path / 'm.keras'} is for image classification"
+        message = f"error: {refused}: only for segmentation. {tmp_path / 'm.keras'} is for image classification"
         assert (status, errors[-1]) == (1, message)
 
 

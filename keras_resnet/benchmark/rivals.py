@@ -375,7 +375,7 @@ def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None
         try:
             executor.submit(make, *arguments).result()
         except Exception as error:  # a converter can raise anything
-            raise MeasurementError(f"{name}: the file can't be made: {reason(error)}") from error
+            raise MeasurementError(f"{name}: its file can't be made: {reason(error)}") from error
 
 
 def _silence() -> None:
