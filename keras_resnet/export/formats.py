@@ -251,7 +251,7 @@ def check_options(options: Options, rows: list[Format]) -> None:
             )
         if name != "argmax" and not any(name in row.options for row in rows):
             raise ExportError(
-                f"`{name}` is only for {', '.join(takers_of(name))}. "
+                f"`{name}` belongs to {', '.join(takers_of(name))}. "
                 f"Received: {name}={value!r} for {', '.join(row.name for row in rows)}"
             )
     if options.argmax and options.output_dtype is not None:
