@@ -1,6 +1,6 @@
 """ResNets for Keras 3 that you can train, trust and ship.
 
-Names are loaded on first use, so that `import keras_resnet` (and `keras-resnet --help`) costs no Keras.
+Names are loaded on first use, so that `import keras_resnet` (and `keras-resnet --help`) does not import Keras.
 """
 
 import functools
@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # For type checkers and editors, which read this file and don't run it: a network's one mention beside its row.
+    # Type checkers and editors read this file without running it, so each network is named here as well as in its row.
     from keras_resnet.backbone import feature_maps as feature_maps
     from keras_resnet.freezing import freeze as freeze
     from keras_resnet.labels import decode_predictions as decode_predictions
@@ -43,7 +43,7 @@ _MODULES = ("segmentation",)
 
 @functools.cache
 def _module_of() -> dict[str, str]:
-    """-> by public name, the module that has it; the networks of the table are among them."""
+    """-> module of each public name, including the networks of the table."""
     from keras_resnet.variants import VARIANTS
 
     return {**{variant.function: "models" for variant in VARIANTS.values()}, **_MODULE_OF}

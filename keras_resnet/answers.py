@@ -1,16 +1,16 @@
-"""Names of a network's input and outputs, as every artifact has them; what an answer is."""
+"""Names of the input and outputs of all artifacts, and the type of an answer."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # `keras-resnet --help`, which asks the tasks for their options, does without NumPy
+if TYPE_CHECKING:  # `keras-resnet --help` reads the tasks' options without importing NumPy
     import numpy as np
 
-# What a network says about an image, or about a batch of them: arrays by the names of its outputs.
+# A network's answer for an image or a batch: arrays by the names of its outputs.
 Answer = Mapping[str, "np.ndarray"]
 
 IMAGE = "image"  # the input: pixels 0..255
-PROBABILITIES = "probabilities"  # of each class
+PROBABILITIES = "probabilities"  # the probability of each class
 MASK = "mask"  # the class of each pixel
 
 
@@ -18,8 +18,8 @@ class Output(NamedTuple):
     """One output that an artifact can have."""
 
     name: str
-    kind: str  # what it holds, in words
-    decides: bool = False  # whether it holds the class of the largest score in place of the scores
+    kind: str  # content in words
+    decides: bool = False  # whether it holds the class with the largest score instead of scores
 
 
 SCORES = Output(PROBABILITIES, "probabilities")

@@ -1,4 +1,4 @@
-"""Image -> C1..C5: the stem and the residual stages, and the view of a model as its feature maps."""
+"""Image -> C1..C5: the stem and the residual stages, and models that yield feature maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from keras_resnet import layer_names
 from keras_resnet.blocks import basic_block, bottleneck_block, conv_bn, padded_shortcut, projection_shortcut
 from keras_resnet.variants import Design, Variant
 
-LEVELS = ("C2", "C3", "C4", "C5")  # what stages 2 to 5 yield, named for the paper's conv2_x to conv5_x
+LEVELS = ("C2", "C3", "C4", "C5")  # outputs of stages 2 to 5, the paper's conv2_x to conv5_x
 
 
 def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, Any]:
     """`[N, H, W, C]` -> `{"C2": [N, H/4, W/4, c], ..., "C5": [N, H/32, W/32, 8c]}`, c = 64 or 256 (bottleneck).
 
-    "C1" is there too: the stem before its pool, `[N, H/2, W/2, 64]`. A network for CIFAR yields
+    "C1" is included: the stem before its pool, `[N, H/2, W/2, 64]`. A network for CIFAR yields
     `{"C1": [N, H, W, 16], "C2": [N, H, W, 16], "C3": [N, H/2, W/2, 32], "C4": [N, H/4, W/4, 64]}`. Once
     `output_stride` is reached, a stage multiplies its dilation where it would have multiplied its stride.
     """
@@ -45,7 +45,7 @@ def resnet_backbone(x: Any, variant: Variant, output_stride: int) -> dict[str, A
 
 
 def _stem(x: Any, design: Design) -> tuple[Any, Any, int]:
-    """`[N, H, W, C]` -> C1, what the stages read `[N, H / stride, W / stride, filters]`, and that stride."""
+    """`[N, H, W, C]` -> C1, input of the stages `[N, H / stride, W / stride, filters]`, and this stride."""
     if design.stem == "3x3":
         c1 = conv_bn(x, design.filters, 3, name=layer_names.STEM)
         return c1, c1, 1
@@ -87,7 +87,7 @@ def feature_maps(model: keras.Model, levels: Sequence[str] | None = None) -> ker
 
 
 def level_outputs(model: keras.Model) -> dict[str, Any]:
-    """Model -> by level, the output of the last block of its stage; without those levels that the model lacks."""
+    """Model -> output of each level that the model has: the output of the last block of the level's stage."""
     outputs: dict[str, Any] = {}
     for level in LEVELS:
         stage = layer_names.backbone_part(level)

@@ -11,16 +11,16 @@ from keras import layers
 from keras_resnet import layer_names
 
 BATCH_NORM_EPSILON = 1e-5
-BATCH_NORM_MOMENTUM = 0.9  # torchvision's 0.1, counted from the other end
+BATCH_NORM_MOMENTUM = 0.9  # 1 - momentum is torchvision's 0.1
 
 _values_follow = ContextVar("values_follow", default=False)
 
-Shortcut = Callable[[Any, int, int, str], Any]  # block's input, output channels, stride, block's name -> what is added
+Shortcut = Callable[[Any, int, int, str], Any]  # block's input, output channels, stride, block's name -> shortcut
 
 
 @contextlib.contextmanager
 def values_follow(follow: bool) -> Iterator[None]:
-    """Within it, if so, kernels are zeros: a file has their values, and to draw random ones is half of building."""
+    """While active with `follow`, kernels start as zeros: a file will overwrite them, and random values cost time."""
     token = _values_follow.set(follow)
     try:
         yield
@@ -29,12 +29,12 @@ def values_follow(follow: bool) -> Iterator[None]:
 
 
 def with_kernel(layer: Any, x: Any) -> Any:
-    """Layer that is not built yet, tensor -> its output; the kernel is drawn, but where its values follow."""
+    """Layer that is not built yet, tensor -> its output. The kernel is random, or zeros if a file will overwrite it."""
     initializer = layer.kernel_initializer
     if _values_follow.get():
         layer.kernel_initializer = keras.initializers.Zeros()
     y = layer(x)
-    layer.kernel_initializer = initializer  # the layer's configuration names it
+    layer.kernel_initializer = initializer  # the layer's configuration keeps the real initializer
     return y
 
 
@@ -82,7 +82,7 @@ def conv_bn(
 def projection_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
     """`[N, H, W, C]` -> `[N, ceil(H / stride), ceil(W / stride), filters]`: identity, or a 1x1 convolution.
 
-    Option B of the paper: the convolution is there where the shape changes.
+    Option B of the paper: the convolution is used only if the shape changes.
     """
     if stride == 1 and x.shape[-1] == filters:
         return x
@@ -92,14 +92,14 @@ def projection_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
 def padded_shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
     """`[N, H, W, C]` -> `[N, ceil(H / stride), ceil(W / stride), filters]`: identity, or pixels and zeros.
 
-    Option A of the paper: where the shape changes, every `stride`-th pixel, with half of the new channels' zeros before
-    the old ones and half behind, as in the networks of akamaster/pytorch_resnet_cifar10.
+    Option A of the paper: if the shape changes, the shortcut takes every `stride`-th pixel and adds channels of zeros,
+    half before and half after the old channels, as in akamaster/pytorch_resnet_cifar10.
     """
     channels = x.shape[-1]
     if stride == 1 and channels == filters:
         return x
-    # Pooling over one pixel is a strided slice, and padding "channels first" is padding of the last two axes: both
-    # are layers that every format and backend knows.
+    # Pooling over one pixel is a strided slice, and padding with "channels first" pads the last two axes. Every format
+    # and backend supports these two layers.
     name = layer_names.shortcut(name)
     x = layers.MaxPooling2D(1, strides=stride, name=layer_names.pool(name))(x)
     before = (filters - channels) // 2
@@ -119,7 +119,7 @@ def basic_block(
 ) -> Any:
     """`[N, H, W, C]` -> `[N, H / stride, W / stride, filters]`: two 3x3 convolutions and a shortcut.
 
-    `dilation_in` is the dilation of the first convolution: a stage that dilates in place of striding reads its input
+    `dilation_in` is the dilation of the first convolution: a stage that dilates instead of striding reads its input
     at the previous stage's dilation, as torchvision and timm do.
     """
     identity = shortcut(x, filters, stride, name)
@@ -140,8 +140,8 @@ def bottleneck_block(
 ) -> Any:
     """`[N, H, W, C]` -> `[N, H / stride, W / stride, 4 * filters]`: 1x1, 3x3, 1x1 convolutions and a shortcut.
 
-    The stride sits on the 3x3 ("v1.5"), as in torchvision; `dilation_in` is that convolution's dilation in the first
-    block of a stage. `dilation` is that of the stage's later blocks and unused here.
+    The stride sits on the 3x3 convolution ("v1.5"), as in torchvision. `dilation_in` is its dilation in the first
+    block of a stage. `dilation` is the dilation in the stage's later blocks, and unused here.
     """
     identity = shortcut(x, 4 * filters, stride, name)
     y = conv_bn(x, filters, 1, name=layer_names.numbered(name, 1))

@@ -1,7 +1,7 @@
-"""The main job on a small scale: images -> trained network -> verified artifacts -> one table.
+"""The whole workflow on a small scale: images -> trained network -> verified artifacts -> one table.
 
-The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), 8x8 greys: each
-alone, for a ResNet-20 that names it, or several on one made-up background, for a U-Net that finds their strokes.
+The images are the 1,797 handwritten digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998), in 8x8 grey pixels.
+A ResNet-20 classifies single digits; a U-Net segments the strokes of several digits on a made-up background.
 """
 
 import shutil
@@ -31,11 +31,11 @@ from keras_resnet.training import fit
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import WholeImage
 
-HELD_OUT_DIGITS = 360  # images, a fifth
-CALIBRATION = 1000  # images, of the training split
+HELD_OUT_DIGITS = 360  # a fifth of the images
+CALIBRATION = 1000  # number of training images for calibration
 DEMO_FORMATS = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")  # formats of the demo
-# The smallest network, on twice the digits' own pixels: it trains in less than a minute on two cores. The strokes are
-# centred in their images, so that nothing is cropped. Label smoothing lifts the worst of five seeds above 98.5 %.
+# The smallest network, on digits enlarged twofold, trains in less than a minute on two cores. The strokes are centred,
+# so that images are not cropped. Label smoothing raises the worst of five seeds above 98.5 %.
 RECIPE = Recipe(
     network="resnet20",
     size=16,
@@ -53,7 +53,7 @@ CONTRACT = RECIPE.contract
 
 SCENES = {"train": 400, "val": 80}
 SCENE = (64, 96)  # height, width
-STROKE = 0.35  # of the darkest ink, from which on a pixel is a digit's
+STROKE = 0.35  # smallest share of the darkest ink at which a pixel belongs to a digit
 SCENES_RECIPE = Recipe(
     task="segment",
     architecture="unet",
@@ -73,7 +73,7 @@ SCENES_RECIPE = Recipe(
     weight_decay=0.05,
 )
 
-MARKER = ".keras-resnet-demo"  # says that a folder is a demo's to replace
+MARKER = ".keras-resnet-demo"  # file that marks a folder which a later demo may replace
 
 
 @dataclass(frozen=True)
@@ -83,26 +83,26 @@ class DemoRow:
     artifact: str
     size_bytes: int
     score_percent: float  # top-1, or mean IoU, on the held-out images
-    max_difference: float  # of a probability on that split, from the Keras model's
+    max_difference: float  # largest difference of a probability from the Keras model, on the held-out images
     latency: Latency  # batch 1
 
 
 def run(folder: Path, progress: Progress, task: str = "classify") -> list[DemoRow]:
-    """Run directory -> images, the training's run, the verified artifacts and `results.json` in it, and their rows."""
-    require_converters(FORMATS[name] for name in DEMO_FORMATS)  # now, and not after the training
+    """Run directory -> rows of the table; writes images, training run, verified artifacts and `results.json`."""
+    require_converters(FORMATS[name] for name in DEMO_FORMATS)  # before the training, not after it
     claim(folder)
     recipe, settings, rows = DEMOS[task].make(folder, progress)
     write_record(folder / "results.json", "demo", asdict(recipe) | settings, [asdict(row) for row in rows])
     return rows
 
 
-Made = tuple[Recipe, dict[str, int], list[DemoRow]]  # of a demo: its recipe, what else is worth noting, its table
+Made = tuple[Recipe, dict[str, int], list[DemoRow]]  # a demo's recipe, further facts for its record, its table
 
 
 def digits_alone(
     folder: Path, progress: Progress, recipe: Recipe = RECIPE, formats: tuple[str, ...] = DEMO_FORMATS
 ) -> Made:
-    """Run directory -> the demo of classification."""
+    """Run directory -> recipe, facts and table of the classification demo."""
     write_digits(folder / "images", progress)
     images, _ = read_split(folder / "images" / "train")
     held_out, held_out_labels = read_split(folder / "images" / "held_out")
@@ -127,7 +127,7 @@ def digits_alone(
 
 
 def digits_in_scenes(folder: Path, progress: Progress) -> Made:
-    """Run directory -> the demo of segmentation."""
+    """Run directory -> recipe, facts and table of the segmentation demo."""
     images = folder / "images"
     write_scenes(images, progress)
     model = train_network(folder, replace(SCENES_RECIPE, data=str(images)), progress)
@@ -137,7 +137,7 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
         folder,
         DEMO_FORMATS,
         calibration=CalibrationImages(images / "train" / "images", count=SCENES["val"]),
-        data=LabelledImages(images, max_drop_points=100.0),  # the table shows the drop
+        data=LabelledImages(images, max_drop_points=100.0),  # no bound, since the table shows the drop
         class_names=["background", *(str(digit) for digit in range(10))],
         contract=contract,
         overwrite=True,
@@ -167,12 +167,12 @@ def digits_in_scenes(folder: Path, progress: Progress) -> Made:
 
 
 class Demo(NamedTuple):
-    """What is made to show one task."""
+    """The demo of one task."""
 
     make: Callable[[Path, Progress], Made]
-    judged_on: str  # in words
-    images: str  # some of them, below the demo's folder
-    options: str  # with which `predict` shows them; {out} is that folder
+    judged_on: str  # evaluation images in words
+    images: str  # path of example images inside the demo's folder
+    options: str  # options of `predict` for the example; {out} is the demo's folder
 
 
 DEMOS: Mapping[str, Demo] = {
@@ -182,13 +182,13 @@ DEMOS: Mapping[str, Demo] = {
 
 
 def claim(folder: Path) -> None:
-    """Creates the run directory; what is in it is replaced only if an earlier demo left it.
+    """Creates the run directory. Its content is replaced only if an earlier demo wrote it.
 
     Raises:
-        ArgumentError: The folder holds something else.
+        ArgumentError: The folder holds other files.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        raise ArgumentError(f"--out must be a new or empty folder, or that of an earlier demo. Received: {folder}")
+        raise ArgumentError(f"--out must be a new or empty folder, or an earlier demo's. Received: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
 
@@ -208,7 +208,7 @@ def write_digits(folder: Path, progress: Progress) -> None:
             (folder / split / str(digit)).mkdir(parents=True)
         for index in indices:
             grey = np.round(digits.images[index] * (255 / 16)).astype("uint8")  # 0..16 -> 0..255
-            grey = np.pad(grey, 1)  # the strokes reach the edge, which a centre crop would cut off
+            grey = np.pad(grey, 1)  # strokes reach the edge, and a centre crop would cut them off
             Image.fromarray(grey).save(folder / split / str(digits.target[index]) / f"{index:04d}.png")
     progress("write images", 1, 1)
 
@@ -220,9 +220,9 @@ def read_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_scenes(folder: Path, progress: Progress) -> None:
-    """Writes `train/images/<n>.png`, `train/masks/<n>.png`, the same in `val`, and `classes.csv`.
+    """Writes `train/images/<n>.png`, `train/masks/<n>.png`, `val/images/<n>.png`, `val/masks/<n>.png`, `classes.csv`.
 
-    No digit is in both splits. A mask's labels are 0, background, and 1 more than the digit whose stroke it is.
+    No digit is in both splits. A mask's labels are 0 for the background, and digit + 1 for the strokes of a digit.
     """
     digits = require("sklearn.datasets", "demo").load_digits()
     if folder.exists():
@@ -243,7 +243,7 @@ def write_scenes(folder: Path, progress: Progress) -> None:
 def _scenes(
     count: int, digits: Any, indices: np.ndarray, generator: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """-> pixels uint8 `[H, W, 3]`: digits side by side in colours of their own, on a gradient; their mask `[H, W]`."""
+    """-> pixels uint8 `[H, W, 3]` of digits side by side, each in its own colour, on a gradient; mask `[H, W]`."""
     height, width = SCENE
     for _ in range(count):
         ends = generator.uniform(0, 110, (2, 3))
@@ -266,7 +266,7 @@ def _scenes(
 
 
 def train_network(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:
-    """Run directory, recipe -> the network that it trains; the training's own run is `training/`.
+    """Run directory, recipe -> trained network. The training run is written to `training/`.
 
     Raises:
         TrainingError: SIGTERM ended the training.
@@ -276,7 +276,7 @@ def train_network(folder: Path, recipe: Recipe, progress: Progress) -> keras.Mod
         shutil.rmtree(training)
     listener = fit.Listener(show=lambda now: progress("train", now.step, now.steps))
     if not fit.train(recipe, training, listener).complete:
-        raise TrainingError("the demo was terminated in its training; run it again, it begins anew")
+        raise TrainingError("the demo was terminated during training; run it again to start over")
     return keras.models.load_model(training / "model.keras", compile=False)
 
 
@@ -288,7 +288,7 @@ def compare_artifacts(
     labels: np.ndarray,
     progress: Progress,
 ) -> list[DemoRow]:
-    """Model, its artifacts, held-out images -> one row each, the model first."""
+    """Model, its artifacts, held-out images -> a row for the model, then a row for each artifact."""
     expected = inference.predict(model, images)
     one = images[:1].astype("float32")
     rows = [

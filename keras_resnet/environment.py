@@ -1,4 +1,4 @@
-"""Device, software and code that a measurement or a training run was made with."""
+"""Device, software and code of a measurement or a training run."""
 
 import json
 import os
@@ -10,17 +10,17 @@ from typing import Any
 
 from keras_resnet.versions import package_versions
 
-# The instruction sets on which float and integer kernels of the runtimes depend.
+# Instruction sets on which the speed of the runtimes' float and integer kernels depends.
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 
 
 def environment() -> dict[str, Any]:
-    """-> the same, as a record in JSON holds it."""
+    """-> the environment as JSON values."""
     modified = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **_cpu(),
-        "threads": os.cpu_count(),  # what the runtimes are given or take by themselves
+        "threads": os.cpu_count(),  # number of threads that the runtimes use by default
         "platform": platform.platform(),
         "versions": package_versions(),
         "code_revision": _git("rev-parse", "--short", "HEAD"),
@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """-> the CPU in words: its name, its cores and the instruction sets on which speed depends."""
+    """-> description of the CPU: its name, its cores and the instruction sets on which speed depends."""
     cpu = _cpu()
     flags = f" ({', '.join(cpu['cpu_flags'])})" if cpu["cpu_flags"] else ""
     return f"{cpu['cpu']}, {cpu['cpu_count']} cores{flags}"
@@ -44,7 +44,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def _cpu_info(key: str) -> str:
-    """First value of that key in Linux's /proc/cpuinfo, or nothing on another system."""
+    """First value of a key in Linux's /proc/cpuinfo, or an empty text on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -53,7 +53,7 @@ def _cpu_info(key: str) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in this project's checkout, or None where the package runs from elsewhere."""
+    """Output of a git command in this project's checkout, or None if the package runs outside of a checkout."""
     project = Path(__file__).resolve().parents[1]
 
     def output(*command: str) -> str:
@@ -61,7 +61,7 @@ def _git(*arguments: str) -> str | None:
         return run.stdout.strip()
 
     try:
-        # An environment may lie inside the checkout of someone else's project, whose revision says nothing here.
+        # A Python environment may lie inside the checkout of another project, whose revision must not be recorded.
         if Path(output("rev-parse", "--show-toplevel")).resolve() != project:
             return None
         return output(*arguments)

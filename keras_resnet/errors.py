@@ -1,46 +1,46 @@
-"""The exceptions that a caller can act on; each message says what was wrong, what was received and what to do."""
+"""Exceptions on which a caller can act. Each message names the error, the value received and what to do."""
 
 
 class KerasResnetError(Exception):
-    """Base of this package's own errors; the command line prints it as one line and exits with status 1."""
+    """Base of this package's errors. The command line prints only the message, and exits with status 1."""
 
 
 class ArgumentError(KerasResnetError, ValueError):
-    """An option of the command line that is out of its range."""
+    """An invalid argument or command-line option."""
 
 
 class WeightsError(KerasResnetError, ValueError):
-    """Weights that can't be found, read or matched to the network."""
+    """The weights can't be found, read or matched to the network."""
 
 
 class ImageError(KerasResnetError, ValueError):
-    """An image file that can't be read."""
+    """An image file can't be read."""
 
 
 class TrainingError(KerasResnetError, RuntimeError):
-    """A training run that must not go on, or can't be resumed."""
+    """A training run must stop, or can't be resumed."""
 
 
 class ExportError(KerasResnetError, RuntimeError):
-    """A model that can't be exported as asked."""
+    """A model can't be exported with the given options."""
 
 
 class VerificationError(ExportError):
-    """An artifact that is not equal to its model; it does not get its final name."""
+    """An artifact differs from its model; the artifact does not get its final name."""
 
 
 class AccuracyError(VerificationError):
-    """An artifact whose accuracy falls too far below its model's; it does not get its final name."""
+    """An artifact is too much less accurate than its model; the artifact does not get its final name."""
 
 
 class MeasurementError(KerasResnetError, RuntimeError):
-    """A measurement that failed or gave no answer."""
+    """A measurement failed or gave no result."""
 
 
 class MissingDependencyError(KerasResnetError, ImportError):
-    """An optional package that is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
 
 def reason(error: BaseException) -> str:
-    """Another library's exception -> the first line of its message, or its type where it has none."""
+    """Another library's exception -> first line of its message, or its type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Network, images whose targets are known -> its evaluation: the one loop for all tasks and all runtimes."""
+"""Network, images with known targets -> evaluation, by one loop for all tasks and runtimes."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +15,15 @@ from keras_resnet.read_ahead import read_ahead
 
 EVALUATION_BATCH_SIZE = 64
 
-Tell = Callable[[str, str], None]  # name of an image, why it can't be read
+Tell = Callable[[str, str], None]  # name of an image, reason why it can't be read
 
 
 class ReadImage(NamedTuple):
     """One image on its way to the network."""
 
     source: Source
-    place: int  # in the source
-    pixels: np.ndarray  # as the task's `prepare` gives them
+    place: int  # index in the source
+    pixels: np.ndarray  # result of the task's `prepare`
     target: np.ndarray
 
 
@@ -35,12 +35,12 @@ def evaluate(
     unreadable: Tell | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Any:
-    """Network, sources as its task's `open_sources` gives them -> `tasks.base.Evaluation`; None without an image.
+    """Network, sources from its task's `open_sources` -> `tasks.base.Evaluation`; None if there is no image.
 
     Args:
-        batch_size: Images that the network takes at a time, at most.
-        unreadable: Hears of each image that can't be read, and the others are taken. Without it, the first is an error.
-        advance: Hears how many images more are done.
+        batch_size: Largest number of images that the network takes at a time.
+        unreadable: Called for each unreadable image, which is left out. Without it, an unreadable image is an error.
+        advance: Called with the number of newly finished images.
 
     Raises:
         ImageError: An image can't be read.

@@ -1,9 +1,9 @@
 """Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391).
 
-The weight of a channel of C5 is the gradient of the class's logit, averaged over the positions. Behind C5 there are
-only an average over the positions and a dense layer, so that this gradient is the dense kernel's column divided by the
-number of positions, at each of them: Grad-CAM is the class activation map there (Zhou et al. 2016, arXiv 1512.04150),
-and takes no differentiation, on no backend.
+The weight of a channel of C5 is the gradient of the class's logit, averaged over the positions. C5 is followed only by
+an average over the positions and a dense layer, so that at each position this gradient is the class's column of the
+dense kernel, divided by the number of positions. Grad-CAM is then the class activation map (Zhou et al. 2016, arXiv
+1512.04150), which needs no differentiation on any backend.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from keras_resnet.errors import ArgumentError
 def grad_cam(model: keras.Model, pixels: Any, class_index: int | Sequence[int] | None = None) -> np.ndarray:
     """Classifier, pixels 0..255 `[N, H, W, C]` -> heatmap float32 `[N, H, W]` in 0..1 of what speaks for a class.
 
-    The largest value of each image is 1, unless nothing in it speaks for the class: then all are 0.
+    The largest value of each image is 1. If nothing in the image speaks for the class, all values are 0.
 
     Args:
         model: A network of this package with its head; it may end in probabilities or logits.
-        pixels: As the model takes them.
-        class_index: One class for all images, or one for each. Default: the most probable class of each.
+        pixels: Pixels of the model's input size.
+        class_index: One class for all images, or a class for each image. Default: each image's most probable class.
 
     Raises:
-        ArgumentError: The model has no such head, or there is no such class.
+        ArgumentError: The model has no classification head, or the class does not exist.
     """
     head = _head(model)
     images = np.asarray(pixels)
@@ -50,13 +50,13 @@ def grad_cam(model: keras.Model, pixels: Any, class_index: int | Sequence[int] |
 
 
 def _head(model: keras.Model) -> layers.Dense:
-    """Classifier -> its dense layer "logits", if nothing else than average pooling lies between it and C5."""
+    """Classifier -> its dense layer "logits", if only average pooling lies between C5 and this layer."""
     by_name = {layer.name: layer for layer in getattr(model, "layers", [])}
     pool, head, last = (by_name.get(name) for name in layer_names.CLASSIFIER_HEAD)
     if not (
         isinstance(pool, layers.GlobalAveragePooling2D)
         and head is not None
-        and type(head) is layers.Dense  # a layer derived from it computes something else
+        and type(head) is layers.Dense  # a derived layer may compute something else
         and head.activation is keras.activations.linear
         and head.input is pool.output
         and (last is None or (isinstance(last, layers.Activation) and last.input is head.output))
@@ -72,13 +72,13 @@ def _head(model: keras.Model) -> layers.Dense:
 
 
 def _classes(class_index: int | Sequence[int] | None, best: np.ndarray, count: int) -> np.ndarray:
-    """Argument as given, best class of each image -> one class for each image."""
+    """Argument as given, most probable class of each image -> class for each image."""
     if class_index is None:
         return best
     classes = np.asarray(class_index)
     if classes.shape not in ((), best.shape) or not np.issubdtype(classes.dtype, np.integer):
         raise ArgumentError(
-            f"`class_index` must be an integer, or one for each of the {len(best)} images. "
+            f"`class_index` must be an integer, or an integer for each of the {len(best)} images. "
             f"Received: class_index={class_index!r}"
         )
     if classes.min() < 0 or classes.max() >= count:

@@ -1,7 +1,7 @@
-"""What is known of a network that its layers do not tell: task, names of classes, pixels, origin of the weights.
+"""Facts about a network that its layers do not tell: task, class names, pixels, origin of the weights.
 
-Whoever makes or loads a network states these facts here; whoever uses it reads them here. They are kept beside the
-model, not on it: an attribute of a Keras model is tracked, changed and lost by Keras as it sees fit.
+Code that makes or loads a network states these facts here, and code that uses the network reads them here. They are
+kept in a table beside the model, since Keras tracks, changes and sometimes loses attributes of a model.
 """
 
 from collections.abc import Mapping
@@ -14,40 +14,38 @@ from keras_resnet.variants import Contract
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where the weights of a model come from; an artifact of it carries this inside."""
+    """Origin of a model's weights, which artifacts record."""
 
     source: str  # tag, hf://owner/repository, or name of a file
-    repository: str | None  # on the Hugging Face Hub
-    licence: str | None  # where it is known
+    repository: str | None  # repository on the Hugging Face Hub
+    licence: str | None  # None if unknown
     file_sha256: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about one network; None where nobody stated one."""
+    """Facts about one network; a fact is None if it was not stated."""
 
     task: str | None = None  # a name in `tasks.TASKS`
-    class_names: tuple[str, ...] | None = None  # in the order of the outputs
-    contract: Contract | None = None  # how image files become its pixels
+    class_names: tuple[str, ...] | None = None  # names in the order of the outputs
+    contract: Contract | None = None  # way from image files to its pixels
     weights_origin: WeightsOrigin | None = None
-    task_facts: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what its task alone knows of, as `checked_facts` gives it
+    task_facts: Mapping[str, Any] = field(default_factory=dict)  # facts that only its task knows; see `checked_facts`
 
 
 _FACTS: WeakKeyDictionary[Any, Facts] = WeakKeyDictionary()
 
 
 def facts_of(model: Any) -> Facts:
-    """Keras model -> what was stated about it."""
+    """Keras model -> facts stated about it."""
     return _FACTS.get(model, Facts())
 
 
 def state(model: Any, **facts: Any) -> None:
-    """Keras model, fields of `Facts` -> these facts are stated about it; the others stay as they were."""
+    """States facts about a Keras model, given as fields of `Facts`. Its other facts stay."""
     _FACTS[model] = replace(facts_of(model), **facts)
 
 
 def carry(source: Any, model: Any) -> None:
-    """Keras model, a copy of it -> what is known of the one is known of the other, but for its weights' origin."""
+    """States all facts about a Keras model for its copy, except for the origin of the weights."""
     _FACTS[model] = replace(facts_of(source), weights_origin=None)

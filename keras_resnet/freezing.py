@@ -1,4 +1,4 @@
-"""Layers that are not trained."""
+"""Freezing of layers."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ FREEZABLE_LEVELS = (layer_names.STEM, "C2", "C3", "C4", "C5")
 
 @dataclass(frozen=True)
 class Frozen:
-    """What a model no longer trains."""
+    """Number of frozen layers and parameters of a model."""
 
-    layers: int  # with weights
-    batch_norm_layers: int  # of these
+    layers: int  # frozen layers with weights
+    batch_norm_layers: int  # BatchNorm layers among them
     parameters: int
-    trainable_parameters: int  # that are left
+    trainable_parameters: int  # parameters that are still trained
 
     def __str__(self) -> str:
         return (
@@ -28,14 +28,14 @@ class Frozen:
 
 
 def freeze(model: keras.Model, through: str = "C5") -> Frozen:
-    """Network of this package, last level to freeze -> the same network, whose layers up to there are not trained.
+    """Freezes the layers of a network up to a level, and returns the network.
 
-    Compile the model after it: Keras notes what is trained then. A BatchNorm layer that is not trained runs in
-    inference mode, as Keras defines it. Layers above the level are left as they are.
+    Compile the model afterwards, since Keras notes the trained layers when a model is compiled. A frozen BatchNorm
+    layer runs in inference mode, as Keras defines it. Layers above the level do not change.
 
     Args:
-        model: With or without its head.
-        through: "stem", "C2", "C3", "C4" or "C5"; "C5" leaves the head alone.
+        model: Network of this package, with or without its head.
+        through: Last level to freeze: "stem", "C2", "C3", "C4" or "C5". The head is never frozen.
 
     Raises:
         ValueError: An unknown level, or a model that has no such layers.
@@ -56,7 +56,7 @@ def freeze(model: keras.Model, through: str = "C5") -> Frozen:
 
 
 def freeze_batch_norm(model: keras.Model) -> Frozen:
-    """Any model -> the same, whose BatchNorm layers are not trained and run in inference mode."""
+    """Freezes all BatchNorm layers of any model, so that they run in inference mode, and returns the model."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
@@ -64,7 +64,7 @@ def freeze_batch_norm(model: keras.Model) -> Frozen:
 
 
 def frozen(model: keras.Model) -> Frozen:
-    """Model -> what of it is not trained."""
+    """Model -> numbers of its frozen layers and parameters."""
     still = [layer for layer in model.layers if layer.weights and not layer.trainable]
     return Frozen(
         layers=len(still),

@@ -1,7 +1,7 @@
 """Keras model, pixels -> its answers, one batch after the other, without a tf.data pipeline.
 
-`Model.predict` makes a pipeline of an array and, when the last batch is done, waits for the thread that tunes it: as
-long, in the worst case, as the prediction itself took (docs/train.md, "No epoch waits").
+`Model.predict` makes a pipeline of an array and, after the last batch, waits for the thread that tunes the pipeline. In
+the worst case, the wait is as long as the prediction itself (docs/train.md, "No epoch waits").
 """
 
 from typing import Any
@@ -12,21 +12,21 @@ from keras_resnet.answers import PROBABILITIES
 
 
 def predict(model: Any, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
-    """Keras model with one output, pixels `[N, H, W, C]` -> answers `[N, ...]`, those of `model.predict`."""
+    """Keras model with one output, pixels `[N, H, W, C]` -> answers `[N, ...]`, equal to `model.predict`."""
     trace(model, pixels.dtype.name)
     starts = range(0, len(pixels), batch_size)
     return np.concatenate([model.predict_on_batch(pixels[start : start + batch_size]) for start in starts])
 
 
 def answer(model: Any, pixels: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
-    """As `predict`, of a model that gives probabilities -> its answer, by the name that an artifact's output has."""
+    """Keras model that yields probabilities, pixels `[N, H, W, C]` -> answers by the name of an artifact's output."""
     return {PROBABILITIES: predict(model, pixels, batch_size)}
 
 
 def trace(model: Any, dtype: str) -> None:
-    """Traces the model on TensorFlow, unless it has been, for batches of any size of pixels of that type.
+    """On TensorFlow, traces the model for batches of any size and pixels of this type, unless that was done before.
 
-    By itself, Keras would trace it for the first size that it sees, and for any size when it sees a second one.
+    Keras itself would trace the model for the first batch size, and again for any size at a second batch size.
     """
     import keras
 

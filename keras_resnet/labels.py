@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-VOID = 255  # label of the pixels of a mask that no class is; neither losses nor figures count them
+VOID = 255  # label of pixels without a class, which losses and figures ignore
 
 
 @functools.cache
@@ -27,9 +27,9 @@ def decode_predictions(
 
     Args:
         probabilities: Array or tensor `[N, classes]`.
-        top: Number of classes to name. Of equal probabilities, the lower class index comes first.
-        class_names: The name of each class. Default: ImageNet's 1000. With own names, which have no WordNet
-            identifier, the first element is the class index as a string.
+        top: Number of classes to name. If probabilities are equal, the lower class index comes first.
+        class_names: The name of each class. Default: ImageNet's 1000. Other names have no WordNet identifier, and the
+            first element is then the class index as a string.
 
     Raises:
         ValueError: The shape is not `[N, classes]`, a value is not finite, `top` is out of 1..classes, or there are
@@ -50,9 +50,9 @@ def decode_predictions(
 
 
 def top_indices(probabilities: Any, k: int, argument: str = "k") -> np.ndarray:
-    """`[N, classes]` -> int `[N, k]`: the k largest of each row, best first, the lower index first where equal.
+    """`[N, classes]` -> int `[N, k]`: the k largest of each row, best first. Of equal values, the lower index is first.
 
-    `argument` is what the caller calls `k`.
+    `argument` is the name of `k` in error messages.
 
     Raises:
         ValueError: The shape is not `[N, classes]`, a value is not finite, or `k` is out of 1..classes.

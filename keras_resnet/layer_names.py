@@ -1,7 +1,7 @@
-"""The names of layers: made where layers are built, read where they are looked for.
+"""The names of layers, for code that builds layers and code that looks for them.
 
-They are stable API, since saved files have them; docs/architecture.md has the whole scheme. A name is that of an owner
-(the stem, a block of a stage, a head's unit of convolution and BatchNorm) and what the layer is of it.
+The names are stable API, since saved files hold them; docs/architecture.md has the whole scheme. A name consists of the
+name of an owner (the stem, a block of a stage, a head's unit of convolution and BatchNorm) and the layer's role.
 """
 
 import re
@@ -11,11 +11,11 @@ from keras_resnet.answers import IMAGE as IMAGE
 PREPROCESSING = "preprocessing"
 STEM = "stem"
 POOL, LOGITS, PROBABILITIES = CLASSIFIER_HEAD = ("pool", "logits", "probabilities")
-UPSAMPLE = "upsample"  # of a segmentation head
+UPSAMPLE = "upsample"  # resize in a segmentation head
 DECODER = "decoder"
 ASPP = "aspp"  # the pyramid of DeepLab
-ASPP_PROJECT = f"{ASPP}_project"  # its last unit, behind the numbered ones
-AUXILIARY = "auxiliary"  # the auxiliary head, and the output of a network that it makes
+ASPP_PROJECT = f"{ASPP}_project"  # last unit of the pyramid, after the numbered units
+AUXILIARY = "auxiliary"  # the auxiliary head and its output
 
 
 # --- owners -------------------------------------------------------------------------------------------------------
@@ -37,17 +37,17 @@ def block(stage_number: int, index: int) -> str:
 
 
 def numbered(owner: str, index: int) -> str:
-    """Block or part of a head, number of one of its units, from 1 on -> that unit: "stage2_block1_1"."""
+    """Block or part of a head, number of a unit (from 1) -> name of the unit: "stage2_block1_1"."""
     return f"{owner}_{index}"
 
 
 def shortcut(block_name: str) -> str:
-    """Block -> its shortcut, where the shape changes."""
+    """Block -> name of its shortcut."""
     return f"{block_name}_shortcut"
 
 
 def is_of(layer: str, owner: str) -> bool:
-    """Name of a layer, owner -> whether the layer is the owner's, or of a part of it."""
+    """Name of a layer, owner -> whether the layer belongs to the owner or to a part of it."""
     return layer.startswith(f"{owner}_")
 
 
@@ -89,7 +89,7 @@ def out(block_name: str) -> str:
 
 
 def is_out(layer: str) -> bool:
-    """Name of a layer -> whether it is the last of its block."""
+    """Name of a layer -> whether it is the last layer of its block."""
     return layer.endswith(out(""))
 
 
@@ -106,14 +106,14 @@ def dropout(owner: str) -> str:
 
 
 def of_head(layer: str, head: str = "") -> str:
-    """`LOGITS`, `UPSAMPLE` or `PROBABILITIES`, name of a head -> that layer of it; the main head has no name."""
+    """`LOGITS`, `UPSAMPLE` or `PROBABILITIES`, name of a head (empty: the main head) -> name of its layer."""
     return f"{head}_{layer}" if head else layer
 
 
 def fake_quant(layer: str) -> str:
-    """Layer -> the one behind it that rounds its output, in a quantization-aware or simulated model."""
+    """Layer -> name of the layer that rounds its output in a quantization-aware or simulated model."""
     return f"{layer}_fake_quant"
 
 
 STEM_CONV = conv(STEM)
-EXAMPLES = (STEM_CONV, conv(numbered(block(2, 1), 1)))  # for errors: what a model of this package has
+EXAMPLES = (STEM_CONV, conv(numbered(block(2, 1), 1)))  # examples for error messages: layers of a model of this package

@@ -1,6 +1,6 @@
 """A `.keras` file, an artifact or the name of a network -> a network that is ready for images.
 
-Here the facts come in: what a file says about its network is read, checked against it, and stated (`facts`).
+This module reads the facts that a file holds about its network, checks them against the network, and states them.
 """
 
 import difflib
@@ -21,21 +21,21 @@ from keras_resnet.tasks import contract_of, task_of
 from keras_resnet.tasks.base import Task
 from keras_resnet.variants import VARIANTS, Contract
 
-MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # weights of 16 bits count as 32; some layers' state is not stored
+MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # 16-bit weights expand to 32 bits; some layers' state is not stored
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
     """`.keras` file or artifact (SavedModel folder, .tflite, .onnx) -> a network that is ready for images.
 
-    It knows its task, the names of its classes and how image files become its pixels, as far as the file says so.
+    The network knows its task, its class names and its contract for image files, as far as the file holds them.
 
     Args:
-        threads: CPU threads of an artifact's runtime. Default: all.
+        threads: Number of CPU threads of an artifact's runtime. Default: all.
 
     Raises:
         ExportError: An artifact can't be opened.
         WeightsError: A `.keras` file can't be read.
-        ArgumentError: It is neither, or it does not take RGB images.
+        ArgumentError: The path is neither, or the network does not take RGB images.
     """
     text = os.fspath(path)
     if not os.path.exists(text):
@@ -48,21 +48,21 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
 
 
 def is_artifact(model: str) -> bool:
-    """Path, or name of a network -> whether it names an artifact's file or folder."""
+    """Path, or name of a network -> whether it is an artifact's file or folder."""
     return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
 
 
 def open_predictor(model: str, weights: str | None, threads: int | None = None) -> Predictor:
-    """As `load`, of a network's name with its weights, too.
+    """Network's name and weights, `.keras` file or artifact -> network that is ready for images; see `load`.
 
     Raises:
         ExportError: An artifact can't be opened.
         WeightsError: The file or the weights can't be found, read or matched.
-        ArgumentError: A model of another kind, or weights for one that brings its own.
+        ArgumentError: The model has no task, or weights are given for a file that holds its own.
     """
     if is_artifact(model):
         if weights is not None:
-            raise ArgumentError(f"--weights can't be given with an artifact, which brings its own. Received: {weights}")
+            raise ArgumentError(f"--weights can't be given with an artifact, which holds its own. Received: {weights}")
         from keras_resnet.export.artifact import open_artifact
 
         return open_artifact(model, threads).predictor
@@ -71,7 +71,7 @@ def open_predictor(model: str, weights: str | None, threads: int | None = None) 
 
 
 def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
-    """Keras model of a task, how image files become its pixels, what messages call it -> predictor."""
+    """Keras model of a task, its contract, its name in messages -> predictor."""
     import keras
     import numpy as np
 
@@ -88,7 +88,7 @@ def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
         count = len(pixels)
         largest = max(largest, count)
         try:
-            if network.jit_compile:  # XLA compiles anew for another batch size: the last, smaller batch is filled up
+            if network.jit_compile:  # the last batch is filled up, since XLA would compile again for its size
                 pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
             else:
                 trace(network, "uint8")
@@ -101,7 +101,7 @@ def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
 
 
 def class_names_of(network: Any) -> list[str] | None:
-    """Keras model -> names of its classes, as they were stated; ImageNet's for 1000 classes without names."""
+    """Keras model -> its stated class names; ImageNet's names for 1000 classes without names."""
     from keras_resnet.facts import facts_of
     from keras_resnet.labels import imagenet_labels
 
@@ -112,15 +112,15 @@ def class_names_of(network: Any) -> list[str] | None:
 
 
 def check_model(model: str, weights: str | None) -> None:
-    """Refuses a wrong pair of options before Keras is imported.
+    """Checks `--model` and `--weights` before Keras is imported.
 
     Raises:
-        ArgumentError: No such network or file, or weights for a file that brings its own.
+        ArgumentError: There is no such network or file, or weights are given for a file that holds its own.
     """
     if _is_file(model):
         if weights is not None:
             raise ArgumentError(
-                f"--weights can't be given with a .keras file, which brings its own. Received: {weights}"
+                f"--weights can't be given with a .keras file, which holds its own. Received: {weights}"
             )
         if not Path(model).is_file():
             raise ArgumentError(f"--model names a .keras file that does not exist. Received: {model}")
@@ -133,12 +133,12 @@ def check_model(model: str, weights: str | None) -> None:
 
 
 def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
-    """Name of a network and its weights, or a .keras file -> Keras model, about which all that is known is stated, and
-    how image files become its pixels.
+    """Name of a network and its weights, or a .keras file -> Keras model with all its facts stated, and its contract
+    for image files.
 
     Raises:
         WeightsError: The file or the weights can't be found, read or matched.
-        ArgumentError: A model of no task.
+        ArgumentError: The model has no task.
     """
     check_model(model, weights)
     import_keras()
@@ -151,11 +151,11 @@ def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
 
 
 def _task_of(network: Any, name: str) -> Task:
-    """Raises `ArgumentError` if it is of no task."""
+    """Raises `ArgumentError` if the model has no task."""
     task = task_of(network)
     if task is None:
         raise ArgumentError(
-            f"{name}: must yield class probabilities [N, classes], or of every pixel [N, H, W, classes]. "
+            f"{name}: must yield class probabilities, [N, classes] or, for every pixel, [N, H, W, classes]. "
             f"Its output is {getattr(network, 'output_shape', None)}"
         )
     return task
@@ -174,14 +174,14 @@ def _build(name: str, weights: str) -> Any:
             return BUILDERS[name](weights=weights)
         except UserWarning as error:
             raise WeightsError(
-                f"{error}. A random head predicts nothing: give a model of other classes as a whole, --model FILE.keras"
+                f"{error}. A random head predicts nothing. For other classes, give a trained model: --model FILE.keras"
             ) from error
 
 
 def _load_file(path: str) -> Any:
     import keras
 
-    # They register the layers of quantization-aware training, and that of segmentation networks.
+    # These modules register the layers of quantization-aware training and of segmentation networks.
     import keras_resnet.compress.fake_quant
     import keras_resnet.resize  # noqa: F401
     from keras_resnet.facts import WeightsOrigin, state
@@ -191,7 +191,7 @@ def _load_file(path: str) -> Any:
 
     try:
         stored_bytes = check_keras_archive(Path(path))
-        # In a thread of its own: Keras notes, for each thread, the variables without values, and fills them later on.
+        # The file is loaded in its own thread, because Keras keeps a list of uninitialised variables for each thread.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(_check_declared_size, path, stored_bytes).result()
         description = read_model_description(path)
@@ -204,23 +204,23 @@ def _load_file(path: str) -> Any:
         return network
     except KerasResnetError:
         raise
-    except Exception as error:  # a layer's constructor can raise anything on what a damaged file passes to it
+    except Exception as error:  # a damaged file can make a layer's constructor raise anything
         raise WeightsError(f"{path}: can't be loaded as a Keras model: {reason(error)}") from error
 
 
 def _check_declared_size(path: str, stored_bytes: int) -> None:
-    """Raises `WeightsError` if the layers ask for more than the file stores; Keras would make room for all of it."""
+    """Raises `WeightsError` if the layers need more weights than the file stores. Keras would allocate them all."""
     import keras
 
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
     config["compile_config"] = None
-    with keras.StatelessScope(initialize_variables=False):  # shapes alone, without values
+    with keras.StatelessScope(initialize_variables=False):  # variables have shapes, but no values
         network = keras.saving.deserialize_keras_object(config)
         if not isinstance(network, keras.Model):
-            raise WeightsError(f"{path}: must hold a Keras model. It holds {type(network).__name__}")
+            raise WeightsError(f"{path}: must hold a Keras model. Received: {type(network).__name__}")
         asked_bytes = sum(4 * math.prod(variable.shape) for variable in network.variables)
     if asked_bytes > MOST_EXPANDED * stored_bytes + FEW_BYTES:
         raise WeightsError(
-            f"{path}: its layers ask for {asked_bytes:,} bytes of weights, of which it stores {stored_bytes:,}"
+            f"{path}: its layers need {asked_bytes:,} bytes of weights, but the file stores {stored_bytes:,}"
         )

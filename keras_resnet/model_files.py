@@ -1,7 +1,7 @@
-"""Trained model <-> `.keras` file that says what its task is, what its classes are called, which pixels it expects.
+"""Trained model <-> `.keras` file with a description: its task, its class names and the pixels that it expects.
 
-Keras' format is a zip, and reads its own members alone; the description is one member more, so that such a file stays
-an ordinary `.keras` file.
+A `.keras` file is a zip archive, of which Keras reads only its own members. The description is one more member, so that
+the file stays an ordinary `.keras` file.
 """
 
 import json
@@ -20,18 +20,18 @@ from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
 
 MEMBER = "keras_resnet.json"
-SCHEMA_VERSION = 2  # 1 had neither a version nor a task
-LARGEST_MEMBER_BYTES = 16_000_000  # of the member: names of 100,000 classes fit
+SCHEMA_VERSION = 2  # schema 1 had neither a version nor a task
+LARGEST_MEMBER_BYTES = 16_000_000  # largest description, enough for 100,000 class names
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model file says about its model."""
+    """The description of a model in its file."""
 
     task: str  # its name in `tasks.TASKS`
-    class_names: tuple[str, ...] | None  # the name of each class, in the order of the outputs
-    contract: Contract  # how image files become its pixels
-    task_facts: Mapping[str, Any] = field(default_factory=dict)  # what the task alone knows of
+    class_names: tuple[str, ...] | None  # names in the order of the outputs
+    contract: Contract  # way from image files to its pixels
+    task_facts: Mapping[str, Any] = field(default_factory=dict)  # facts that only its task knows
 
     def check(self, model: Any) -> None:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
@@ -51,14 +51,14 @@ def save_model(
     task: str | None = None,
     task_facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Keras model, names of its classes, its pixels -> `.keras` file, which replaces an older one when it is whole.
+    """Keras model, class names, contract -> `.keras` file, which replaces an older file once it is complete.
 
     Args:
-        task: What the model answers. Default: what it was built for; a model of another package's is looked at.
-        task_facts: What that task alone knows of. Default: what was stated about the model.
+        task: Task of the model. Default: its stated task, or, for a model of another package, the task with its shapes.
+        task_facts: Facts that only this task knows. Default: the facts stated about the model.
 
     Raises:
-        ValueError: `path` has another suffix, or names or contract don't fit the model, or it has no known task.
+        ValueError: `path` has another suffix, class names or contract don't fit the model, or the model has no task.
     """
     path = Path(path)
     if path.suffix != ".keras":
@@ -93,10 +93,10 @@ def save_model(
 
 
 def read_model_description(path: str | os.PathLike[str]) -> ModelDescription | None:
-    """`.keras` file -> what it says about its model, or None where it says nothing, as files by Keras alone do.
+    """`.keras` file -> description of its model, or None if the file has no description, as Keras writes it.
 
     Raises:
-        WeightsError: The file is no archive, or what it says is damaged.
+        WeightsError: The file is no archive, or its description is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -104,44 +104,44 @@ def read_model_description(path: str | os.PathLike[str]) -> ModelDescription | N
                 return None
             size_bytes = archive.getinfo(MEMBER).file_size
             if size_bytes > LARGEST_MEMBER_BYTES:
-                raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_MEMBER_BYTES:,} are read")
+                raise ValueError(f"it has {size_bytes:,} bytes, more than the limit of {LARGEST_MEMBER_BYTES:,}")
             return _parsed(archive.read(MEMBER))
-    # RuntimeError: an encrypted member, one compressed in a way that zipfile lacks, or JSON that is nested too deep.
+    # RuntimeError: the member is encrypted, has an unsupported compression, or its JSON is nested too deep.
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(f"{os.fspath(path)}: its member {MEMBER!r} can't be read: {reason(error)}") from error
 
 
 def _parsed(member: str | bytes) -> ModelDescription:
-    """JSON text -> description; nothing in it is trusted.
+    """Untrusted JSON text -> description.
 
     Raises:
-        ValueError: It is not JSON, or a field is absent, of another type or out of range.
+        ValueError: The text is not JSON, or a field is missing, has the wrong type or is out of range.
     """
     content = json.loads(member)
     if not isinstance(content, dict) or not isinstance(content.get("contract"), dict) or "labels" not in content:
-        raise ValueError("not an object with 'labels' and 'contract'")
+        raise ValueError("it must be an object with 'labels' and 'contract'")
     labels = content["labels"]
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-        raise ValueError("'labels' is neither null nor a list of texts")
+        raise ValueError("'labels' must be null or a list of texts")
     contract = contract_of_fields(content["contract"])
     task = _task_of(content)
     facts = content.get("task_facts", {})
     if not isinstance(facts, dict):
-        raise ValueError("'task_facts' is no object")
+        raise ValueError("'task_facts' must be an object")
     return ModelDescription(task, None if labels is None else tuple(labels), contract, TASKS[task].checked_facts(facts))
 
 
 def _task_of(content: dict[str, Any]) -> str:
-    """Object of a member -> name of the task; of version 1, the contract tells: of two tasks, each had its own.
+    """JSON object -> name of the task. In version 1, the kind of contract tells the task.
 
     Raises:
-        ValueError: There is no such version, or no such task.
+        ValueError: The version or the task is unknown.
     """
     version = content.get("schema_version", 1)
     if version == 1:
         return "segment" if "height" in content["contract"] else "classify"
     if version != SCHEMA_VERSION:
-        raise ValueError(f"schema version {version!r}, where {SCHEMA_VERSION} is known"[:200])
+        raise ValueError(f"schema version {version!r} is unknown; the newest known version is {SCHEMA_VERSION}"[:200])
     if content.get("task") not in TASKS:
-        raise ValueError(f"'task' is none of {', '.join(TASKS)}: {content.get('task')!r}"[:200])
+        raise ValueError(f"'task' must be one of {', '.join(TASKS)}: {content.get('task')!r}"[:200])
     return str(content["task"])

@@ -1,7 +1,7 @@
-"""Ready networks, a function for each row of the table of variants: `ResNet50` for "resnet50".
+"""Ready networks: a function for each row of the table of variants, for example `ResNet50` for "resnet50".
 
-They take keras.applications' keyword names in its order. Two differences are deliberate: `weights` defaults to `None`,
-so that building a model never reaches for the network; and `classes` may differ from 1000 with pretrained weights.
+The arguments have the names and the order of keras.applications. Two differences are deliberate: `weights` defaults to
+`None`, so that building a model never downloads; and `classes` may differ from 1000 with pretrained weights.
 """
 
 import operator
@@ -82,17 +82,17 @@ def on_backbone(
 ) -> keras.Model:
     """Row of the table, its backbone, symbolic pixels `[N, H, W, C]`, levels -> outputs -> functional model.
 
-    It is what networks of every kind have in common: input, normalisation, backbone, head, weights.
+    All networks are built here: input, normalisation, backbone, head, weights.
 
     Args:
-        network: What `weights` are for.
-        head: Given `{"C1": ..., "C5": ...}`, returns the model's outputs.
-        task: What these outputs answer; None for features.
-        backbone_weights: As a classifier over that backbone takes them; its head is left aside.
+        network: Row of the network that `weights` belong to.
+        head: Function from `{"C1": ..., "C5": ...}` to the model's outputs.
+        task: Task of these outputs; None for features.
+        backbone_weights: Weights for a classifier over this backbone; the weights of its head are ignored.
     """
     if weights is not None and backbone_weights is not None:
         raise ValueError(
-            "`weights` are those of the whole network, so that `backbone_weights` must be None. "
+            "`backbone_weights` must be None if `weights` are given, which hold the whole network. "
             f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
         )
     x = normalisation_layer(image.shape[-1])(image) if include_preprocessing else image
@@ -101,7 +101,7 @@ def on_backbone(
     with values_follow(weights is not None):
         outputs = head(levels)
 
-    inputs = keras.utils.get_source_inputs(image)  # several, where the image was made from several
+    inputs = keras.utils.get_source_inputs(image)  # several inputs, if the image was made from several
     inputs = inputs[0] if len(inputs) == 1 else inputs
     model = keras.Model(inputs, outputs, name=name)
     state(model, task=task)
@@ -123,7 +123,7 @@ def image_input(
     default_shape: tuple[int | None, int | None, int],
     input_tensor: Any = None,
 ) -> Any:
-    """The arguments that say what goes in -> one symbolic tensor `[N, H, W, C]` of pixels."""
+    """Arguments about the input -> one symbolic tensor `[N, H, W, C]` of pixels."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             "Only the 'channels_last' image data format is supported: "
@@ -133,7 +133,7 @@ def image_input(
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise ValueError(
-                "`input_tensor` must be a symbolic Keras tensor, as `keras.Input(...)` gives. "
+                "`input_tensor` must be a symbolic Keras tensor, for example from `keras.Input(...)`. "
                 f"Received: input_tensor={input_tensor!r}"
             )
         _checked_shape(design, "input_tensor", input_tensor.shape[1:])
@@ -148,7 +148,7 @@ def image_input(
 
 
 def _checked_shape(design: Design, argument: str, shape: Any) -> tuple[int | None, int | None, int]:
-    """Shape as the caller gave it -> (height, width, channels) in Python's own integers."""
+    """Shape as the caller gave it -> (height, width, channels) as Python integers."""
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
         raise ValueError(f"`{argument}` must be (height, width, channels). Received: {argument}={shape!r}")
     height, width, channels = (_integer(length) for length in shape)
@@ -174,7 +174,7 @@ def _check_pooling(include_top: bool, pooling: str | None) -> None:
 
 
 def check_output_stride(name: str, output_strides: Sequence[int], output_stride: int) -> None:
-    """Raises `ValueError` unless the network of that name can have that output stride."""
+    """Raises `ValueError` unless the network can have the output stride."""
     if output_stride not in output_strides:
         raise ValueError(
             f"`output_stride` must be one of {tuple(sorted(output_strides))} for {name}. "
@@ -183,7 +183,7 @@ def check_output_stride(name: str, output_strides: Sequence[int], output_stride:
 
 
 def check_activation(classifier_activation: str | None) -> None:
-    """Raises `ValueError` unless it is a Keras activation, or None."""
+    """Raises `ValueError` unless the argument is a Keras activation or None."""
     if classifier_activation is not None:
         try:
             keras.activations.get(classifier_activation)
@@ -195,7 +195,7 @@ def check_activation(classifier_activation: str | None) -> None:
 
 
 def checked_classes(classes: Any) -> int:
-    """Number of classes as the caller gave it -> the same as Python's own integer."""
+    """Number of classes as the caller gave it -> Python integer."""
     number = _integer(classes)
     if number is None or number < 1:
         raise ValueError(f"`classes` must be a positive integer. Received: classes={classes!r}")
@@ -203,7 +203,7 @@ def checked_classes(classes: Any) -> int:
 
 
 def _integer(value: Any) -> int | None:
-    """Integer of any make, as `labels.max() + 1` is NumPy's -> Python's, which Keras can save; None for all else."""
+    """Integer of any library, such as NumPy's `labels.max() + 1` -> Python integer, for saving; others -> None."""
     if isinstance(value, (bool, np.bool_)):
         return None
     try:
@@ -213,7 +213,7 @@ def _integer(value: Any) -> int | None:
 
 
 class ResNetBuilder(Protocol):
-    """The signature that all networks share, but for the defaults of `classes` and `output_stride`."""
+    """The signature of all networks, except for the defaults of `classes` and `output_stride`."""
 
     __name__: str
 
@@ -272,11 +272,11 @@ def _documentation(variant: Variant) -> str:
     if variant.file is None:
         origin = "stride on the 3x3 of a bottleneck and weights as in torchvision"
         published = f'"imagenet" (torchvision\'s V1 weights), a tag out of {", ".join(variant.weights)},'
-        strides = "32, or 16 or 8 for dense prediction: dilation takes the place of stride"
+        strides = "Stride of the last stage: 32, or 16 or 8 for dense prediction, where dilation replaces stride"
     else:
         origin = "section 4.2, with the shortcuts of option A, which have no weights"
         published = f"the path of {variant.file.name} (from {CIFAR_FILES}),"
-        strides = "4, and nothing else: a network for small images keeps their resolution"
+        strides = "Stride of the last stage: only 4, because a network for small images keeps their resolution"
     return f"""{variant.function}: pixels 0..255 `[N, H, W, 3]`, uint8 or float -> probabilities `[N, classes]`.
 
     {variant.parameters:,} trainable parameters with {design.classes} classes, {variant.gmacs} GMACs at {size}x{size} \
@@ -284,15 +284,15 @@ def _documentation(variant: Variant) -> str:
     arXiv 1512.03385; {origin}).
 
     Args:
-        include_top: Whether to end in average pooling and a dense layer; otherwise in {last_level}, or {last_level} \
-pooled.
+        include_top: Whether to end in average pooling and a dense layer. Otherwise the output is {last_level}, \
+pooled if `pooling` is given.
         weights: None (random), {published}
             "hf://owner/repository", or the path of a .safetensors, .pth, .pt, .th, .keras or .weights.h5 file.
-        input_tensor: Symbolic tensor of pixels to build upon, in place of a new input.
+        input_tensor: Symbolic tensor of pixels to build upon, instead of a new input.
         input_shape: (height, width, channels), sides at least {minimum} or None. Default ({size}, {size}, 3), or
-            (None, None, 3) without the head. With 1 channel a pretrained stem is summed, with 2, 4 or more repeated.
-        pooling: Without the head: None, "avg" or "max".
-        classes: Outputs of the head. Pretrained weights with another number leave the head fresh, with a warning.
+            (None, None, 3) without the head. A pretrained stem is summed for 1 channel, and repeated for 2, 4 or more.
+        pooling: Pooling of a network without head: None, "avg" or "max".
+        classes: Number of classes. If pretrained weights have another number, the head stays random, with a warning.
         classifier_activation: Activation of the head, or None for logits.
         name: Name of the model.
         include_preprocessing: Whether the first layer turns pixels 0..255 into normalised values. Without it, the

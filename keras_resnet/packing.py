@@ -1,4 +1,4 @@
-"""Images as users name them -> TFRecord shards, from which training reads faster and in any order."""
+"""Images as users name them -> TFRecord shards, which training reads faster and in any order."""
 
 import os
 from typing import Any
@@ -18,12 +18,12 @@ def pack(
     reading: Reading = PLAIN,
     progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Images as files, folder -> TFRecord shards in that folder, and what `dataset.json` says of them.
+    """Image files, folder -> TFRecord shards in that folder, and the content of `dataset.json`.
 
-    Each record is a `tf.train.Example` with `image` (the file's own bytes), `label` (int64) and `name`; or, in the
-    place of the label, with `mask`, an 8-bit PNG file of classes, 255 where there is none. Every image is decoded once;
-    those that can't be are left out and listed. A set without a validation split gets the one that training on it would
-    hold out.
+    Each record is a `tf.train.Example` with `image` (the file's bytes), `label` (int64) and `name`. Records with masks
+    have `mask` instead of the label, an 8-bit PNG file of classes, 255 where there is no class. Every image is decoded
+    once; unreadable images are left out and listed. If the data has no validation split, the images that training would
+    hold out become the validation split.
 
     Args:
         data: What `open_source` takes, but arrays and shards.
@@ -33,7 +33,7 @@ def pack(
         reading: As `open_source` takes it.
 
     Raises:
-        ArgumentError: The data has no files, or the folder holds something else.
+        ArgumentError: The data has no files, or the folder holds other files.
     """
     opened = {split: open_source(data, split, reading=reading) for split in ("train", "val")}
     return pack_sources(opened, data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)

@@ -1,4 +1,4 @@
-"""A network that is ready for images: a model of Keras or an artifact, with its task, its classes and its pixels."""
+"""A network that is ready for images: a Keras model or an artifact, with its task, class names and contract."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,41 +13,41 @@ from keras_resnet.preprocessing import decode_image, name_of
 from keras_resnet.tasks.base import Asked, Task
 from keras_resnet.variants import Contract
 
-BATCH_SIZE = 16  # where a network leaves it free
+BATCH_SIZE = 16  # default for networks of free batch size
 
 Image = str | os.PathLike[str] | bytes | np.ndarray
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network that answers for images.
+    """A network that predicts on images.
 
-    `predict` takes images as people have them. `run` takes pixels as the network itself does, uint8 `[N, H, W, 3]`, and
-    gives arrays `[N, ...]` by the names of the network's outputs.
+    `predict` takes image files or pixels of any size. `run` takes pixels of the network's input size, uint8
+    `[N, H, W, 3]`, and returns arrays `[N, ...]` by the names of the network's outputs.
     """
 
-    name: str  # what messages call it
+    name: str  # name in messages
     task: Task
     class_names: list[str] | None
-    contract: Contract  # how image files become the pixels of `run`
+    contract: Contract  # way from image files to the pixels of `run`
     classes: int
     run: Callable[[np.ndarray], Answer]
-    task_facts: Mapping[str, Any] = field(default_factory=dict)  # what its task alone knows of
+    task_facts: Mapping[str, Any] = field(default_factory=dict)  # facts that only its task knows
 
     @property
     def asked(self) -> Asked:
-        """The network as its task sees it."""
+        """The network in the form that its task's functions take."""
         return Asked(self.name, self.run, self.contract, self.class_names, self.classes, self.task_facts)
 
     def predict(self, images: Sequence[Image], batch_size: int = BATCH_SIZE, **options: Any) -> list[Answer]:
-        """Image files, encoded images or pixels uint8 RGB `[H, W, 3]` -> an answer for each.
+        """Image files, encoded images or pixels uint8 RGB `[H, W, 3]` -> answer for each image.
 
-        A classifier answers `{"probabilities": [classes]}`, a segmentation network `{"probabilities": [H, W, classes]}`
-        for the pixels of the image as it is.
+        A classifier answers `{"probabilities": [classes]}`. A segmentation network answers
+        `{"probabilities": [H, W, classes]}` at the image's own height and width.
 
         Args:
-            batch_size: Images that the network takes at a time, at most.
-            options: Of the task's `answers`. A segmentation network has `window` and `longest_side`.
+            batch_size: Largest number of images that the network takes at a time.
+            options: Options of the task's `answers`: `window` and `longest_side` for segmentation.
 
         Raises:
             ImageError: A file can't be read.
@@ -60,10 +60,10 @@ class Predictor:
         ]
 
     def read(self, image: Image) -> np.ndarray:
-        """One image -> what the task's `answers` takes.
+        """One image -> prepared image for the task's `answers`.
 
         Raises:
-            ImageError: It can't be read; the message starts with its name.
+            ImageError: The image can't be read; the message starts with its name.
         """
         if isinstance(image, np.ndarray):
             return self.task.prepare(image, self.contract)

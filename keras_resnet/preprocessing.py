@@ -1,4 +1,4 @@
-"""The one input contract: decode, resize, crop, normalise."""
+"""The input contract: decode, resize, crop, normalise."""
 
 import functools
 import glob
@@ -20,17 +20,17 @@ from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MEAN_COLOUR = (124, 116, 104)  # that mean in 0..255; normalised, it is zero
+MEAN_COLOUR = (124, 116, 104)  # the mean in 0..255, which becomes zero when normalised
 
 IMAGENET_CONTRACT = IMAGENET.contract
 
-# A resized image may hold as many pixels as a file that Pillow agrees to open (twice its MAX_IMAGE_PIXELS).
+# Largest number of pixels of a resized image, equal to the limit of files that Pillow opens (2 * MAX_IMAGE_PIXELS).
 MAXIMUM_PIXELS = 178_956_970
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # both antialias
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # both filters antialias
 
 _EXIF_ORIENTATION = 0x0112
-_TRANSPOSE = {  # EXIF orientation -> what turns the stored picture upright
+_TRANSPOSE = {  # EXIF orientation -> operation that turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -54,7 +54,7 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for pattern in patterns:
         matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(os.fspath(pattern), recursive=True))
         if not matches:
-            raise ImageError(f"{pattern}: no such file or folder, and no file matches it as a glob")
+            raise ImageError(f"{pattern}: no such file or folder, and no file matches this glob")
         files = [path for match in matches for path in _files(Path(match))]
         if not files:
             raise ImageError(f"{pattern}: no image in this folder")
@@ -76,7 +76,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IMAGENET_CONTRACT) -> np.ndarray:
-    """Image files -> uint8 RGB `[N, size, size, 3]`, or of a `WholeImage` `[N, height, width, 3]`: by `load_image`.
+    """Image files -> uint8 RGB `[N, size, size, 3]`, or `[N, height, width, 3]` for a `WholeImage`; see `load_image`.
 
     Raises:
         ImageError: Some files can't be read; the message lists each with its reason.
@@ -89,7 +89,7 @@ def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IM
         except ImageError as error:
             failures.append(str(error))
     if failures:
-        raise ImageError("\n  ".join([f"{len(failures)} of {len(failures) + len(images)} images:", *failures]))
+        raise ImageError("\n  ".join([f"{len(failures)} of {len(failures) + len(images)} images failed:", *failures]))
     if not images:
         raise ValueError("`paths` must name at least one image. Received: no path")
     return np.stack(images)
@@ -98,7 +98,7 @@ def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IM
 def load_image(source: str | os.PathLike[str] | bytes, contract: Contract = IMAGENET_CONTRACT) -> np.ndarray:
     """Path or encoded bytes of one image -> uint8 RGB `[size, size, 3]`: decoded, resized, centre-cropped.
 
-    Of a `WholeImage` `[height, width, 3]`: resized to fit into it, whole; what is free has the mean colour.
+    With a `WholeImage`, the result is `[height, width, 3]`: the whole image, resized to fit, on the mean colour.
 
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
@@ -112,7 +112,7 @@ def load_image(source: str | os.PathLike[str] | bytes, contract: Contract = IMAG
 
 @functools.singledispatch
 def apply_contract(contract: Contract, pixels: np.ndarray) -> np.ndarray:
-    """Contract, uint8 RGB `[H, W, 3]` -> the pixels that the network takes: `resize_and_crop`, or `fit_whole`.
+    """Contract, uint8 RGB `[H, W, 3]` -> pixels for the network, by `resize_and_crop` or `fit_whole`.
 
     Raises:
         ImageError: The image is too elongated for the contract.
@@ -133,8 +133,8 @@ def _(contract: WholeImage, pixels: np.ndarray) -> np.ndarray:
 def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     """Path or encoded bytes of one image -> uint8 RGB `[H, W, 3]`, bit for bit as Pillow decodes it.
 
-    The first frame is taken, turned upright by its EXIF orientation. Grey is repeated over the channels, 16 bits keep
-    their upper 8, transparent pixels are composited over white.
+    The first frame is decoded and turned upright by its EXIF orientation. Grey is repeated over the channels, 16-bit
+    values keep their upper 8 bits, and transparent pixels are composited over white.
 
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
@@ -145,13 +145,13 @@ def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
 def read_pixels(
     source: str | os.PathLike[str] | bytes, formats: tuple[str, ...], convert: Callable[[Image.Image], np.ndarray]
 ) -> np.ndarray:
-    """Path or encoded bytes of one image, formats of Pillow that it may have -> what is made of its first frame.
+    """Path or encoded bytes of one image, allowed formats of Pillow -> result of `convert` on its first frame.
 
     Raises:
-        ImageError: The file can't be read as such an image; the message starts with its name.
+        ImageError: The file can't be read as an image of these formats; the message starts with its name.
     """
     name = name_of(source)
-    # Not catch_warnings: that swaps the filters of all threads, and decoding in several threads would lose them.
+    # catch_warnings would swap the filters of all threads, and decoding in several threads would lose filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -164,23 +164,23 @@ def read_pixels(
             image.load()
             return convert(image)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image, or not a whole one, of the formats {', '.join(formats)}") from error
+        raise ImageError(f"{name}: not an image of the formats {', '.join(formats)}, or incomplete") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
-    except Exception as error:  # Pillow's readers let OSError, SyntaxError, struct.error and others through
+    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error and others
         raise ImageError(f"{name}: the image data is broken ({str(error) or type(error).__name__})") from error
 
 
 def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
-    """uint8 RGB `[H, W, 3]` -> `[size, size, 3]`: short side to `contract.resize`, antialiased, then the centre.
+    """uint8 RGB `[H, W, 3]` -> `[size, size, 3]`: short side resized to `contract.resize`, antialiased; centre crop.
 
     Sizes and offsets are rounded as in torchvision's `Resize` and `CenterCrop`.
 
     Raises:
-        ImageError: The image is so long and narrow that its resized form would not fit into memory.
-        ValueError: The pixels are no uint8 RGB image, or the contract's crop is larger than its resized short side.
+        ImageError: The image is so long and narrow that the resized image would not fit into memory.
+        ValueError: The pixels are no uint8 RGB image, or the contract's `size` is larger than its `resize`.
     """
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(
@@ -201,17 +201,17 @@ def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTR
             f"have more than {MAXIMUM_PIXELS:,} pixels"
         )
     new_size = (contract.resize, new_long) if width <= height else (new_long, contract.resize)
-    # Pillow returns a copy, bit for bit, where the size stays.
+    # If the size stays, Pillow returns an identical copy.
     resized = np.asarray(Image.fromarray(pixels).resize(new_size, _RESAMPLING[contract.interpolation]))
 
     height, width = resized.shape[:2]
-    top = round((height - contract.size) / 2)  # half to even, as torchvision does
+    top = round((height - contract.size) / 2)  # rounds half to even, as torchvision does
     left = round((width - contract.size) / 2)
     return resized[top : top + contract.size, left : left + contract.size].copy()
 
 
 def fit_whole(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
-    """uint8 RGB `[H, W, 3]` -> `[height, width, 3]` of the contract: antialiased, at the top left, the rest mean."""
+    """uint8 RGB `[H, W, 3]` -> `[height, width, 3]` of the contract: antialiased, top left, on the mean colour."""
     if contract.height is None or contract.width is None:
         return pixels
     height, width = contract.area_of(*pixels.shape[:2])
@@ -219,7 +219,7 @@ def fit_whole(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
 
 
 def fill(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
-    """uint8 RGB `[H, W, 3]`, no larger than the contract -> its `[height, width, 3]`, what is free of mean colour."""
+    """uint8 RGB `[H, W, 3]`, no larger than the contract -> `[height, width, 3]`, padded with the mean colour."""
     if contract.height is None or contract.width is None:
         return pixels
     filled = np.full((contract.height, contract.width, 3), MEAN_COLOUR, np.uint8)
@@ -228,12 +228,12 @@ def fill(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
 
 
 def name_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Path or encoded bytes of one image -> what messages call it."""
+    """Path or encoded bytes of one image -> its name in messages."""
     return f"image of {len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # Pillow's own exif_transpose writes the EXIF block anew, and fails where another of its tags is broken.
+    # Pillow's exif_transpose rewrites the EXIF block, and fails if any tag in it is broken.
     method = _TRANSPOSE.get(image.getexif().get(_EXIF_ORIENTATION, 1))
     return image if method is None else image.transpose(method)
 
@@ -241,7 +241,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _opaque_rgb(image: Image.Image) -> Image.Image:
     """Loaded image of any mode -> mode "RGB"; transparent pixels are composited over white."""
     if image.mode == "F":
-        raise ImageError("its pixels are floating-point numbers, whose range is not known; save it with 8 or 16 bits")
+        raise ImageError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if not image.has_transparency_data:
@@ -251,7 +251,7 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit greys -> mode "L" or "LA", the upper 8 bits of each: what Pillow does to 16-bit colours."""
+    """16-bit greys -> mode "L" or "LA" with the upper 8 bits of each value, as Pillow reads 16-bit colours."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(
@@ -266,8 +266,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def normalisation_layer(channels: int) -> Any:
     """Number of channels -> layer: pixels 0..255 `[N, H, W, channels]` -> `(pixels / 255 - mean) / std`, float32.
 
-    One channel takes the mean of the three statistics, more than three repeat them: as a pretrained stem is summed or
-    repeated over its input channels.
+    One channel takes the mean of the three statistics, and more than three channels repeat them, just as a pretrained
+    stem is summed or repeated over its input channels.
     """
     from keras import layers
 

@@ -14,15 +14,15 @@ from keras_resnet.errors import KerasResnetError
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, and replays it if the block fails unexpectedly.
+    """Holds back output to file descriptor 2, and replays it if the block fails unexpectedly.
 
-    TensorFlow's and LiteRT's C++ code write their start-up lines before any log level is read, so that only the
-    descriptor itself can be turned aside. An error of this package says by itself what is wrong, without a replay.
+    The C++ code of TensorFlow and LiteRT writes its start-up lines before it reads any log level, so that only the
+    descriptor itself can be redirected. Errors of this package explain themselves and cause no replay.
     """
     sys.stderr.flush()
     try:
         stderr = os.dup(2)
-    except OSError:  # closed: there is nothing to keep quiet
+    except OSError:  # stderr is closed: there is nothing to hold back
         yield
         return
     with tempfile.TemporaryFile() as held:
@@ -42,28 +42,28 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def terminal_stderr() -> TextIO:
-    """-> stderr on a descriptor of its own, which `quiet_stderr` does not hold back: for progress displays."""
+    """-> stderr on a descriptor of its own, which `quiet_stderr` does not hold back, for progress displays."""
     try:
         return os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     except OSError:
         return open(os.devnull, "w")
 
 
-_UNUSED = ("sklearn", "matplotlib")  # which Keras imports where they are, for functions that no command calls
+_UNUSED = ("sklearn", "matplotlib")  # Keras imports these if installed, for functions that no command calls
 
 
 def import_keras() -> None:
-    """Imports Keras and its backend without their start-up lines, in the way that costs least.
+    """Imports Keras and its backend quickly and without their start-up lines.
 
-    TensorFlow's log level is lowered to errors, and it computes with oneDNN, which it leaves out by itself on a CPU
-    without AVX-512: a training step of ResNet-50 took 4.7 s with it and 6.4 s without, on two cores with AVX2.
+    TensorFlow's log level is set to errors. oneDNN is switched on, which TensorFlow does not do by itself on a CPU
+    without AVX-512: a training step of ResNet-50 took 4.7 s with oneDNN and 6.4 s without, on two cores with AVX2.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" in sys.modules:
         return
     unused: dict[str, Any] = {name: None for name in _UNUSED if name not in sys.modules}
-    sys.modules.update(unused)  # as if they were not installed
+    sys.modules.update(unused)  # makes them look as if they were not installed
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -74,7 +74,7 @@ def import_keras() -> None:
             del sys.modules[name]
         if collects:
             gc.enable()
-    # The imported objects, which live until the end, are never searched for cycles; nor is anything at the end, where
-    # Python would do so once more. Both together are a fifth of the CPU time of one prediction.
+    # The imported objects live until the end, so the garbage collector need not search them for cycles, and its last
+    # run at exit is skipped too. Both together are a fifth of the CPU time of one prediction.
     gc.freeze()
     atexit.register(gc.freeze)

@@ -1,4 +1,4 @@
-"""What is read from a slow place, by threads, while the caller works on what was read before."""
+"""Reading from a slow place in threads, while the caller works on earlier results."""
 
 import os
 from collections import deque
@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 
 
 def read_ahead(places: Sequence[Place], read: Callable[[Place], Item], ahead: int) -> Iterator[Future[Item]]:
-    """Places, what reads one -> the result of each, in order; threads read as many as `ahead` that nobody took yet."""
-    # Not an executor, whose threads Python waits for at its end: Ctrl-C would hang on a file that comes slowly.
+    """Items, function that reads one -> results in order. Threads read up to `ahead` items that nobody took yet."""
+    # Python waits at exit for the threads of an executor, so that Ctrl-C would hang on a slow file. These are daemons.
     jobs: SimpleQueue[tuple[Place, Future[Item]] | None] = SimpleQueue()
     threads = min(os.cpu_count() or 1, ahead, len(places))
     for _ in range(threads):
@@ -41,5 +41,5 @@ def _work(jobs: SimpleQueue[tuple[Place, Future[Item]] | None], read: Callable[[
         if result.set_running_or_notify_cancel():
             try:
                 result.set_result(read(place))
-            except BaseException as error:  # noqa: BLE001  raised where the result is taken
+            except BaseException as error:  # noqa: BLE001  raised again where the result is taken
                 result.set_exception(error)

@@ -8,15 +8,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class ResizeLike(keras.layers.Layer):
-    """`[x [N, h, w, C], reference [N, H, W, D]]` -> `[N, H, W, C]`, bilinear; of the reference, its size alone counts.
+    """`[x [N, h, w, C], reference [N, H, W, D]]` -> `[N, H, W, C]`, bilinear; only the reference's size is used.
 
-    Pixels are squares, whose centres are interpolated between (`align_corners=False` in PyTorch), and nothing is
-    antialiased. Where height and width of the reference are known, the size is a constant of the graph.
+    Interpolation is between the centres of pixels (`align_corners=False` in PyTorch), without antialiasing. If height
+    and width of the reference are known, the size is a constant in the graph.
     """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        # XLA in TensorFlow 2.21 compiles a bilinear resize of pixels that are squares into another, without an error.
+        # XLA in TensorFlow 2.21 silently compiles a bilinear resize with half-pixel centres into another resize.
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
     def call(self, inputs: Any) -> Any:
@@ -24,7 +24,7 @@ class ResizeLike(keras.layers.Layer):
         size = tuple(reference.shape[1:3])
         if None not in size:
             return ops.image.resize(x, size, interpolation="bilinear", antialias=False)
-        # Only a graph of TensorFlow has sizes that are not known, and keras.ops.image.resize compares them with zero.
+        # Only TensorFlow graphs have unknown sizes. keras.ops.image.resize fails on these: it compares sizes with zero.
         import tensorflow as tf
 
         return tf.cast(tf.image.resize(x, tf.shape(reference)[1:3], method="bilinear", antialias=False), x.dtype)

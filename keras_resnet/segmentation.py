@@ -1,7 +1,7 @@
 """Segmentation networks over a ResNet: `FCN`, `DeepLabV3`, `DeepLabV3Plus` and `UNet`.
 
-They are given pixels as a classifier is, of any size, and answer for every one of them. A `.keras` file of such a
-network loads in Keras once this module is imported, which registers its one layer that Keras lacks.
+They take the pixels of images of any size, and predict the class of every pixel. Before Keras can load a `.keras` file
+of such a network, this module must be imported: it registers the one layer that Keras lacks.
 """
 
 import os
@@ -15,12 +15,12 @@ from keras_resnet.heads.segmentation import DECODERS, auxiliary_head, segmentati
 from keras_resnet.models import check_activation, check_output_stride, checked_classes, image_input, on_backbone
 from keras_resnet.variants import ARCHITECTURES, BACKBONES, VARIANTS, Architecture, NetworkOnBackbone
 
-VOC_CLASSES = 21  # Pascal VOC's 20 and the background, in the published weights
+VOC_CLASSES = 21  # classes of the published weights: Pascal VOC's 20 and the background
 TAG = "COCO_WITH_VOC_LABELS_V1"  # torchvision's name of the published weights
 
 
 class SegmentationBuilder(Protocol):
-    """The signature that all segmentation networks share, but for the default of `output_stride`."""
+    """The signature of all segmentation networks, except for the default of `output_stride`."""
 
     __name__: str
 
@@ -41,10 +41,10 @@ class SegmentationBuilder(Protocol):
 
 
 def network_of(architecture: str, backbone: str) -> NetworkOnBackbone:
-    """Names of an architecture and of a backbone -> the network, and what weights are published for it.
+    """Names of an architecture and of a backbone -> row of the network, with its published weights.
 
     Raises:
-        ValueError: Another backbone than a ResNet with the levels C1 to C5.
+        ValueError: The backbone is not a ResNet with the levels C1 to C5.
     """
     if backbone not in BACKBONES:
         why = "; a network for CIFAR has no C5" if backbone in VARIANTS else ""
@@ -144,7 +144,7 @@ def _documentation(architecture: Architecture) -> str:
     suffixes = ".safetensors, .pth, .pt, .th, .keras or .weights.h5" if published else ".keras or .weights.h5"
     strides = " or ".join(map(str, reversed(architecture.output_strides)))
     auxiliary = (
-        "Whether there is a second head, on C4, for a second loss in training. The output is a dict then:\n"
+        "Whether to add a second head, on C4, for a second loss in training. The output is then a dict:\n"
         '            "probabilities", or "logits" without an activation, and "auxiliary", both `[N, H, W, classes]`.'
         if architecture.has_auxiliary_head
         else "Must be False."
@@ -153,15 +153,15 @@ def _documentation(architecture: Architecture) -> str:
 `[N, H, W, classes]`, float32.
 
     {architecture.title}.
-    H and W are any, unless `input_shape` gives them.
+    H and W are free, unless `input_shape` gives them.
 
     Args:
         backbone: {", ".join(BACKBONES)}.
-        classes: Outputs of each pixel. Weights with another number leave the head fresh, with a warning.
-        output_stride: Of C5: {strides}.
+        classes: Number of classes. If weights have another number, the head stays random, with a warning.
+        output_stride: Stride of C5: {strides}.
         weights: None, {tag}{suffixes} file of the whole network.
-        backbone_weights: Weights of a classifier over that backbone, as it takes them as `weights`: "imagenet", a
-            tag, "hf://owner/repository", or a path. Its head is left aside.
+        backbone_weights: Weights of a classifier with this backbone: "imagenet", a tag, "hf://owner/repository", or a
+            path. The weights of its head are ignored.
         input_shape: (height, width, channels), sides at least 32 or None. Default (None, None, 3).
         classifier_activation: Activation of the head, over the classes of each pixel, or None for logits.
         auxiliary_head: {auxiliary}

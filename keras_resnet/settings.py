@@ -1,4 +1,4 @@
-"""Settings as fields of a dataclass; each declares what it is, its default and what it may be, in one place."""
+"""Settings as fields of a dataclass; each field declares its help text, default, choices and bounds."""
 
 import dataclasses
 import typing
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Rule(NamedTuple):
-    """What a value must do, in the words of an error, and whether a value does it."""
+    """A rule for values: its text, which follows "must" in an error message, and its check."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -24,17 +24,17 @@ SHARE_WITHOUT_ONE = Rule("lie in 0..1, without 1", lambda value: 0 <= value < 1)
 
 
 def one_of(choices: Iterable[str]) -> Rule:
-    """Choices that are named in another place than the field's type -> the rule."""
+    """Choices of a field whose type does not name them -> rule."""
     choices = tuple(choices)
     return Rule(f"be one of {', '.join(choices)}", lambda value: value in choices)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A field as it was declared."""
+    """The declaration of a field."""
 
     name: str
-    kind: Any  # its type
+    kind: Any  # type of its values
     default: Any
     help: str
     rules: tuple[Rule, ...]
@@ -42,11 +42,11 @@ class Setting:
     choices: Mapping[str, tuple[str, ...]]
 
     def suits(self, task: str) -> bool:
-        """Whether the task has the setting at all."""
+        """Whether the task has the setting."""
         return self.task in (None, task)
 
     def choices_for(self, task: str) -> tuple[str, ...]:
-        """-> those of the choices of a `Literal` that the task has."""
+        """-> choices of a `Literal` that are valid for the task."""
         return self.choices.get(task, typing.get_args(self.kind))
 
 
@@ -60,9 +60,9 @@ def setting(
     """-> a field of a dataclass.
 
     Args:
-        help: A sentence that stands alone.
-        task: The only task that has the setting; the recipes of others leave it out.
-        choices: By task, those of the choices of a `Literal` that the task has. Tasks that are not named have all.
+        help: Help text, a full phrase that starts with the thing.
+        task: The only task that has the setting; recipes of other tasks leave it out.
+        choices: Valid choices of a `Literal`, by task. A task that is not named has all of them.
     """
     return dataclasses.field(
         default=default, metadata={"help": help, "rules": rules, "task": task, "choices": choices or {}}
@@ -70,7 +70,7 @@ def setting(
 
 
 def settings_of(kind: type) -> dict[str, Setting]:
-    """Dataclass, all fields of which were made by `setting` -> these by name, in their order."""
+    """Dataclass whose fields were all made by `setting` -> its settings by name, in their order."""
     hints = typing.get_type_hints(kind)
     return {
         field.name: Setting(field.name, hints[field.name], field.default, **field.metadata)

@@ -1,6 +1,6 @@
-"""The family as one table, and the segmentation networks as another: what differs, and the published weights.
+"""The tables of ResNets and of segmentation networks: their differences, and the published weights.
 
-Facts only; `tests/test_variants.py` recomputes every parameter count and MAC count from the built networks.
+The tables hold only facts; `tests/test_variants.py` recomputes every parameter count and MAC count from built networks.
 Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multiply-accumulates).
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class InputContract:
-    """What pixels a network expects: RGB, 0..255, short side resized to `resize`, then a centre crop of `size`."""
+    """Pixels that a network expects: RGB, 0..255, short side resized to `resize`, then a centre crop of `size`."""
 
     size: int = 224
     resize: int = 256
@@ -28,11 +28,11 @@ class InputContract:
         return self.size, self.size
 
     def of_sides(self, height: int, width: int) -> "InputContract":
-        """-> the contract of a network of that size, of which a crop is a square."""
+        """-> contract of a network of that size; a crop must be square."""
         return InputContract.for_size(min(height, width))
 
     def describe(self) -> dict[str, Any]:
-        """-> what the description of an artifact says about it."""
+        """-> entry in the description of an artifact."""
         return {
             "resize_short_side": self.resize,
             "centre_crop": self.size,
@@ -46,10 +46,10 @@ class InputContract:
 
 @dataclass(frozen=True)
 class WholeImage:
-    """What pixels a network of any size expects: RGB, 0..255, the whole image; never cropped, never distorted.
+    """Pixels that a network of any size expects: RGB, 0..255, the whole image, never cropped or distorted.
 
-    With a height and a width, the image is resized to fit into them, and what it leaves free, on the right or below,
-    has the mean colour; without, it keeps its own size.
+    With a height and a width, the image is resized to fit into them, and free pixels, on the right or below, get the
+    mean colour. Without them, the image keeps its own size.
     """
 
     height: int | None = None
@@ -64,34 +64,34 @@ class WholeImage:
 
     @property
     def sides(self) -> tuple[int | None, int | None]:
-        """Height and width of the pixels; None where they are the image's own."""
+        """Height and width of the pixels; None if the image keeps its own size."""
         return self.height, self.width
 
     def of_sides(self, height: int, width: int) -> "WholeImage":
-        """-> the contract of a network of that size."""
+        """-> contract of a network of that size."""
         return WholeImage(height, width)
 
     def describe(self) -> dict[str, Any]:
-        """-> what the description of an artifact says about it."""
+        """-> entry in the description of an artifact."""
         return {"resize_short_side": None, "centre_crop": None, "interpolation": "bilinear", "antialias": True}
 
     def area_of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image -> those of the part of the pixels that it takes, from the top left."""
+        """Height and width of an image -> height and width of the part that it fills, from the top left."""
         if self.height is None or self.width is None:
             return height, width
         scale = min(self.height / height, self.width / width)
         return max(1, min(self.height, round(scale * height))), max(1, min(self.width, round(scale * width)))
 
 
-Contract = InputContract | WholeImage  # how image files become the pixels of a network
-LARGEST_SIDE = 10_000  # of an image that a network takes, in pixels
+Contract = InputContract | WholeImage  # the way from image files to the pixels of a network
+LARGEST_SIDE = 10_000  # largest side of a network's image, in pixels
 
 
 def contract_of_fields(fields: Mapping[str, Any]) -> Contract:
-    """Fields of a contract, from a file, in which nothing is trusted -> contract.
+    """Untrusted fields of a contract from a file -> contract.
 
     Raises:
-        ValueError: They are another kind's, or out of range.
+        ValueError: A field is unknown, missing or out of range.
     """
     if set(fields) == {"height", "width"}:
         sides = (fields["height"], fields["width"])
@@ -102,7 +102,7 @@ def contract_of_fields(fields: Mapping[str, Any]) -> Contract:
     if type(size) is not int or type(resize) is not int or not 1 <= size <= resize <= LARGEST_SIDE:
         raise ValueError(f"'contract' must have 1 <= size <= resize <= {LARGEST_SIDE}: {size!r}, {resize!r}"[:200])
     if interpolation not in ("bilinear", "bicubic"):
-        raise ValueError("'interpolation' is neither 'bilinear' nor 'bicubic'")
+        raise ValueError("'interpolation' must be 'bilinear' or 'bicubic'")
     return InputContract(size, resize, interpolation)
 
 
@@ -117,19 +117,19 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file of CIFAR-10 weights, to be downloaded from `CIFAR_FILES` by hand: it is in no repository of the Hub."""
+    """One file of CIFAR-10 weights. The user must download it from `CIFAR_FILES`, since the Hub does not have it."""
 
     name: str  # ends in the first 8 digits of its SHA-256
-    top1_percent: float  # CIFAR-10 test images as they are, as published
+    top1_percent: float  # CIFAR-10 test images without resize or crop, as published
     licence: str
 
 
 @dataclass(frozen=True)
 class TorchvisionFile:
-    """One file of torchvision's weights for a network over a backbone, in its folder `TORCHVISION_FILES`."""
+    """One file of torchvision's segmentation weights, at `TORCHVISION_FILES`."""
 
     name: str  # ends in the first 8 digits of its SHA-256
-    metrics: Mapping[str, float]  # by name with unit, as published
+    metrics: Mapping[str, float]  # published metrics by name with unit
     licence: str
 
     @property
@@ -143,20 +143,20 @@ class TorchvisionFile:
 
 @dataclass(frozen=True)
 class Design:
-    """What the networks made for one data set share (He et al. 2015, arXiv 1512.03385)."""
+    """The common design of the networks for a data set (He et al. 2015, arXiv 1512.03385)."""
 
     data: str
-    stem: Literal["7x7 and pool", "3x3"]  # strides 4 and 1
-    filters: int  # of the stem, and the width of the first stage; each later stage has twice as many
-    shortcut: Literal["projection", "padded"]  # where a block changes the shape: options B and A of the paper
+    stem: Literal["7x7 and pool", "3x3"]  # the strides are 4 and 1
+    filters: int  # filters of the stem and width of the first stage; each later stage doubles them
+    shortcut: Literal["projection", "padded"]  # shortcut where the shape changes: options B and A of the paper
     classes: int
     contract: InputContract
-    output_strides: tuple[int, ...]  # of the last stage, those that can be asked for, its own being the last
-    dense_layer: str  # its name in published state dicts
+    output_strides: tuple[int, ...]  # possible strides of the last stage; the last one is the default
+    dense_layer: str  # name of the dense layer in published state dicts
 
     @property
     def output_stride(self) -> int:
-        """Of the last stage, if it is not lowered. On smaller images that stage would see more padding than image."""
+        """Default stride of the last stage. On images smaller than it, this stage would see more padding than image."""
         return self.output_strides[-1]
 
 
@@ -198,7 +198,7 @@ class Variant:
 
     @property
     def function(self) -> str:
-        """Name of the function that builds it, in `keras_resnet`: "ResNet50" of "resnet50"."""
+        """Name of the function in `keras_resnet` that builds the network: "ResNet50" for "resnet50"."""
         return self.name.replace("resnet", "ResNet")
 
     @property
@@ -212,9 +212,9 @@ class Variant:
         return 4 if self.block == "bottleneck" else 1
 
     def tag_of(self, weights: object) -> str | None:
-        """Source of weights, as `weights=` takes it -> the tag of this row that it means, if it means one.
+        """Source of weights, as `weights=` takes it -> tag of this row that it stands for, or None.
 
-        "imagenet", the tag itself, and the tag's repository ("hf://timm/resnet50.a1_in1k") mean a tag; a path object
+        "imagenet", a tag, and the repository of a tag ("hf://timm/resnet50.a1_in1k") stand for a tag. A path object
         never does.
         """
         if not isinstance(weights, str):
@@ -228,34 +228,34 @@ class Variant:
 
 @dataclass(frozen=True)
 class NetworkOnBackbone:
-    """One network that reads the levels of a backbone; its head's architecture is a row of `ARCHITECTURES`."""
+    """One segmentation network: a backbone, and an architecture that is a row of `ARCHITECTURES`."""
 
-    architecture: str  # "deeplabv3"
+    architecture: str  # for example "deeplabv3"
     backbone: Variant
-    weights: Mapping[str, TorchvisionFile]  # by tag
+    weights: Mapping[str, TorchvisionFile]  # published weights by tag
 
     @property
     def name(self) -> str:
         return f"{self.architecture}_{self.backbone.name}"
 
     def tag_of(self, weights: object) -> str | None:
-        """Source of weights, as `weights=` takes it -> the tag that it means, if it means one."""
+        """Source of weights, as `weights=` takes it -> tag that it stands for, or None."""
         return weights if isinstance(weights, str) and weights in self.weights else None
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What differs between the segmentation networks, but for their decoders; a backbone is chosen for each."""
+    """Properties of a segmentation architecture, for any backbone. `heads.segmentation` has the decoders."""
 
-    function: str  # its name in `keras_resnet.segmentation`
+    function: str  # name of the function in `keras_resnet.segmentation`
     title: str
-    output_strides: tuple[int, ...]  # of C5, those that can be asked for, its own being the last
+    output_strides: tuple[int, ...]  # possible strides of C5; the last one is the default
     has_auxiliary_head: bool
-    files: Mapping[str, TorchvisionFile]  # published weights, by backbone
+    files: Mapping[str, TorchvisionFile]  # published weights by backbone
 
     @property
     def name(self) -> str:
-        """How names of its networks begin: "deeplabv3" of "deeplabv3_resnet50"."""
+        """First part of its networks' names: "deeplabv3" in "deeplabv3_resnet50"."""
         return self.function.lower()
 
 
@@ -285,7 +285,7 @@ def _cifar(depth: int, parameters: int, gmacs: float, sha256_start: str, error_p
 
 
 def _coco(name: str, mean_iou_percent: float, pixel_accuracy_percent: float) -> TorchvisionFile:
-    """torchvision's COCO_WITH_VOC_LABELS_V1; the metrics are its metadata's, on COCO val2017 with VOC's classes."""
+    """torchvision's COCO_WITH_VOC_LABELS_V1; metrics from its metadata, on COCO val2017 with VOC's classes."""
     metrics = {"mean_iou_percent": mean_iou_percent, "pixel_accuracy_percent": pixel_accuracy_percent}
     return TorchvisionFile(name, metrics, "BSD-3-Clause")
 
@@ -374,11 +374,11 @@ VARIANTS: Mapping[str, Variant] = {
     )
 }
 
-DEFAULT_TAG = "tv_in1k"  # what weights="imagenet" means
+DEFAULT_TAG = "tv_in1k"  # meaning of weights="imagenet"
 TORCHVISION_FILES = "https://download.pytorch.org/models"
-CIFAR_FILES = "https://github.com/akamaster/pytorch_resnet_cifar10"  # in its folder pretrained_models
+CIFAR_FILES = "https://github.com/akamaster/pytorch_resnet_cifar10"  # the files are in the folder pretrained_models
 
-BACKBONES = tuple(variant.name for variant in VARIANTS.values() if "C5" in variant.levels)  # of other networks
+BACKBONES = tuple(variant.name for variant in VARIANTS.values() if "C5" in variant.levels)  # for segmentation
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     architecture.name: architecture

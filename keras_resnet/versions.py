@@ -1,4 +1,4 @@
-"""What software made a file or a measurement."""
+"""Versions of the software that makes files and measurements."""
 
 import importlib.metadata
 import platform
@@ -9,7 +9,7 @@ _PACKAGES = ("numpy", "pillow", "keras", "tensorflow", "ai-edge-litert", "tf2onn
 
 
 def package_versions() -> dict[str, str]:
-    """-> versions of this package, of Python and of what computes and converts, as far as it is installed."""
+    """-> versions of this package, Python, and the installed packages that compute and convert."""
     found = {"keras-resnet-kit": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

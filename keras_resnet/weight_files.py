@@ -3,7 +3,7 @@
 | suffix | holds | read by |
 | --- | --- | --- |
 | `.safetensors` | torchvision's names and layouts | safetensors |
-| `.pth`, `.pt`, `.th` | the same, as a state dict | torch, with `weights_only=True` |
+| `.pth`, `.pt`, `.th` | torchvision's names and layouts, as a state dict | torch, with `weights_only=True` |
 | `.keras` | Keras' layout; its configuration is never read | h5py, from the archive's `model.weights.h5` |
 | `.weights.h5` | Keras' layout | h5py |
 """
@@ -26,26 +26,26 @@ WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
 
 
 class WeightFile(NamedTuple):
-    """What a file holds, unchecked."""
+    """The unchecked content of a file."""
 
     layout: Literal["torchvision", "keras"]
     tensors: dict[str, np.ndarray]  # "layer1.0.conv1.weight" (OIHW), or "stage2_block1_1_conv/0" (variable 0, HWIO)
 
 
 def read_weight_file(path: Path) -> WeightFile:
-    """Path -> tensors as stored, but for bfloat16, which is widened to float32.
+    """Path -> tensors as stored, except that bfloat16 is widened to float32.
 
     Raises:
         WeightsError: No such file, an unknown suffix, or content that can't be read.
-        MissingDependencyError: A PyTorch file, and no PyTorch.
+        MissingDependencyError: The file is PyTorch's, and PyTorch is not installed.
     """
     name = path.name.lower()
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder; weights are read from a file: {', '.join(WEIGHT_SUFFIXES)}")
+        raise WeightsError(f"{path} is a folder, but weights must be a file: {', '.join(WEIGHT_SUFFIXES)}")
     if not path.exists():
         raise WeightsError(f"no such file: {path}")
     if name.endswith((".weights.json", ".index.json")):
-        raise WeightsError(f"{path} is the index of weights in several files: save them in one file instead")
+        raise WeightsError(f"{path} is the index of weights in several files; save them in one file instead")
     if not name.endswith(WEIGHT_SUFFIXES):
         raise WeightsError(f"{path} has none of the known suffixes: {', '.join(WEIGHT_SUFFIXES)}")
     try:
@@ -60,8 +60,8 @@ def read_weight_file(path: Path) -> WeightFile:
         return WeightFile("keras", _read_h5(path.read_bytes(), str(path)))
     except KerasResnetError:
         raise
-    except Exception as error:  # a damaged file can raise anything out of its parser
-        raise WeightsError(f"{path} can't be read; is it whole, and what its suffix says? ({reason(error)})") from error
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise WeightsError(f"{path} can't be read; is it complete, with the right suffix? ({reason(error)})") from error
 
 
 # --- PyTorch's side -----------------------------------------------------------------------------------------------
@@ -83,9 +83,9 @@ _SAFETENSORS_DTYPES = {
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import safe_open
 
-    with safe_open(path, framework="numpy"):  # checks the header, and that what it declares fills the file
+    with safe_open(path, framework="numpy"):  # checks the header, and that the declared tensors fill the file
         pass
-    # Its arrays are copies, which cost as much as all else, and it has none in bfloat16: these are views of the file.
+    # safe_open copies arrays, which is slow, and has no bfloat16 in NumPy. These arrays are views of the file.
     content = np.asarray(np.memmap(path, np.uint8, mode="r"))
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     tensors = {}
@@ -110,23 +110,23 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # PyTorch's own message goes on to recommend weights_only=False.
+        # PyTorch's own message recommends weights_only=False, which is unsafe.
         raise WeightsError(
-            f"{path} is damaged, or holds Python objects other than tensors; those could run code on loading and are "
-            "refused. Save the tensors alone: torch.save(model.state_dict(), path)"
+            f"{path} is damaged, or holds Python objects other than tensors, which could run code and are not loaded. "
+            "Save only the tensors: torch.save(model.state_dict(), path)"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not state:
-        raise WeightsError(f"{path} must hold a state dict (names and tensors); it holds {type(state).__name__}")
+        raise WeightsError(f"{path} must hold a state dict (names and tensors). Received: {type(state).__name__}")
     others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise WeightsError(
-            f"{path} must hold a state dict, alone or under 'state_dict' or 'model'; "
-            f"these entries are no tensors: {', '.join(others[:10])}"
+            f"{path} must hold a state dict, directly or under 'state_dict' or 'model'. "
+            f"These entries are no tensors: {', '.join(others[:10])}"
         )
-    if all(name.startswith("module.") for name in state):  # saved from torch.nn.DataParallel
+    if all(name.startswith("module.") for name in state):  # the file was saved from torch.nn.DataParallel
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return {
         name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
@@ -148,12 +148,12 @@ def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
 
 
 def check_keras_archive(path: Path) -> int:
-    """.keras file that Keras is to load as a whole -> bytes of the arrays that it stores.
+    """.keras file that Keras will load as a whole -> number of bytes of the arrays that it stores.
 
-    Keras takes what a file declares for what it holds, and makes room for it.
+    Keras allocates memory for all arrays that a file declares, whether the file stores them or not.
 
     Raises:
-        WeightsError: A member is damaged or compressed, or an array lies elsewhere; other exceptions: no archive.
+        WeightsError: A member is damaged or compressed, or an array lies in another file. Other errors: no archive.
     """
     stored_bytes = 0
 
@@ -165,14 +165,14 @@ def check_keras_archive(path: Path) -> int:
         _check_members(archive, path)
         damaged = archive.testzip()
         if damaged is not None:
-            raise WeightsError(f"{path}: its member {damaged!r} is damaged: the checksum is another")
+            raise WeightsError(f"{path}: its member {damaged!r} is damaged: its checksum is wrong")
         with _open_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})") as h5:
             _visit_datasets(h5, f"{path} ({WEIGHTS_MEMBER})", add)
     return stored_bytes
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
-    """Raises if the weights are missing, or if a member is compressed: a small file could fill the memory."""
+    """Raises if the weights are missing, or if a member is compressed, by which a small file could fill the memory."""
     if WEIGHTS_MEMBER not in archive.namelist():
         raise WeightsError(f"{path} has no member {WEIGHTS_MEMBER!r}; save it with model.save(path)")
     declared_bytes, size_bytes = sum(member.file_size for member in archive.infolist()), path.stat().st_size
@@ -184,7 +184,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def _read_h5(content: bytes, where: str) -> dict[str, np.ndarray]:
-    """HDF5 file -> `{"<layer>/<index>": array}` out of every layer's group of variables.
+    """HDF5 file -> `{"<layer>/<index>": array}`, from every layer's group of variables.
 
     Keras names the groups by class ("conv2d_7"); the layer's own name is an attribute of its `vars` group.
     """
@@ -192,12 +192,12 @@ def _read_h5(content: bytes, where: str) -> dict[str, np.ndarray]:
 
     def take(path: str, node: Any) -> None:
         if not path.startswith("layers/") or "/optimizer/" in path:
-            return  # an optimizer's state is not the network's
+            return  # the optimizer's state is not needed
         layer = node.parent.attrs.get("name")
         if not path.rpartition("/")[0].endswith("/vars") or layer is None:
             raise WeightsError(
-                f"{where} does not say which layer {path!r} belongs to, as files of older versions of Keras do not: "
-                "load it into its model with Keras, and save it again with a newer version"
+                f"{where} does not name the layer of {path!r}, because an older version of Keras wrote it. Load it "
+                "into its model with Keras, and save it again with a newer version"
             )
         key = f"{layer}/{path.rpartition('/')[2]}"
         if key in tensors:
@@ -213,11 +213,11 @@ def _read_h5(content: bytes, where: str) -> dict[str, np.ndarray]:
 
 
 def _open_h5(content: bytes, where: str) -> Any:
-    """HDF5 file -> `h5py.File`, unless libhdf5 would read it for ever."""
+    """HDF5 file -> `h5py.File`; raises if libhdf5 would read it for ever."""
     import h5py
 
-    # A collection of the global heap, where texts stand: after 16 bytes, objects of index (2 bytes), 6 other bytes,
-    # size (8 bytes) and content. Index 0 is free space, and libhdf5 (1.14) never gets past one of size 0.
+    # Texts stand in collections of the global heap. After 16 bytes, a collection has objects of index (2 bytes), 6
+    # other bytes, size (8 bytes) and content. Index 0 is free space; libhdf5 (1.14) loops for ever if its size is 0.
     start = content.find(_HEAP_COLLECTION)
     while start >= 0:
         end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
@@ -233,10 +233,10 @@ def _open_h5(content: bytes, where: str) -> Any:
 
 
 def _visit_datasets(h5: Any, where: str, take: Callable[[str, Any], None]) -> None:
-    """Calls `take(path, dataset)` for each array of an open HDF5 file; one that is not in the file is refused."""
+    """Calls `take(path, dataset)` for each array of an open HDF5 file; raises if an array lies in another file."""
     import h5py
 
-    def visit(path: str, node: Any) -> None:  # sees each object once, whatever the cycles
+    def visit(path: str, node: Any) -> None:  # sees each object once, even in cycles
         if isinstance(node, h5py.Group):
             _refuse_links(node, where)
         elif isinstance(node, h5py.Dataset):
@@ -252,13 +252,13 @@ def _refuse_links(group: Any, where: str) -> None:
 
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{where} points elsewhere at {group.name}/{name}; links are not followed")
+            raise WeightsError(f"{where} has a link at {group.name}/{name}; links are not followed")
 
 
 def _refuse_indirect_data(dataset: Any, where: str) -> None:
     if dataset.external or dataset.is_virtual:
-        raise WeightsError(f"{where} keeps {dataset.name} in another file; that is not followed")
-    # Keras stores plain arrays: one that declares more than it stores would fill the memory out of nothing.
+        raise WeightsError(f"{where} stores {dataset.name} in another file; links are not followed")
+    # Keras stores plain arrays. An array that declares more bytes than it stores would fill the memory.
     if dataset.nbytes > dataset.id.get_storage_size():
         raise WeightsError(
             f"{where} stores {dataset.id.get_storage_size():,} of the {dataset.nbytes:,} bytes of {dataset.name}: "

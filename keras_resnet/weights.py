@@ -1,8 +1,7 @@
-"""Published and local weights into a network: source -> file -> name map -> checks -> assignment.
+"""Loads published and local weights into a network: source -> file -> name map -> checks -> assignment.
 
-The network is torchvision's, and so are the names that its weights are published under, for CIFAR with one exception;
-`torchvision_names` is the one place where they meet ours. Nothing is assigned before every tensor has passed every
-check.
+Published weights have torchvision's names, with one exception for CIFAR; only `torchvision_names` maps them to the
+names of this package. Nothing is assigned before every tensor has passed every check.
 """
 
 import difflib
@@ -38,22 +37,22 @@ from keras_resnet.variants import (
 from keras_resnet.weight_files import WEIGHT_SUFFIXES, WeightFile, read_weight_file
 from keras_resnet.whole_files import file_sha256
 
-WeightsTarget = tuple[str, str]  # our layer, its variable
+WeightsTarget = tuple[str, str]  # (our layer, its variable)
 
 HUB_FILE = "model.safetensors"
 STEM_KERNEL: WeightsTarget = (layer_names.STEM_CONV, "kernel")
-TENSORS_LISTED = 10  # tensors of one kind of problem that an error names
+TENSORS_LISTED = 10  # largest number of tensors that an error lists for each kind of problem
 
 
 def load_weights(model: keras.Model, network: Network, weights: str | os.PathLike[str]) -> None:
-    """Model of this package, its row of the table, source of weights -> the same model with those weights.
+    """Loads weights into a model: model of this package, its row of the table, source of weights -> model.
 
-    What pixels the source states for them becomes a fact about the model (`facts`); None where it states nothing.
+    The contract that the source states becomes a fact about the model (`facts`), or None if it states none.
 
     Args:
-        model: With or without its head, or its auxiliary head; without, the file's is left aside.
-        network: The row that the model was built from.
-        weights: "imagenet" or a tag, where the network has them, "hf://owner/repository", or a path.
+        model: Model with or without its head or auxiliary head. The file's weights for a missing head are ignored.
+        network: Row of the table from which the model was built.
+        weights: "imagenet" or a tag, if the network has it, "hf://owner/repository", or a path.
 
     Raises:
         WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
@@ -76,12 +75,12 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
 
 
 def _check_download(path: Path, sha256: str) -> None:
-    """Raises `WeightsError` if a file of the Hub's cache, which names it by its SHA-256, was damaged there."""
+    """Raises `WeightsError` if a file in the Hub's cache, whose name is its SHA-256, is damaged."""
     stored = path.resolve()
     if stored.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", stored.name) and stored.name != sha256:
         raise WeightsError(
-            f"{path}: damaged: its SHA-256 is {sha256[:16]}..., that of the download {stored.name[:16]}.... "
-            f"Remove {stored}, and it is downloaded again"
+            f"{path}: damaged: its SHA-256 is {sha256[:16]}..., but must be {stored.name[:16]}.... "
+            f"Remove {stored} to download it again"
         )
 
 
@@ -91,18 +90,18 @@ def _check_download(path: Path, sha256: str) -> None:
 def resolve_weights(
     network: Network, weights: str | os.PathLike[str], imagenet_normalisation: bool = True
 ) -> tuple[Path, InputContract | None]:
-    """Row of the table, source of weights -> path of a local file, and the input contract that the source states.
+    """Row of the table, source of weights -> path of a local file, input contract that the source states.
 
-    The file is downloaded if need be: to the Hub's cache, or to PyTorch's where it is torchvision's.
+    If needed, the file is downloaded to the Hub's cache, or, for torchvision's files, to PyTorch's cache.
 
     Args:
         network: The network that the weights are for.
-        weights: As `load_weights` takes it.
-        imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics; then the
-            `config.json` of a repository outside the table is read, and one that states others is refused.
+        weights: Source of the weights; see `load_weights`.
+        imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics. If so, the
+            `config.json` of a repository outside the table must not state other statistics.
 
     Raises:
-        WeightsError: An unknown word, or a file that can't be fetched.
+        WeightsError: The source is unknown, or a file can't be downloaded.
     """
     if not isinstance(weights, (str, os.PathLike)):
         raise WeightsError(f"`weights` must be None, {_choices(network)}. Received: weights={weights!r}")
@@ -132,12 +131,12 @@ def _unknown_word(network: Network, word: str) -> str:
     message = f"`weights` must be None, {_choices(network)}. Received: weights={word!r}"
     if isinstance(network, NetworkOnBackbone):
         if network.backbone.tag_of(word):
-            return f"{message}, which is weights of the backbone alone: backbone_weights={word!r}"
+            return f"{message}. These are weights for the backbone: give backbone_weights={word!r}"
         choices = [*network.weights]
     else:
         if network.file is not None:
             return (
-                f"{message}; {network.name} has no weights on the Hub: download {network.file.name} from "
+                f"{message}; {network.name} has no weights on the Hub. Download {network.file.name} from "
                 f"{CIFAR_FILES}, and give its path"
             )
         names = [other.name for other in VARIANTS.values() if word in other.weights]
@@ -162,7 +161,7 @@ def _from_repository(weights: str, imagenet_normalisation: bool) -> tuple[Path, 
 
 
 def _pretrained_config(repository: str) -> dict[str, Any]:
-    """Repository -> what its `config.json` says under `pretrained_cfg`, timm's key; nothing where it has neither."""
+    """Repository -> content of timm's key `pretrained_cfg` in its `config.json`, or an empty dict without it."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
@@ -170,7 +169,7 @@ def _pretrained_config(repository: str) -> dict[str, Any]:
     except WeightsError as error:
         cause = error.__cause__
         if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
-            return {}  # the repository is there and has no such file
+            return {}  # the repository exists, but has no such file
         raise
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
@@ -181,7 +180,7 @@ def _pretrained_config(repository: str) -> dict[str, Any]:
 
 
 def _check_normalisation(repository: str, config: dict[str, Any]) -> None:
-    """Refuses weights trained on other pixel statistics: they would load, and be wrong in silence."""
+    """Refuses weights trained with other pixel statistics, which would load but give wrong answers."""
     try:
         stated = {key: np.asarray(config[key], dtype=float) for key in ("mean", "std") if key in config}
     except (TypeError, ValueError) as error:
@@ -196,7 +195,7 @@ def _check_normalisation(repository: str, config: dict[str, Any]) -> None:
 
 
 def _stated_contract(config: dict[str, Any]) -> InputContract | None:
-    """timm's `pretrained_cfg` -> input contract, where it states a centre crop of 224 pixels in full."""
+    """timm's `pretrained_cfg` -> input contract, if it fully states a centre crop of 224 pixels."""
     interpolation, crop = config.get("interpolation"), config.get("crop_pct")
     if config.get("input_size") != [3, 224, 224] or config.get("crop_mode", "center") != "center":
         return None
@@ -210,17 +209,17 @@ def _download(repository: str, filename: str) -> Path:
 
     try:
         return Path(hf_hub_download(repo_id=repository, filename=filename))
-    except Exception as error:  # no network, no such file, no permission: the client has an error type for each
+    except Exception as error:  # the client has many error types: no network, no such file, no permission
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise WeightsError(
             f"can't fetch {filename} of {repository} from the Hugging Face Hub ({type(error).__name__}: {reason}). "
-            f"Download https://huggingface.co/{repository}/resolve/main/{HUB_FILE} where there is a network, "
+            f"Download https://huggingface.co/{repository}/resolve/main/{HUB_FILE} on another machine, "
             f'and give it by path: weights="{HUB_FILE}"'
         ) from error
 
 
 def _download_torchvision(file: TorchvisionFile) -> Path:
-    """torchvision's file -> its path in PyTorch's cache, where torchvision keeps it too."""
+    """torchvision's file -> its path in PyTorch's cache, which torchvision also uses."""
     hub = require("torch.hub", "torch")
     path = Path(hub.get_dir(), "checkpoints", file.name)
     if path.exists():
@@ -228,9 +227,9 @@ def _download_torchvision(file: TorchvisionFile) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         hub.download_url_to_file(file.url, str(path), hash_prefix=file.sha256_start, progress=sys.stderr.isatty())
-    except Exception as error:  # no network, another file than was published, no permission
+    except Exception as error:  # no network, no permission, or a file with another hash
         raise WeightsError(
-            f"can't fetch {file.url} ({type(error).__name__}: {reason(error)}). Download it where there is a network, "
+            f"can't fetch {file.url} ({type(error).__name__}: {reason(error)}). Download it on another machine, "
             f'and give it by path: weights="{file.name}"'
         ) from error
     return path
@@ -252,15 +251,15 @@ _UNITS = {
     },
 }
 _AUXILIARY_LOGITS = layer_names.of_head(layer_names.LOGITS, layer_names.AUXILIARY)
-_HEADS = {layer_names.LOGITS: "classifier.4", _AUXILIARY_LOGITS: "aux_classifier.4"}  # of the same networks
+_HEADS = {layer_names.LOGITS: "classifier.4", _AUXILIARY_LOGITS: "aux_classifier.4"}  # for segmentation
 
 
 def torchvision_names(network: Network) -> dict[str, WeightsTarget]:
-    """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all that a checkpoint should hold.
+    """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all tensors of a checkpoint.
 
-    The networks for CIFAR, which torchvision lacks, have the same names but for the head's, in the files of
-    akamaster/pytorch_resnet_cifar10. A layer's variables follow each other in the order in which Keras stores them.
-    Left out is `num_batches_tracked`, PyTorch's count of training steps, which no prediction uses.
+    torchvision lacks the networks for CIFAR. The files of akamaster/pytorch_resnet_cifar10 use torchvision's names,
+    except for the head. The variables of a layer are in the order in which Keras stores them. `num_batches_tracked`,
+    PyTorch's count of training steps, is left out, since no prediction uses it.
 
     Raises:
         WeightsError: torchvision has no such network.
@@ -269,8 +268,8 @@ def torchvision_names(network: Network) -> dict[str, WeightsTarget]:
         return _backbone_names(network) | _layer_names(network.design.dense_layer, layer_names.LOGITS)
     if network.architecture not in _UNITS:
         raise WeightsError(
-            f"torchvision has no {network.name}, and so no names for its tensors: give its weights as a file that "
-            "Keras saved, .keras or .weights.h5"
+            f"torchvision has no {network.name}, and so no names for its tensors. Give weights that Keras saved, in a "
+            ".keras or .weights.h5 file"
         )
     names = {f"backbone.{name}": target for name, target in _backbone_names(network.backbone).items()}
     for ours, conv in _UNITS[network.architecture].items():
@@ -296,18 +295,18 @@ def _backbone_names(variant: Variant) -> dict[str, WeightsTarget]:
 
 
 def _unit_names(conv: str, bn: str, ours: str) -> dict[str, WeightsTarget]:
-    """torchvision's convolution and BatchNorm, our unit of both -> the names of their tensors."""
+    """torchvision's convolution and BatchNorm, our unit of both -> name map of their tensors."""
     names = {f"{conv}.weight": (layer_names.conv(ours), "kernel")}
     return names | {f"{bn}.{theirs}": (layer_names.bn(ours), variable) for theirs, variable in _BATCH_NORM.items()}
 
 
 def _layer_names(theirs: str, ours: str) -> dict[str, WeightsTarget]:
-    """torchvision's layer with a bias, ours -> the names of its tensors."""
+    """torchvision's layer with a bias, our layer -> name map of its tensors."""
     return {f"{theirs}.weight": (ours, "kernel"), f"{theirs}.bias": (ours, "bias")}
 
 
 def _keras_names(targets: Iterable[WeightsTarget]) -> dict[str, WeightsTarget]:
-    """Our variables -> the same by name in Keras' files, which number a layer's variables."""
+    """Our variables -> name map for Keras' files, which number a layer's variables."""
     variables: dict[str, list[str]] = {}
     for layer, variable in targets:
         variables.setdefault(layer, []).append(variable)
@@ -315,12 +314,12 @@ def _keras_names(targets: Iterable[WeightsTarget]) -> dict[str, WeightsTarget]:
 
 
 def _is_optional(layer: str) -> bool:
-    """Whether a model may lack that layer, and a file still have it: a layer of a head."""
+    """Whether the layer belongs to a head, so that a file may have it even if the model does not."""
     return layer == layer_names.LOGITS or layer_names.is_of(layer, layer_names.AUXILIARY)
 
 
 def _to_keras_axes(tensor: np.ndarray, layout: str) -> np.ndarray:
-    """torchvision's OIHW kernel -> HWIO, its `[classes, features]` -> `[features, classes]`; the rest as it is."""
+    """torchvision's OIHW kernel -> HWIO; `[classes, features]` -> `[features, classes]`; other tensors unchanged."""
     if layout == "torchvision" and tensor.ndim == 4:
         return tensor.transpose(2, 3, 1, 0)
     return tensor.T if layout == "torchvision" else tensor
@@ -342,11 +341,11 @@ WeightsProblem = Literal["missing", "unknown", "misshaped", "not floating point"
 def match_weights(model: keras.Model, network: Network, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
     """Model, its row, a file's content -> `[(variable, float32 array)]`, checked and complete.
 
-    A stem for other than the file's 3 input channels is summed (1 channel) or repeated and scaled (2, 4 or more). A
-    head of another number of classes is left fresh, with a warning.
+    For other than 3 input channels, the stem is summed (1 channel) or repeated and scaled (2, 4 or more). A
+    head with another number of classes stays random, with a warning.
 
     Raises:
-        WeightsError: Lists every tensor that is wrong, and how.
+        WeightsError: Tensors are wrong; the message lists each with its problem.
     """
     problems: dict[WeightsProblem, list[str]] = {}
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
@@ -365,7 +364,7 @@ def match_weights(model: keras.Model, network: Network, file: WeightFile, source
     tensors = {name: tensor for name, tensor in tensors.items() if layer_of[name] not in aside}
 
     values: list[tuple[Any, np.ndarray]] = []
-    for layer in fresh:  # it was built with zeros
+    for layer in fresh:  # these layers were built with zeros
         kernel, draw = variables[layer, "kernel"], model.get_layer(layer).kernel_initializer
         values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))
     for name, target in names.items():
@@ -377,8 +376,8 @@ def match_weights(model: keras.Model, network: Network, file: WeightFile, source
             problems.setdefault("not floating point", []).append(f"{label}: {tensors[name].dtype}")
             continue
         value = _to_keras_axes(tensors[name], file.layout)
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as that
-            value = value.astype(np.float32, order="C")  # or each backend would copy the turned kernels once more
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported
+            value = value.astype(np.float32, order="C")  # saves each backend a copy of transposed kernels
         shape = tuple(variables[target].shape)
         if target == STEM_KERNEL:
             value = _fit_input_channels(value, shape)
@@ -407,26 +406,26 @@ def _fresh_heads(
     layout: str,
     source: str,
 ) -> set[str]:
-    """Layers of the model that a file holds whole for another number of classes; warns if there are such."""
+    """Layers of the model that the file holds for another number of classes; warns if there are any."""
     fresh = set()
     for layer in _HEADS:
         ours = [tuple(variable.shape) for target, variable in variables.items() if target[0] == layer]
         stored = [tensors[name] for name, target in names.items() if target[0] == layer and name in tensors]
         theirs = [_to_keras_axes(tensor, layout).shape for tensor in stored]
-        # Kernels of the same features, and as many biases as classes, but another number.
+        # The kernels have equal features, and the biases match the classes, but the numbers of classes differ.
         if len(ours) == len(theirs) == 2 and ours[0][:-1] == theirs[0][:-1] and ours[1] != theirs[1] == theirs[0][-1:]:
             fresh.add(layer)
             classes = f"the model has {ours[1][0]} classes, {source} has {theirs[1][0]}"
     if fresh:
-        # The line that calls ResNet50(...).
+        # The warning names the line that calls ResNet50(...).
         warnings.warn(f"the head stays fresh (random): {classes}", stacklevel=7)
     return fresh
 
 
 def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Stem's `[h, w, 3, filters]` -> `[h, w, C, filters]`: 1 channel sums; others repeat, and keep the sum's scale.
+    """Stem's kernel `[h, w, 3, filters]` -> `[h, w, C, filters]`: summed for C = 1, otherwise repeated and rescaled.
 
-    timm's convention (`adapt_input_conv`). Any other kernel is returned as it is.
+    This is timm's convention (`adapt_input_conv`). Other kernels do not change.
     """
     channels = shape[2]
     if kernel.ndim != 4 or kernel.shape[2] != 3 or channels == 3:
@@ -443,7 +442,7 @@ def _likely_cause(
     tensors: Mapping[str, np.ndarray],
     problems: Mapping[WeightsProblem, list[str]],
 ) -> str | None:
-    """What the file probably is, from the names of its tensors; heads are left out of the comparison."""
+    """-> probable cause, from the names of the tensors without heads."""
 
     def split(names: Mapping[str, WeightsTarget]) -> tuple[set[str], set[str]]:
         heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
@@ -455,13 +454,13 @@ def _likely_cause(
         theirs = torchvision_names(other)
         wanted, found = split(theirs if layout == "torchvision" else _keras_names(theirs.values()))
         if other.name != network.name and found == wanted:
-            return f"these are the weights of a {other.name}, and the model is a {network.name}"
+            return f"these are the weights of a {other.name}, but the model is a {network.name}"
     wanted, found = split(names)
     if not found & wanted:
         prefix = "" if isinstance(network, Variant) else "backbone."
         return (
             f"no tensor has a name of torchvision's ResNet ({prefix}conv1.weight, {prefix}layer1.0.conv1.weight, ...): "
-            "another architecture, or names with a prefix"
+            "it is another architecture, or its names have a prefix"
             if layout == "torchvision"
             else f"no layer has a name of this package's networks ({', '.join(layer_names.EXAMPLES)}, ...)"
         )
@@ -470,9 +469,9 @@ def _likely_cause(
         if all(layer_names.is_of(layer, layer_names.AUXILIARY) for layer in missing):
             return "the file has no auxiliary head: build the network with auxiliary_head=False"
         if missing == {layer_names.LOGITS} and isinstance(network, Variant):
-            return "the file has no head: build the network with include_top=False, or fill in the head yourself"
+            return "the file has no head: build the network with include_top=False, or add a head to the file"
     if problems.keys() == {"misshaped"} and found == wanted:
-        return "same depth, other widths: a Wide ResNet, a ResNeXt, or other input channels or classes"
+        return "the depth fits, but the widths differ: a Wide ResNet, a ResNeXt, or other input channels or classes"
     return None
 
 

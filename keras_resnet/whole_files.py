@@ -17,34 +17,34 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
-    """`with whole_file(path) as partial:` what the block writes to `partial` takes the name `path` when it is done.
+    """`with whole_file(path) as partial:` the file that the block writes to `partial` is finally renamed to `path`.
 
-    A block that fails leaves the older file, and nothing else; one that is killed leaves `.<name>.partial` beside it.
-    `suffix` is for writers that ask for one.
+    If the block fails, only the older file stays. If the process is killed, `.<name>.partial` stays as well.
+    `suffix` is for writers that need a file suffix.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}{suffix}")
     try:
         yield partial
         os.replace(partial, path)
     except BaseException:
-        with suppress(OSError):  # what went wrong may be that the folder is gone
+        with suppress(OSError):  # the folder itself may be gone
             partial.unlink()
         raise
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replaces a file."""
+    """Writes a file, which replaces an older one."""
     with whole_file(path) as partial:
         partial.write_bytes(content)
 
 
 def targets_of(paths: Sequence[Path], out: Path, suffix: str) -> list[Path]:
-    """Image files, folder, suffix -> a file for the picture of each; images of the same name get numbers."""
+    """Image files, folder, suffix -> file name for the picture of each image; equal names get numbers."""
     taken: set[str] = set()
     targets = []
     for path in paths:
         name, number = path.stem + suffix, 2
-        while name.casefold() in taken:  # some file systems know no case
+        while name.casefold() in taken:  # some file systems ignore case
             name, number = f"{path.stem}-{number}{suffix}", number + 1
         taken.add(name.casefold())
         targets.append(out / name)

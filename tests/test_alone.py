@@ -242,8 +242,8 @@ def test_a_batch_of_mixed_files_is_served_as_the_package_reads_them(serve_encode
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "must hold whole JPEG or PNG files"),
-        (b"not a picture", "must hold whole JPEG or PNG files"),
+        (b"", "must hold complete JPEG or PNG files"),
+        (b"not a picture", "must hold complete JPEG or PNG files"),
         (b"\xff\xd8\xff\xe0 no JPEG after this", "Invalid JPEG data"),
         (b"\x89PNG\r\n\x1a\n no PNG after this", "Invalid PNG"),
         (encoded("jpeg", 1)[:-400], "Invalid JPEG data"),

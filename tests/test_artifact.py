@@ -152,5 +152,5 @@ def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, mode
     expected = np.asarray(model(IMAGES[:1], training=False))
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
     assert served["labels"].numpy()[0, 0].decode() == exported.class_names[expected.argmax()]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold whole JPEG or PNG files"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold complete JPEG or PNG files"):
         serve(image_bytes=tf.constant([b"not a picture"]))

@@ -130,9 +130,9 @@ def of_two_shapes():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tf.data.Dataset.from_tensor_slices(IMAGES).repeat(), r"has no end: give `dataset.take\(count\)`"),
+        (lambda: tf.data.Dataset.from_tensor_slices(IMAGES).repeat(), r"is infinite: give `dataset.take\(count\)`"),
         (lambda: tf.data.Dataset.from_tensor_slices(IMAGES[:0]), "images of one shape.*Received: nothing"),
-        (lambda: tf.data.Dataset.from_tensor_slices({"image": IMAGES}), "alone or first in a tuple"),
+        (lambda: tf.data.Dataset.from_tensor_slices({"image": IMAGES}), "or tuples that start with them"),
         (
             lambda: tf.data.Dataset.from_generator(
                 of_two_shapes, output_signature=tf.TensorSpec((None, None, 3), "uint8")

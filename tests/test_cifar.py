@@ -163,7 +163,7 @@ def test_missing_unknown_and_misshaped_tensors_are_listed(tmp_path: Path) -> Non
 
 
 def test_wrong_depth_is_named_as_the_cause(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="these are the weights of a resnet20, and the model is a resnet32"):
+    with pytest.raises(WeightsError, match="these are the weights of a resnet20, but the model is a resnet32"):
         keras_resnet.ResNet32(weights=save(tmp_path, state_dict("resnet20", 10)))
 
 

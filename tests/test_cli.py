@@ -131,7 +131,7 @@ def test_demo_replaces_nothing_but_a_demo(tmp_path):
     (tmp_path / "images" / "mine.jpg").touch()
     status, _, errors = in_process("demo", "--out", tmp_path)
     assert status == 1
-    assert "error: --out must be a new or empty folder, or that of an earlier demo" in "\n".join(errors)
+    assert "error: --out must be a new or empty folder, or an earlier demo's" in "\n".join(errors)
     assert (tmp_path / "images" / "mine.jpg").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_demo_that_is_terminated_exports_nothing(tmp_path, monkeypatch):
     )
     status, _, errors = in_process("demo", "--out", tmp_path)
     assert status == 1
-    assert "error: the demo was terminated in its training; run it again, it begins anew" in errors
+    assert "error: the demo was terminated during training; run it again to start over" in errors
     assert not list(tmp_path.glob("model*"))
 
 

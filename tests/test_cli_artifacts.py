@@ -246,7 +246,7 @@ def test_info_shows_what_a_keras_file_says(model, folder, tmp_path):
     assert (status, content["task"], content["labels"]) == (0, "classify", LABELS)
     status, _, errors = in_process("info", folder / "model.keras")
     assert status == 1
-    assert "says nothing about itself" in " ".join(errors)
+    assert "holds no description" in " ".join(errors)
     (tmp_path / "model.keras").write_bytes(b"PK")
     status, _, errors = in_process("info", tmp_path / "model.keras")
     assert status == 1

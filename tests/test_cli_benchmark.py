@@ -70,11 +70,11 @@ def test_an_export_and_its_model_side_by_side(user, tmp_path, monkeypatch):
     [
         (["nothing.tflite"], "nothing.tflite: no such file or folder"),
         (["resnet19"], "--model must be one of"),
-        (["{out}", "{out}"], "each subject can be measured once. Received twice: "),
+        (["{out}", "{out}"], "a subject must not be given twice. Received twice: "),
         (["{keras}", "--profile"], "--profile needs a .tflite or .onnx file. Received: "),
-        (["{out}", "--rivals"], "--rivals needs as the first subject one of resnet18"),
-        (["{out}", "--calibration", "images"], "--calibration is for --rivals, which was not given"),
-        (["{out}", "--batch-size", "2", "--batch-size", "2"], "--batch-size must be given once for each size"),
+        (["{out}", "--rivals"], "--rivals: the first subject must be one of resnet18"),
+        (["{out}", "--calibration", "images"], "--calibration needs --rivals, which was not given"),
+        (["{out}", "--batch-size", "2", "--batch-size", "2"], "a --batch-size must not be given twice"),
     ],
 )
 def test_wrong_arguments_are_named(user, arguments, message):

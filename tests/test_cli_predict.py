@@ -231,7 +231,7 @@ def test_model_files_that_cannot_predict_are_refused(tmp_path):
     small = small_classifier(size=64)
     keras.Model(small.input, small.get_layer("pool").input).save(tmp_path / "maps.keras")
     *_, raised = run(image, "--model", tmp_path / "maps.keras")
-    assert "or of every pixel [N, H, W, classes]. Its output is (None, 8, 8, 16)" in str(raised)
+    assert "or, for every pixel, [N, H, W, classes]. Its output is (None, 8, 8, 16)" in str(raised)
 
     small_classifier(size=64, width=96, classes=3).save(tmp_path / "oblong.keras")
     *_, raised = run(image, "--model", tmp_path / "oblong.keras")

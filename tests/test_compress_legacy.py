@@ -204,7 +204,7 @@ def _dataset():
     ("function", "change", "message"),
     [
         (prune, dict(sparsity=1.0), r"`sparsity` must be between 0 and 1. Received: sparsity=1.0"),
-        (prune, dict(sparsity=0.5, pattern="2:4"), "`sparsity` does not go with pattern '2:4'"),
+        (prune, dict(sparsity=0.5, pattern="2:4"), "`sparsity` must be left out with pattern '2:4'"),
         (prune, dict(pattern="1:2"), r"`pattern` must be None or '2:4'. Received: pattern='1:2'"),
         (prune, dict(epochs=0), r"`epochs` must be at least 1. Received: epochs=0"),
         (prune, dict(data=(IMAGES, LABELS[:9])), "a label for each image. Received: 96 and 9"),

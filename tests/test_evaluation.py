@@ -410,7 +410,7 @@ def test_a_model_that_yields_no_probabilities_is_an_error(user, tmp_path, activa
     save_model(other, tmp_path / "other.keras", LABELS_OF_MODEL, CONTRACT)
     status, lines, errors = in_process("evaluate", tmp_path / "other.keras", user / "labelled", *ALL)
     assert (status, lines) == (1, [])
-    assert errors[-1].startswith(f"error: {tmp_path / 'other.keras'}: must yield probabilities in 0..1. It yields ")
+    assert errors[-1].startswith(f"error: {tmp_path / 'other.keras'}: must yield probabilities in 0..1. Received: ")
 
 
 def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, model_file, image_folder, tmp_path):

@@ -88,7 +88,7 @@ def test_nothing_speaks_for_the_class(model):
         (PIXELS[:0], None, r"Received: shape \[0, 96, 64, 3\]"),
         (PIXELS, 7, r"`class_index` must lie in 0\.\.6. Received: class_index=7"),
         (PIXELS, [0, -1], r"must lie in 0\.\.6"),
-        (PIXELS, [1, 2, 3], "one for each of the 2 images"),
+        (PIXELS, [1, 2, 3], "an integer for each of the 2 images"),
         (PIXELS, 1.0, "must be an integer"),
     ],
 )
@@ -194,7 +194,7 @@ def test_unreadable_images_are_named_and_the_rest_go_on(user, tmp_path):
     status, lines, errors = in_process(*command, "--out", tmp_path / "out")
     assert (status, len(lines)) == (1, 1)
     assert errors == [
-        f"{absent}: no such file or folder, and no file matches it as a glob",
+        f"{absent}: no such file or folder, and no file matches this glob",
         f"{broken}: the file is empty",
     ]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["two-explained.png"]
@@ -211,7 +211,7 @@ def test_unreadable_images_are_named_and_the_rest_go_on(user, tmp_path):
         (["--class", "-1"], "Received: -1"),
         (
             ["--model", "net.tflite"],
-            "--model must be a network's name or a .keras file: an artifact gives no C5: net.tflite",
+            "--model must be a network's name or a .keras file, not an artifact. Received: net.tflite",
         ),
         (["--model", "vgg"], "--model must be one of resnet18"),
     ],
@@ -236,7 +236,7 @@ def test_a_model_of_another_kind_is_an_error(tmp_path, user):
 def test_classes_of_imagenet_by_name_and_identifier():
     names = [name for _, name in imagenet_labels()]
     assert class_named("n01440764", names) == class_named("tench", names) == class_named("0", names) == 0
-    with pytest.raises(ArgumentError, match=r"give an index out of 134, 517\. Received: crane"):
+    with pytest.raises(ArgumentError, match=r"give an index: 134, 517\. Received: crane"):
         class_named("crane", names)
     with pytest.raises(ArgumentError, match="Received: n01440764"):
         class_named("n01440764", NAMES)

@@ -93,7 +93,7 @@ def test_a_second_export_adds_to_the_manifest_and_overwrites_only_when_asked(ran
     export(model, tmp_path, ["tflite"])
     export(model, tmp_path, ["saved_model"])
     assert set(json.loads((tmp_path / "manifest.json").read_text())["artifacts"]) == {"tflite", "saved_model"}
-    with pytest.raises(ExportError, match=r"saved_model exists already"):
+    with pytest.raises(ExportError, match=r"saved_model already exists"):
         export(model, tmp_path, ["saved_model"])
     other = randomise(small_classifier(), seed=3)
     export(other, tmp_path, ["saved_model"], overwrite=True)
@@ -268,7 +268,7 @@ def test_format_is_told_by_content(exported, tmp_path):
     renamed = tmp_path / "digits.tflite.unverified"
     renamed.write_bytes(exported.paths["tflite-int8"].read_bytes())
     assert format_of(renamed).name == "tflite-int8"
-    with pytest.raises(ExportError, match="an artifact is a SavedModel folder"):
+    with pytest.raises(ExportError, match="an artifact must be a SavedModel folder"):
         format_of(tmp_path)
     with pytest.raises(ExportError, match="no such file or folder"):
         format_of(tmp_path / "missing.onnx")
@@ -352,7 +352,7 @@ def test_a_folder_that_was_moved_aside_comes_back(randomise, tmp_path):
     model = randomise(small_classifier())
     export(model, tmp_path, ["saved_model"])
     (tmp_path / "saved_model").rename(tmp_path / "saved_model.replaced")
-    with pytest.raises(ExportError, match="saved_model exists already"):
+    with pytest.raises(ExportError, match="saved_model already exists"):
         export(model, tmp_path, ["saved_model"])
     assert format_of(tmp_path / "saved_model").name == "saved_model"
 

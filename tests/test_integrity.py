@@ -69,7 +69,7 @@ def test_a_flipped_bit_is_found_before_a_runtime_opens_the_file(name, copy_of, m
     for file in files:
         for place in (0, 5, -1, *random.integers(file.stat().st_size, size=10)):
             flip(file, place, bit := int(random.integers(8)))
-            assert "damaged: its contents are not those that were exported" in refusal(path)
+            assert "damaged: its contents have changed since the export" in refusal(path)
             flip(file, place, bit)
     monkeypatch.undo()
     np.testing.assert_array_equal(open_artifact(path).predict(IMAGES[:2])["probabilities"], whole)
@@ -80,7 +80,7 @@ def test_a_flipped_bit_is_found_before_a_runtime_opens_the_file(name, copy_of, m
 def test_a_file_cut_short_is_known_by_the_hash_at_its_front(name, share, copy_of):
     path = copy_of(name)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    assert "damaged: its contents are not those that were exported (SHA-256" in refusal(path)
+    assert "damaged: its contents have changed since the export (SHA-256" in refusal(path)
 
 
 @pytest.mark.parametrize("name", NAMES)

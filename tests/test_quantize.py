@@ -126,7 +126,7 @@ def test_a_quantization_aware_model_trains_saves_and_exports_as_integers(randomi
     assert {np.dtype(tensor["dtype"]).name for tensor in details if tensor["shape"].size} <= {"int8", "int32", "uint8"}
     with pytest.raises(ExportError, match="is written as tflite-int8"):
         export(loaded, tmp_path / "float", ["tflite"])
-    with pytest.raises(ValueError, match="must have no fake quantization yet"):
+    with pytest.raises(ValueError, match="must not be quantization-aware yet"):
         quantize_aware(loaded)
 
     # A process that has imported nothing of it yet.

@@ -101,7 +101,7 @@ def test_masks_without_a_counted_pixel_have_no_figures():
 @pytest.mark.parametrize(
     ("scores", "mask", "message"),
     [
-        (np.zeros((3, 4, 5)), np.zeros((4, 3), int), r"of the same pixels. Received: \[3, 4, 5\] and \[4, 3\]"),
+        (np.zeros((3, 4, 5)), np.zeros((4, 3), int), r"the same height and width. Received: \[3, 4, 5\] and \[4, 3\]"),
         (np.full((3, 4, 5), np.nan), np.zeros((3, 4), int), "Received: NaN or infinity in 60 places"),
         (np.zeros((3, 4, 5)), np.full((3, 4), 5), r"must lie in 0..4. Received: 5..5"),
     ],

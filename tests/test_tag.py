@@ -209,7 +209,7 @@ def test_predict_names_the_classes_from_the_threshold_on(run, data, evaluated):
             found = [index for index in np.argsort(-row) if row[index] >= threshold]
             expected.append(str(file))
             expected += [f"  {100 * row[index]:6.2f} %  {index}" for index in found[:most]]
-            expected += [] if found else [f"  no class from {100 * threshold:.2f} % on"]
+            expected += [] if found else [f"  no class with at least {100 * threshold:.2f} %"]
             expected += [f"  and {len(found) - most} more (--top)"] if len(found) > most else []
         assert [without_digits_behind(line) for line in lines] == [without_digits_behind(line) for line in expected]
     status, _, errors = in_process("evaluate", model, data, "--void-label", 3)
@@ -452,7 +452,7 @@ def test_a_tenth_of_the_images_is_held_out_whatever_their_classes(tmp_path):
         (["file", "tags"], [["a", "cat"], ["b", "cat|dgo"]], ["cat", "dog"], "row 3: 'dgo' (did you mean dog?)"),
         (["file", "tags"], [["a", "cat||dog"]], None, "row 2: ''"),
         (["file", "tags"], [["a", ""]], None, "no image has a class"),
-        (["file", "tags"], [["a", "x"], ["b", "y"], ["a", "z"]], None, "row 4 has the image of row 2, a"),
+        (["file", "tags"], [["a", "x"], ["b", "y"], ["a", "z"]], None, "row 4 repeats the image of row 2, a"),
         (["file", "tags"], [["a", "x", "y"]], None, "row 2 has more cells than the header: ['y']"),
         (["file", "cat", "dog"], [["a", "0", "1"], ["b", "2", "0"]], None, "row 3, column cat: must be 0 or 1. Rec"
          "eived: '2'"),
@@ -546,8 +546,8 @@ def test_batches_have_the_classes_of_their_images(data):
         ({}, "`loss` must be one of binary, focal, asymmetric for task = tag. Received: loss = 'cross_entropy'"),
         ({"loss": "focal", "label_smoothing": 0.1}, "`label_smoothing` must be left out for task = tag"),
         ({"loss": "focal", "class_weights": "balanced"}, "`class_weights` must be left out for task = tag"),
-        ({"loss": "focal", "void_labels": [3]}, "`void_labels` must be left out, but for task = segment"),
-        ({"loss": "focal", "architecture": "unet"}, "`architecture` must be left out, but for task = segment"),
+        ({"loss": "focal", "void_labels": [3]}, "`void_labels` must be left out unless task = segment"),
+        ({"loss": "focal", "architecture": "unet"}, "`architecture` must be left out unless task = segment"),
     ],
 )
 def test_settings_that_have_no_meaning_are_refused(keys, message):
@@ -587,7 +587,9 @@ def test_what_a_file_says_of_the_threshold_is_not_trusted(randomise, tmp_path):
         with zipfile.ZipFile(tmp_path / "wrong.keras", "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
-        with pytest.raises(WeightsError, match=r"'threshold' is no number in 0\.\.1|'task_facts' is no object"):
+        with pytest.raises(
+            WeightsError, match=r"'threshold' must be a number in 0\.\.1|'task_facts' must be an object"
+        ):
             load(tmp_path / "wrong.keras")
     with pytest.raises(ValueError, match="threshold"):
         save_model(model, tmp_path / "m.keras", None, InputContract(16, 16), task_facts={"threshold": -1})
@@ -631,7 +633,7 @@ def test_data_of_another_task_is_named(run, data, tmp_path, randomise):
     names = pictures(tmp_path, 2)
     file = write_csv(tmp_path / "a.csv", [["file", "label"], *([name, "1"] for name in names)])
     status, _, errors = in_process("evaluate", run[0] / "model.keras", file, "--split", "all")
-    assert (status, "is for tagging, and these images are for image classification" in errors[-1]) == (1, True)
+    assert (status, "is for tagging, but these images are for image classification" in errors[-1]) == (1, True)
     save_model(randomise(small_classifier(size=16)), tmp_path / "c.keras", DIGITS, InputContract(16, 16))
     status, _, errors = in_process("evaluate", tmp_path / "c.keras", data)
-    assert (status, "is for image classification, and these images are for tagging" in errors[-1]) == (1, True)
+    assert (status, "is for image classification, but these images are for tagging" in errors[-1]) == (1, True)

@@ -142,7 +142,7 @@ def test_data_of_another_task_is_refused_by_name(tmp_path, randomise):
     save_model(randomise(small_segmenter(2)), tmp_path / "s.keras", ["ant", "bee"], WholeImage())
     write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
     status, _, errors = in_process("evaluate", tmp_path / "s.keras", tmp_path / "data")
-    message = f"{tmp_path / 's.keras'} is for segmentation, and these images are for image classification"
+    message = f"{tmp_path / 's.keras'} is for segmentation, but these images are for image classification"
     assert (status, errors[-1]) == (1, f"error: {tmp_path / 'data'}: {message}")
 
 
@@ -157,8 +157,8 @@ def test_a_file_of_a_later_schema_is_refused(tmp_path):
     with zipfile.ZipFile(OLD / "classifier.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for member, message in (
-        ({"schema_version": 3, "task": "classify"}, "schema version 3, where 2 is known"),
-        ({"schema_version": 2, "task": "paint"}, "'task' is none of classify, segment"),
+        ({"schema_version": 3, "task": "classify"}, "schema version 3 is unknown; the newest known version is 2"),
+        ({"schema_version": 2, "task": "paint"}, "'task' must be one of classify, segment"),
     ):
         members[MEMBER] = json.dumps({**json.loads(members[MEMBER]), **member}).encode()
         with zipfile.ZipFile(tmp_path / "later.keras", "w") as archive:
@@ -265,7 +265,7 @@ def test_an_option_of_another_task_is_refused_by_name(tmp_path, randomise):
         (("export", "--model", tmp_path / "m.keras", "--out", tmp_path / "out", "--argmax"), "--argmax"),
     ):
         status, _, errors = in_process(*command)
-        message = f"error: {refused}: for segmentation alone. {tmp_path / 'm.keras'} is for image classification"
+        message = f"error: {refused}: only for segmentation. {tmp_path / 'm.keras'} is for image classification"
         assert (status, errors[-1]) == (1, message)
     status, _, errors = in_process("evaluate", tmp_path / "m.keras", tmp_path / "data", "--void-label", "3")
     message = (

@@ -1,7 +1,7 @@
-"""The rivals: what they are called, how they are made and opened, and the setting at which each is fastest.
+"""The rivals: their names, how they are made and opened, and the setting in which each is fastest.
 
-What runs here gets its input as its own users would have it ready: normalised, in float32 and in its own layout. Ours,
-in the runtimes that verified them, start from uint8 pixels. So the comparison never flatters ours.
+A rival gets its input ready to use: normalised, in float32 and in its own layout. Our artifacts, in the runtimes that
+verified them, start from uint8 pixels. So the comparison never flatters our artifacts.
 """
 
 import concurrent.futures
@@ -36,21 +36,21 @@ OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Rival:
-    """One rival, for every network that it has."""
+    """One rival, for all of its networks."""
 
     name: str
     setting: str
     packages: tuple[str, ...]
-    opener: str  # function of this module; its arguments are `network` or `path`, `threads`, and `options`
+    opener: str  # name of a function here; its arguments are `network` or `path`, `threads`, and `options`
     options: dict[str, Any]
-    maker: Callable[..., None] | None = None  # (network, path to write), or (our ONNX file, path, pixels)
-    of_ours: bool = False  # made of our ONNX file and calibration pixels: its answers are those of our weights
+    maker: Callable[..., None] | None = None  # arguments: (network, path to write), or (our ONNX file, path, pixels)
+    of_ours: bool = False  # made of our ONNX file and calibration pixels, so that it has our weights
     suffix: str = ""
     networks: tuple[str, ...] = NETWORKS
 
 
 def _ready(convert: Callable[[np.ndarray], Any], run: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
-    """-> pixels to outputs, where the same pixels, given again, are converted once and before the clock of a call."""
+    """-> function from pixels to outputs. It converts repeated pixels only once, so that timed calls don't convert."""
     kept: list[Any] = [None, None]
 
     def predict(pixels: np.ndarray) -> Any:
@@ -62,12 +62,12 @@ def _ready(convert: Callable[[np.ndarray], Any], run: Callable[[Any], Any]) -> C
 
 
 def normalised(pixels: np.ndarray) -> np.ndarray:
-    """Pixels uint8 `[N, H, W, 3]` -> values about 0 and 1, float32 `[N, H, W, 3]`; which values, no latency depends."""
+    """Pixels uint8 `[N, H, W, 3]` -> float32 `[N, H, W, 3]` in -1..1. The exact values do not affect latency."""
     return pixels.astype("float32") / 127.5 - 1
 
 
 def keras_applications(network: str, threads: int) -> Loader:
-    """Name of a class of keras.applications -> its network with random weights, called as `predict_on_batch`."""
+    """Name of a class of keras.applications -> its network with random weights, run by `predict_on_batch`."""
     import_keras()
     import keras
 
@@ -86,7 +86,7 @@ def convert_keras_applications(network: str, path: Path) -> None:
 
     from keras_resnet.export.to_savedmodel import write_savedmodel
 
-    shape = IMAGE_SHAPE  # stated, for it spares the file the arithmetic of shapes, as one image does
+    shape = IMAGE_SHAPE  # a fixed shape and batch size keep the computation of shapes out of the file
     model = getattr(keras.applications, KERAS_APPLICATIONS.get(network, network))(weights=None, input_shape=shape)
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
         write_savedmodel(model, Path(folder), batch_size=1)
@@ -94,9 +94,9 @@ def convert_keras_applications(network: str, path: Path) -> None:
 
 
 def litert(path: str, threads: int) -> Loader:
-    """.tflite file that takes one image, float32 -> LiteRT with XNNPACK, an image at a time.
+    """float32 .tflite file of batch size 1 -> LiteRT with XNNPACK, which runs one image at a time.
 
-    Not every file can be resized to another batch; nor does LiteRT gain by it on a CPU.
+    Not every file can be resized to another batch size, and LiteRT on a CPU would not gain from it.
     """
     interpreters = require("ai_edge_litert.interpreter", "tflite")
 
@@ -119,14 +119,14 @@ def litert(path: str, threads: int) -> Loader:
 
 
 def pytorch_library(network: str) -> str:
-    """Name -> the package that has this network for PyTorch."""
+    """Name of a network -> name of the package that has it for PyTorch."""
     return "torchvision" if network in SEGMENTATION else "transformers"
 
 
 def pytorch_network(network: str) -> Any:
-    """Name -> PyTorch module, values `[N, 3, H, W]` to logits, with random weights, for inference.
+    """Name of a network -> PyTorch module with random weights, for inference: values `[N, 3, H, W]` -> logits.
 
-    transformers' ResNet for 1000 classes, or torchvision's segmentation network for 21.
+    The module is transformers' ResNet with 1000 classes, or torchvision's segmentation network with 21.
     """
     torch = require("torch", "rivals")
     library = require(pytorch_library(network), "rivals")
@@ -155,7 +155,7 @@ def pytorch_network(network: str) -> Any:
 
 
 def pytorch(network: str, threads: int, compiled: bool) -> Loader:
-    """Name -> PyTorch's network, channels last; eager, or by torch.compile with its weights as constants."""
+    """Name of a network -> PyTorch, channels last; eager, or by torch.compile with the weights as constants."""
     torch = require("torch", "rivals")
     require(pytorch_library(network), "rivals")
 
@@ -169,7 +169,7 @@ def pytorch(network: str, threads: int, compiled: bool) -> Loader:
             model = torch.compile(model)
 
         def convert(pixels: np.ndarray) -> Any:
-            return torch.from_numpy(normalised(pixels)).permute(0, 3, 1, 2)  # in memory channels stay last
+            return torch.from_numpy(normalised(pixels)).permute(0, 3, 1, 2)  # channels stay last in memory
 
         def run(values: Any) -> Any:
             with torch.no_grad():
@@ -181,7 +181,7 @@ def pytorch(network: str, threads: int, compiled: bool) -> Loader:
 
 
 def export_pytorch(network: str, path: Path) -> None:
-    """Name -> float32 .onnx file of PyTorch's network, its batch size free."""
+    """Name of a network -> float32 .onnx file of PyTorch's network with free batch size."""
     torch = require("torch", "rivals")
     model = pytorch_network(network)
     example = torch.zeros(1, 3, FREE_SIDE, FREE_SIDE)
@@ -209,7 +209,7 @@ def _nchw(pixels: np.ndarray) -> np.ndarray:
 
 
 def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
-    """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency; what is of ours takes pixels."""
+    """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency. A file of our weights takes pixels."""
     library = require("openvino", "rivals")
 
     def load() -> Opened:
@@ -229,13 +229,13 @@ def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
 
 
 def quantize_by_nncf(onnx: Path, path: Path, pixels: np.ndarray) -> None:
-    """Float .onnx file of ours, calibration pixels -> folder of the int8 model that NNCF makes of it."""
+    """Our float .onnx file, calibration pixels -> folder with the int8 model that NNCF makes."""
     nncf, library = require("nncf", "rivals"), require("openvino", "rivals")
     model = library.Core().read_model(str(onnx))
     dataset = nncf.Dataset(pixels.astype("float32"), lambda image: {"image": image[None]})
     quantized = nncf.quantize(model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
     path.mkdir()
-    library.save_model(quantized, path / "model.xml")  # and model.bin beside it
+    library.save_model(quantized, path / "model.xml")  # also writes model.bin
 
 
 RIVALS = (
@@ -319,10 +319,10 @@ def rivals_of(
     answers: Predictor | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Contender], list[str]]:
-    """Network, folder for the rivals' files -> contenders, and a line for each rival that is absent, or can't be made.
+    """Network, folder for the rivals' files -> contenders, and a line for each rival that is missing or can't be made.
 
-    `onnx` is our float file of the network, of which some rivals are made, on calibration `pixels`; their answers then
-    mean what our file's `answers` mean.
+    `onnx` is our float file of the network. Some rivals are made from this file and the calibration `pixels`; they get
+    the predictor `answers` of this file.
     """
     contenders, absent = [], []
     for rival in RIVALS:
@@ -341,7 +341,7 @@ def rivals_of(
         if rival.maker is None:
             arguments["network"] = network
         else:
-            # One file for all rivals of that maker.
+            # Rivals with the same maker share one file.
             file = folder / f"{network} {rival.maker.__name__}{rival.suffix}"
             if not file.exists():
                 tell(f"making {rival.name}")
@@ -358,17 +358,17 @@ def rivals_of(
 
 
 def in_openvino(name: str, path: Path, threads: int, answers: Predictor | None) -> Contender:
-    """Name and path of an ONNX artifact of ours -> the contender that runs it in OpenVINO."""
+    """Name and path of our ONNX artifact -> contender that runs the artifact in OpenVINO."""
     arguments = {"path": str(path), "threads": threads}
     setting = "hint LATENCY, precision f32, from pixels as float32"
     return Contender(f"{name} in OpenVINO", f"{__name__}:openvino", arguments, setting, path, answers)
 
 
 def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None:
-    """Runs it in a process of its own: what it imports, holds and prints ends with it.
+    """Calls `make` in a process of its own, so that its imports, memory and output stay there.
 
     Raises:
-        MeasurementError: It failed.
+        MeasurementError: The call failed.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=_silence) as executor:
@@ -379,7 +379,7 @@ def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None
 
 
 def _silence() -> None:
-    """Whatever this process prints from here on is lost."""
+    """Discards all further output of this process."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

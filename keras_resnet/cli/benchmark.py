@@ -31,44 +31,44 @@ def benchmark(
         typer.Argument(
             metavar="SUBJECT...",
             help="Artifacts (SavedModel folders, .tflite, .onnx), folders of exported artifacts, .keras files, names "
-            "of networks. Ratios are to the first.",
+            "of networks. Ratios are relative to the first.",
         ),
     ],
     weights: WeightsOption = None,
     batch_size: Annotated[
-        list[int] | None, typer.Option(min=1, help="Images a call; may be given again.", show_default="1")
+        list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores that each may use.", show_default="all")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for each subject.", show_default="all")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; a round measures each subject once.")] = 5,
     rivals: Annotated[
         bool,
         typer.Option(
             "--rivals",
-            help="Measure beside them what other packages make of the same network: keras.applications, PyTorch, "
-            "ONNX Runtime, OpenVINO, as far as they are installed.",
+            help="Measure the first subject's network in other packages too, where they are installed: "
+            "keras.applications, PyTorch, ONNX Runtime, OpenVINO.",
         ),
     ] = False,
     calibration: Annotated[
-        str | None, typer.Option(help="Images that calibrate OpenVINO's int8 rival: a folder or a quoted glob.")
+        str | None, typer.Option(help="Images for calibrating OpenVINO's int8 rival: a folder or a quoted glob.")
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Images with their classes or masks, as `train` takes them: top-1 of each subject, or its mean IoU."
+            help="Images with their classes or masks, as `train` takes them, for measuring each subject's accuracy."
         ),
     ] = None,
     split: SplitOption = "val",
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print where the time of each .tflite and .onnx file goes, by layer.")
+        bool, typer.Option("--profile", help="Print the time of each layer of the .tflite and .onnx files.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for benchmark.json, and with --profile for profiles and pictures.")
     ] = None,
     reading: Any = None,
 ) -> None:
-    """Measure models, artifacts and their rivals by turns, each in a process of its own.
+    """Measure models, artifacts and their rivals in alternating rounds, each in a process of its own.
 
-    One that can't be measured is named on stderr, and the others are measured; the exit status is then 1.
+    A subject that can't be measured is reported on stderr and left out; the exit status is then 1.
     """
     from rich.console import Console
 
@@ -79,7 +79,7 @@ def benchmark(
     cores = threads or os.cpu_count() or 1
     chosen = [path for subject in subjects for path in _expand(subject)]
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
-        raise ArgumentError(f"each subject can be measured once. Received twice: {', '.join(repeated)}")
+        raise ArgumentError(f"a subject must not be given twice. Received twice: {', '.join(repeated)}")
     for subject in chosen:
         if not is_artifact(subject):
             check_model(subject, weights if subject in VARIANTS else None)
@@ -88,10 +88,10 @@ def benchmark(
         if not any(subject.endswith((".tflite", ".onnx")) for subject in chosen):
             raise ArgumentError(f"--profile needs a .tflite or .onnx file. Received: {', '.join(chosen)}")
     if calibration is not None and not rivals:
-        raise ArgumentError(f"--calibration is for --rivals, which was not given. Received: {calibration}")
+        raise ArgumentError(f"--calibration needs --rivals, which was not given. Received: {calibration}")
     batch_sizes = batch_size or [1]
     if len(set(batch_sizes)) < len(batch_sizes):
-        raise ArgumentError(f"--batch-size must be given once for each size. Received: {batch_sizes}")
+        raise ArgumentError(f"a --batch-size must not be given twice. Received: {batch_sizes}")
     console = Console(file=terminal_stderr())
     with tempfile.TemporaryDirectory() as name, console.status("start") as status:
         names = _names(chosen)
@@ -127,7 +127,7 @@ def benchmark(
 
 
 def _expand(subject: str) -> list[str]:
-    """What the user names -> itself, or the artifacts of an export's folder."""
+    """Subject as the user names it -> the subject; a folder of exported artifacts -> each artifact."""
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
 
     if not Path(subject, FILE_NAME).is_file():
@@ -136,13 +136,13 @@ def _expand(subject: str) -> list[str]:
 
 
 def _names(subjects: Sequence[str]) -> dict[str, str]:
-    """-> for each subject the name of its file, or its whole path where that name is another's too."""
+    """-> name of each subject: its file name, or its whole path where another subject has an equal file name."""
     names = [Path(subject).name for subject in subjects]
     return {subject: name if names.count(name) == 1 else subject for subject, name in zip(subjects, names, strict=True)}
 
 
 def _contender(subject: str, name: str, weights: str | None, threads: int, answers: bool) -> "Contender":
-    """Model or artifact -> `Contender`; with `answers`, a model is built here for what is known of it."""
+    """Model or artifact -> `Contender`. `answers`: build a model in this process too, to read its task and contract."""
     from keras_resnet.benchmark.compare import Contender
     from keras_resnet.loading import is_artifact, open_predictor
 
@@ -165,7 +165,7 @@ def _contender(subject: str, name: str, weights: str | None, threads: int, answe
 
 
 def model_loader(model: str, weights: str | None) -> "Loader":
-    """The options of a network -> what opens it as `keras-resnet predict` does."""
+    """Values of `--model` and `--weights` -> loader that opens the network as `keras-resnet predict` does."""
     from keras_resnet.loading import open_predictor
     from keras_resnet.measure.process import Opened
     from keras_resnet.quiet import import_keras
@@ -187,7 +187,7 @@ def _rivals(
     calibration: str | None,
     tell: Callable[[str], None],
 ) -> list["Contender"]:
-    """-> what others make of the first subject's network; who is absent is named on stderr."""
+    """-> contenders that run the first subject's network in other packages; missing packages are named on stderr."""
     from keras_resnet.benchmark.rivals import NETWORKS, in_openvino, rivals_of
     from keras_resnet.export.description import read_description
     from keras_resnet.loading import is_artifact
@@ -198,12 +198,13 @@ def _rivals(
     network = str(described[0].get("network", subjects[0]))
     if network not in NETWORKS:
         raise ArgumentError(
-            f"--rivals needs as the first subject one of {', '.join(NETWORKS)}, or an artifact of one. It is {network}"
+            f"--rivals: the first subject must be one of {', '.join(NETWORKS)}, or its artifact. Received: {network}"
         )
     first = contenders[0].answers
     if first is not None and not {*first.contract.sides} <= {None, FREE_SIDE}:
         raise ArgumentError(
-            f"--rivals are measured on {FREE_SIDE}x{FREE_SIDE} pixels. {subjects[0]} takes {first.contract.sides}"
+            f"--rivals: the first subject must take {FREE_SIDE}x{FREE_SIDE} pixels. "
+            f"{subjects[0]} takes {first.contract.sides}"
         )
     kinds = {about.get("format"): place for place, about in enumerate(described)}
     onnx = None if "onnx" not in kinds else Path(subjects[kinds["onnx"]])
@@ -230,7 +231,7 @@ def _judge_of(data: str, split: str, reading: Any) -> Callable[["Contender", "Pr
     told: list[str] = []
 
     def judge(contender: "Contender", predict: "Predict") -> Mapping[str, float | None]:
-        meant = cast("Predictor", contender.answers)  # contenders without are not judged
+        meant = cast("Predictor", contender.answers)  # only contenders with a predictor are judged
         predictor = replace(meant, name=contender.name, run=predict)
         task = predictor.task
         sources = task.open_sources(data, split, predictor.asked, predictor.classes, reading)
@@ -244,7 +245,7 @@ def _judge_of(data: str, split: str, reading: Any) -> Callable[["Contender", "Pr
 
 
 def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[str, Any]:
-    """Prints where the time of each file goes -> that and the machine's limits, for the record; pictures to `out`."""
+    """Prints the time by layer of each file -> profiles and the machine's limits, for the record; draws into `out`."""
     from keras_resnet.benchmark.profile import print_profile, profile_artifact
     from keras_resnet.benchmark.profile_plots import draw_profile, draw_roofline
     from keras_resnet.benchmark.roofline import measure_peak
@@ -268,7 +269,7 @@ def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[
 
 
 def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
-    """One table a batch size."""
+    """Prints a table for each batch size."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -293,7 +294,7 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
             cells += [f"{timing.images_per_s:.3g}", f"{timing.ratio_to_first.median:.2f}"]
             cells += [f"{result.opening.load_ms:.0f}", f"{result.peak_memory_mb:.0f}", _cell(result.size_mb, ".1f")]
             table.add_row(name, *cells, *(_cell(result.figures.get(key), ".2f") for key in measured.values()))
-        # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
+        # The width is fixed, since a pipe has no width and no column may be cut off.
         Console(width=WIDTH, highlight=False).print(table)
 
 

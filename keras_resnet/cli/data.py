@@ -1,4 +1,4 @@
-"""`keras-resnet data`: look a set of images over before training, and pack it into shards."""
+"""`keras-resnet data`: check a set of images before training, and pack it into shards."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pac
 DataArgument = Annotated[
     str,
     typer.Argument(
-        help="Folder of class folders (or of train/ and val/), folder of images/ and masks/, CSV file, packed shards, "
-        ".npz, or tfds:NAME."
+        help="Folder of class folders (or with train/ and val/), folder with images/ and masks/, CSV file, packed "
+        "shards, .npz, or tfds:NAME."
     ),
 ]
 
@@ -82,18 +82,18 @@ def pack(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(help="New or empty folder, or the folder of a run that was killed.")],
     shards: Annotated[
-        int | None, typer.Option(min=1, help="Shards of the training split. Default: as many as --shard-mb makes.")
+        int | None, typer.Option(min=1, help="Number of training shards. Default: computed from --shard-mb.")
     ] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
     reading: Any = None,
 ) -> None:
-    """Write image files, as they are, into TFRecord shards in random order, with an index and dataset.json.
+    """Write unchanged image files into TFRecord shards in random order, with an index and dataset.json.
 
-    Masks become PNG files of classes, 255 where there is none.
+    Masks become PNG files whose pixels are class indices, 255 where there is no class.
 
-    Each image is decoded once; those that can't be read are left out and named on stderr. The same command continues a
-    run that was killed.
+    Each image is decoded once. Unreadable images are left out and named on stderr. To continue a run that was killed,
+    give the same command again.
     """
     import sys
 
@@ -130,7 +130,7 @@ def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:
 
 @contextlib.contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """-> what shows (done, total) as a bar on a terminal's stderr."""
+    """-> function of (done, total) that shows a progress bar if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

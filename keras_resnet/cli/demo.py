@@ -13,12 +13,12 @@ from keras_resnet.quiet import import_keras, terminal_stderr
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Run directory: images, training run, artifacts, manifest.json.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for images, training run, artifacts and manifest.json.")] = Path(
         "runs/demo"
     ),
     task: Annotated[
         Literal["classify", "segment"],
-        typer.Option(help="segment: a U-Net on made-up scenes of these digits in place of a classifier."),
+        typer.Option(help="Task: classify (digits) or segment (a U-Net on made-up scenes of digits)."),
     ] = "classify",
 ) -> None:
     """Train a ResNet-20 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
@@ -50,10 +50,10 @@ def demo(
         )
     Console().print(table)
     print(
-        f"{score} on {DEMOS[task].judged_on}. max difference: of a probability, from\n"
-        "the Keras model's. latency: of one image, median and deciles.\n"
+        f"{score} on {DEMOS[task].judged_on}. max difference: largest difference\n"
+        "of a probability from the Keras model. latency: one image, median and deciles.\n"
         f"Machine: {machine()}.\n"
-        f"Every artifact was verified before it got its name: {out}/manifest.json."
+        f"Every artifact was verified before it got its name; see {out}/manifest.json."
     )
     command = _command()
     more = DEMOS[task].options.format(out=out)
@@ -61,7 +61,7 @@ def demo(
 
 
 def _command() -> str:
-    """-> how this program is called: by name where that is found, else by path, or as a module of this Python."""
+    """-> command that calls this program: its name if it is on the path, else its file, or `python -m`."""
     if shutil.which("keras-resnet"):
         return "keras-resnet"
     return f"{sys.executable} -m keras_resnet.cli" if sys.argv[0].endswith(".py") else sys.argv[0]

@@ -25,8 +25,8 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for evaluation.json, pictures and, of a classifier, predictions.csv; replaces an older "
-            "evaluation."
+            help="Folder for evaluation.json, pictures and, for classifiers, predictions.csv; an older evaluation is "
+            "replaced."
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that the model takes at a time.")] = 64,
@@ -34,8 +34,8 @@ def evaluate(
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.
 
-    For a segmentation network, print the mean IoU, pixel accuracy and the IoU of each class, on images with masks. For
-    a tagging network, print the mean average precision, F1 and the figures of each class.
+    For a segmentation network, print mean IoU, pixel accuracy and the IoU of each class, on images with masks. For a
+    tagging network, print mean average precision, F1 and the figures of each class.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """

@@ -14,13 +14,13 @@ from keras_resnet.errors import ArgumentError
 
 SUFFIX = "-explained.png"
 MAPS_AT_ONCE = 8
-SHORTEST_SIDE, GAP = 224, 8  # pixels of a drawn image, between the two
+SHORTEST_SIDE, GAP = 224, 8  # shortest side of a drawn image and gap between two, in pixels
 MOST_OPAQUE = 0.65  # the photograph shows through where the heat is largest
 
 
 def explain(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; those of the same name are replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; files with equal names are replaced.")],
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     class_: Annotated[
@@ -28,16 +28,16 @@ def explain(
         typer.Option("--class", help="Name or index of the class to explain.", show_default="the most probable one"),
     ] = None,
 ) -> None:
-    """Draw each image beside what speaks for its class (Grad-CAM), with class and probability.
+    """Draw each image beside a heatmap of what speaks for its class (Grad-CAM), with class and probability.
 
-    An image that can't be read is named on stderr, and the others are drawn; the exit status is then 1.
+    An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
     from keras_resnet.loading import check_model, is_artifact
     from keras_resnet.optional import require
 
     require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
     if is_artifact(model):
-        raise ArgumentError(f"--model must be a network's name or a .keras file: an artifact gives no C5: {model}")
+        raise ArgumentError(f"--model must be a network's name or a .keras file, not an artifact. Received: {model}")
     check_model(model, weights)
     out.mkdir(parents=True, exist_ok=True)
     paths, failures = list_or_name(images)
@@ -61,7 +61,7 @@ def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, 
     predictor = predictor_of(network, contract, model)
     if not predictor.task.single_answer:
         raise ArgumentError(
-            f"{model}: must be a classifier, which yields [N, classes]. It is for {predictor.task.title}"
+            f"{model}: must be a classifier, with outputs [N, classes]. Received: a network for {predictor.task.title}"
         )
     names = predictor.class_names or [f"class {index}" for index in range(predictor.classes)]
     wanted = None if class_ is None else class_named(class_, names)
@@ -84,9 +84,9 @@ def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, 
 
 
 def beside(pixels: Any, heat: Any) -> Any:
-    """Pixels uint8 `[H, W, 3]`, heatmap `[H, W]` in 0..1 -> uint8, the image, a gap, and the image under the heat.
+    """Pixels uint8 `[H, W, 3]`, heatmap `[H, W]` in 0..1 -> uint8: the image, a gap, and the image with the heatmap.
 
-    A small image is enlarged by a whole number. The colours are those of "inferno", whose lightness grows evenly.
+    A small image is enlarged by a whole factor. The colour map is "inferno", whose lightness grows evenly.
     """
     import numpy as np
 
@@ -101,7 +101,7 @@ def beside(pixels: Any, heat: Any) -> Any:
 
 
 def class_named(text: str, names: Sequence[str]) -> int:
-    """Value of `--class`, names of the classes -> index; a name wins over an index.
+    """Value of `--class`, class names -> class index. A name takes precedence over an index.
 
     Raises:
         ArgumentError: No class has that name, or several have.
@@ -111,7 +111,7 @@ def class_named(text: str, names: Sequence[str]) -> int:
     same = [index for index, name in enumerate(names) if name == text]
     if len(same) > 1:
         raise ArgumentError(
-            f"--class must name one class: give an index out of {', '.join(map(str, same))}. Received: {text}"
+            f"--class: several classes have this name; give an index: {', '.join(map(str, same))}. Received: {text}"
         )
     if same:
         return same[0]

@@ -41,28 +41,28 @@ def export(
     weights: WeightsOption = None,
     formats: Annotated[
         str,
-        typer.Option(help=f"Comma-separated, or all: {', '.join(FORMATS)}."),
+        typer.Option(help=f"Formats to write, comma-separated, or all: {', '.join(FORMATS)}."),
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
         str | None,
-        typer.Option(help=f"Folder or quoted glob of at least 32 representative images: {', '.join(_CALIBRATED)}."),
+        typer.Option(help=f"Folder or quoted glob of at least 32 typical images, for {', '.join(_CALIBRATED)}."),
     ] = None,
     calibration_count: Annotated[
-        int | None, typer.Option(min=1, help="How many of them to draw.", show_default="all")
+        int | None, typer.Option(min=1, help="Number of calibration images to draw.", show_default="all")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for drawing the calibration images.")] = 0,
     force_calibration: Annotated[
-        bool, typer.Option("--force-calibration", help="Calibrate on fewer images, or on noise, all the same.")
+        bool, typer.Option("--force-calibration", help="Calibrate even on fewer than 32 images or on noise.")
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option(help="Images with their classes or masks, as `train` takes them: measure the accuracy on them."),
+        typer.Option(help="Images with their classes or masks, as `train` takes them, for measuring the accuracy."),
     ] = None,
     split: SplitOption = "val",
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Percentage points of the task's score that an artifact may lose on the images of --data.",
+            help="Largest loss of the task's score on the images of --data, in percentage points.",
             show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in TASKS.values()),
         ),
     ] = None,
@@ -71,19 +71,19 @@ def export(
         typer.Option(
             "--class-names",
             "--labels",  # its name in earlier versions
-            help="Text file with the name of each class on a line of its own.",
-            show_default="the .keras file's own, or ImageNet's",
+            help="Text file of class names, one for each line.",
+            show_default="the names in the .keras file, or ImageNet's",
         ),
     ] = None,
     ranges: Annotated[
         str | None,
         typer.Option(
-            help="Range of int8 activations: minmax (the extremes) or mse (least squared error, clips).",
+            help="Method for the range of int8 activations: minmax (extremes) or mse (least squared error, clips).",
             show_default="minmax",
         ),
     ] = None,
     keep_float: Annotated[
-        list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given again.")
+        list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given several times.")
     ] = None,
     input_type: Annotated[
         str | None,
@@ -108,11 +108,11 @@ def export(
     int_weights: Annotated[
         str | None,
         typer.Option(
-            help=f"Integers of the kernels of {_takers_and_values('int_weights')}.",
+            help=f"Integer type of the kernels of {_takers_and_values('int_weights')}.",
             show_default="int8 where this CPU has VNNI, else uint8",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artifacts.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Write the quantization error of each layer of the int8 formats.")
     ] = False,
@@ -133,7 +133,7 @@ def export(
     from keras_resnet.preprocessing import list_images
     from keras_resnet.quiet import terminal_stderr
 
-    chosen: dict[str, Any] = {  # as they were typed: `check_options` refuses other values
+    chosen: dict[str, Any] = {  # values as typed: `check_options` checks them
         "opset": opset,
         "layout": layout.upper() if layout else None,
         "any_size": any_size or None,
@@ -153,7 +153,7 @@ def export(
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of
 
-    network, contract = open_network(model, weights)  # which imports Keras without its start-up lines
+    network, contract = open_network(model, weights)  # imports Keras without its start-up lines
     from keras_resnet.export import CalibrationImages, LabelledImages
     from keras_resnet.export import export as export_model
 

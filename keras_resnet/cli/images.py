@@ -1,4 +1,4 @@
-"""Image files, as the commands read them: what can't be read is named on stderr, and the others go on."""
+"""Image files for the commands: an unreadable file is named on stderr and skipped."""
 
 import contextlib
 import itertools
@@ -10,11 +10,11 @@ from typing import Any
 from keras_resnet.errors import ImageError
 from keras_resnet.read_ahead import read_ahead
 
-BATCHES_AHEAD = 2  # that are decoded while the network works on another
+BATCHES_AHEAD = 2  # batches that are decoded while the network works on another one
 
 
 def list_or_name(patterns: Sequence[str]) -> tuple[list[Path], int]:
-    """Files, folders, globs -> the images they name, and how many patterns name none (each is reported on stderr)."""
+    """Files, folders, globs -> image paths, and number of patterns without an image (each is reported on stderr)."""
     from keras_resnet.preprocessing import list_images
 
     paths, failures = [], 0
@@ -34,12 +34,13 @@ def read_batches(
     unreadable: list[Path],
     prints: bool = True,
 ) -> Iterator[tuple[list[int], list[Any]]]:
-    """Paths, what reads one -> for each batch: places in `paths`, what was read there; others go to `unreadable`.
+    """Paths, function that reads one -> for each batch: indices into `paths`, and what `read` returned for them.
 
-    While the caller works on a batch, threads decode the next ones, up to `BATCHES_AHEAD`. A progress bar is shown
-    where it disturbs nothing; `prints` says that the caller prints something for each batch.
+    Unreadable paths are appended to `unreadable`. While the caller works on a batch, threads decode the next ones, up
+    to `BATCHES_AHEAD`. A progress bar is shown where it disturbs nothing; `prints` states that the caller prints
+    something for each batch.
     """
-    # Where the results themselves appear on the terminal, they show the progress.
+    # If the results are printed on the terminal, they show the progress themselves.
     hidden = (prints and sys.stdout.isatty()) or len(paths) <= batch_size
     images = read_ahead(paths, read, BATCHES_AHEAD * batch_size)
     with progress_bar(len(paths), hidden) as advance:
@@ -59,7 +60,7 @@ def read_batches(
 
 @contextlib.contextmanager
 def progress_bar(total: int, hidden: bool = False) -> Iterator[Callable[[int], None]]:
-    """Number of images -> what is told of so many images more; it shows a bar on a terminal's stderr."""
+    """Number of images -> function that takes each count of finished images, and shows a bar on a terminal's stderr."""
     if hidden or not sys.stderr.isatty():
         yield lambda count: None
         return

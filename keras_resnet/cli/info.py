@@ -1,4 +1,4 @@
-"""`keras-resnet info`: what an artifact or a `.keras` file says about itself."""
+"""`keras-resnet info`: the description that an artifact or a `.keras` file holds."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +13,11 @@ def info(
         Path,
         typer.Argument(help="A SavedModel folder, a .tflite, .onnx or .keras file, or a folder with manifest.json."),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs, whole.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole description as JSON.")] = False,
 ) -> None:
-    """Print what a file says about itself: its task, the names of its classes, how images become its input.
+    """Print the description that a file holds: its task, its class names, how images become its input.
 
-    Artifacts carry network, weights, licence, versions and date besides.
+    Artifacts also hold network, weights, licence, versions and date.
     """
     import json
 
@@ -39,7 +39,7 @@ def info(
     else:
         raise ExportError(f"{artifact}: no such file or folder")
     if content is None:
-        raise ExportError(f"{artifact}: it says nothing about itself: this package did not write it")
+        raise ExportError(f"{artifact}: the file holds no description, because another program wrote it")
     if as_json:
         print(json.dumps(content, indent=2))
         return
@@ -53,10 +53,10 @@ def info(
 
 
 def content_of_model(path: Path) -> dict[str, Any] | None:
-    """`.keras` file -> its member for this package as artifacts have it; Keras is not imported.
+    """`.keras` file -> its description in the form that artifacts have; Keras is not imported.
 
     Raises:
-        WeightsError: The file is no archive, or its member is damaged.
+        WeightsError: The file is no archive, or its description is damaged.
     """
     from keras_resnet.model_files import SCHEMA_VERSION, read_model_description
 

@@ -1,4 +1,4 @@
-"""`keras-resnet list`: the table of variants, and the weights published for each; or of networks to choose from."""
+"""`keras-resnet list`: the variants and their published weights; with `--compare`, networks to choose from."""
 
 from typing import Annotated, Any
 
@@ -12,13 +12,13 @@ SIZE_COLUMNS = (("network\n", "left"), ("params\nM", "right"), ("GMACs\n", "righ
 
 def list_networks(
     compare: Annotated[
-        bool, typer.Option("--compare", help="Beside networks of keras.applications, and when to take which.")
+        bool, typer.Option("--compare", help="Compare with networks of keras.applications, and say when to take which.")
     ] = False,
 ) -> None:
     """List the networks and the weights published for each."""
     from rich.console import Console
 
-    # A fixed width, which the tables fit: on a pipe there is none to ask for, and no column may be cut off.
+    # The width is fixed, since a pipe has no width and no column may be cut off.
     if compare:
         _print_compared(Console(width=COMPARED_WIDTH, highlight=False))
         return
@@ -36,15 +36,15 @@ params: trainable, 1000 classes. GMACs: of one image at 224x224.
     console.print(_cifar_table())
     console.print(
         f"""
-For images of 32x32, which are neither resized nor cropped. The files are those
-of {CIFAR_FILES};
-give one by its path. top-1: CIFAR-10 test images, as published there.
+For images of 32x32, which are neither resized nor cropped. Download files from
+{CIFAR_FILES}
+and give one by its path. top-1: CIFAR-10 test images, as published there.
 params: trainable, 10 classes. GMACs: of one image at 32x32."""
     )
 
 
 def _table(*columns: tuple[str, str], gap: int = 1) -> Any:
-    """Headings and justifications -> empty table; a column stands `gap` characters and a rule from the next."""
+    """Headings and justifications -> empty table whose columns are `gap` characters and a rule apart."""
     from rich import box
     from rich.table import Table
 
@@ -60,7 +60,7 @@ def _size(variant: Variant) -> tuple[str, str, str]:
 
 
 def _imagenet_table() -> Any:
-    """-> one row a set of published weights."""
+    """-> one row for each set of published weights."""
     table = _table(
         *SIZE_COLUMNS,
         ("weights\n", "left"),
@@ -82,7 +82,7 @@ def _imagenet_table() -> Any:
 
 
 def _cifar_table() -> Any:
-    """-> one row a network, which has one file of published weights."""
+    """-> one row for each network, which has one file of published weights."""
     table = _table(*SIZE_COLUMNS, ("file of weights\n", "left"), ("top-1\n%", "right"), ("licence\n", "left"))
     for variant in VARIANTS.values():
         if variant.file is not None:
@@ -92,13 +92,13 @@ def _cifar_table() -> Any:
 
 
 def _print_compared(console: Any) -> None:
-    """Prints the table of networks, where its figures come from, and when to take which."""
+    """Prints the table of networks, the sources of its figures, and advice on when to take which."""
     from keras_resnet.benchmark.networks import NETWORKS, Measurements, advice
 
     measurements = Measurements.read()
     console.print(_compared_table(measurements))
     console.print(
-        "\npublished: by those who published the weights, each with a resize and crop of their own: torchvision for "
+        "\npublished: as the publishers of the weights state it, each for their own resize and crop: torchvision for "
         "tv and tv2, timm at 224 for a1; the table of keras.io/api/applications; Keras' documentation of MobileNetV3. "
         f'weights="imagenet" means {DEFAULT_TAG}.'
     )
@@ -111,19 +111,19 @@ def _print_compared(console: Any) -> None:
         above = max(value.p90_ms / value.latency_ms - 1 for value in values)
         console.print(
             f"measured: the TFLite file in float32, batch 1, {measurements.threads} threads of {measurements.cpu}, "
-            f"{measurements.date}, in a process of its own, by turns: its size; the median, with four fifths of the "
-            f"calls at most {100 * below:.0f} % below or {100 * above:.0f} % above it; the memory that the file takes "
-            "until the first answer. 1 MB is 10^6 bytes."
+            f"{measurements.date}, each file in a process of its own, in alternating rounds. Latency is the median; "
+            f"four fifths of the calls lie at most {100 * below:.0f} % below or {100 * above:.0f} % above it. Memory "
+            "is what the process takes until the first answer. 1 MB is 10^6 bytes."
         )
     if not measurements.networks.keys() >= NETWORKS.keys():
-        console.print("-: not measured; benchmarks/compare_networks.py measures.")
+        console.print("-: not measured yet; benchmarks/compare_networks.py measures it.")
     console.print()
     for use, network in advice(measurements).items():
         console.print(f"{use}: {network}.")
 
 
 def _compared_table(measurements: Any) -> Any:
-    """Measurements -> one row a network and set of weights; figures of a network stand in its first row."""
+    """Measurements -> one row for each network and set of weights; a network's figures stand in its first row."""
     from keras_resnet.benchmark.networks import ROWS
 
     table = _table(

@@ -1,6 +1,6 @@
 """The console command `keras-resnet`.
 
-`--help` answers at once: this module and those of the commands import no Keras, NumPy or Pillow at their top.
+`--help` answers at once: neither this module nor a command's module imports Keras, NumPy or Pillow at its top.
 """
 
 import io
@@ -52,16 +52,16 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def main(prepended: Sequence[str] = ()) -> None:
-    """Runs the command line, with `prepended` before the user's own arguments.
+    """Runs the command line, with the arguments `prepended` before the user's.
 
     An error of this package or of the system is printed on stderr without a traceback, with exit status 1.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # so that a name that can't be shown is no error
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no error
     try:
         app([*prepended, *sys.argv[1:]])
-    except BrokenPipeError:  # the reader of the output has left, as `head` does
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (KerasResnetError, OSError) as error:

@@ -7,20 +7,19 @@ import typer
 from keras_resnet.variants import VARIANTS
 
 ModelOption = Annotated[
-    str, typer.Option(help=f"{', '.join(VARIANTS)}, or a .keras file that takes RGB pixels 0..255.")
+    str, typer.Option(help=f"Network: {', '.join(VARIANTS)}, or a .keras file that takes RGB pixels 0..255.")
 ]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        help="imagenet, a published tag (see `keras-resnet list`), a path, or hf://owner/repository. "
-        "A .keras file brings its own.",
+        help="Weights: imagenet, a published tag (see `keras-resnet list`), a path, or hf://owner/repository. "
+        "Leave it out for a .keras file.",
         show_default="imagenet",
     ),
 ]
 SplitOption = Annotated[
     Literal["val", "train", "all"],
     typer.Option(
-        help="Images of the data that count: val (its validation images, or those that training on it holds out), "
-        "train, or all."
+        help="Split of the data: val (its validation images, or the images that training holds out), train, or all."
     ),
 ]

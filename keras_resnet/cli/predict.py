@@ -1,4 +1,4 @@
-"""`keras-resnet predict`: image files -> what a network answers for each, with names."""
+"""`keras-resnet predict`: image files -> a network's answer for each, with class names."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from keras_resnet.cli.network import WeightsOption
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.variants import VARIANTS
 
-FEW = 16  # images whose rate is of no interest
+FEW = 16  # number of images below which no rate is printed
 
 
 @with_task_options("predict")
@@ -21,21 +21,21 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(VARIANTS)}, a .keras file that takes RGB pixels 0..255, or an artifact (SavedModel "
-            "folder, .tflite, .onnx)."
+            help=f"Network: {', '.join(VARIANTS)}, a .keras file that takes RGB pixels 0..255, or an artifact "
+            "(SavedModel folder, .tflite, .onnx)."
         ),
     ] = "resnet50",
     weights: WeightsOption = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that the network takes at a time.")] = 16,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to name for each image.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the network.")] = 16,
     **options: Any,
 ) -> None:
     """Print the most probable classes of each image.
 
-    A segmentation network names the classes that cover most of the image, a tagging network the classes that it finds.
+    A segmentation network names the classes that cover most of the image; a tagging network names the classes it finds.
 
-    An image that can't be read is named on stderr, and the others are answered; the exit status is then 1. After more
-    than a few images, a last line on stderr tells how many there were a second, from the first file on.
+    An image that can't be read is named on stderr and left out; the exit status is then 1. After more than a few
+    images, a last line on stderr gives the number of images per second.
     """
     from keras_resnet.loading import check_model, is_artifact, open_predictor
 
@@ -51,7 +51,7 @@ def predict(
 
 
 def _predict_all(paths: list[Path], predictor: Any, top: int, batch_size: int, given: dict[str, Any]) -> int:
-    """Prints the answer for each image, a batch at a time -> how many images can't be read."""
+    """Prints the answer for each image, batch by batch -> number of images that can't be read."""
     task, asked = predictor.task, predictor.asked
     for_answers, for_printer = task.read_options(given)
     show = task.printer(asked, paths, top, for_printer)

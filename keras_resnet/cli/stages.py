@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-LINE_EVERY_S = 15.0  # where there is no terminal, also in the middle of a stage
+LINE_EVERY_S = 15.0  # seconds between lines where there is no terminal, also within a stage
 
-Show = Callable[[str, int, int], None]  # step, its parts done, its parts in all
+Show = Callable[[str, int, int], None]  # name of the step, number of finished parts, number of all parts
 
 
 @contextlib.contextmanager
 def stages(stream: TextIO) -> Iterator[Show]:
-    """Stream -> `show(step, done, total)`, to be called at every step. A stage is a step's first word."""
+    """Stream -> `show(step, done, total)`, to be called at every step. The first word of a step names its stage."""
     from rich.console import Console
 
     console = Console(file=stream)

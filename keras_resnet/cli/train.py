@@ -15,20 +15,20 @@ from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.tasks import TASKS
 from keras_resnet.training.recipe import SETTINGS, read_recipe
 
-TERMINATED = 143  # exit status of a program that SIGTERM ended
+TERMINATED = 143  # exit status of a program that was ended by SIGTERM
 
 
 def train(
-    recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is an option too.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory, new or empty.")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is also an option.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New or empty run directory.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run directory of an interrupted run, which is continued to the bit.")
+        Path | None, typer.Option(help="Run directory of an interrupted run; it continues with bit-identical results.")
     ] = None,
     **keys: Any,
 ) -> None:
-    """Train a network by a recipe, and write a run directory with model.keras, the network of the best epoch.
+    """Train a network by a recipe, and write a run directory. Its model.keras is the network of the best epoch.
 
-    Options take the place of the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
+    Options override the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
     """
     given = values_of(SETTINGS, keys)
     if resume is not None and (recipe is not None or out is not None or given):
@@ -44,7 +44,7 @@ def train(
     console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=6),  # a line of 80 characters has room for all
+        BarColumn(bar_width=6),  # all columns fit into 80 characters
         TextColumn("{task.percentage:.0f} %, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
         TimeRemainingColumn(),
     )
@@ -77,7 +77,7 @@ def train(
         except PeerLostError as error:
             bar.stop()
             print(f"error: {error}", file=sys.stderr, flush=True)
-            os._exit(1)  # on the way out by the ordinary door, JAX would wait for the process that is gone
+            os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
     if not result.complete:
         print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {result.run}")
         raise typer.Exit(TERMINATED)

@@ -1,4 +1,4 @@
-"""`keras-resnet verify`: artifact against its model."""
+"""`keras-resnet verify`: compares an artifact with its model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def verify(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     images: Annotated[
-        str | None, typer.Option(help="Folder or quoted glob of images to compare on. Default: synthetic pictures.")
+        str | None, typer.Option(help="Images to compare on, a folder or a quoted glob. Default: synthetic pictures.")
     ] = None,
 ) -> None:
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""

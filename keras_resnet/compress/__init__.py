@@ -1,9 +1,9 @@
-"""Trained model -> one that is smaller or computes in fewer bits, as a plain Keras model again.
+"""Trained model -> plain Keras model that is smaller or computes in fewer bits.
 
     from keras_resnet.compress import prune, quantize_aware
     pruned = prune(model, (images, labels), sparsity=0.8)
 
-Loaded on first use: `prune` and `cluster` need packages that `quantize_aware` does without.
+Names are loaded on first use, since `prune` and `cluster` need packages that `quantize_aware` does not need.
 """
 
 import importlib
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_resnet.compress.pruning import prune
     from keras_resnet.compress.quantization import quantize_aware
 
-# Where each lives. A module of the name of its function would take that name in this package when it is imported.
+# Module of each function. If a module had its function's name, importing it would replace the function here.
 _MODULES = {"cluster": "clustering", "prune": "pruning", "quantize_aware": "quantization"}
 
 __all__ = ["cluster", "prune", "quantize_aware"]

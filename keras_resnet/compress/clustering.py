@@ -1,4 +1,4 @@
-"""Trained model -> the same whose kernels hold few different values (Han et al. 2015, arXiv 1510.00149)."""
+"""Trained model -> model whose kernels hold few different values (Han et al. 2015, arXiv 1510.00149)."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from keras_resnet.compress.legacy import batched, carry_back, legacy_packages, t
 def cluster(
     model: keras.Model, data: Any, *, clusters: int = 16, epochs: int = 3, learning_rate: float = 1e-4
 ) -> keras.Model:
-    """Classifier `[N, H, W, C]` -> `[N, classes]`, labelled images -> a copy, trained on, with clustered kernels.
+    """Classifier `[N, H, W, C]` -> `[N, classes]`, labelled images -> copy with clustered kernels, trained further.
 
-    Each convolution and dense kernel holds at most `clusters` values, which start as its k-means and are trained. A
-    file gets smaller only when it is compressed.
+    Each kernel of a convolution or dense layer holds at most `clusters` values, which start as its k-means and are then
+    trained. A file gets smaller only when it is compressed.
 
     Args:
         model: A trained network of this package.
         data: (pixels `[N, H, W, C]`, integer labels `[N]`), or a tf.data.Dataset of batches of both.
-        clusters: Values of a kernel, at least 2.
-        epochs: Passes over the data.
-        learning_rate: Of Adam.
+        clusters: Largest number of different values in a kernel, at least 2.
+        epochs: Number of passes over the data.
+        learning_rate: Learning rate of Adam.
 
     Raises:
         ValueError: The model has a layer that can't be clustered, or an argument is out of its range.

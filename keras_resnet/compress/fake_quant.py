@@ -1,4 +1,4 @@
-"""Layers that round as 8-bit integers do and stay trainable (Jacob et al. 2017, arXiv 1712.05877).
+"""Trainable layers that round values to 8-bit integers (Jacob et al. 2017, arXiv 1712.05877).
 
 The TFLite converter and tf2onnx read the ranges of these layers and write integers. Weights are symmetric, -127 to 127;
 activations have a zero point. Gradients pass straight through within the range.
@@ -11,16 +11,16 @@ import numpy as np
 from keras import ops
 from keras.quantizers import fake_quant_with_min_max_vars
 
-SMALLEST_RANGE = 1e-6  # of a tensor that is zero everywhere
-WEIGHT_STEPS = 127  # on either side of zero
+SMALLEST_RANGE = 1e-6  # range of a tensor of zeros
+WEIGHT_STEPS = 127  # number of steps on either side of zero
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class FakeQuantize(keras.layers.Layer):
-    """Activations `[N, ...]` -> the same, rounded to 256 steps from `minimum` to `maximum`.
+    """Activations `[N, ...]` -> activations rounded to 256 steps from `minimum` to `maximum`.
 
-    Without a given range, training tracks one: the first batch sets it, each later one moves it by `1 - momentum`, or
-    only widens it where momentum is None.
+    Without a given range, training tracks one: the first batch sets it, and each later batch moves it by
+    `1 - momentum`, or only widens it if `momentum` is None.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class FakeQuantize(keras.layers.Layer):
         self.momentum = momentum
 
     def build(self, input_shape: Any) -> None:
-        # Both zero: no batch was seen yet.
+        # Both are zero before the first batch.
         for name, value in zip(("minimum", "maximum"), self.given or (0.0, 0.0), strict=True):
             weight = self.add_weight(
                 shape=(), initializer=keras.initializers.Constant(value), trainable=False, dtype="float32", name=name
@@ -42,7 +42,7 @@ class FakeQuantize(keras.layers.Layer):
         minimum, maximum = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
         if training and self.given is None:
             values = ops.cast(ops.stop_gradient(inputs), "float32")
-            # The range holds zero, so that padding and the output of ReLU are exact.
+            # The range includes zero, so that padding and the output of ReLU are exact.
             low, high = ops.minimum(ops.min(values), 0.0), ops.maximum(ops.max(values), SMALLEST_RANGE)
             if self.momentum is None:
                 minimum, maximum = ops.minimum(minimum, low), ops.maximum(maximum, high)
@@ -65,8 +65,8 @@ class FakeQuantize(keras.layers.Layer):
 class FakeQuantizedConv2D(keras.layers.Conv2D):
     """Conv2D whose kernel is rounded to 8 bits, with one scale for each output channel.
 
-    `input_scale` holds a factor for each input channel that the export folds into the kernel (the normalisation's
-    1 / (255 std)): the kernel is rounded with these factors in it, as it will be in the integer file.
+    `input_scale` holds a factor for each input channel that the export folds into the kernel (1 / (255 std) of the
+    normalisation). The kernel is rounded after multiplication with these factors, as in the integer file.
     """
 
     def __init__(self, *args: Any, input_scale: list[float] | None = None, **kwargs: Any):
@@ -90,7 +90,7 @@ class FakeQuantizedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class FakeQuantizedDense(keras.layers.Dense):
-    """Dense layer whose kernel is rounded to 8 bits with one scale: the converter refuses one for each output."""
+    """Dense layer whose kernel is rounded to 8 bits with one scale; the converter refuses several."""
 
     def rounded_kernel(self) -> Any:
         """-> kernel `[in, out]` as the integers will represent it."""
@@ -106,15 +106,15 @@ class FakeQuantizedDense(keras.layers.Dense):
 
 
 def grid_step(kernel: np.ndarray, steps: int = WEIGHT_STEPS) -> np.ndarray:
-    """Kernel `[..., out]` -> step of a grid that has `steps` on either side of zero, in a shape that fits the kernel.
+    """Kernel `[..., out]` -> step of a grid with `steps` on either side of zero, in a shape that fits the kernel.
 
-    A convolution has one for each output channel, a dense kernel `[in, out]` one for all.
+    A convolution has a step for each output channel; a dense kernel `[in, out]` has one step.
     """
     axes = tuple(range(kernel.ndim - 1)) if kernel.ndim > 2 else None
     return np.maximum(np.abs(kernel).max(axis=axes, keepdims=True), SMALLEST_RANGE**2) / steps
 
 
 def rounded(kernel: np.ndarray, steps: int = WEIGHT_STEPS) -> np.ndarray:
-    """Kernel `[..., out]` -> the same on its grid (NumPy)."""
+    """Kernel `[..., out]` -> kernel rounded to its grid (NumPy)."""
     step = grid_step(kernel, steps)
     return (np.round(kernel / step) * step).astype("float32")

@@ -1,4 +1,4 @@
-"""Keras 3 model <-> its twin in Keras 2 (tf_keras), which is all that tensorflow-model-optimization knows."""
+"""Keras 3 model <-> its twin in Keras 2 (tf_keras), which tensorflow-model-optimization requires."""
 
 import inspect
 import os
@@ -14,31 +14,31 @@ from keras_resnet.heads.logits import ends_in_logits
 from keras_resnet.optional import require
 from keras_resnet.untuned import untuned
 
-# Layers that compute the same under both, by the names of their arguments.
+# Layers with equal results in both, and the names of their arguments.
 _TWINS = (
     *("Activation", "Add", "BatchNormalization", "Conv2D", "Dense", "Dropout", "GlobalAveragePooling2D"),
     *("GlobalMaxPooling2D", "MaxPooling2D", "ReLU", "Rescaling", "Softmax", "ZeroPadding2D"),
 )
-ARRAY_BATCH_SIZE = 32  # of images given as arrays
+ARRAY_BATCH_SIZE = 32  # batch size of images given as arrays
 _ENVIRONMENT = "TF_USE_LEGACY_KERAS"
-_ALIASES = ("keras", "losses", "metrics", "optimizers", "initializers")  # of TensorFlow, resolved on first use
+_ALIASES = ("keras", "losses", "metrics", "optimizers", "initializers")  # TensorFlow's modules
 
 
 class Legacy(NamedTuple):
-    """The two packages of the old world, as modules."""
+    """The modules of the two packages that use Keras 2."""
 
     keras: Any  # tf_keras
     tfmot: Any  # tensorflow_model_optimization
 
 
 def legacy_packages() -> Legacy:
-    """-> tf_keras and tensorflow_model_optimization, imported without a trace in the rest of the process.
+    """-> tf_keras and tensorflow_model_optimization, imported without effect on the rest of the process.
 
-    The latter sets TF_USE_LEGACY_KERAS, by which TensorFlow chooses on first use which Keras its aliases name. So they
-    are resolved before, and the variable is put back.
+    tensorflow_model_optimization sets TF_USE_LEGACY_KERAS, by which TensorFlow chooses the Keras of its aliases on
+    first use. So the aliases are used before the import, and the variable is restored after it.
 
     Raises:
-        MissingDependencyError: One of them is not installed.
+        MissingDependencyError: One of the packages is not installed.
     """
     tensorflow = require("tensorflow", "qat")
     for name in _ALIASES:
@@ -54,19 +54,19 @@ def legacy_packages() -> Legacy:
 
 
 def legacy_twin(model: keras.Model) -> Any:
-    """Network of this package `[N, H, W, C]` -> `[N, classes]` -> the same as a tf_keras model, in float32.
+    """Network of this package `[N, H, W, C]` -> `[N, classes]` -> its tf_keras twin, in float32.
 
     Layers keep their names and weights; regularizers and constraints are left out.
 
     Raises:
         ValueError: The model is not functional and flat, or has a layer that tf_keras lacks.
-        WeightsError: A layer of the twin has other weights.
+        WeightsError: A layer of the twin has weights of other shapes.
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(f"`model` must be a built functional Keras model. Received: {model!r}")
     legacy = legacy_packages().keras
     tensors: dict[int, Any] = {}
-    graph = keras.models.clone_model(model)  # whose layers occur in no other model
+    graph = keras.models.clone_model(model)  # a copy whose layers occur in no other model
     for operation in graph.operations:
         if isinstance(operation, keras.layers.InputLayer):
             _, *shape = operation.output.shape
@@ -85,7 +85,7 @@ def legacy_twin(model: keras.Model) -> Any:
 
 
 def carry_back(twin: Any, model: keras.Model) -> keras.Model:
-    """tf_keras model, the model it is the twin of -> a copy of the latter with the weights of the former.
+    """tf_keras twin, original model -> copy of the original with the weights of the twin.
 
     Raises:
         WeightsError: Their layers or weights differ in name or shape.
@@ -94,7 +94,7 @@ def carry_back(twin: Any, model: keras.Model) -> keras.Model:
     if sources.keys() != targets.keys():
         raise WeightsError(
             f"the twin must have the layers of {model.name!r}: it lacks {sorted(targets.keys() - sources.keys())} and "
-            f"has {sorted(sources.keys() - targets.keys())} besides"
+            f"has {sorted(sources.keys() - targets.keys())} in addition"
         )
     weights = {
         name: _matched(weights_by_name(sources[name]), weights_by_name(layer), name) for name, layer in targets.items()
@@ -112,7 +112,7 @@ def weights_by_name(layer: Any) -> dict[str, np.ndarray]:
 
 
 def batched(data: Any) -> Any:
-    """Images `[N, H, W, C]` and integer labels `[N]`, or a tf.data.Dataset of batches of both -> such a dataset.
+    """Images `[N, H, W, C]` and integer labels `[N]`, or a tf.data.Dataset of batches of both -> dataset of batches.
 
     Raises:
         ValueError: Images and labels differ in number, or the dataset does not know how many batches it has.
@@ -140,7 +140,7 @@ def train_wrapped(
     learning_rate: float,
     callbacks: Sequence[Any] = (),
 ) -> Any:
-    """Model, layer -> wrapped layer, batches -> its twin, convolutions and dense layers wrapped, after training.
+    """Model, function that wraps a layer, batches -> trained twin with wrapped convolutions and dense layers.
 
     Raises:
         ValueError: `epochs` is below 1, or the loss is no longer finite.
@@ -172,7 +172,7 @@ def _twin_layer(operation: Any, legacy: Any) -> Any:
             f"`model` must be a flat network of the layers {', '.join(_TWINS)}. Received: {operation.name!r}, a {kind}"
         )
     if len(operation._inbound_nodes) != 1:
-        raise ValueError(f"`model` must use each layer once. Received: {operation.name!r}, which occurs more often")
+        raise ValueError(f"`model` must use each layer once. Received: {operation.name!r}, which is used several times")
     twin = getattr(legacy.layers, kind)
     arguments = inspect.signature(twin.__init__).parameters.keys() - {"self", "dtype", "kwargs"}
     config = {
@@ -184,7 +184,7 @@ def _twin_layer(operation: Any, legacy: Any) -> Any:
 
 
 def _matched(source: dict[str, np.ndarray], target: dict[str, np.ndarray], layer: str) -> list[np.ndarray]:
-    """Weights of a layer, those of its twin -> the former in the order of the latter."""
+    """Weights of a layer, weights of its twin -> weights of the layer in the order of the twin."""
     shapes = [{name: weight.shape for name, weight in weights.items()} for weights in (source, target)]
     if shapes[0] != shapes[1]:
         raise WeightsError(f"layer {layer!r} must have the weights {shapes[1]}. Received: {shapes[0]}")

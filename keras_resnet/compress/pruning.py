@@ -1,4 +1,4 @@
-"""Trained model -> the same with most of its weights zero (Zhu & Gupta 2017, arXiv 1710.01878)."""
+"""Trained model -> model with most of its weights zero (Zhu & Gupta 2017, arXiv 1710.01878)."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import keras
 from keras_resnet.compress.legacy import batched, carry_back, legacy_packages, train_wrapped
 
 DEFAULT_SPARSITY = 0.8
-PRUNED_AFTER = 0.75  # of the steps; the others heal
-UPDATES = 100  # of the mask, over the run
+PRUNED_AFTER = 0.75  # share of the steps until pruning ends; the later steps restore accuracy
+UPDATES = 100  # number of updates of the mask during the run
 
 
 def prune(
@@ -20,19 +20,19 @@ def prune(
     epochs: int = 10,
     learning_rate: float = 1e-4,
 ) -> keras.Model:
-    """Classifier `[N, H, W, C]` -> `[N, classes]`, labelled images -> a copy, trained on, with sparse kernels.
+    """Classifier `[N, H, W, C]` -> `[N, classes]`, labelled images -> copy with sparse kernels, trained further.
 
-    Of each convolution and dense kernel, the smallest weights become zero: more and more of them over three quarters
-    of the run. With pattern "2:4", two of each four neighbours along the input channels do, from the first step on,
-    as sparse matrix units demand. A file gets smaller only when it is compressed.
+    The smallest weights of each kernel become zero, more and more of them over three quarters of the run. With pattern
+    "2:4", two of each four neighbours along the input channels are zero from the first step, as sparse matrix units
+    require. A file gets smaller only when it is compressed.
 
     Args:
         model: A trained network of this package.
         data: (pixels `[N, H, W, C]`, integer labels `[N]`), or a tf.data.Dataset of batches of both.
-        sparsity: Share of zeros in each kernel. Default 0.8; "2:4" has its own, 0.5.
+        sparsity: Share of zeros in each kernel. Default 0.8; leave it out for "2:4", whose share is 0.5.
         pattern: None or "2:4".
-        epochs: Passes over the data.
-        learning_rate: Of Adam.
+        epochs: Number of passes over the data.
+        learning_rate: Learning rate of Adam.
 
     Raises:
         ValueError: The model has a layer that can't be pruned, or an argument is out of its range.
@@ -41,7 +41,7 @@ def prune(
     if pattern not in (None, "2:4"):
         raise ValueError(f"`pattern` must be None or '2:4'. Received: pattern={pattern!r}")
     if pattern is not None and sparsity is not None:
-        raise ValueError(f"`sparsity` does not go with pattern '2:4', which is 0.5. Received: sparsity={sparsity!r}")
+        raise ValueError(f"`sparsity` must be left out with pattern '2:4' (it is 0.5). Received: sparsity={sparsity!r}")
     sparsity = DEFAULT_SPARSITY if sparsity is None else sparsity
     if not 0 < sparsity < 1:
         raise ValueError(f"`sparsity` must be between 0 and 1. Received: sparsity={sparsity!r}")

@@ -1,4 +1,4 @@
-"""Trained model -> model that trains under 8-bit rounding, and exports to integers with the ranges it learned."""
+"""Trained model -> model that trains with 8-bit rounding, and is exported to integers with the learned ranges."""
 
 import keras
 from keras import layers
@@ -9,7 +9,7 @@ from keras_resnet.compress.rewrite import consumers, with_fake_quantization
 
 
 def quantize_aware(model: keras.Model) -> keras.Model:
-    """Network of this package `[N, H, W, C]` -> `[N, classes]` -> the same with 8-bit rounding in its forward pass.
+    """Network of this package `[N, H, W, C]` -> `[N, classes]` -> copy with 8-bit rounding in its forward pass.
 
     Kernels are rounded per output channel, activations per tensor; the ranges of activations are tracked in training.
     Weights are copied, so train first in float and then some epochs on this model, with a small learning rate. It
@@ -17,12 +17,12 @@ def quantize_aware(model: keras.Model) -> keras.Model:
     ranges of training. Before its first training step, its activations are not rounded.
 
     Raises:
-        ValueError: The model is no flat functional model, or is quantization-aware already.
+        ValueError: The model is no flat functional model, or is already quantization-aware.
     """
     if not isinstance(model, keras.Model) or any(isinstance(layer, keras.Model) for layer in model.layers):
         raise ValueError(f"`model` must be a functional Keras model without models inside. Received: {model!r}")
     if is_quantization_aware(model):
-        raise ValueError(f"`model` must have no fake quantization yet. Received: {model.name!r}, which has")
+        raise ValueError(f"`model` must not be quantization-aware yet. Received: {model.name!r}, which is")
     return with_fake_quantization(model, input_scale=_stem_scale(model), unrounded=(layer_names.PREPROCESSING,))
 
 
@@ -32,7 +32,7 @@ def is_quantization_aware(model: keras.Model) -> bool:
 
 
 def _stem_scale(model: keras.Model) -> dict[str, list[float]]:
-    """-> by name of the convolution that reads normalised pixels, the scale that the export folds into its kernel."""
+    """-> scale that the export folds into the kernel of the convolution that reads normalised pixels, by its name."""
     scales = {}
     readers = consumers(model)
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Functional model -> the same with some of its layers exchanged, its graph and its layer names kept."""
+"""Functional model -> model with some layers exchanged; the graph and the layer names stay."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
 from keras_resnet.facts import carry
 
-# What makes values of a new range; padding and pooling by maximum only choose among those that were there.
+# Layers whose outputs have a new range. Padding and maximum pooling only select existing values.
 _PRODUCERS: Any = (
     layers.Conv2D,
     layers.Dense,
@@ -21,11 +21,11 @@ _PRODUCERS: Any = (
     layers.GlobalAveragePooling2D,
     layers.Concatenate,
 )
-_ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels do these within the operation before them
+_ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels fuse these layers into the operation before them
 
 
 def consumers(model: keras.Model) -> dict[str, list[Any]]:
-    """Functional model -> by the name of each operation, the operations that read its output.
+    """Functional model -> operations that read the output of each operation, by its name.
 
     Raises:
         ValueError: An operation occurs more than once in the graph.
@@ -53,7 +53,7 @@ def quantization_points(model: keras.Model) -> list[str]:
 
 
 def is_softmax(layer: Any) -> bool:
-    """Layer -> whether it makes probabilities of logits."""
+    """Layer -> whether it turns logits into probabilities."""
     return isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
 
 
@@ -65,14 +65,14 @@ def with_fake_quantization(
     keep_float: Sequence[str] = (),
     unrounded: Sequence[str] = (),
 ) -> keras.Model:
-    """Flat functional model -> the same, weights copied, with 8-bit rounding of kernels and activations.
+    """Flat functional model -> copy with 8-bit rounding of kernels and activations.
 
     Args:
-        model: A network of this package, with or without its BatchNorm.
-        ranges: (minimum, maximum) of each of `quantization_points`; without, training tracks them.
-        input_scale: Of a convolution, by name: factors of its input channels that the export folds into its kernel.
-        keep_float: Names of layers whose kernel is left as it is, and the output too if only such layers read it.
-        unrounded: Names of layers whose output is left as it is.
+        model: A network of this package, with or without BatchNorm.
+        ranges: (minimum, maximum) of each of `quantization_points`. Default: training tracks the ranges.
+        input_scale: Factors of input channels that the export folds into a convolution's kernel, by layer name.
+        keep_float: Names of layers whose kernel is not rounded, nor their output if only such layers read it.
+        unrounded: Names of layers whose output is not rounded.
     """
     readers = consumers(model)
     points = {
@@ -94,7 +94,7 @@ def with_fake_quantization(
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         apart = layer.name in keep_float and layer.name in points
-        if apart and isinstance(layer, layers.GlobalAveragePooling2D):  # a mean of integers has its input's scale
+        if apart and isinstance(layer, layers.GlobalAveragePooling2D):  # a mean of integers has the scale of its input
             args = (_apart(args[0]), *args[1:])
         x = layer(*args, **kwargs)
         if layer.name not in points:
@@ -102,24 +102,24 @@ def with_fake_quantization(
         if apart:
             x = _apart(x)
         minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
-        momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would lose the answer
+        momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would change answers
         return FakeQuantize(minimum, maximum, momentum, dtype="float32", name=layer_names.fake_quant(layer.name))(x)
 
     return rebuild(model, exchange, call)
 
 
 def _apart(x: Any) -> Any:
-    """Tensor -> the same, flipped along no axis: the TFLite converter makes integers of what rounding encloses."""
+    """Tensor -> unchanged tensor, flipped along no axis, as a boundary: TFLite makes integers between two roundings."""
     return ops.flip(x, ())
 
 
 def copy(layer: Any) -> Any:
-    """Layer -> one of the same configuration, with no weights yet."""
+    """Layer -> new layer of the same configuration, without weights."""
     return layer.__class__.from_config(layer.get_config())
 
 
 def call_as_before(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """Layer, what its original was called with -> its output."""
+    """Layer, arguments of the original call -> output."""
     return layer(*args, **kwargs)
 
 
@@ -131,8 +131,8 @@ def rebuild(
 ) -> keras.Model:
     """Functional model -> its graph with `exchange(layer)` for each layer and `call(layer, ...)` for each call.
 
-    Each layer that keeps its name keeps its weights, unless `weights` has others for it. What is known of the model is
-    known of the new one.
+    A layer that keeps its name keeps its weights, unless `weights` has other weights for it. Facts about the model are
+    stated for the new model too.
     """
     changed = keras.models.clone_model(model, clone_function=exchange, call_function=call)
     originals = {layer.name: layer for layer in model.layers}

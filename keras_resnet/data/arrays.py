@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ArraySource(Source):
-    """uint8 images `[N, H, W, C]`, C of 1 or 3."""
+    """uint8 images `[N, H, W, C]`, where C is 1 or 3."""
 
     kind = "arrays"
 
@@ -46,10 +46,10 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
     """.npz archive, split, name of the split that validates -> images `[N, H, W, C]`, labels `[N]`, number of classes,
     whether there is a split that validates.
 
-    Without one, the images and labels are those of x_train and y_train, whatever the split.
+    Without a validation split, every split gets x_train and y_train.
 
     Raises:
-        ArgumentError: It is no archive of such arrays.
+        ArgumentError: The file is no archive of such arrays.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -85,7 +85,7 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
 
 def _labels(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     labels = arrays[name]
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets.cifar10 gives them
+    if labels.ndim == 2 and labels.shape[1] == 1:  # keras.datasets.cifar10 has such labels
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or len(labels) < 1 or labels.min() < 0:
         raise ArgumentError(

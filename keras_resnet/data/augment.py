@@ -1,4 +1,4 @@
-"""What augmentation does to training images: its settings alone, so that reading them needs no framework."""
+"""Settings of the augmentation of training images. Reading them needs no framework."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,27 +10,27 @@ from keras_resnet.settings import NOT_NEGATIVE, SHARE, SHARE_WITHOUT_ZERO, setti
 class Augmentation:
     """Settings of the training images' augmentation, in the order in which they are applied."""
 
-    # resized: a random area of a random aspect ratio 3/4..4/3 (Szegedy et al. 2014, arXiv 1409.4842), resized;
-    # padded: short side to the size, centre, an eighth of zeros around it (4 pixels of 32), a random crop of that
-    # (He et al. 2015, arXiv 1512.03385); scaled: the image by a random factor, a random crop of that, the mean colour
-    # around it where it is smaller (Chen et al. 2017, arXiv 1706.05587, section 4.1); none: short side to the size,
-    # centre.
+    # resized: crop a random area of a random aspect ratio 3/4..4/3 and resize it (Szegedy et al. 2014, arXiv
+    # 1409.4842). padded: resize the short side to the size, crop the centre, pad it by an eighth with zeros (4 pixels
+    # of 32), and crop it at random (He et al. 2015, arXiv 1512.03385). scaled: resize the image by a random factor and
+    # crop it at random; the mean colour fills what sticks out (Chen et al. 2017, arXiv 1706.05587, section 4.1).
+    # none: resize the short side to the size, and crop the centre.
     crop: Literal["resized", "padded", "scaled", "none"] = setting(
         "resized",
         "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor) or none.",
         choices={"segment": ("resized", "scaled", "none")},
     )
-    minimum_area: float = setting(0.08, "Smallest share of the image that a resized crop takes.", SHARE_WITHOUT_ZERO)
-    minimum_scale: float = setting(0.5, "Smallest factor by which the image of a scaled crop is resized.")
-    maximum_scale: float = setting(2.0, "Largest factor by which the image of a scaled crop is resized.")
-    flip: bool = setting(True, "Whether training images are mirrored at random, left to right.")
-    # Cubuk et al. 2019, arXiv 1909.13719. Half of its operations move the pixels, which a mask would have to follow.
+    minimum_area: float = setting(0.08, "Smallest share of the image's area for crop = resized.", SHARE_WITHOUT_ZERO)
+    minimum_scale: float = setting(0.5, "Smallest resize factor for crop = scaled.")
+    maximum_scale: float = setting(2.0, "Largest resize factor for crop = scaled.")
+    flip: bool = setting(True, "Whether training images are randomly mirrored, left to right.")
+    # Cubuk et al. 2019, arXiv 1909.13719. Half of its operations move pixels, and a mask would have to move too.
     randaugment_operations: int = setting(
         0, "Number of RandAugment's operations for each image; 0: none.", NOT_NEGATIVE
     )
-    # The factor of keras.layers.RandAugment.
-    randaugment_magnitude: float = setting(0.0, "Strength of RandAugment's operations, 0..1.", SHARE)
-    # Brightness, contrast and saturation change by this share, the hue by a quarter of it.
+    # The strength is the `factor` of keras.layers.RandAugment.
+    randaugment_magnitude: float = setting(0.0, "Strength of the RandAugment operations, 0..1.", SHARE)
+    # Brightness, contrast and saturation change by this share, and the hue by a quarter of this share.
     colour_jitter: float = setting(0.0, "Strength of random brightness, contrast, saturation and hue, 0..1.", SHARE)
     # The rectangle takes the mean colour (Zhong et al. 2017, arXiv 1708.04896).
     erasing_probability: float = setting(0.0, "Share of the images in which a rectangle is erased.", SHARE)
@@ -39,10 +39,10 @@ class Augmentation:
     # Yun et al. 2019, arXiv 1905.04899.
     cutmix_alpha: float = setting(
         0.0,
-        "CutMix's alpha, 0..1; 0: none. With mixup_alpha too, each batch takes one of the two.",
+        "Alpha of CutMix, 0..1; 0: no CutMix. If mixup_alpha is set too, each batch takes one of the two.",
         SHARE,
     )
-    label_smoothing: float = setting(0.0, "Share of the label that is spread over all classes.", SHARE)
+    label_smoothing: float = setting(0.0, "Label smoothing: share of the label that is spread over all classes.", SHARE)
 
 
 AUGMENTATION = settings_of(Augmentation)

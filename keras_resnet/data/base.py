@@ -1,4 +1,4 @@
-"""What every source of images, and of what they show, has in common."""
+"""The common base of all sources: images of a split, with their targets."""
 
 import abc
 import hashlib
@@ -21,16 +21,16 @@ HELD_OUT_RULE = "a tenth of each class of the images, by a hash of their names"
 
 
 class Source:
-    """Images of one split and what they show, in a fixed order.
+    """Images of one split with their targets, in a fixed order.
 
     Args:
-        path: What the user named.
+        path: The data as the user named it.
         split: "train" or "val".
         classes: Names of the classes.
         names: Names of the images, which don't depend on where the data lies.
-        labels: Classes of the images, int `[N]`; None where they show something else than one class each.
-        held_out: Whether the data has no validation images of its own, and val is the tenth that train goes without.
-        target: What the images show.
+        labels: Classes of the images, int `[N]`; None where an image's target is not one class.
+        held_out: Whether the data has no validation images of its own, so that "val" is a tenth held out of "train".
+        target: Kind of the targets.
     """
 
     kind = ""
@@ -68,14 +68,14 @@ class Source:
         return self.names[index]
 
     def path_of(self, index: int) -> str:
-        """-> the file of an image, where it is one; else its name."""
+        """-> file of an image, or its name if the image has no file of its own."""
         return self.names[index]
 
     def decode(self, index: int) -> "Decoded":
         """Index -> its image and target, by Pillow.
 
         Raises:
-            ImageError: One of them can't be read, or they don't belong together.
+            ImageError: The image or its target can't be read, or they don't fit each other.
         """
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class Source:
         return fingerprint_of(self.names, self.labels)
 
     def summary(self) -> dict[str, Any]:
-        """-> what a run notes about its data, for JSON."""
+        """-> description of the data for a run's records, as JSON values."""
         return {
             "task": self.target.task,
             "kind": self.kind,
@@ -98,14 +98,14 @@ class Source:
         }
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """-> indices of the images in an epoch's order, int64 `[N]`: each once."""
+        """-> indices of all images in the order of an epoch, int64 `[N]`."""
         return np.random.default_rng([seed, epoch]).permutation(self.count)
 
-    # How the graph of a pipeline comes to the targets: `locate_targets` once for some images, then `fetch_target` for
-    # each.
+    # The graph of a pipeline reads targets in two steps: `locate_targets` once for several images, then `fetch_target`
+    # for each image.
 
     def locate_targets(self, indices: "tf.Tensor") -> "tf.Tensor":
-        """int64 `[n]` -> what `fetch_target` takes, `[n]`; here the classes."""
+        """Indices int64 `[n]` -> arguments for `fetch_target`, `[n]`; here the classes."""
         import tensorflow as tf
 
         return tf.gather(self._graph_labels, indices)
@@ -123,14 +123,14 @@ class Source:
 
 
 def fingerprint_of(names: Sequence[str], labels: np.ndarray) -> str:
-    """Names and classes of images -> SHA-256 over them in order: where it is equal, an epoch has the same order."""
+    """Names and classes of images, in order -> SHA-256. If two are equal, their epochs have the same order."""
     hashed = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
     hashed.update(labels.astype("<i8").tobytes())
     return hashed.hexdigest()
 
 
 class Decoded(NamedTuple):
-    """One image of a source, whole, and what it shows."""
+    """One whole image of a source, with its target."""
 
     encoded: bytes
     pixels: np.ndarray  # uint8 [H, W, 3]
@@ -145,7 +145,7 @@ class EncodedSource(Source, abc.ABC):
         """Index -> encoded bytes of the image.
 
         Raises:
-            ImageError: They can't be read.
+            ImageError: The bytes can't be read.
         """
 
     def decode(self, index: int) -> Decoded:
@@ -161,10 +161,10 @@ class EncodedSource(Source, abc.ABC):
         target = self.target.fit(decoded.target, contract)
         return apply_contract(contract, decoded.pixels), target
 
-    # How the graph of a pipeline comes to the bytes: `locate` once for some images, then `fetch` for each.
+    # The graph of a pipeline reads bytes in two steps: `locate` once for several images, then `fetch` for each image.
 
     def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
-        """int64 `[n]` -> string `[n]`; here the bytes themselves, empty where they can't be read."""
+        """Indices int64 `[n]` -> arguments for `fetch`, string `[n]`; here the bytes, empty where unreadable."""
         import tensorflow as tf
 
         def read(indices: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ class EncodedSource(Source, abc.ABC):
         return located
 
     def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
-        """string `[]` of `locate` -> encoded bytes."""
+        """Element of `locate`, string `[]` -> encoded bytes."""
         return located
 
     def _read_or_nothing(self, index: int) -> bytes:

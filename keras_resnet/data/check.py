@@ -1,4 +1,4 @@
-"""A first pass over a set of images: what can't be read, what is unusual, how large they are."""
+"""A first pass over a set of images: unreadable files, unusual files, and sizes."""
 
 import hashlib
 import os
@@ -15,15 +15,15 @@ from keras_resnet.data.crop import describe_unusual
 from keras_resnet.data.problems import Problem, reason_of
 from keras_resnet.errors import ImageError
 
-IN_TURN = 1024  # images whose results are waited for at a time
+IN_TURN = 1024  # number of images whose results are awaited at a time
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One image, decoded once."""
+    """Result of decoding one image."""
 
-    encoded: bytes | None  # None: it can't be used
+    encoded: bytes | None  # None: the image can't be used
     target: np.ndarray | None
     size: tuple[int, int]  # height, width in pixels
     problem: Problem | None
@@ -43,7 +43,7 @@ class Look(NamedTuple):
 
 
 def check_image(source: EncodedSource, index: int) -> Checked:
-    """Index of an image -> its bytes, what it shows, its size and what is the matter with it."""
+    """Index of an image -> its bytes, target, size and problem."""
     name = source.name_of(index)
     try:
         encoded, pixels, target = source.decode(index)

@@ -1,11 +1,11 @@
 """Encoded image -> cropped and resized pixels, in the graph of a tf.data pipeline.
 
-JPEG files, which training sets consist of, take the quick way: of a file only the crop is decoded, at a half, a quarter
-or an eighth of its size where the crop is so much larger than wanted (as libjpeg can), and resized. That resize, by a
-factor below two, is not antialiased: TensorFlow's antialiasing kernel takes longer than reading and decoding together
-(1.06 ms of 1.7 ms for a photograph of 500x375, where the plain one takes 0.19 ms), and the plain result is within 38 to
-57 dB of Pillow's antialiased one. All else, and what fails on the quick way, is decoded by `preprocessing.decode_image`
-and resized with antialiasing.
+JPEG files, of which training sets consist, take a quick path: only the crop is decoded, by libjpeg at a half, a quarter
+or an eighth of its size where the crop is so much larger than needed, and then resized. This resize, by a factor below
+two, is not antialiased: TensorFlow's antialiasing kernel takes longer than reading and decoding together (1.06 ms of
+1.7 ms for a photograph of 500x375; the plain kernel takes 0.19 ms), and the plain result is within 38 to 57 dB of
+Pillow's antialiased one. Other files, and files on which the quick path fails, are decoded by
+`preprocessing.decode_image` and resized with antialiasing.
 """
 
 import functools
@@ -30,7 +30,7 @@ ELONGATED = 20  # long side in short sides, from which on an image is worth a no
 
 Interpolation = Literal["bilinear", "bicubic"]
 
-# Height, width, seed -> top, left, height, width; of a scaled image it may stick out.
+# Height, width, seed -> top, left, height, width of a window; with crop = "scaled" it may stick out of the image.
 Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _HEAD_BYTES = 1024  # Exif stands first in a file, after JFIF's 20 bytes at most
@@ -39,7 +39,7 @@ _WHOLE_IMAGE = np.array([[[0.0, 0.0, 1.0, 1.0]]], "float32")
 
 
 def window_of(augmentation: Augmentation, size: int) -> Window:
-    """Augmentation, pixels a side -> what picks the part of an image that becomes the training image."""
+    """Augmentation, side in pixels -> function that picks the part of an image that becomes the training image."""
     if augmentation.crop == "resized":
         return _random_area(augmentation.minimum_area)
     if augmentation.crop == "scaled":
@@ -70,7 +70,7 @@ def _random_scale(size: int, minimum: float, maximum: float) -> Window:
         draws = tf.random.stateless_uniform([3], seed)
         side = tf.cast(tf.round(size / (minimum + draws[0] * (maximum - minimum))), tf.int32)
         side = tf.maximum(side, 1)
-        free = tf.stack([height, width]) - side  # below zero: the image lies somewhere within the window
+        free = tf.stack([height, width]) - side  # if negative, the image lies somewhere within the window
         first, last = tf.minimum(free, 0), tf.maximum(free, 0)
         corner = first + tf.cast(draws[1:] * tf.cast(last - first + 1, tf.float32), tf.int32)
         return tf.concat([corner, tf.stack([side, side])], 0)
@@ -84,11 +84,11 @@ def _centre(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 class Cropping(NamedTuple):
-    """How images and their targets become those of a training batch."""
+    """How images and their targets are cropped for a training batch."""
 
     target: Target
     window: Window
-    size: int  # pixels a side
+    size: int  # side in pixels
     interpolation: Interpolation
     sticks_out: bool  # whether the window may stick out of the image
 
@@ -98,19 +98,19 @@ def cropping_of(target: Target, augmentation: Augmentation, size: int, interpola
     return Cropping(target, window_of(augmentation, size), size, interpolation, sticks_out)
 
 
-Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # uint8 `[size, size, 3]`; its target; UNUSABLE, USED or UNUSUAL
-Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # its pixels, resized; where it is; height and width of the whole image
+Cropped = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels uint8 `[size, size, 3]`; target; UNUSABLE, USED or UNUSUAL
+Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # resized pixels; place; height and width of the whole image
 
 
-@functools.cache  # traced once in a process, and not in every epoch
+@functools.cache  # traced once in a process, not in every epoch
 def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Cropped]:
     """-> (encoded bytes, target of the whole image, seed of the window) -> cropped.
 
-    It fails on everything but a whole JPEG file of grey or of colours, and a target that is the image's: `crop_any`
-    says the rest.
+    The function fails on everything but a whole JPEG file of grey or colour pixels with a target that fits it.
+    `crop_any` handles all other images.
     """
     target_kind, window, size, interpolation, sticks_out = cropping
-    # Such fractions of a part begin at multiples of 8, 4 or 2 pixels, and its target would be shifted against it.
+    # A part decoded at a fraction begins at a multiple of 8, 4 or 2 pixels, so that its target would be shifted.
     ratios = () if target_kind.exact or sticks_out else (8, 4, 2)
 
     def decode(encoded: tf.Tensor, box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -140,13 +140,13 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
 
     @tf.function(autograph=False)
     def crop_jpeg(encoded: tf.Tensor, target: tf.Tensor, seed: tf.Tensor) -> Cropped:
-        # libjpeg prints a line for each file of another kind.
+        # libjpeg would print a line for each file that is no JPEG.
         with tf.control_dependencies([tf.debugging.Assert(tf.io.is_jpeg(encoded), ["not a JPEG file"])]):
             height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(encoded))
         whole = tf.strings.substr(encoded, -2, 2) == b"\xff\xd9"
         small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS
-        safe = whole & small & (channels != 4)  # else there is no window, and decoding fails
-        # \C is a byte; the pattern would be UTF-8 otherwise.
+        safe = whole & small & (channels != 4)  # otherwise there is no window, and decoding fails
+        # \C matches a byte; other patterns match UTF-8.
         has_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*")
         large = tf.minimum(height, width) >= 2 * size if ratios else False
         pixels, box, shape = tf.cond(
@@ -161,7 +161,7 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
 
 
 def decode_any(source: EncodedSource, index: int, cropping: Cropping) -> tuple[np.ndarray, np.ndarray, np.int32]:
-    """Index of an image -> all its pixels, its target, status, by Pillow; what is unusable is one black pixel."""
+    """Index of an image -> all its pixels, its target, status, by Pillow. An unusable image is one black pixel."""
     try:
         decoded = source.decode(index)
     except ImageError:
@@ -171,7 +171,7 @@ def decode_any(source: EncodedSource, index: int, cropping: Cropping) -> tuple[n
 
 
 def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping: Cropping) -> Cropped:
-    """Index of an image, seed of the window -> cropped, by Pillow; it never fails, and what is unusable is black."""
+    """Index of an image, seed of the window -> cropped, by Pillow. It never fails; an unusable image is black."""
     kind = cropping.target
     decoded = tf.numpy_function(
         lambda index: decode_any(source, int(index), cropping),
@@ -184,7 +184,7 @@ def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping:
     return *smooth_cropper(cropping)(pixels, target, seed), status
 
 
-@functools.cache  # traced once in a process, and not in every epoch
+@functools.cache  # traced once in a process, not in every epoch
 def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """-> (whole image, its target, seed of the window) -> pixels and target of the window."""
     target_kind, window, size, interpolation, sticks_out = cropping
@@ -202,7 +202,7 @@ def smooth_cropper(cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tens
 
 
 def pixels_of_part(pixels: tf.Tensor, box: tf.Tensor, sticks_out: bool) -> tf.Tensor:
-    """uint8 `[H, W, 3]`, top, left, height and width of a part -> the part, the mean colour where it sticks out."""
+    """uint8 `[H, W, 3]`, top, left, height and width of a part -> the part, with the mean colour outside the image."""
     inside = _inside(box, *tf.unstack(tf.shape(pixels)[:2])) if sticks_out else box
     top, left, height, width = tf.unstack(inside)
     part = pixels[top : top + height, left : left + width]
@@ -210,19 +210,19 @@ def pixels_of_part(pixels: tf.Tensor, box: tf.Tensor, sticks_out: bool) -> tf.Te
 
 
 def _inside(box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Part that may stick out of an image of that height and width -> what of it lies inside."""
+    """Part, height and width of the image -> the portion of the part inside the image."""
     begin = tf.maximum(box[:2], 0)
     end = tf.minimum(box[:2] + box[2:], tf.stack([height, width]))
     return tf.concat([begin, end - begin], 0)
 
 
 def _pad(pixels: tf.Tensor, box: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
-    """Pixels of what lies inside -> of the whole part, the rest in the mean colour."""
+    """Pixels inside the image -> pixels of the whole part, with the mean colour outside the image."""
     before = inside[:2] - box[:2]
     after = box[2:] - inside[2:] - before
     margins = tf.concat([tf.stack([before, after], 1), [[0, 0]]], 0)
     mean = tf.constant(MEAN_COLOUR, tf.uint8)
-    return tf.pad(pixels - mean, margins) + mean  # both wrap around
+    return tf.pad(pixels - mean, margins) + mean  # subtraction and addition both wrap around
 
 
 def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) -> tf.Tensor:
@@ -250,20 +250,20 @@ def _decode(encoded: tf.Tensor, box: tf.Tensor, ratio: int) -> tf.Tensor:
 
 
 def _resize(pixels: tf.Tensor, size: int, interpolation: Interpolation) -> tf.Tensor:
-    # As floats: TensorFlow has vector instructions for these alone.
+    # The resize runs on floats, the only type for which TensorFlow has vector instructions.
     images = tf.cast(pixels, tf.float32)[None]
-    if interpolation == "bilinear":  # which stays within 0..255
+    if interpolation == "bilinear":  # bilinear values stay within 0..255
         resized = tf.raw_ops.ResizeBilinear(images=images, size=[size, size], half_pixel_centers=True)
         return tf.cast(resized[0] + 0.5, tf.uint8)
     return to_uint8(tf.raw_ops.ResizeBicubic(images=images, size=[size, size], half_pixel_centers=True)[0])
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
-    """Pixels as floats -> uint8, rounded."""
+    """Float pixels -> rounded uint8 pixels."""
     return tf.saturate_cast(pixels + 0.5, tf.uint8)  # the cast truncates
 
 
-# EXIF orientations 2 to 8: from 5 on the stored picture is transposed, and then mirrored as these say.
+# EXIF orientations 2 to 8. Orientations 5 to 8 transpose the stored picture first; these tables say how it is mirrored.
 _MIRRORED_LEFT_RIGHT = (2, 3, 6, 7)
 _MIRRORED_TOP_BOTTOM = (3, 4, 7, 8)
 
@@ -272,7 +272,7 @@ def _orientation(encoded: bytes) -> np.int32:
     try:
         with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - the decoder says what is wrong with the file
+    except Exception:  # noqa: BLE001 - the Pillow decoder reports what is wrong
         return np.int32(1)
     return np.int32(orientation if orientation in range(2, 9) else 1)
 
@@ -287,7 +287,7 @@ def _upright_size(height: tf.Tensor, width: tf.Tensor, orientation: tf.Tensor) -
 
 
 def _stored(box: tf.Tensor, height: tf.Tensor, width: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Part of the upright picture -> the same part of the stored one, which has that height and width."""
+    """Part of the upright picture, height and width of the stored picture -> the part in the stored picture."""
     upright_height, upright_width = _upright_size(height, width, orientation)
     top, left, rows, columns = tf.unstack(box)
     top = tf.where(_is_one_of(orientation, _MIRRORED_TOP_BOTTOM), upright_height - top - rows, top)
@@ -296,7 +296,7 @@ def _stored(box: tf.Tensor, height: tf.Tensor, width: tf.Tensor, orientation: tf
 
 
 def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Square of the stored picture -> upright."""
+    """Square of the stored picture -> upright square."""
     pixels = tf.where(orientation >= 5, tf.transpose(pixels, [1, 0, 2]), pixels)
     pixels = tf.where(_is_one_of(orientation, _MIRRORED_LEFT_RIGHT), tf.reverse(pixels, [1]), pixels)
     return tf.where(_is_one_of(orientation, _MIRRORED_TOP_BOTTOM), tf.reverse(pixels, [0]), pixels)

@@ -57,10 +57,10 @@ class FileSource(EncodedSource):
 def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
     """Folder of class folders -> image files relative to it, their class folders; sorted.
 
-    Images lie at any depth of a class folder. Plain strings: a million `Path`s take long to make and to sort.
+    Images lie at any depth of a class folder. Files are plain strings: a million `Path`s take long to make and sort.
 
     Raises:
-        ImageError: There are none.
+        ImageError: There are no images.
     """
     classes, loose = [], []
     for entry in os.scandir(folder):

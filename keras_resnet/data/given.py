@@ -1,4 +1,4 @@
-"""Images that the caller holds as the network takes them, with their classes."""
+"""Images in memory that already have the network's size, with their classes."""
 
 from collections.abc import Sequence
 

@@ -13,7 +13,7 @@ NAMES_LISTED = 10  # names in an error message
 
 
 def listed_file(name: str) -> str:
-    """File of an image, or name of an image without a file -> as a CSV file that may lie anywhere names it."""
+    """File of an image, or name of an image without a file -> text for a CSV file that may lie in any folder."""
     return os.path.abspath(name) if os.path.isfile(name) else name
 
 
@@ -23,7 +23,7 @@ def class_indices(
     """Where they come from, names of classes, what these can be and whose they are -> their indices int `[N]`.
 
     Raises:
-        ArgumentError: Some are not known; the message names the nearest that is.
+        ArgumentError: Some names are unknown; the message suggests the nearest known name.
     """
     unknown = sorted({*names} - {*known})
     if unknown:

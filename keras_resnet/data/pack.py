@@ -26,15 +26,15 @@ from keras_resnet.data.shards import (
 from keras_resnet.errors import ArgumentError
 from keras_resnet.whole_files import whole_file, write_whole
 
-PLAN = ".plan.json"  # what the shards of an unfinished run are of
+PLAN = ".plan.json"  # describes the data of an unfinished run
 SHARD_MB = 128
-SAMPLE = 256  # images from whose sizes that of the set is estimated
-SEED = 0  # of the order of the records
+SAMPLE = 256  # number of images from which the size of the set is estimated
+SEED = 0  # seed for the order of the records
 
-# A record of a TFRecord file: its length and a checksum, 12 bytes, the data, a checksum of 4 bytes.
+# A record of a TFRecord file has 12 bytes of length and checksum, the data, and a checksum of 4 bytes.
 _HEAD_BYTES, _FRAME_BYTES = 12, 16
 
-ShardProgress = Callable[[int, int], None]  # shards done, shards in all
+ShardProgress = Callable[[int, int], None]  # finished shards, all shards
 
 
 class ShardJob(NamedTuple):
@@ -55,18 +55,18 @@ def pack_sources(
     workers: int | None = None,
     progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Sources by split, "train" and "val", what the user named, folder -> shards in that folder, and what
-    `dataset.json` says of them; see `packing.pack`.
+    """Sources by split ("train" and "val"), data as the user named it, folder -> shards in that folder, and the content
+    of `dataset.json`; see `packing.pack`.
 
     Raises:
-        ArgumentError: The data has no files, or the folder holds something else.
+        ArgumentError: The data has no files, or the folder holds other files.
     """
     out = Path(out)
     sources = {split: _checked(source, data) for split, source in opened.items()}
     plan = _plan(sources, shards, shard_mb)
     _claim(out, plan)
     jobs = _jobs(sources, plan)
-    if (out / DESCRIPTION).is_file():  # killed when all was done
+    if (out / DESCRIPTION).is_file():  # an earlier run was killed after its last step
         return _clean(out, jobs)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         waiting = [pool.submit(_write_shard, job.source, job.indices, out / job.name) for job in jobs]
@@ -83,19 +83,19 @@ def pack_sources(
 
 def _checked(source: Source, data: str | os.PathLike[str]) -> EncodedSource:
     if not isinstance(source, EncodedSource) or source.kind == "shards":
-        raise ArgumentError(f"only images as files can be packed. Received: {data}, which is {source.kind}")
+        raise ArgumentError(f"only image files can be packed. Received: {data}, which is {source.kind}")
     return source
 
 
 def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float) -> dict[str, Any]:
-    """-> fingerprint and number of shards of each split: what must be equal for a killed run to continue."""
+    """-> fingerprint and number of shards of each split. A killed run continues only if these are equal."""
     train = sources["train"]
     if shards is None:
         sample = np.linspace(0, train.count - 1, min(SAMPLE, train.count)).astype(int)
         mean_bytes = np.mean([len(train._read_or_nothing(index)) for index in sample])
         shards = max(1, round(mean_bytes * train.count / (shard_mb * 1e6)))
     if not 1 <= shards <= train.count:
-        raise ArgumentError(f"shards must be at least 1, and at most as many as images. Received: {shards}")
+        raise ArgumentError(f"the number of shards must lie between 1 and the number of images. Received: {shards}")
     share = shards / train.count
     return {
         split: {
@@ -107,12 +107,12 @@ def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float
 
 
 def _claim(out: Path, plan: dict[str, Any]) -> None:
-    """Creates the folder, or takes up the run that it holds."""
+    """Creates the folder, or continues the unfinished run in it."""
     out.mkdir(parents=True, exist_ok=True)
     if (out / PLAN).is_file():
         if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
             return
-        raise ArgumentError(f"{out} holds an unfinished run of other images or another number of shards; remove it")
+        raise ArgumentError(f"{out} holds an unfinished run with other images or another number of shards; remove it")
     if any(out.iterdir()):
         raise ArgumentError(f"the folder to pack into must be new or empty, or hold an unfinished run. Received: {out}")
     write_whole(out / PLAN, json.dumps(plan).encode())
@@ -130,10 +130,10 @@ def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[Shard
 
 
 def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None:
-    """Writes one shard and, before it gets its name, its part of the index beside it; nothing where they are there."""
+    """Writes one shard, and its part of the index before the shard gets its name. An existing shard is kept."""
     if path.is_file() and _side(path).is_file():
         return
-    records: list[tuple[int, ...]] = []  # as `columns` names them
+    records: list[tuple[int, ...]] = []  # values in the order of `columns`
     kind, classes = source.target, len(source.classes)
     columns = ("offset", "length", *kind.columns, "height", "width")
     counts = np.zeros(classes, np.int64)
@@ -191,7 +191,7 @@ def _finish(
     jobs: list[ShardJob],
     data: str | os.PathLike[str],
 ) -> None:
-    """Joins the shards' parts of the index, and writes it and `dataset.json`."""
+    """Joins the shards' parts of the index, and writes the index and `dataset.json`."""
     index: dict[str, np.ndarray] = {}
     splits: dict[str, Any] = {}
     sizes: list[np.ndarray] = []
@@ -209,7 +209,7 @@ def _finish(
             "count": len(names),
             "class_counts": np.sum([side["class_counts"] for side in sides], axis=0).tolist(),
             "image_bytes": int(joined["length"].sum()),
-            # That of the source which is made of the shards.
+            # fingerprint of the source that reads the shards
             "fingerprint": source.target.fingerprint(names, joined, len(source.classes)),
             "shards": [
                 {"file": name, "count": len(side["offset"]), "bytes": (out / name).stat().st_size}
@@ -236,7 +236,7 @@ def _finish(
 
 
 def _clean(out: Path, jobs: list[ShardJob]) -> dict[str, Any]:
-    """Removes what only an unfinished run needs -> what `dataset.json` says."""
+    """Removes the files that only an unfinished run needs -> content of `dataset.json`."""
     for path in (*(_side(out / job.name) for job in jobs), out / PLAN):
         path.unlink(missing_ok=True)
     return read_dataset_description(out)
@@ -248,5 +248,5 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _side(path: Path) -> Path:
-    """Shard -> the file beside it with its part of the index, until all are joined."""
+    """Shard -> file beside it that holds its part of the index until all parts are joined."""
     return path.with_name(f".{path.name}.npz")

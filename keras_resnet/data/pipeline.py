@@ -1,7 +1,7 @@
-"""Source -> batches of pixels and of what they show, as a tf.data.Dataset.
+"""Source -> batches of pixels and targets, as a tf.data.Dataset.
 
 A training batch is a pure function of the seed, the epoch and its number. A run that continues within an epoch
-therefore starts at that batch, and decodes nothing of what came before.
+therefore starts at that batch, and decodes no earlier batch.
 """
 
 import functools
@@ -47,22 +47,22 @@ from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract
 
-CHUNK = 16  # images that are decoded one after the other, with as many chunks in parallel as there are cores
-CORES = os.cpu_count() or 1  # parallel calls; a fixed number, since the thread that tunes it delays the end of an epoch
-READY = 2  # batches that wait for the training step
-RESCUES = 100  # images that are tried where a whole batch can't be read
+CHUNK = 16  # images that one call decodes in turn; as many calls run in parallel as there are cores
+CORES = os.cpu_count() or 1  # parallel calls, fixed because tf.data's tuning delays the end of an epoch
+READY = 2  # prefetched batches
+RESCUES = 100  # number of images to try if a whole batch can't be read
 
-do_not_convert = tf.autograph.experimental.do_not_convert  # nothing here is to be; tracing takes half the time
+do_not_convert = tf.autograph.experimental.do_not_convert  # AutoGraph would double tracing time
 
-# Of each row of each batch `[batches, B, ...]`: index, position in the epoch, random numbers `[3]`.
+# For each row of each batch `[batches, B, ...]`: index, position in the epoch, random numbers `[3]`.
 Elements = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Rows(NamedTuple):
     """Images on their way into a batch."""
 
-    indices: tf.Tensor  # of the source, int64 `[n]`
-    positions: tf.Tensor  # in the epoch, int64 `[n]`
+    indices: tf.Tensor  # int64 `[n]`: places in the source
+    positions: tf.Tensor  # int64 `[n]`: places in the epoch
     images: tf.Tensor  # uint8 `[n, size, size, 3]`
     targets: tf.Tensor  # int32 `[n]`, or uint8 `[n, size, size]`
     status: tf.Tensor  # int32 `[n]`: UNUSABLE, USED or UNUSUAL
@@ -85,23 +85,23 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Source, augmentation -> an epoch of (uint8 `[B, size, size, 3]`, float32 `[B, classes]`), shuffled.
 
-    Of a source with masks, it is (uint8 `[B, size, size, 3]`, uint8 `[B, size, size]`), the classes of the pixels or
-    `VOID`. With class weights, each element has the images' own too, float32 `[B]`: those of their classes, in the
-    shares of their mixture. B is `batch_size / workers`; a worker gets rows `worker`, `worker + workers`, ... of each
-    batch, whatever the number of workers, but that MixUp and CutMix act within its part. An epoch has
-    `source.count // batch_size` batches.
+    For a source with masks, an element is (uint8 `[B, size, size, 3]`, uint8 `[B, size, size]`), with the class of each
+    pixel or `VOID`. With class weights, an element also has a weight for each image, float32 `[B]`: the mean weight of
+    its classes, by their shares of the mixed label. B is `batch_size / workers`. A worker gets rows `worker`,
+    `worker + workers`, ... of each batch. Batches do not depend on the number of workers, except that MixUp and CutMix
+    mix only rows of one worker. An epoch has `source.count // batch_size` batches.
 
-    A file that can't be read is reported to `problems`, and in its place stands a copy of the next image of the part
-    that can; or of the next image of the epoch, where the part has none.
+    An unreadable file is reported to `problems` and replaced by a copy of the next readable image of the worker's rows,
+    or, if these have none, of the epoch.
 
     Args:
-        size: Pixels a side.
-        batch_size: Of all workers together.
-        first_batch: Batches of the epoch that are skipped, without decoding them.
+        size: Side of the images in pixels.
+        batch_size: Number of images in a batch, over all workers.
+        first_batch: Number of batches at the start of the epoch to skip, without decoding them.
 
     Raises:
-        ArgumentError: Fewer images than a batch, a batch that can't be divided, weights of other classes, or an
-            augmentation that the source's task does not have.
+        ArgumentError: The source has fewer images than a batch, the batch can't be divided among the workers, the class
+            weights do not fit the classes, or the source's task does not have an augmentation.
     """
     _check_workers(batch_size, worker, workers)
     check_augmentation(source.target, augmentation)
@@ -109,11 +109,11 @@ def training_batches(
     if not batches:
         raise ArgumentError(
             f"{source.path}: its {source.count} {source.split} images are fewer than a batch; "
-            f"`batch_size` must be at most that. Received: batch_size={batch_size}"
+            f"lower `batch_size`. Received: batch_size={batch_size}"
         )
     if class_weights is not None and source.target.shares is None:
         raise ArgumentError(
-            f"`class_weights` for {source.target.title} are the loss's; the batches have none. Received: class_weights"
+            f"`class_weights` must be None for {source.target.title}; give them to the loss. Received: class_weights"
         )
     if class_weights is not None and len(class_weights) != len(source.classes):
         raise ArgumentError(
@@ -131,7 +131,7 @@ def training_batches(
         rows = _decoded_rows(source, augmentation, elements, keys, cropping)
         rows = _with_all_usable(rows, source, order, problems, cropping, keys[CROP])
     else:
-        raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
+        raise TypeError(f"`source` must come from `open_source`. Received: {source!r}")
     finish = _finish(source, augmentation, keys[MIXING], class_weights, (*places.shape[1:], size, size, 3), worker)
     return _ordered(rows.map(finish, num_parallel_calls=CORES).prefetch(READY))
 
@@ -147,11 +147,11 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Source, input contract -> (uint8 `[n, size, size, 3]`, float32 `[n, classes]`), each image once, in order.
 
-    The pixels are those of `preprocessing.load_image`. n is `batch_size / workers`, and less in the last batch. Worker
-    w gets the images w, w + `workers`, ... An image that can't be read is reported to `problems` and left out.
+    Pixels are equal to the result of `preprocessing.load_image`. n is `batch_size / workers`, and less in the last
+    batch. Worker w gets the images w, w + `workers`, ... An unreadable image is reported to `problems` and left out.
 
-    A source with masks takes a `WholeImage` for its contract, and gives (uint8 `[n, H, W, 3]`, uint8 `[n, H, W]`).
-    Where the images keep their own sizes, n is 1.
+    A source with masks takes a `WholeImage` as its contract, and yields (uint8 `[n, H, W, 3]`, uint8 `[n, H, W]`).
+    If the images keep their own sizes, n is 1.
     """
     _check_workers(batch_size, worker, workers)
     elements = tf.data.Dataset.range(source.count).shard(workers, worker)
@@ -162,7 +162,7 @@ def evaluation_batches(
     elif isinstance(source, ArraySource):
         batches = _loaded_arrays(source, contract, elements.batch(rows))
     else:
-        raise TypeError(f"`source` must be of `open_source`. Received: {source!r}")
+        raise TypeError(f"`source` must come from `open_source`. Received: {source!r}")
 
     shares = source.target.shares
 
@@ -184,7 +184,7 @@ def _check_workers(batch_size: int, worker: int, workers: int) -> None:
 def _loaded_files(
     source: EncodedSource, contract: Contract, elements: tf.data.Dataset, problems: Problems
 ) -> tf.data.Dataset:
-    """Dataset of indices -> of (uint8 `[H, W, 3]`, target), without what can't be read."""
+    """Dataset of indices -> dataset of (uint8 `[H, W, 3]`, target), without unreadable images."""
     height, width = contract.sides
     nothing = np.zeros((height or 1, width or 1, 3), np.uint8)
     kind = source.target
@@ -221,8 +221,8 @@ def _loaded_files(
 
 
 def _loaded_arrays(source: ArraySource, contract: Contract, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Dataset of indices -> of (uint8 `[n, size, size, 3]`, labels)."""
-    source.target.fit(source.labels, contract)  # refuses the contract of another task
+    """Dataset of indices -> dataset of (uint8 `[n, size, size, 3]`, labels)."""
+    source.target.fit(source.labels, contract)  # raises if the contract is for another task
 
     def load(indices: np.ndarray) -> np.ndarray:
         return np.stack([source.load(index, contract) for index in indices])
@@ -236,10 +236,10 @@ def _loaded_arrays(source: ArraySource, contract: Contract, batches: tf.data.Dat
 
 
 def _ordered(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """-> the same batches, always in the same order."""
+    """-> dataset of the same batches, always in the same order."""
     options = tf.data.Options()
     options.deterministic = True
-    # Whoever trains on several devices gives each its part; nothing is to be divided once more.
+    # The caller gives each device its part of a batch, so that TensorFlow must not divide the batches again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return untuned(batches.with_options(options))
 
@@ -247,7 +247,7 @@ def _ordered(batches: tf.data.Dataset) -> tf.data.Dataset:
 def _batches_of_arrays(
     source: ArraySource, augmentation: Augmentation, elements: Elements, keys: dict[int, int], cropping: Cropping
 ) -> tf.data.Dataset:
-    """Arrays, which need no decoding and are all of one size -> batches of `Rows`, whole batches at a time."""
+    """Arrays of images of one size, which need no decoding -> batches of `Rows`, each made in one step."""
     size, interpolation = cropping.size, cropping.interpolation
     pixels = tf.TensorSpec([size, size, 3], tf.uint8)
 
@@ -278,8 +278,8 @@ def _decoded_rows(
 ) -> tf.data.Dataset:
     """Encoded images -> batches of `Rows`.
 
-    An image that fails is dropped from its chunk, and decoded once more by Pillow, which has the last word. tf.data
-    catches errors for whole datasets alone; one for each image would cost a tenth of the time that decoding takes.
+    An image that fails is dropped from its chunk and decoded again by Pillow, which decides whether it is usable.
+    tf.data catches errors only for whole datasets; a dataset for each image would cost a tenth of the decoding time.
     """
     crop_jpeg, moved = jpeg_cropper(cropping), _moved(augmentation, cropping)
     size, target_spec = cropping.size, cropping.target.spec(cropping.size)
@@ -345,14 +345,14 @@ def _decoded_rows(
 
 @functools.cache  # traced once in a process, and not in every epoch
 def _moved(augmentation: Augmentation, cropping: Cropping) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """-> (cropped pixels, target, random numbers `[3]`) -> the same shifted and mirrored."""
+    """-> function: (cropped pixels, target, random numbers `[3]`) -> shifted and mirrored pixels and target."""
     size, kind = cropping.size, cropping.target
     target_shape = kind.spec(size).shape
 
     @tf.function(autograph=False)
     def moved(pixels: tf.Tensor, target: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels, target = tf.ensure_shape(pixels, [size, size, 3]), tf.ensure_shape(target, target_shape)
-        if augmentation.crop == "padded":  # which no target with places knows
+        if augmentation.crop == "padded":  # no target with places has this crop
             return shift_and_flip(pixels[None], draws[None], augmentation)[0], target
         if augmentation.flip:
             return tf.cond(
@@ -364,7 +364,7 @@ def _moved(augmentation: Augmentation, cropping: Cropping) -> Callable[..., tupl
 
 
 def _augmented(images: tf.Tensor, positions: tf.Tensor, augmentation: Augmentation, key: int) -> tf.Tensor:
-    """uint8 `[n, size, size, 3]`, places in the epoch, key of the seeds -> the same, augmented one by one."""
+    """uint8 `[n, size, size, 3]`, places in the epoch, key of the seeds -> images, each augmented on its own."""
     layers = row_layers(augmentation)
     if layers is None:
         return images
@@ -383,7 +383,7 @@ def _with_all_usable(
     cropping: Cropping,
     key: int,
 ) -> tf.data.Dataset:
-    """Batches of `Rows` -> the same, where copies stand for the images that can't be read, and are reported."""
+    """Batches of `Rows` -> batches with copies instead of unreadable images, which are reported."""
 
     def next_usable(position: int) -> int | None:
         for place in range(position + 1, position + 1 + RESCUES):
@@ -398,7 +398,7 @@ def _with_all_usable(
     def replaced(
         indices: np.ndarray, positions: np.ndarray, images: np.ndarray, targets: np.ndarray, status: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """-> indices, images and targets; what is odd is reported."""
+        """-> indices, images and targets; unreadable and unusual images are reported."""
         for index, what in zip(indices.tolist(), status.tolist(), strict=True):
             if what == UNUSABLE:
                 _report_unusable(source, index, problems)
@@ -406,7 +406,7 @@ def _with_all_usable(
                 _report_unusual(source, index, problems)
         usable = np.flatnonzero(status != UNUSABLE)
         if usable.size:
-            # Its own place where that is usable, else the next one that is.
+            # A usable row keeps its place; an unusable row takes the place of the next usable one.
             chosen = usable[np.searchsorted(usable, np.arange(len(indices))) % usable.size]
             return indices[chosen], images[chosen], targets[chosen]
         index = next_usable(int(positions[-1]))
@@ -435,7 +435,7 @@ def _report_unusable(source: EncodedSource, index: int, problems: Problems) -> N
     if not problems.knows(name):
         try:
             source.decode(index)
-            reason = "it could not be read, and could at a second attempt"
+            reason = "it could not be read at first, but at a second attempt"
         except ImageError as error:
             reason = reason_of(error)
         problems.add(name, reason, used=False)
@@ -446,7 +446,7 @@ def _report_unusual(source: EncodedSource, index: int, problems: Problems) -> No
     if not problems.knows(name):
         try:
             problems.add(name, describe_unusual(source.read(index)), used=True)
-        except ImageError as error:  # it could be read a moment ago
+        except ImageError as error:  # the file could be read a moment ago
             problems.add(name, reason_of(error), used=True)
 
 
@@ -458,7 +458,7 @@ def _finish(
     shape: tuple[int, ...],
     worker: int,
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """-> what makes an element of the dataset from the `Rows` of a batch, whose images have that shape."""
+    """-> function that makes an element of the dataset from the `Rows` of a batch, whose images have that shape."""
     with tf.device("CPU"):
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)[:, None]
     classes, mix = len(source.classes), mixing(augmentation)

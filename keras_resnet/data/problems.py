@@ -1,4 +1,4 @@
-"""Image files that can't be used, or are unusual: each once, by name, with its reason."""
+"""Unusable and unusual image files: each once, by name, with its reason."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ from keras_resnet.whole_files import whole_file
 
 @dataclass(frozen=True)
 class Problem:
-    """One file: what is the matter with it, and whether its image is used all the same."""
+    """One file: its problem, and whether its image is used nevertheless."""
 
     name: str
     reason: str
@@ -24,7 +24,7 @@ class Problems:
     """The files that a run came across; a pipeline adds to it from several threads.
 
     Args:
-        limit: Unusable files that are put up with; one more, and `exceeded` is true.
+        limit: Largest accepted number of unusable files; with one more, `exceeded` is true.
     """
 
     def __init__(self, limit: int) -> None:
@@ -55,7 +55,7 @@ class Problems:
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the columns name, reason and used; the file appears only when it is whole."""
-        # A name need not be text; what is not goes back as it came from the file system.
+        # A file name may hold bytes that are no text; they are written as the file system has them.
         with (
             whole_file(Path(path)) as partial,
             partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
@@ -66,5 +66,5 @@ class Problems:
 
 
 def reason_of(error: ImageError) -> str:
-    """Error about encoded bytes, whose message starts with "image of 1234 bytes: " -> the rest of it."""
+    """Error about encoded bytes -> its message without the start "image of 1234 bytes: "."""
     return re.sub(r"^image of \d+ bytes: ", "", str(error))

@@ -1,9 +1,9 @@
-"""Shards that `keras-resnet data pack` wrote: TFRecord files, and an index of where in them each image lies.
+"""Shards that `keras-resnet data pack` wrote: TFRecord files, and an index with the place of each image.
 
-With the index an epoch is a true permutation, workers share it exactly, and what is skipped is not read. It is not any
-permutation, though: blocks of neighbouring records are shuffled, and the records within windows of such blocks. So
-reads stay within a few hundred megabytes at a time, which the operating system is told of and can read ahead. The
-records lie in the shards in random order already.
+With the index, an epoch is a true permutation, workers share it exactly, and skipped records are not read. Not every
+permutation can occur: blocks of neighbouring records are shuffled, and then the records within windows of such blocks.
+So reads stay within a few hundred megabytes at a time, which the operating system is asked to read ahead. The shards
+already hold the records in random order.
 """
 
 import json
@@ -24,16 +24,16 @@ from keras_resnet.errors import ArgumentError, ImageError, reason
 
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
 FORMAT, VERSION = "keras-resnet dataset", 2
-READ_VERSIONS = (1, 2)  # 1 has other names of tasks
+READ_VERSIONS = (1, 2)  # version 1 has other names of tasks
 
-OLD_TASKS = {"classification": "classify", "segmentation": "segment"}  # as version 1 names them
+OLD_TASKS = {"classification": "classify", "segmentation": "segment"}  # names in version 1 -> names now
 
-RECORDS_READ_AT_ONCE = 128  # records
-WINDOW = 32  # blocks
+RECORDS_READ_AT_ONCE = 128  # number of records in a block
+WINDOW = 32  # number of blocks whose records are shuffled together
 
 
 class ShardSource(EncodedSource):
-    """Images within TFRecord files."""
+    """Images inside TFRecord files."""
 
     kind = "shards"
 
@@ -46,7 +46,7 @@ class ShardSource(EncodedSource):
         *arguments: Any,
         **options: Any,
     ) -> None:
-        """`shard`, `offset` and `length`: which of the files holds each image, from which byte on, and how many."""
+        """`shard`, `offset` and `length`: for each image, index of its file, first byte and number of bytes."""
         super().__init__(*arguments, **options)
         self.shards, self.shard, self.offset, self.length = shards, shard, offset, length
         self._announced: OrderedDict[int, None] = OrderedDict()
@@ -71,11 +71,11 @@ class ShardSource(EncodedSource):
         draw = np.random.default_rng([seed, epoch])
         blocks = -(-self.count // RECORDS_READ_AT_ONCE)
         window = draw.permutation(blocks) // WINDOW
-        # Sorted by window, and at random within it.
+        # The keys sort blocks by window, and put records of a window in random order.
         return np.argsort(np.repeat(window, RECORDS_READ_AT_ONCE)[: self.count] + draw.random(self.count))
 
     def _announce(self, descriptor: int, block: int) -> None:
-        """Tells the operating system that a block is about to be read, where that has not been done lately."""
+        """Tells the operating system that a block will be read soon, unless it was told recently."""
         if not hasattr(os, "posix_fadvise"):
             return
         with self._lock:
@@ -91,10 +91,10 @@ class ShardSource(EncodedSource):
 
 
 def read_dataset_description(folder: Path) -> dict[str, Any]:
-    """Folder of shards -> what its `dataset.json` says.
+    """Folder of shards -> content of its `dataset.json`.
 
     Raises:
-        ArgumentError: The file is not one of `data pack`.
+        ArgumentError: `data pack` did not write the file.
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -110,7 +110,7 @@ def read_dataset_description(folder: Path) -> dict[str, Any]:
 
 
 def task_of_index(description: dict[str, Any]) -> str:
-    """What `dataset.json` says -> the name of the task; sets of before there were several don't name it."""
+    """Content of `dataset.json` -> name of the task. Sets from before there were several tasks don't name it."""
     task = str(description.get("task", "classification"))
     return OLD_TASKS.get(task, task)
 
@@ -130,7 +130,7 @@ def read_index(
         size = path.stat().st_size if path.is_file() else None
         if size != shard["bytes"]:
             found = "it is missing" if size is None else f"it has {size:,} bytes"
-            raise ArgumentError(f"{path}: {found}, and had {shard['bytes']:,} when it was packed; pack the set anew")
+            raise ArgumentError(f"{path}: {found}, but had {shard['bytes']:,} when it was packed; pack the set again")
     try:
         with np.load(folder / INDEX, allow_pickle=False) as archive:
             index = {
@@ -138,12 +138,12 @@ def read_index(
                 for name in ("shard", "offset", "length", *columns, "names", "name_ends")
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set anew") from error
+        raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set again") from error
     return [str(folder / shard["file"]) for shard in shards], index, names_from(index["names"], index["name_ends"])
 
 
 def names_to(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Names -> their bytes one after the other, uint8, and where each ends."""
+    """Names -> their joined bytes, uint8, and the end of each name."""
     encoded = [name.encode("utf-8", "surrogateescape") for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype="int64")
     return np.frombuffer(b"".join(encoded), np.uint8), ends
@@ -158,11 +158,11 @@ def names_from(encoded: np.ndarray, ends: np.ndarray) -> list[str]:
 def open_pair(
     folder: Path, split: str, description: dict[str, Any], classes: Sequence[str], target: Target
 ) -> tuple[ShardSource, ShardSource]:
-    """Folder of shards whose targets are bytes, split, its description, names of the classes, target -> the images, and
-    what holds the target of each at its index.
+    """Folder of shards whose targets are bytes, split, its description, class names, target -> source of the images,
+    source of the targets.
 
     Raises:
-        ArgumentError: As `read_index`.
+        ArgumentError: A shard or the index is missing or damaged; see `read_index`.
     """
     shards, index, names = read_index(folder, split, description, target.columns)
     held_out = description["validation"] != "its own"

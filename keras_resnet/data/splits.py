@@ -1,4 +1,4 @@
-"""Which images of a set train, and which validate; and the order of its classes."""
+"""The split of a set into training and validation images, and the order of its classes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SPLITS = ("train", "val", ALL)
 
 
 def classes_of(class_names: Sequence[str] | None, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Names that the user wants, names found -> names of the classes in order, every name that one of them has."""
+    """Class names that the user gives, names found -> class names in order, index of every accepted name."""
     if class_names is not None:
         return tuple(class_names), known_names(class_names)
     found = {*names}
@@ -24,27 +24,27 @@ def classes_of(class_names: Sequence[str] | None, names: Sequence[str]) -> tuple
 
 
 def opened_part(split: str, has_validation: bool) -> str:
-    """One of `SPLITS`, whether the data has validation images of its own -> the part that is opened.
+    """One of `SPLITS`, whether the data has validation images of its own -> part of the data to open.
 
-    All images of such data are two parts, of which the first is opened.
+    For "all", data with its own validation images opens its training part.
     """
     return "train" if split == ALL and has_validation else split
 
 
 def chosen_of(names: Sequence[str], labels: np.ndarray, split: str) -> np.ndarray:
-    """Names and classes of all images -> indices of those that are of the split, where there is no split but this."""
+    """Names and classes of all images, split -> indices of the split's images, for data without a validation split."""
     if split == ALL:
         return np.arange(len(names))
     validates = held_out(names, labels)
     if not validates.any():
         raise ArgumentError(
-            "there is no validation split, and no class has the two images that it takes to hold one out; give val/"
+            "there is no validation split, and no class has the two images needed to hold one out; add a folder val/"
         )
     return np.flatnonzero(validates if split == "val" else ~validates)
 
 
 def held_out(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """Names `[N]`, classes `[N]` -> bool `[N]`: the tenth of each class, and one at least of two, that validates."""
+    """Names `[N]`, classes `[N]` -> bool `[N]`: validation images, a tenth of each class with two images or more."""
     digests = b"".join(
         hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names
     )

@@ -12,12 +12,12 @@ SPLIT_OF = {"val": "validation", "test": "test"}  # as tensorflow-datasets calls
 
 
 class RecordSource(EncodedSource):
-    """Records with the features `image`, as bytes, and `label`."""
+    """Records with the features `image` (encoded bytes) and `label`."""
 
     kind = "tfds"
 
     def __init__(self, records: Any, rows: np.ndarray, *arguments: Any, **options: Any) -> None:
-        """`rows`: which of the records are the source's."""
+        """`rows`: indices of the records that belong to the source."""
         super().__init__(*arguments, **options)
         self.records, self.rows = records, rows
 
@@ -31,12 +31,12 @@ class RecordSource(EncodedSource):
 def open_records(name: str, split: str, validation: str) -> tuple[Any, np.ndarray, list[str], bool]:
     """Name, split, split that validates -> records, labels `[N]`, names of the classes, whether that split is there.
 
-    Without one, the records are those of `train`, whatever the split. The labels take a pass over the records, without
-    decoding the images.
+    Without a validation split, every split gets the records of `train`. Reading the labels takes a pass over the
+    records, without decoding the images.
 
     Raises:
         MissingDependencyError: tensorflow-datasets is not installed.
-        ArgumentError: It has no such data set, or not one of images and labels.
+        ArgumentError: There is no such data set, or it does not hold images and labels.
     """
     try:
         tfds = importlib.import_module("tensorflow_datasets")

@@ -1,6 +1,6 @@
 """Cropped pixels -> augmented pixels and soft labels, in the graph of a tf.data pipeline.
 
-All that is random is a pure function of the run's seed, the epoch and the place in the epoch.
+Every random value is a pure function of the run's seed, the epoch and the place in the epoch.
 """
 
 import functools
@@ -16,37 +16,37 @@ from keras_resnet.data.crop import to_uint8
 from keras_resnet.errors import ArgumentError
 from keras_resnet.preprocessing import MEAN_COLOUR
 
-# Of all layers. Their own seed is not used; without one they would draw it from Python's generator, and so change what
-# else is drawn there: the weights of a model, for example.
+# Seed for all layers, which do not use it. Without a seed, a layer would draw one from Python's generator, and so
+# change other values drawn there, for example the weights of a model.
 COMMON: dict[str, Any] = {"seed": 0, "dtype": "float32"}
 
-ROWS, MIXING, CROP, SHIFT = range(1, 5)  # the random streams of an epoch; the order of the images is another
+ROWS, MIXING, CROP, SHIFT = range(1, 5)  # random streams of an epoch; stream 0 orders the images
 
 
 def uniform_draws(seed: int, epoch: int, count: int) -> np.ndarray:
     """-> random numbers 0..1 for each place in an epoch, float32 `[count, 3]`: shift down, shift right, flip.
 
-    Drawn for the whole epoch at once: in the graph, drawing one costs as much as mirroring an image.
+    They are drawn for the whole epoch at once: in the graph, a draw costs as much as mirroring an image.
     """
     return np.random.default_rng([seed, epoch, SHIFT]).random((count, 3), np.float32)
 
 
 def stream_key(seed: int, epoch: int, stream: int) -> int:
-    """-> the first half of every seed of that stream; the second is the place in the epoch."""
+    """-> first half of every seed of that stream; the second half is the place in the epoch."""
     return int(np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class PlacedSeeds(keras.random.SeedGenerator):
-    """What a layer of Keras draws its seeds from, where they must depend on the place in the epoch alone.
+    """A generator for Keras layers whose seeds depend only on the place in the epoch.
 
-    Keras' own generator counts its calls in a variable, so that the seeds would depend on all that was drawn before.
+    Keras' own generator counts its calls in a variable, so that its seeds depend on all earlier draws.
     """
 
-    def __init__(self) -> None:  # not the parent's, which would make that variable
+    def __init__(self) -> None:  # the parent's constructor would make that variable
         self.start: tf.Tensor | None = None
 
     def start_at(self, seed: tf.Tensor) -> None:
-        """Seed int64 `[2]` of the images that the layers are to be called with next."""
+        """Sets the seed, int64 `[2]`, for the next call of the layers."""
         self.start, self.drawn = seed, 0
 
     def next(self, ordered: bool = True) -> tf.Tensor:
@@ -54,18 +54,18 @@ class PlacedSeeds(keras.random.SeedGenerator):
         return tf.random.fold_in(self.start, self.drawn)
 
     def give_to(self, layer: Any) -> Any:
-        """Layer of Keras -> the same layer, which draws from here."""
+        """Keras layer -> the layer, which now draws its seeds from this generator."""
         layer._get_seed_generator = lambda backend=None: self
         return layer
 
 
-Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # float32 `[1, H, W, 3]`, seed `[2]` -> the same augmented
+Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # float32 `[1, H, W, 3]`, seed `[2]` -> augmented image
 
 
 def row_layers(augmentation: Augmentation) -> Step | None:
-    """Augmentation -> (uint8 `[1, H, W, 3]`, seed `[2]`) -> the same augmented; None where there is nothing to do.
+    """Augmentation -> function: (uint8 `[1, H, W, 3]`, seed `[2]`) -> augmented image; None if there is nothing to do.
 
-    Each image is given to the layers on its own, so that it does not depend on which others are in its batch.
+    The layers get each image on its own, so that the result does not depend on the other images of the batch.
     """
     steps: list[Step] = []
     if augmentation.randaugment_operations:
@@ -87,14 +87,14 @@ def row_layers(augmentation: Augmentation) -> Step | None:
     return augmented
 
 
-# Keras' layers take seconds to be traced: each function is, once in a process for each size, and not in every epoch.
+# Tracing Keras' layers takes seconds, so each function is traced once in a process for each size, not in every epoch.
 
 
 @functools.cache
 def _rand_augment(magnitude: float) -> Step:
     """-> one operation of keras.layers.RandAugment, drawn for each image.
 
-    That layer draws the operations once for a whole batch, and computes all eleven to keep one of them.
+    RandAugment itself draws operations once for a whole batch, and computes all eleven to keep one of them.
     """
     seeds = PlacedSeeds()
     whole = keras.layers.RandAugment(factor=magnitude, **COMMON)
@@ -113,9 +113,9 @@ def _rand_augment(magnitude: float) -> Step:
 
 
 def _histogram(values: tf.Tensor, value_range: tuple[float, float], nbins: int) -> tf.Tensor:
-    """Values of any shape -> how many fall into each bin: what keras.layers.Equalization computes.
+    """Values of any shape -> number of values in each bin, as keras.layers.Equalization computes it.
 
-    With JAX it does so bin by bin, in eleven thousand operations, although the graph is TensorFlow's.
+    On JAX, Equalization counts bin by bin, in eleven thousand operations, although the graph is TensorFlow's.
     """
     low, high = value_range
     bins = tf.cast((values - low) * (nbins - 1) / (high - low), tf.int32)
@@ -124,10 +124,10 @@ def _histogram(values: tf.Tensor, value_range: tuple[float, float], nbins: int) 
 
 @functools.cache
 def _colour_jitter(strength: float) -> Step:
-    """-> what keras.layers.RandomColorJitter consists of, on pixels 0..1, with ranges that are symmetric.
+    """-> the parts of keras.layers.RandomColorJitter, for pixels 0..1, with symmetric ranges.
 
-    Given one number, its contrast only ever rises and its saturation only ever falls; on pixels 0..255 its saturation,
-    which lies in 0..1 whatever the pixels, is bounded by 255.
+    RandomColorJitter with one number for a range only raises contrast and only lowers saturation. On pixels 0..255, it
+    clips saturation, which always lies in 0..1, at 255.
     """
     seeds = PlacedSeeds()
     # RandomSaturation multiplies by x / (1 - x).
@@ -157,7 +157,7 @@ def _colour_jitter(strength: float) -> Step:
 @functools.cache
 def _erasing(probability: float) -> Step:
     seeds = PlacedSeeds()
-    # Twice, since one number would be the upper bound of a random probability.
+    # The factor is given twice, since a single number would be the upper bound of a random probability.
     layer = seeds.give_to(keras.layers.RandomErasing((probability,) * 2, fill_value=MEAN_COLOUR, **COMMON))
 
     @tf.function(autograph=False)
@@ -172,10 +172,10 @@ Batch = dict[str, tf.Tensor]
 
 
 def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | None:
-    """Augmentation -> ({images float `[N, H, W, 3]`, labels `[N, classes]`}, seed `[2]`) -> the same mixed, or None.
+    """Augmentation -> function: ({images float `[N, H, W, 3]`, labels `[N, classes]`}, seed `[2]`) -> mixed; or None.
 
     Raises:
-        ArgumentError: An alpha that keras.layers does not take.
+        ArgumentError: keras.layers does not accept the alpha.
     """
     if augmentation.cutmix_alpha > 1:
         raise ArgumentError(f"`cutmix_alpha` must lie in 0..1. Received: cutmix_alpha = {augmentation.cutmix_alpha}")
@@ -184,7 +184,7 @@ def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | 
     if augmentation.mixup_alpha:
         layers.append(seeds.give_to(keras.layers.MixUp(augmentation.mixup_alpha, **COMMON)))
     if augmentation.cutmix_alpha:
-        # Twice, since one number would be the upper bound of a random alpha.
+        # Alpha is given twice, since a single number would be the upper bound of a random alpha.
         layers.append(seeds.give_to(keras.layers.CutMix((augmentation.cutmix_alpha,) * 2, **COMMON)))
     if not layers:
         return None
@@ -200,7 +200,7 @@ def mixing(augmentation: Augmentation) -> Callable[[Batch, tf.Tensor], Batch] | 
 
 
 def shift_and_flip(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """`[N, S, S, 3]`, random numbers 0..1 `[N, 3]` -> shifted over a border of zeros and mirrored, each by its own."""
+    """`[N, S, S, 3]`, random numbers 0..1 `[N, 3]` -> images, shifted over a border of zeros and mirrored."""
     size = images.shape[1]
     border = size // 8 if augmentation.crop == "padded" else 0
     tops, lefts = (tf.cast(draws[:, axis] * (2 * border + 1), tf.int32)[:, None] for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""Class probabilities and labels, or masks -> figures and pictures, of a model or of an artifact."""
+"""Figures and pictures of a model or an artifact, from its answers and known labels or masks."""
 
 from keras_resnet.evaluation.accuracy import (
     ClassAccuracy,

@@ -1,4 +1,4 @@
-"""Whether a network is as often right as it says: expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
+"""Whether confidence equals accuracy: expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 from keras_resnet.evaluation.accuracy import checked_labels
 from keras_resnet.labels import top_indices
 
-RELIABILITY_BINS = 15  # as in the paper's tables
-ROUNDING = 1e-3  # by which a probability of 16 bits may exceed 1
+RELIABILITY_BINS = 15  # number of bins, as in the paper's tables
+ROUNDING = 1e-3  # amount by which a 16-bit probability may exceed 1
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Bin:
     """Images whose confidence, the probability of the predicted class, lies in one interval."""
 
     above_percent: float
-    up_to_percent: float  # included
+    up_to_percent: float  # upper end of the interval, included
     images: int
-    confidence_percent: float | None  # mean; None without images
+    confidence_percent: float | None  # mean confidence; None without images
     top1_percent: float | None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence against accuracy."""
+    """Comparison of confidence and accuracy."""
 
     error_percent: float  # |accuracy - confidence|, averaged over the bins, weighted by their images
     bins: tuple[Bin, ...]
@@ -35,7 +35,7 @@ def calibration(probabilities: Any, labels: Any) -> Calibration:
     """`[N, classes]` in 0..1, integer `[N]` -> expected calibration error over 15 bins of equal width, and the bins.
 
     Raises:
-        ValueError: As `topk_accuracy_percent`, or the values are no probabilities.
+        ValueError: The values are no probabilities; for others, see `topk_accuracy_percent`.
     """
     predicted = top_indices(probabilities, 1)[:, 0]
     values = np.asarray(probabilities)

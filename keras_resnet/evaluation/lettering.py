@@ -1,4 +1,4 @@
-"""Text of any script in pictures: what can't be drawn is replaced, and fonts are found for what can."""
+"""Text of any script in pictures: finds fonts, and replaces characters that can't be drawn."""
 
 import functools
 import unicodedata
@@ -10,22 +10,22 @@ ELLIPSIS = "…"
 
 
 def drawable(text: str) -> str:
-    """Text -> the same on one line, without control characters and halves of characters, which Pillow fails on."""
+    """Text -> one line without control characters and lone surrogates, on which Pillow fails."""
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def shortened(text: str, length: int) -> str:
-    """Text -> drawable text of at most that many characters."""
+    """Text, length -> drawable text of at most so many characters."""
     text = drawable(text)
     return text if len(text) <= length else text[: length - 1] + ELLIPSIS
 
 
 @functools.cache
 def font_files(characters: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Characters -> (family, path) of the fonts that draw them together: DejaVu Sans, and installed ones for the rest.
+    """Characters -> (family, path) of fonts that draw them: DejaVu Sans, and installed fonts for other characters.
 
     Raises:
-        MissingDependencyError: matplotlib, which brings DejaVu Sans, is not installed.
+        MissingDependencyError: matplotlib, which contains DejaVu Sans, is not installed.
     """
     manager: Any = require("matplotlib.font_manager", "plots")
     default = manager.findfont("DejaVu Sans")
@@ -38,7 +38,7 @@ def font_files(characters: frozenset[str]) -> tuple[tuple[str, str], ...]:
             if len(here) > len(covered):
                 best, covered = entry, here
         if best is None:
-            break  # drawn as boxes
+            break  # the other characters are drawn as boxes
         chosen.append((best.name, best.fname))
         missing -= covered
     return tuple(chosen)
@@ -51,23 +51,23 @@ def _plainness(entry: Any) -> tuple[bool, bool, bool, str]:
 
 @functools.cache
 def _charmap(path: str) -> frozenset[int]:
-    """Font file -> the code points that it draws."""
+    """Font file -> code points that it draws."""
     try:
         return frozenset(require("matplotlib.font_manager", "plots").get_font(path).get_charmap())
-    except (OSError, RuntimeError, ValueError):  # a format that FreeType reads in part, as colour emoji
+    except (OSError, RuntimeError, ValueError):  # FreeType reads some formats, such as colour emoji, only in part
         return frozenset()
 
 
 @functools.cache
 def pillow_font(path: str, size: int) -> Any:
-    """Font file, size in pixels -> Pillow's font."""
+    """Font file, size in pixels -> Pillow font."""
     from PIL import ImageFont
 
     return ImageFont.truetype(path, size)
 
 
 def line_font(text: str, size: int) -> Any:
-    """One line of text, size in pixels -> the one font, as Pillow takes it, that draws most of it."""
+    """One line of text, size in pixels -> Pillow font that draws the most of its characters."""
     characters = frozenset(text)
     wanted = {ord(c) for c in characters}
     paths = [path for _, path in font_files(characters)]

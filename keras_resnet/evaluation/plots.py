@@ -10,9 +10,9 @@ from keras_resnet.evaluation.calibration import Calibration
 from keras_resnet.evaluation.lettering import font_files, shortened
 from keras_resnet.optional import require
 
-MOST_CLASSES_DRAWN = 50  # in a matrix that can still be read
-MOST_CONFUSIONS = 30  # listed in its place
-LABEL_LENGTH = 28  # characters of a class name
+MOST_CLASSES_DRAWN = 50  # largest number of classes in a readable matrix
+MOST_CONFUSIONS = 30  # largest number of confusions listed instead of a matrix
+LABEL_LENGTH = 28  # largest number of characters of a class name
 DPI = 110
 BLUE, GREY = "#3b6ea8", "0.45"
 
@@ -20,8 +20,8 @@ BLUE, GREY = "#3b6ea8", "0.45"
 def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], counted: str = "images") -> bytes:
     """Confusion matrix int `[classes, classes]`, class names, what was counted -> PNG.
 
-    Up to 50 classes the matrix is drawn, with the number of images in each cell; of more classes, the pairs that are
-    confused most often are listed.
+    For up to 50 classes the matrix is drawn, with the number of images in each cell. For more classes, the most
+    frequently confused pairs are listed.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -87,7 +87,7 @@ def _largest_confusions(matrix: np.ndarray, labels: list[str], counted: str) -> 
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 1.15 * max(values, default=1))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel(f"{counted} of the true class (left) that are taken for the predicted one (right)")
+    axes.set_xlabel(f"{counted} of the true class (left) that are predicted as the other class (right)")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
@@ -124,7 +124,7 @@ def draw_calibration(calibration: Calibration) -> bytes:
 
 
 def _text_of(texts: Iterable[str]) -> Any:
-    """-> context in which matplotlib draws these texts, with an installed font for each script."""
+    """-> context in which matplotlib draws texts with an installed font for each script."""
     families = [family for family, _ in font_files(frozenset("".join(texts)))]
     return require("matplotlib", "plots").rc_context({"font.family": families})
 
@@ -138,6 +138,6 @@ def _png(figure: Any) -> bytes:
 
     drawn = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # matplotlib draws a box
         figure.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.1)
     return drawn.getvalue()

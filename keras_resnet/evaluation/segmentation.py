@@ -20,20 +20,20 @@ ScorePixels = Callable[[np.ndarray], Any]
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What a network makes of images with masks: pixels int64 `[classes, classes]`, rows true, columns predicted."""
+    """Confusion of pixels, int64 `[classes, classes]` (rows true, columns predicted), and figures computed from it."""
 
     confusion: np.ndarray
 
     @cached_property
     def class_iou_percent(self) -> np.ndarray:
-        """float64 `[classes]`; NaN for a class that neither masks nor predictions have."""
+        """IoU of each class, float64 `[classes]`; NaN for a class that neither masks nor predictions have."""
         right = np.diag(self.confusion)
         union = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - right
         return 100 * np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
     @cached_property
     def mean_iou_percent(self) -> float:
-        """Over the classes that have one."""
+        """Mean IoU over the classes whose IoU is not NaN."""
         return float(np.nanmean(self.class_iou_percent)) if self.confusion.any() else float("nan")
 
     @cached_property
@@ -43,15 +43,15 @@ class Segmentation:
 
 
 def pixel_confusion(scores: Any, mask: Any) -> np.ndarray:
-    """`[..., H, W, classes]`, integers `[..., H, W]` -> pixels int64 `[classes, classes]`, without those that are void.
+    """`[..., H, W, classes]`, integers `[..., H, W]` -> pixels int64 `[classes, classes]`, without void pixels.
 
     Raises:
-        ValueError: Shapes that don't belong together, a score that is not finite, or a label that is no class.
+        ValueError: Shapes don't match, a score is not finite, or a label is no class.
     """
     values, wanted = np.asarray(scores), np.asarray(mask)
     if values.ndim < 3 or values.shape[:-1] != wanted.shape:
         raise ValueError(
-            "`scores` [..., H, W, classes] and `mask` [..., H, W] must be of the same pixels. "
+            "`scores` [..., H, W, classes] and `mask` [..., H, W] must have the same height and width. "
             f"Received: {list(values.shape)} and {list(wanted.shape)}"
         )
     if not np.isfinite(values).all():
@@ -70,7 +70,7 @@ def evaluate_segmentation(
 ) -> Segmentation:
     """Function of pixels, images uint8 `[H, W, 3]` with their masks uint8 `[H, W]`, number of classes -> figures.
 
-    Each mask counts at its own size; see `pixel_scores`.
+    Each image is evaluated at the size of its mask; see `pixel_scores`.
     """
     confusion = np.zeros((classes, classes), np.int64)
     for pixels, mask in samples:
@@ -81,19 +81,19 @@ def evaluate_segmentation(
 def pixel_scores(
     predict: ScorePixels, pixels: np.ndarray, contract: WholeImage, window: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Function of pixels uint8 `[1, h, w, 3]` to scores `[1, h, w, classes]`, image uint8 `[H, W, 3]` -> scores of each
-    of its pixels, `[H, W, classes]` float32.
+    """Function from pixels uint8 `[1, h, w, 3]` to scores `[1, h, w, classes]`, image uint8 `[H, W, 3]` -> scores of
+    its pixels, `[H, W, classes]` float32.
 
-    The network is given the whole image, as the contract says, and its scores are resized to it, as they are within
-    the network: bilinearly. With a window (height, width), an image that is larger is given part by part, with half of
-    overlap, and the scores are averaged.
+    The network gets the whole image by its contract, and its scores are resized bilinearly to the image, as inside the
+    network. With a window (height, width), a larger image is given in parts that overlap by half, and the scores are
+    averaged.
 
     Args:
-        predict: Of a model or an artifact; probabilities that have been freed of their quantization.
-        window: That of the contract, where it has one.
+        predict: Function of a model or an artifact that returns dequantized probabilities.
+        window: Height and width of a part, which must be the size of the contract, if it has one.
 
     Raises:
-        ArgumentError: Another window than the contract's.
+        ArgumentError: The window differs from the contract's size.
     """
     height, width = pixels.shape[:2]
     if window is None or (height <= window[0] and width <= window[1]):
@@ -115,11 +115,11 @@ def pixel_scores(
             total = np.zeros((height, width, scores.shape[-1]), np.float32) if total is None else total
             total[place] += scores
             count[place] += 1
-    return total / count  # type: ignore[operator]  # there is one part at least
+    return total / count  # type: ignore[operator]  # there is at least one part
 
 
 def _starts(length: int, window: int) -> list[int]:
-    """Pixels of an image and of a window -> where windows start that overlap by half or more, from end to end."""
+    """Sides of an image and a window, in pixels -> starts of windows that cover the image and overlap by half."""
     if length <= window:
         return [0]
     steps = math.ceil((length - window) / max(1, window // 2))

@@ -6,13 +6,13 @@ import keras
 
 from keras_resnet.labels import VOID
 
-# A 32-bit integer holds no more pixels than a thousand large images have, and not every backend has longer ones. So
-# each count is in two: what it has of this many, and the rest.
+# A 32-bit integer would overflow after the pixels of a thousand large images, and not every backend has longer
+# integers. So each count has two parts: a multiple of this number, and a remainder.
 CARRY = 2**20
 
 
 def overlap_and_union(matrix: Any) -> tuple[Any, Any]:
-    """Confusion `[classes, classes]` -> pixels of each class in mask and prediction, and in either, `[classes]`."""
+    """Confusion `[classes, classes]` -> pixels in overlap and union of mask and prediction, by class `[classes]`."""
     right = keras.ops.diagonal(matrix)
     return right, keras.ops.sum(matrix, 0) + keras.ops.sum(matrix, 1) - right
 
@@ -20,8 +20,9 @@ def overlap_and_union(matrix: Any) -> tuple[Any, Any]:
 class SegmentationAccuracy(keras.metrics.Metric):
     """Masks, integers `[N, H, W]`, scores `[N, H, W, classes]` -> `mean_iou_percent`, `pixel_accuracy_percent`.
 
-    Void pixels are left out, and from the mean those classes that neither masks nor predictions have. Exact over any
-    number of pixels, where a batch has fewer than 2^31. `matrix` is the confusion matrix, rows true, columns predicted.
+    Void pixels are left out, and the mean leaves out classes that neither masks nor predictions have. The figures are
+    exact for any number of pixels, if each batch has fewer than 2^31. `matrix` is the confusion matrix: rows true,
+    columns predicted.
     """
 
     def __init__(self, classes: int, name: str = "segmentation_accuracy") -> None:
@@ -42,7 +43,7 @@ class SegmentationAccuracy(keras.metrics.Metric):
         predicted = ops.reshape(ops.cast(ops.argmax(scores, axis=-1), "int32"), (-1,))
         counted = masks != VOID
         cells = ops.where(counted, masks * self.classes + predicted, self.classes**2)
-        # Not `bincount`, which JAX can't compile.
+        # JAX can't compile `bincount`.
         counts = ops.segment_sum(ops.ones_like(cells), cells, num_segments=self.classes**2 + 1)[: self.classes**2]
         return ops.reshape(counts, (self.classes, self.classes))
 
@@ -68,13 +69,13 @@ class SegmentationAccuracy(keras.metrics.Metric):
 
 
 class SegmentationInterval(SegmentationAccuracy):
-    """As `SegmentationAccuracy`, with the mean IoU's interval of one standard error, `mean_iou_low_percent` to
+    """`SegmentationAccuracy` with the interval of one standard error of the mean IoU, `mean_iou_low_percent` to
     `mean_iou_high_percent`.
 
-    A batch counts as one draw of the sample, so that batches must hold one image each. The mean IoU is a mean of ratios
-    of sums over images, and its variance is linearised: an image moves it by the mean over the classes of
-    (overlap - IoU * union) of the image by the union of all images. From the products of all overlaps and unions, this
-    follows for whatever the IoU is in the end.
+    A batch counts as one draw of the sample, so that each batch must hold one image. The mean IoU is a mean of ratios
+    of sums over images, and its variance is linearised: an image changes it by the mean over the classes of
+    (overlap - IoU * union) / (union of all images), with the overlap and union of the image. Sums of products of
+    overlaps and unions are kept, from which the variance follows once the IoU is known.
 
     Source: Cochran 1977, "Sampling techniques", section 2.11 (variance of a ratio).
     """
@@ -101,7 +102,7 @@ class SegmentationInterval(SegmentationAccuracy):
         moves = ops.concatenate([share, -share * right / ops.maximum(union, 1.0)])  # [2 * classes]
         draws = self.images / ops.maximum(self.images - 1, 1.0)
         error = 100 * ops.sqrt(ops.maximum(draws * ops.sum(moves * ops.matmul(self.products, moves)), 0.0))
-        several = self.images > 1  # one image tells nothing of the others
+        several = self.images > 1  # one image has no variance
         mean = figures["mean_iou_percent"]
         return {
             **figures,

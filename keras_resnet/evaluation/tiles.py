@@ -1,4 +1,4 @@
-"""Pixels and lines of text -> one tile: the picture with its caption below."""
+"""Pixels and lines of text -> tile: the picture with its caption below."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ LINE_PIXELS = 18
 
 
 def captioned(pixels: np.ndarray, lines: Sequence[str], width: int) -> Image.Image:
-    """uint8 RGB `[H, W, 3]`, lines -> tile of that width on white, its text shortened to fit.
+    """uint8 RGB `[H, W, 3]`, lines, width -> tile on white, with text shortened to fit.
 
-    A picture that is enlarged keeps its pixels visible.
+    An enlarged picture keeps its pixels visible.
 
     Raises:
         MissingDependencyError: matplotlib, which brings the font, is not installed.

@@ -1,9 +1,9 @@
-"""Model -> artifacts that were proved equal to it before they got their names.
+"""Model -> artifacts, each verified as equal to the model before it gets its name.
 
     from keras_resnet.export import export
     report = export(model, "out", formats=["saved_model", "tflite-int8", "onnx"], calibration="images/")
 
-Loaded on first use, so that the command line can check its options against the table of formats without Keras.
+Names are loaded on first use, so that the command line can check options against the table of formats without Keras.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Artifact and model on the same images whose targets are known, and the gate that an artifact must pass."""
+"""Accuracy of artifact and model on the same images with known targets, and the gate that an artifact must pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from keras_resnet.tasks.base import Evaluation, Task
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images whose targets are known, and how far an artifact may fall below its model on them."""
+    """Images with known targets, and the largest loss of score that an artifact may have on them."""
 
     data: Any  # as training takes it, or (pixels uint8 `[N, H, W, C]`, classes `[N]`)
     split: str = (
@@ -30,22 +30,22 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One artifact on images whose targets are known."""
+    """Accuracy of one artifact on images with known targets."""
 
     images: int
-    figures: Mapping[str, float | None]  # by name with unit
-    score: str  # the figure that the gate compares
-    titles: Mapping[str, str]  # figures by name -> what people call them
+    figures: Mapping[str, float | None]  # figures by name with unit
+    score: str  # name of the figure that the gate compares
+    titles: Mapping[str, str]  # figures by name -> their names for people
     drop_points: float  # the model's score minus the artifact's
-    agreement_percent: float  # images, or pixels, on which both decide alike
+    agreement_percent: float  # share of equal decisions, by image or pixel
 
     @property
     def score_percent(self) -> float:
-        """What the gate compares."""
+        """Value of the figure that the gate compares."""
         return float(self.figures[self.score] or 0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """-> as the manifest holds it."""
+        """-> entry of the manifest."""
         return {
             "images": self.images,
             **self.figures,
@@ -55,11 +55,11 @@ class Accuracy:
 
 
 class Examination:
-    """The images, and the model's answers on them, with which any number of artifacts is compared.
+    """Images and the model's answers on them, with which any number of artifacts is compared.
 
     Raises:
         ImageError: A file can't be read.
-        ExportError: The data has other targets or classes, or its pixels are of another shape.
+        ExportError: The data's targets, classes or pixels don't fit the model.
     """
 
     def __init__(self, predictor: Predictor, images: LabelledImages, shape: ImageShape) -> None:
@@ -73,7 +73,7 @@ class Examination:
             raise ExportError(f"`data` does not fit the model: {error}") from error
 
     def of(self, predictor: Predictor) -> tuple[Accuracy, Evaluation]:
-        """Artifact -> its accuracy, and the evaluation that it follows from."""
+        """Artifact -> its accuracy, and its evaluation."""
         found, score = self._evaluation(predictor), self.task.score
         drop_points = float(self.model.figures[score] or 0.0) - float(found.figures[score] or 0.0)
         agreement_percent = found.agreement_percent(self.model)
@@ -96,7 +96,7 @@ def _sources(predictor: Predictor, images: LabelledImages, shape: ImageShape) ->
 
 
 def check_drop(name: str, accuracy: Accuracy, max_drop_points: float) -> None:
-    """Raises `AccuracyError` if the artifact falls by more than that below its model."""
+    """Raises `AccuracyError` if the artifact loses more than `max_drop_points` of the model's score."""
     if not accuracy.drop_points <= max_drop_points + 1e-9:
         raise AccuracyError(
             f"{name} has a {accuracy.titles[accuracy.score]} of {accuracy.score_percent:.2f} % on "

@@ -1,4 +1,4 @@
-"""Path of an artifact -> all that it takes to run it on image files."""
+"""Path of an artifact -> opened artifact that runs on image files."""
 
 import os
 from collections.abc import Mapping
@@ -21,20 +21,20 @@ from keras_resnet.variants import LARGEST_SIDE, Contract
 
 @dataclass(frozen=True)
 class Artifact:
-    """An opened artifact, and what it says about itself."""
+    """An opened artifact with its description."""
 
     path: Path
     format: Format
     description: dict[str, Any] | None
     task: Task
-    contract: Contract  # how image files become its pixels
+    contract: Contract  # way from image files to its pixels
     class_names: list[str] | None
     runtime: Runtime
-    task_facts: Mapping[str, Any]  # what the task alone knows of
+    task_facts: Mapping[str, Any]  # facts that only its task knows
 
     @property
     def predictor(self) -> Predictor:
-        """The artifact, ready for images."""
+        """The artifact as a predictor."""
         return Predictor(
             str(self.path),
             self.task,
@@ -55,21 +55,21 @@ class Artifact:
         """Pixels uint8 `[N, H, W, 3]` -> outputs by name: a classifier's `probabilities` `[N, classes]`.
 
         Raises:
-            ExportError: The runtime fails on them.
+            ExportError: The runtime fails on the pixels.
         """
         try:
             return predict(self.runtime, pixels, BATCH_SIZE if self.format.any_batch else 1)
-        except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
+        except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
             raise ExportError(f"{self.path}: {self.format.runtime} can't run it: {reason(error)}") from error
 
 
 def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> Artifact:
     """SavedModel folder, .tflite or .onnx file -> opened artifact.
 
-    A file that says nothing about itself gets a centre crop of its input size, and ImageNet's names for 1000 classes.
+    A file without a description gets a centre crop of its input size, and ImageNet's names for 1000 classes.
 
     Raises:
-        ExportError: It is no artifact, can't be opened, or does not take RGB images.
+        ExportError: The path is no artifact, can't be opened, or does not take RGB images.
     """
     path = Path(path)
     row, description = format_and_description(path)
@@ -80,12 +80,12 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> A
             f"gives {', '.join(runtime.outputs)}"
         )
     shape, answer = runtime.inputs[IMAGE].shape, runtime.outputs[row.output.name].shape
-    if row.output.decides:  # the class stands in the place of the scores of all
+    if row.output.decides:  # the output holds classes instead of scores
         answer = (*answer, None)
     task = task_named(description["task"]) if description else task_of_shapes(shape, answer)
     if task is None or len(shape) != 4 or not task.answers_in(shape, answer):
         raise ExportError(
-            f"{path}: must take images [N, H, W, 3] and give [N, classes], or [N, H, W, classes]. "
+            f"{path}: must take images [N, H, W, 3] and give [N, classes] or [N, H, W, classes]. "
             f"It takes {shape} and gives {answer}"
         )
     height, width, channels = image_shape(shape)

@@ -14,26 +14,26 @@ from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
 
 COST_TIMEOUT_S = 600
-LONGEST_S = 5  # of timing; slow files get fewer runs, but three at least
-WARMUP_CALLS = 2  # calls after the first
+LONGEST_S = 5  # seconds of timing; slow files get fewer runs, but at least three
+WARMUP_CALLS = 2  # untimed calls after the first one
 OPENER = f"{__name__}:artifact_loader"
 RUNTIME_MODULES = {"TensorFlow": "tensorflow", "LiteRT": "ai_edge_litert.interpreter", "ONNX Runtime": "onnxruntime"}
 
 
 @dataclass(frozen=True)
 class ArtifactCost:
-    """What it takes to serve one file, beyond the import of its runtime."""
+    """The cost of serving one file, without the import of its runtime."""
 
-    load_ms: float  # from the path to the first answer
-    peak_memory_mb: float  # resident, above what the process held before the file was opened; 1 MB = 10^6 bytes
-    latency: Latency  # batch 1
+    load_ms: float  # time from opening the file to the first answer
+    peak_memory_mb: float  # peak resident memory minus that before opening; 1 MB = 10^6 bytes
+    latency: Latency  # latency at batch size 1
 
 
 def measure_artifact(path: Path) -> ArtifactCost:
-    """Artifact -> its cost on one image, in a fresh process on all CPU threads.
+    """Artifact -> cost of serving one image, in a fresh process on all CPU threads.
 
     Raises:
-        ExportError: The process failed, or gave no answer in ten minutes.
+        ExportError: The process failed, or gave no answer within ten minutes.
     """
     try:
         with Subject(str(path), OPENER, {"path": str(path)}, timeout_s=COST_TIMEOUT_S) as subject:
@@ -45,10 +45,10 @@ def measure_artifact(path: Path) -> ArtifactCost:
 
 
 def artifact_loader(path: str, threads: int | None = None, format_name: str | None = None) -> Loader:
-    """Artifact, CPU threads (default: all) -> what opens it in this process, whose runtime is then imported.
+    """Artifact, CPU threads (default: all) -> loader that opens it in this process, with its runtime already imported.
 
-    `format_name` is for a file that says nothing about itself: to be opened for its format, it would be in memory once
-    before it is measured.
+    `format_name` is needed for a file without a description. To find out its format, the file would have to be opened,
+    and would be in memory before the measurement.
     """
     row = format_of(Path(path)) if format_name is None else format_named(format_name)
     importlib.import_module(RUNTIME_MODULES[row.runtime])

@@ -1,4 +1,4 @@
-"""Which layers an integer artifact rounds most: a table and a plot."""
+"""Quantization error of an integer artifact by layer: a table and a plot."""
 
 import csv
 import io
@@ -8,17 +8,17 @@ from pathlib import Path
 from keras_resnet.optional import require
 from keras_resnet.whole_files import write_whole
 
-LAYERS_SHOWN = 10  # layers in an error message
+LAYERS_SHOWN = 10  # number of layers in an error message
 
 
 def worst_layers(errors: Mapping[str, float]) -> str:
-    """Signal to noise by layer, in dB -> the lines of the worst, for a message."""
+    """Signal to noise by layer, in dB -> lines about the worst layers, for a message."""
     lines = [f"  {decibels:6.1f} dB  {name}" for name, decibels in sorted(errors.items(), key=lambda pair: pair[1])]
     return "\n".join(["layers with the largest quantization error (signal to noise):", *lines[:LAYERS_SHOWN]])
 
 
 def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, float]) -> list[Path]:
-    """Signal to noise by layer, in graph order -> `quantization-error-<format>.csv` and `.png` in that folder."""
+    """Signal to noise by layer, in graph order -> `quantization-error-<format>.csv` and `.png` in the folder."""
     table = folder / f"quantization-error-{format_name}.csv"
     rows, drawn = io.StringIO(newline=""), io.BytesIO()
     writer = csv.writer(rows)

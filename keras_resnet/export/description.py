@@ -1,4 +1,4 @@
-"""What an artifact says about itself: a JSON object inside each file, in the place that its format has for it."""
+"""The description of an artifact: a JSON object inside each file, in the place that its format provides."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SCHEMA_VERSION = 3
 NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
 ONNX_KEY = "keras_resnet.description"
 MOST_CLASSES = 10_000_000
-LARGEST_DESCRIPTION_BYTES = 16_000_000  # of a description: names of 100,000 classes fit
+LARGEST_DESCRIPTION_BYTES = 16_000_000  # largest description, enough for 100,000 class names
 
 
 def describe_artifact(
@@ -49,7 +49,7 @@ def describe_artifact(
     quantization: dict[str, Any] | None,
     output_name: str = PROBABILITIES,
 ) -> dict[str, Any]:
-    """Source model, and how its file takes pixels -> description; `size` is (height, width, channels), None if free."""
+    """Source model and input of its file -> description; `size` is (height, width, channels), None if free."""
     facts = facts_of(model)
     origin = facts.weights_origin
     return {
@@ -90,7 +90,7 @@ def describe_artifact(
 
 
 def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
-    """Writes the description, and the names of the classes if there are any, as files in that folder -> their paths."""
+    """Writes the description, and the class names if there are any, to files in the folder -> their paths."""
     paths = [folder / DESCRIPTION_FILE]
     paths[0].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     if description["labels"]:
@@ -100,7 +100,7 @@ def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
 
 
 def embed(path: Path, description: dict[str, Any]) -> None:
-    """Puts the description into a written .tflite or .onnx file, and the hash of the whole."""
+    """Puts the description and a hash of the file into a written .tflite or .onnx file."""
     if path.read_bytes()[4:8] == b"TFL3":
         write_tflite_metadata(path, description)
     else:
@@ -127,10 +127,10 @@ def _write_onnx_properties(path: Path, description: dict[str, Any]) -> None:
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
-    """Artifact -> its description, or None if it has none; nothing of the file is run.
+    """Artifact -> its description, or None if it has none. The file is not run.
 
     Raises:
-        ExportError: There is one, and it can't be read.
+        ExportError: The description can't be read.
     """
     try:
         text = _stored(path)
@@ -138,7 +138,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
             return None
         description = current(json.loads(text))
         if description["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {description['schema_version']}, where {SCHEMA_VERSION} is known")
+            raise ValueError(f"schema version {description['schema_version']}, but only {SCHEMA_VERSION} is known")
         _check_fields(description)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ExportError(f"{path}: its description can't be read: {error}") from error
@@ -146,7 +146,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
 
 
 def _check_fields(description: dict[str, Any]) -> None:
-    """Raises what `read_description` expects if a field that this package works with is absent or of another type."""
+    """Raises an error that `read_description` catches if a field is missing or has the wrong type."""
     given, labels, quantization = description["input"], description["labels"], description["quantization"]
     sides = [given["centre_crop"], given["resize_short_side"]]
     answer = description["output"]
@@ -164,7 +164,7 @@ def _check_fields(description: dict[str, Any]) -> None:
         and (labels is None or (isinstance(labels, list) and all(isinstance(label, str) for label in labels)))
         and (quantization is None or isinstance(quantization["keep_float"], list))
     ):
-        raise ValueError(f"not of schema version {SCHEMA_VERSION}")
+        raise ValueError(f"its schema version must be {SCHEMA_VERSION}")
     TASKS[description["task"]].checked_facts(description.get("task_facts", {}))
 
 
@@ -185,7 +185,7 @@ def _stored(path: Path) -> str | bytes | None:
     onnx = require("onnx", "onnx")
     try:
         proto = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError derives from Exception alone
+    except Exception as error:  # protobuf's DecodeError derives directly from Exception
         raise ValueError(f"not an ONNX file: {error}") from error
     texts = [prop.value for prop in proto.metadata_props if prop.key == ONNX_KEY]
     return texts[0] if texts else None
@@ -193,5 +193,5 @@ def _stored(path: Path) -> str | bytes | None:
 
 def _limited(size_bytes: int, read: Any) -> bytes:
     if size_bytes > LARGEST_DESCRIPTION_BYTES:
-        raise ValueError(f"it has {size_bytes:,} bytes; at most {LARGEST_DESCRIPTION_BYTES:,} are read")
+        raise ValueError(f"it has {size_bytes:,} bytes, more than the limit of {LARGEST_DESCRIPTION_BYTES:,}")
     return read()

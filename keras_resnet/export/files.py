@@ -1,4 +1,4 @@
-"""Artifacts and folders of them: replaced in one step where that can be, taken back, cleaned up."""
+"""Artifact files and folders: atomic replacement where possible, recovery, and clean-up."""
 
 import ctypes
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 from keras_resnet.export.formats import UNVERIFIED
 from keras_resnet.whole_files import PARTIAL
 
-REPLACED = ".replaced"  # suffix of a folder on its way out
-# Files that are replaced with each run.
+REPLACED = ".replaced"  # suffix of a folder that is being replaced
+# Files that each run replaces.
 WRITTEN = ("manifest.json", "report.html", "REPORT.md", "report.png", "quantization-error-*")
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # constants of Linux's renameat2
 
 
 def replace(new: Path, path: Path) -> None:
-    """Gives `new` the name `path`, in one step where the system can; what had that name is removed.
+    """Renames `new` to `path`, in one step if the system can, and removes the older file or folder of that name.
 
-    A system that can't swap two names, as Linux does on its own file systems, has no such step for a folder: the older
-    one is moved aside first, and `recover` takes it back from there.
+    Linux can swap two names on its own file systems. Elsewhere a folder can't be replaced in one step: the older folder
+    is moved aside first, and `recover` moves it back after an interruption.
     """
     aside = path.with_name(path.name + REPLACED)
     remove(aside)
@@ -34,7 +34,7 @@ def replace(new: Path, path: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swaps two names -> whether this system, and the file system that they are on, can do that."""
+    """Swaps two names -> whether this system and its file system support this."""
     try:
         renameat2 = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):  # no such function, no such library, Windows
@@ -44,14 +44,14 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def recover(path: Path) -> None:
-    """Takes back a folder that a run moved aside and was killed before it could put another in its place."""
+    """Moves back a folder that a run moved aside before it was killed."""
     aside = path.with_name(path.name + REPLACED)
     if aside.exists() and not path.exists():
         os.replace(aside, path)
 
 
 def clean(folder: Path, names: Iterable[str]) -> None:
-    """Removes what a killed run left of the artifacts of these names, and of the files beside them."""
+    """Removes partial artifacts, and partial files beside them, that a killed run left."""
     for name in names:
         for left in (name + UNVERIFIED, name + REPLACED, f".{name}.scratch"):
             remove(folder / left)

@@ -1,4 +1,4 @@
-"""Prepared model -> the same function in fewer operations: normalisation and BatchNorm move into the convolutions."""
+"""Prepared model -> equal model with fewer operations: normalisation and BatchNorm move into the convolutions."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from keras_resnet.compress.rewrite import consumers, rebuild
 
 
 class ConstantPadding2D(layers.Layer):
-    """`[N, H, W, C]` -> `[N, H + 2p, W + 2p, C]`: a border that holds `values`, one for each channel.
+    """`[N, H, W, C]` -> `[N, H + 2p, W + 2p, C]`: adds a border that holds `values`, one for each channel.
 
-    Zeros and one addition of a constant as large as the image: runtimes add tensors of one shape ten times as fast as
-    a tensor and one value for each channel.
+    The layer pads with zeros and adds a constant as large as the image: runtimes add tensors of one shape ten times as
+    fast as a tensor and a value for each channel.
     """
 
     def __init__(self, padding: int, values: list[float], **kwargs: Any):
@@ -40,7 +40,7 @@ class ConstantPadding2D(layers.Layer):
 
 
 class Shift(layers.Layer):
-    """`[N, H, W, C]` -> the same plus `offset`, one for each channel."""
+    """`[N, H, W, C]` -> `[N, H, W, C]` plus `offset`, one value for each channel."""
 
     def __init__(self, offset: list[float], **kwargs: Any):
         super().__init__(**kwargs)
@@ -57,15 +57,15 @@ def fold(model: keras.Model) -> keras.Model:
     """Prepared model -> equal model without BatchNorm and, as far as its stem allows, without normalisation.
 
     `(pixels - mean) / std` before a convolution is the convolution with its kernel divided by `std` and another bias,
-    if the padding holds `mean` in place of zero. Where height and width are free, the mean is subtracted before.
-    Kernels of quantization-aware training are rounded first: each channel then keeps its 255 steps.
+    if the padding holds `mean` instead of zero. If height and width are free, the mean is subtracted before.
+    Kernels of quantization-aware training are rounded first, so that each channel keeps its 255 steps.
     """
     try:
         readers = consumers(model)
-    except ValueError:  # a layer that occurs twice
+    except ValueError:  # a layer occurs twice
         return model
     weights: dict[str, list[np.ndarray]] = {}
-    replaced: dict[str, Any] = {}  # name -> layer, or None for one that is left out
+    replaced: dict[str, Any] = {}  # name -> layer, or None if the layer is left out
     convolutions = [op for op in model.operations if isinstance(op, layers.Conv2D)]
     for convolution in convolutions:
         weights[convolution.name] = _kernel_and_bias(convolution)
@@ -99,7 +99,7 @@ def fold(model: keras.Model) -> keras.Model:
 
 
 def _kernel_and_bias(convolution: layers.Conv2D) -> list[np.ndarray]:
-    """-> kernel `[h, w, in, out]` as it acts, and bias `[out]`, in float64."""
+    """-> effective kernel `[h, w, in, out]` and bias `[out]`, in float64."""
     kernel = convolution.rounded_kernel() if isinstance(convolution, FakeQuantizedConv2D) else convolution.kernel
     bias = np.zeros(convolution.filters) if convolution.bias is None else ops.convert_to_numpy(convolution.bias)
     return [ops.convert_to_numpy(kernel).astype("float64"), bias.astype("float64")]
@@ -120,9 +120,9 @@ def _fold_normalisation(
     weights: dict[str, list[np.ndarray]],
     replaced: dict[str, Any],
 ) -> dict[str, Any]:
-    """Changes the stem's entries in `weights` and `replaced`, if the stem is one that allows it.
+    """Changes the stem's entries in `weights` and `replaced`, if the stem allows it.
 
-    -> by name of a convolution that pads by itself, the layer that pads in its place.
+    -> padding layers for convolutions that pad by themselves, by name of the convolution.
     """
     normalisation = next((op for op in model.operations if op.name == layer_names.PREPROCESSING), None)
     following = readers.get(layer_names.PREPROCESSING, [])
@@ -154,7 +154,7 @@ def _fold_normalisation(
 
 
 def _padding(stem: layers.Conv2D, pad: layers.ZeroPadding2D | None) -> int | None:
-    """Zeros around the image before the stem reads it, or None where they are not the same on all sides."""
+    """-> width of the border of zeros before the stem, or None if it is not equal on all sides."""
     if pad is not None:
         amounts = {side for sides in pad.padding for side in sides}
         return amounts.pop() if stem.padding == "valid" and len(amounts) == 1 else None

@@ -1,4 +1,4 @@
-"""The formats as one table: file, runtime, what each promises, what can be chosen, how near to its model it must be."""
+"""The table of formats: file, runtime, purpose, options and tolerances."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -14,28 +14,28 @@ PIXELS_FACTOR = 5
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How near an artifact's probabilities must be to its model's; every bound applies where it is not None."""
+    """Bounds for the difference between an artifact's and its model's probabilities; a bound of None does not apply."""
 
     relative_error: float | None = None  # max |artifact - model| / max |model|
-    class_error: float | None = None  # of each class: max |artifact - model| / max |model - its mean over the images|
+    class_error: float | None = None  # per class: max |artifact - model| / max |model - its mean over the images|
     unexplained_variance: float | None = None  # squared error / variance of the model's answers over the images
     mean_error: float | None = None  # |mean of (artifact - model)|
     top1_agreement_percent: float = 100.0
-    batch_error: float = 1e-5  # of a probability, from one batch size to another
+    batch_error: float = 1e-5  # largest change of a probability between two batch sizes
 
     def of_pixels(self) -> "Tolerance":
-        """-> for a network that answers for every pixel: of a thousand times as many errors, the largest is larger."""
+        """-> tolerance for a network that answers for every pixel: among more values, the largest error is larger."""
         relative, of_class = (
             None if bound is None else PIXELS_FACTOR * bound for bound in (self.relative_error, self.class_error)
         )
         return replace(self, relative_error=relative, class_error=of_class)
 
 
-# Float: ImageNet's ResNet-18 and ResNet-50 with real weights were measured at up to 9e-6, and 5e-5 of a class's own
-# range, on 500 images; the second bound sees a fault in a model that is sure of every image. 16-bit weights keep 11
-# bits. Integer: an output step is 1/256, so that rounding moves the mean by at most half a step; the other two bounds
-# lie between what these networks gave (variance at most 0.009, agreement 94 % and up) and what a wrong mean, standard
-# deviation or channel order gave (variance from 0.04 up).
+# Float: ResNet-18 and ResNet-50 with ImageNet weights differed by up to 9e-6, and 5e-5 of the range of a class, on 500
+# images; the second bound finds a fault in a model that is confident about every image. 16-bit weights keep 11 bits.
+# Integer: an output step is 1/256, so that rounding changes the mean by at most half a step. The other two bounds lie
+# between the results of these networks (variance at most 0.009, agreement at least 94 %) and the results with a wrong
+# mean, standard deviation or channel order (variance at least 0.04).
 _FLOAT = Tolerance(relative_error=5e-5, class_error=1e-3)
 _FLOAT16 = Tolerance(relative_error=2e-2, unexplained_variance=1e-4, mean_error=1e-4, top1_agreement_percent=99.0)
 _INTEGER = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agreement_percent=90.0)
@@ -43,19 +43,19 @@ _INTEGER = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agree
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose; each is taken by the formats whose row names it, and None is that format's default."""
+    """Options of formats. An option applies to formats whose row names it; None is the format's default."""
 
-    opset: int | None = None  # of ONNX, 11 to 18; 17
-    layout: Literal["NHWC", "NCHW"] | None = None  # of the input of ONNX files; NHWC
-    any_size: bool | None = None  # whether height and width are free (SavedModel, ONNX in float)
-    input_dtype: Literal["uint8", "float32"] | None = None  # of tflite-int8; uint8
-    output_dtype: Literal["uint8", "int8", "float32"] | None = None  # of tflite-int8; uint8
-    ranges: Literal["minmax", "mse"] | None = None  # of activations, from the calibration images; minmax
+    opset: int | None = None  # ONNX opset, 11 to 18; default 17
+    layout: Literal["NHWC", "NCHW"] | None = None  # input layout of ONNX files; default NHWC
+    any_size: bool | None = None  # whether height and width are free (SavedModel, ONNX in float); default False
+    input_dtype: Literal["uint8", "float32"] | None = None  # input of tflite-int8; default uint8
+    output_dtype: Literal["uint8", "int8", "float32"] | None = None  # output of tflite-int8; default uint8
+    ranges: Literal["minmax", "mse"] | None = None  # method for activation ranges; default minmax
     int_weights: Literal["int8", "int7", "uint8"] | None = (
-        None  # of onnx-int8's kernels; int8 where this CPU has VNNI, else uint8
+        None  # type of onnx-int8's kernels; default int8 if this CPU has VNNI, else uint8
     )
-    keep_float: Sequence[str] | None = None  # names of layers that int8 formats leave in float; none
-    argmax: bool | None = None  # segmentation: `mask`, the class of each pixel, in place of probabilities
+    keep_float: Sequence[str] | None = None  # names of layers that int8 formats leave in float
+    argmax: bool | None = None  # segmentation: write the class of each pixel (`mask`) instead of probabilities
 
     def __post_init__(self) -> None:
         if isinstance(self.keep_float, str):
@@ -64,7 +64,7 @@ class Options:
             object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     def given(self) -> dict[str, Any]:
-        """-> those that the caller chose."""
+        """-> options that the caller set."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
@@ -82,23 +82,23 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of artifact; the defaults are those of a float file of batch size 1."""
+    """One kind of artifact. The defaults fit a float file of batch size 1."""
 
     name: str
     file_name: str
     runtime: str
     promise: str
-    writer: str  # module:function in keras_resnet.export: (job of that format, path) -> None
-    modules: tuple[str, ...] = ()  # what converter and runtime import beyond TensorFlow
-    extra: str | None = None  # of this package, that brings them
-    options: tuple[str, ...] = ()  # of `Options`, that it takes
+    writer: str  # module:function in keras_resnet.export, which takes (job, path)
+    modules: tuple[str, ...] = ()  # modules that converter and runtime import besides TensorFlow
+    extra: str | None = None  # extra of this package that installs them
+    options: tuple[str, ...] = ()  # fields of `Options` that apply to it
     any_batch: bool = False  # whether the batch size is free; otherwise it is 1
     calibrated: bool = False  # whether it needs calibration images
-    integer: bool = False  # whether it is bound to the range of real images
-    integer_answers: bool = False  # whether they are made as integers, whatever the type of the output
-    first_opset: int = CHOICES["opset"][0]  # of those that take one
+    integer: bool = False  # whether it is valid only for the range of real images
+    integer_answers: bool = False  # whether it computes answers as integers, even if the output is float
+    first_opset: int = CHOICES["opset"][0]  # first allowed opset of ONNX formats
     learned: bool = False  # whether it can be written with the ranges of quantization-aware training
-    verified_images: int | None = None  # at most, where the runtime is slow
+    verified_images: int | None = None  # largest number of images for verification in a slow runtime
     bytes_per_parameter: int = 4
     tolerance: Tolerance = _FLOAT
     input_dtype: str = "float32"
@@ -114,8 +114,8 @@ class Format:
         return 0.0 if self.output_dtype == "float32" and not self.integer_answers else 1 / 256
 
     def chosen(self, options: Options) -> "Format":
-        """-> the row as these options make it."""
-        names = {field.name for field in fields(self)}  # not argmax, which needs the number of classes
+        """-> the row, changed by the options."""
+        names = {field.name for field in fields(self)}  # without argmax, which needs the number of classes
         return replace(self, **{k: v for k, v in options.given().items() if k in self.options and k in names})
 
 
@@ -169,7 +169,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "tflite-int8",
             "model-int8.tflite",
-            promise="phones, NPUs, microcontrollers: integers alone",
+            promise="phones, NPUs, microcontrollers: only integers",
             writer="to_tflite:to_tflite_int8",
             options=("input_dtype", "output_dtype", "ranges", "keep_float"),
             input_dtype="uint8",
@@ -205,7 +205,7 @@ FORMATS: Mapping[str, Format] = {
             writer="to_onnx:to_onnx_float16",
             options=("opset", "layout", "any_size"),
             bytes_per_parameter=2,
-            tolerance=replace(_FLOAT16, batch_error=2**-10),  # two steps of float16 below 1: sums in another order
+            tolerance=replace(_FLOAT16, batch_error=2**-10),  # two steps of float16 below 1, for sums in another order
             **_ONNX,
         ),
         Format(
@@ -214,14 +214,14 @@ FORMATS: Mapping[str, Format] = {
             promise="servers' CPUs: a quarter of the size, float answers; any batch",
             writer="to_onnx:to_onnx_int8",
             options=("opset", "layout", "ranges", "int_weights", "keep_float"),
-            first_opset=13,  # the first with a scale for each channel
+            first_opset=13,  # the first opset with a scale for each channel
             **_ONNX,
             **_INT8,
         ),
     )
 }
 
-UNVERIFIED = ".unverified"  # suffix of an artifact's name until it is verified
+UNVERIFIED = ".unverified"  # suffix of an artifact's name before verification
 
 
 def takers_of(option: str) -> list[str]:
@@ -233,17 +233,17 @@ def format_named(name: str) -> Format:
     """Name -> row of the table.
 
     Raises:
-        ExportError: There is no such format; the nearest is suggested.
+        ExportError: There is no such format; the message suggests the nearest name.
     """
     if name in FORMATS:
         return FORMATS[name]
     nearest = difflib.get_close_matches(name, FORMATS, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ExportError(f"`formats` must be out of {', '.join(FORMATS)}, or all. Received: {name!r}.{hint}")
+    raise ExportError(f"`formats` must be among {', '.join(FORMATS)}, or all. Received: {name!r}.{hint}")
 
 
 def check_options(options: Options, rows: list[Format]) -> None:
-    """Raises `ExportError` if an option has no such value, if none of the formats takes it, or if two don't fit."""
+    """Raises `ExportError` if an option is invalid, applies to no chosen format, or conflicts with another option."""
     for name, value in options.given().items():
         if name in CHOICES and value not in CHOICES[name]:
             raise ExportError(
@@ -256,7 +256,7 @@ def check_options(options: Options, rows: list[Format]) -> None:
             )
     if options.argmax and options.output_dtype is not None:
         raise ExportError(
-            "`argmax` gives uint8, whatever the format, so `output_dtype` must be left out. "
+            "`output_dtype` must be left out with `argmax`, whose output is always uint8. "
             f"Received: output_dtype={options.output_dtype!r}"
         )
     for row in rows:

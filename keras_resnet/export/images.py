@@ -1,4 +1,4 @@
-"""The images that calibrate, and those on which an artifact is compared with its model."""
+"""Images for calibration, and images for comparing an artifact with its model."""
 
 import hashlib
 import os
@@ -15,11 +15,11 @@ from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract
 
 MINIMUM_CALIBRATION_IMAGES = 32
-# As many images run at once as have the pixels of 8 images of 224x224, of which ResNet-50 holds 90 MB of activations
-# each. Small images are many then: a call takes a tenth of a second whatever is in it.
+# A batch has as many pixels as 8 images of 224x224, each of which takes 90 MB of activations in ResNet-50. So a batch
+# holds many small images, which is faster: each call has an overhead of a tenth of a second.
 BATCH_PIXELS, LARGEST_BATCH = 8 * 224 * 224, 256
 
-# Half the squared difference of neighbouring pixels, by the variance of all: 1 in noise, far less in photographs.
+# Half the squared difference of neighbouring pixels, divided by the variance: 1 in noise, far less in photographs.
 NOISE_RATIO = 0.9
 
 INFINITE = -1  # cardinality of a tf.data.Dataset
@@ -32,22 +32,20 @@ ImageSource = str | os.PathLike[str] | np.ndarray | Any  # folder, glob, pixels,
 class CalibrationImages:
     """Images from which integer formats learn the range of each activation, and how they are drawn."""
 
-    images: (
-        ImageSource  # at least 32 representative ones: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset
-    )
-    count: int | None = None  # how many of them are drawn; None: all
-    seed: int = 0  # for drawing them
-    force: bool = False  # whether fewer than 32 images, or noise, are taken all the same
+    images: ImageSource  # at least 32 typical images: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset
+    count: int | None = None  # number of images to draw; None: all
+    seed: int = 0  # seed for drawing images
+    force: bool = False  # whether to accept fewer than 32 images, or noise
 
 
 @dataclass(frozen=True)
 class DrawnImages:
-    """The images that the ranges of an integer artifact come from, and what the manifest says of them."""
+    """The calibration images of an integer artifact, and their entry in the manifest."""
 
     images: np.ndarray  # uint8 `[N, H, W, C]`
     source: str
-    sha256: str  # of the list of files, or of the pixels where there are no files
-    seed: int | None  # of the choice among more files; None: all were taken
+    sha256: str  # hash of the list of files, or of the pixels if there are no files
+    seed: int | None  # seed for drawing from more files; None: all files were taken
 
     def as_dict(self) -> dict[str, Any]:
         return {"images": len(self.images), "source": self.source, "sha256": self.sha256, "seed": self.seed}
@@ -56,11 +54,11 @@ class DrawnImages:
 def calibration_images(
     calibration: ImageSource | CalibrationImages, contract: Contract | None, shape: ImageShape
 ) -> DrawnImages:
-    """Folder, glob, array or dataset -> its images, or those that `CalibrationImages` draws of it.
+    """Folder, glob, array or dataset -> its images; `CalibrationImages` -> the images that it draws.
 
     Raises:
         ImageError: A file can't be read.
-        ExportError: Too few images, or noise in place of images, unless forced; or pixels of another shape or type.
+        ExportError: There are too few images, or only noise, unless forced; or pixels have a wrong shape or type.
     """
     if not isinstance(calibration, CalibrationImages):
         calibration = CalibrationImages(calibration)
@@ -91,7 +89,7 @@ def read_images(source: ImageSource, contract: Contract | None, shape: ImageShap
 
     Raises:
         ImageError: A file can't be read.
-        ExportError: The pixels are of another shape or type, or files can't be brought to it.
+        ExportError: The pixels have a wrong shape or type, or image files can't have this shape.
     """
     if isinstance(source, (str, os.PathLike)):
         return _load(list_images([source]), contract, shape)
@@ -100,7 +98,7 @@ def read_images(source: ImageSource, contract: Contract | None, shape: ImageShap
 
 def _load(files: list[Path], contract: Contract | None, shape: ImageShape) -> np.ndarray:
     if contract is None or shape[2] != 3:
-        raise ExportError(f"image files become square RGB pixels, and the model takes {shape}: give an array instead")
+        raise ExportError(f"image files become square RGB pixels, but the model takes {shape}: give an array instead")
     return load_images(files, contract)
 
 
@@ -110,7 +108,7 @@ def _pixels(source: Any, shape: ImageShape) -> np.ndarray:
         if not hasattr(source, "as_numpy_iterator"):
             raise ExportError(f"images must be a folder, a glob, an array or a tf.data.Dataset. Received: {source!r}")
         if int(source.cardinality()) == INFINITE:
-            raise ExportError("the dataset of images has no end: give `dataset.take(count)`")
+            raise ExportError("the dataset of images is infinite: give `dataset.take(count)`")
         parts = [
             np.asarray(item[0] if isinstance(item, tuple) else item) for item in untuned(source).as_numpy_iterator()
         ]
@@ -118,7 +116,7 @@ def _pixels(source: Any, shape: ImageShape) -> np.ndarray:
         shapes = sorted({str(part.shape[1:]) for part in parts})
         if len(shapes) != 1 or parts[0].ndim != 4:
             raise ExportError(
-                "the dataset must hold images of one shape, alone or first in a tuple. "
+                "the dataset must hold images of one shape, or tuples that start with them. "
                 f"Received: {', '.join(shapes) or 'nothing'}"
             )
         source = np.concatenate(parts)
@@ -131,11 +129,11 @@ def _pixels(source: Any, shape: ImageShape) -> np.ndarray:
 
 
 def _check(images: np.ndarray) -> None:
-    """Refuses what can't tell the range of every activation."""
+    """Refuses images that can't determine the range of every activation."""
     if len(images) < MINIMUM_CALIBRATION_IMAGES:
         raise ExportError(
             f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}. "
-            "To calibrate on them all the same: CalibrationImages(images, force=True) (--force-calibration)"
+            "To calibrate on them anyway: CalibrationImages(images, force=True) (--force-calibration)"
         )
     values = images.astype("float64")
     neighbours = np.square(np.diff(values, axis=2)).mean() / 2
@@ -143,28 +141,28 @@ def _check(images: np.ndarray) -> None:
         raise ExportError(
             "`calibration` must hold real images. Received: "
             + ("pixels that are all equal" if values.var() == 0 else "noise, whose neighbouring pixels are unrelated")
-            + ". To calibrate on them all the same: CalibrationImages(images, force=True) (--force-calibration)"
+            + ". To calibrate on them anyway: CalibrationImages(images, force=True) (--force-calibration)"
         )
 
 
 def float_batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    """uint8 `[N, H, W, C]` -> float32 `[at most batch_size, H, W, C]`, one after the other."""
+    """uint8 `[N, H, W, C]` -> batches float32 `[at most batch_size, H, W, C]`."""
     size = batch_size(images)
     return (images[i : i + size].astype("float32") for i in range(0, len(images), size))
 
 
 def batch_size(images: np.ndarray) -> int:
-    """`[N, H, W, C]` -> how many of them go through the network at once."""
+    """`[N, H, W, C]` -> batch size for the network."""
     height, width = images.shape[1:3]
     return max(1, min(LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 
 def comparison_images(shape: tuple[int, int, int], real: np.ndarray | None, integer: bool) -> np.ndarray:
-    """Shape, real images if there are any -> uint8 `[N, H, W, C]` on which a fault would show.
+    """Shape, real images if there are any -> images uint8 `[N, H, W, C]` that reveal faults.
 
-    A float artifact must agree on any picture: synthetic ones, and the real ones too. An integer artifact is bound to
-    the range of the real ones, where there are any. Grey pictures can't show swapped channels, so that tinted copies
-    join them.
+    A float artifact must agree on any picture, and is compared on synthetic and real pictures. An integer artifact is
+    valid only for the range of the real pictures, if there are any. Grey pictures can't reveal swapped channels, so
+    tinted copies are added.
     """
     images = [] if integer and real is not None else [synthetic_images(shape)]
     if real is not None:
@@ -175,16 +173,16 @@ def comparison_images(shape: tuple[int, int, int], real: np.ndarray | None, inte
 
 
 def _tinted(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Grey `[N, H, W, C]` -> each in a colour of its own: seeded channel factors of 0.6 to 1."""
+    """Grey `[N, H, W, C]` -> tinted images, each with its own seeded channel factors of 0.6 to 1."""
     factors = np.random.default_rng(seed).uniform(0.6, 1.0, (len(images), 1, 1, images.shape[3]))
     return (images * factors).astype("uint8")
 
 
 def synthetic_images(shape: tuple[int, int, int], count: int = 16, seed: int = 0) -> np.ndarray:
-    """Shape -> uint8 `[count, H, W, C]`: seeded pictures to compare float artifacts on.
+    """Shape -> uint8 `[count, H, W, C]`: seeded pictures for comparing float artifacts.
 
-    Smooth random colour fields under noise: colour, position and contrast differ from image to image and from channel
-    to channel, as they do not in plain noise.
+    The pictures are smooth random colour fields with noise: unlike in plain noise, colour, position and contrast differ
+    between images and between channels.
     """
     height, width, channels = shape
     generator = np.random.default_rng(seed)

@@ -1,16 +1,16 @@
-"""Whether an artifact is still what was exported: a SHA-256 inside it, checked before a runtime opens it.
+"""Integrity of artifacts: a SHA-256 inside each artifact, which is checked before a runtime opens it.
 
-The runtimes trust their files. A flipped bit gives other answers in silence, and a file cut short can end the process.
+The runtimes trust their files. A flipped bit silently changes answers, and a truncated file can end the process.
 
-| format | the hash stands in | and is that of |
+| format | place of the hash | hashed files |
 | --- | --- | --- |
-| TFLite | 128 bytes behind the identifier, which no offset of the flatbuffer points to | the file |
+| TFLite | 128 bytes after the identifier, to which no offset of the flatbuffer points | the file |
 | ONNX | the first field of the file, an entry of `metadata_props` | the file |
 | SavedModel | `assets.extra/keras_resnet.sha256`, which `sha256sum -c` reads | each other file |
 
-A file's hash is taken with zeros in its place. It stands at the front, where a file that was cut short still has it.
-This finds damage, and no forgery: who changes a file on purpose can write its hash too. A file of other make has no
-hash and is opened unchecked; its runtime refuses most damage, and gives other answers or ends the process on the rest
+A file's hash is computed with zeros in its place. It stands at the front, where a truncated file still has it. The hash
+finds damage but not forgery: whoever changes a file on purpose can write its hash too. A file from other software has
+no hash and is opened unchecked. Its runtime refuses most damage; other damage changes answers or ends the process
 (`benchmarks/hostile_files.py`).
 """
 
@@ -22,8 +22,8 @@ from pathlib import Path
 from keras_resnet.errors import ExportError
 
 KEY = b"keras_resnet.sha256"
-FOLDER_FILE = "assets.extra/keras_resnet.sha256"  # TensorFlow's place for files that it leaves alone
-OWN_NAME = b"keras-resnet-kit"  # stands in each description: a file with this name and without a hash is damaged
+FOLDER_FILE = "assets.extra/keras_resnet.sha256"  # folder for files that TensorFlow ignores
+OWN_NAME = b"keras-resnet-kit"  # part of each description: a file with it and without a hash is damaged
 
 _BLANK = b"0" * 64
 _ROOM_BYTES = 128  # a multiple of 16, the alignment of TFLite's buffers
@@ -32,14 +32,14 @@ _LARGEST_LISTING_BYTES = 1_000_000
 
 
 def tflite_with_room(model: bytes) -> bytes:
-    """Flatbuffer -> the same with room for its hash; all its offsets are relative, but for the root's."""
+    """Flatbuffer -> flatbuffer with room for a hash. All its offsets are relative, except for the root's."""
     root = int.from_bytes(model[:4], "little") + _ROOM_BYTES
     room = (KEY + b": " + _BLANK).ljust(_ROOM_BYTES, b"\0")
     return root.to_bytes(4, "little") + model[4:8] + room + model[8:]
 
 
 def onnx_with_room(proto: bytes) -> bytes:
-    """Serialized `ModelProto` -> the same with room for its hash; the fields of a message may stand in any order."""
+    """Serialized `ModelProto` -> `ModelProto` with room for a hash. Fields of a message may be in any order."""
     entry = b"\x0a" + bytes([len(KEY)]) + KEY + b"\x12" + bytes([len(_BLANK)]) + _BLANK  # StringStringEntryProto
     return b"\x72" + bytes([len(entry)]) + entry + proto  # field 14 of ModelProto
 
@@ -61,12 +61,12 @@ def seal(path: Path) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Raises `ExportError` if the artifact carries a hash, or was exported with one, and is not what was exported."""
+    """Raises `ExportError` if an artifact with a hash has changed since its export, or has lost its hash."""
     problem = _folder_problem(path) if path.is_dir() else _file_problem(path)
     if problem:
         raise ExportError(
-            f"{path}: damaged: its contents are not those that were exported ({problem}). Export or fetch it again; "
-            "if another program changed it on purpose, open it with its own runtime"
+            f"{path}: damaged: its contents have changed since the export ({problem}). Export or fetch it again; if "
+            "another program changed it on purpose, open it with its own runtime"
         )
 
 
@@ -96,7 +96,7 @@ def _folder_problem(path: Path) -> str | None:
 
 
 def _listed(folder: Path) -> Iterator[str]:
-    """SavedModel -> a line `<hash>  <name>` for each file, but for those that TensorFlow does not read."""
+    """SavedModel -> line `<hash>  <name>` for each file that TensorFlow reads."""
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
         if file.is_file() and name.parts[0] != "assets.extra" and not file.name.startswith("."):
@@ -105,13 +105,13 @@ def _listed(folder: Path) -> Iterator[str]:
 
 
 def _place(head: bytes) -> int | None:
-    """First bytes of a file -> where the hash's digits begin."""
+    """First bytes of a file -> position of the hash's first digit."""
     found = head.find(KEY)
     return None if found < 0 else found + len(KEY) + 2
 
 
 def _file_digest(path: Path, place: int) -> bytes:
-    """-> hexadecimal digits of the hash of a file that has zeros at `place`."""
+    """-> hexadecimal digits of the file's hash, computed with zeros at `place`."""
     with path.open("rb") as stream:
         digest = hashlib.sha256(stream.read(place) + _BLANK)
         stream.seek(place + len(_BLANK))
@@ -119,5 +119,5 @@ def _file_digest(path: Path, place: int) -> bytes:
 
 
 def _shown(text: bytes) -> str:
-    """Bytes of a damaged file -> printable text of one line."""
+    """Bytes of a damaged file -> one line of printable text."""
     return "".join(c if c.isprintable() else "?" for c in text.decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What a writer is given: the model as it is deployed, and what was chosen for its file."""
+"""The job of a writer: the model to deploy, and the options of its file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from keras_resnet.variants import Contract
 
 
 class ArgMax(keras.layers.Layer):
-    """`[N, H, W, classes]` -> the class of the largest, uint8 `[N, H, W]`."""
+    """Scores `[N, H, W, classes]` -> class with the largest score, uint8 `[N, H, W]`."""
 
     def call(self, inputs: Any) -> Any:
-        # Not keras.ops.argmax, which looks at the bits of zeros: no converter has an operator for that.
+        # keras.ops.argmax examines the sign bits of zeros, for which no converter has an operator.
         return tf.cast(tf.argmax(inputs, axis=-1, output_type=tf.int32), tf.uint8)
 
     def compute_output_spec(self, inputs: Any) -> Any:
@@ -35,17 +35,17 @@ class Job:
     options: Options
     task: Task
     model: keras.Model  # folded
-    contract: Contract | None  # how image files become its pixels
+    contract: Contract | None  # way from image files to its pixels
     class_names: Sequence[str] | None
-    description: dict[str, Any]  # what the file says about itself
-    scratch: Path  # folder for what the writer needs on the way
+    description: dict[str, Any]  # description for the file
+    scratch: Path  # folder for intermediate files
     calibration: np.ndarray | None = None  # uint8 `[N, H, W, C]`
-    quantize: Callable[[int], Quantized] | None = None  # steps of a kernel on either side of zero -> what int8 needs
+    quantize: Callable[[int], Quantized] | None = None  # kernel steps on either side of zero -> quantized model
 
     def finished(self, model: keras.Model) -> keras.Model:
-        """Model in the state in which the file is written -> the same with the file's output.
+        """Model to write -> model with the output of the file.
 
-        The class of each pixel is that of the largest logit: the file does without the softmax.
+        For `mask`, the class of a pixel is the class of the largest logit, so that the file needs no softmax.
         """
         if not self.row.output.decides:
             return model
@@ -54,7 +54,7 @@ class Job:
         return keras.Model(model.inputs, ArgMax(name=self.row.output.name)(scores), name=model.name)
 
     def quantized(self, weight_steps: int = 127) -> Quantized:
-        """-> rounded kernels and ranges; formats of one export share them."""
+        """-> rounded kernels and ranges, which the formats of one export share."""
         if self.quantize is None:
-            raise ValueError(f"{self.row.name} is not written from a quantized model")
+            raise ValueError(f"{self.row.name} can't be written from a quantized model")
         return self.quantize(weight_steps)

@@ -1,4 +1,4 @@
-"""The record beside the artifacts: what each is, what it was made from, and how it was verified."""
+"""The record beside the artifacts: description, source and verification of each artifact."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ SCHEMA_VERSION = 2
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Folder -> its manifest, or an empty one.
+    """Folder -> its manifest, or an empty manifest.
 
     Raises:
-        ExportError: There is a manifest that can't be read.
+        ExportError: The manifest can't be read.
     """
     path = folder / FILE_NAME
     if not path.exists():
@@ -25,13 +25,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
-            raise ValueError(f"schema version {manifest['schema_version']}, where {SCHEMA_VERSION} is known")
+            raise ValueError(f"schema version {manifest['schema_version']}, but only {SCHEMA_VERSION} is known")
         for name, entry in manifest["artifacts"].items():
             if not isinstance(entry["file"], str) or not isinstance(entry["description"], dict):
-                raise ValueError(f"entry {name!r}")
+                raise ValueError(f"entry {name!r} is invalid")
             entry["description"] = current(entry["description"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ExportError(f"{path}: not a manifest that this version can read: {error}. Move it away") from error
+        raise ExportError(f"{path}: this version can't read the manifest: {error}. Move it away") from error
     return manifest
 
 
@@ -43,7 +43,7 @@ def record(folder: Path, format_name: str, entry: dict[str, Any]) -> None:
 
 
 def forget(folder: Path, format_name: str) -> None:
-    """Removes one artifact's entry, where there is one."""
+    """Removes one artifact's entry, if there is one."""
     manifest = read_manifest(folder)
     if manifest["artifacts"].pop(format_name, None) is not None:
         _write(folder, manifest)
@@ -66,12 +66,12 @@ def weights_sha256(model: Any) -> str:
 
 
 def size_bytes(path: Path) -> int:
-    """File or folder -> bytes."""
+    """File or folder -> size in bytes."""
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
 def artifact_sha256(path: Path) -> str:
-    """File, or folder of files -> hash; a folder's covers the names and contents of its files."""
+    """File or folder -> hash. The hash of a folder covers the names and contents of its files."""
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()

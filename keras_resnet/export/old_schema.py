@@ -1,4 +1,4 @@
-"""Descriptions of artifacts that earlier versions wrote -> as this version writes them."""
+"""Descriptions of artifacts from earlier versions -> descriptions in the current schema."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from keras_resnet.answers import MASK
 
 
 def current(description: dict[str, Any]) -> dict[str, Any]:
-    """Description of any version, in which nothing is trusted -> of the current one, if it is of version 2.
+    """Untrusted description; version 2 -> the current version; others -> unchanged.
 
-    Version 2 had no task. Two were known, and the kind of the output tells them apart.
+    Version 2 had no task. It knew two tasks, which the kind of the output distinguishes.
 
     Raises:
-        KeyError, TypeError: A field that tells the task is absent.
+        KeyError, TypeError: A field that is needed to find the task is missing.
     """
     if description["schema_version"] != 2:
         return description

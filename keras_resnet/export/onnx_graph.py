@@ -1,4 +1,4 @@
-"""ONNX graph as tf2onnx writes it -> the same function in the operators that ONNX Runtime has its fast kernels for."""
+"""ONNX graph from tf2onnx -> equal graph of operators for which ONNX Runtime has fast kernels."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,16 +9,16 @@ from keras_resnet.optional import require
 
 
 def simplify(graph: Any) -> None:
-    """Changes the graph in place; nodes that it leaves keep their tensors' names."""
+    """Changes the graph in place. Unchanged nodes keep the names of their tensors."""
     _gemm_for_dense(graph)
     _padding_into_pooling(graph)
 
 
 def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
-    """Integer graph, which nodes are to stay float -> they do so in ONNX Runtime, too.
+    """Changes an integer graph so that the given nodes stay float in ONNX Runtime too.
 
-    On loading, it makes integers of whatever stands between a DequantizeLinear and a QuantizeLinear, whether its kernel
-    was rounded or not, but does not look past a Clip.
+    When ONNX Runtime loads a graph, it turns every node between a DequantizeLinear and a QuantizeLinear into integers,
+    even if its kernel was not rounded. It does not look past a Clip.
     """
     onnx = require("onnx", "onnx")
     makers = {output: node for node in graph.node for output in node.output}
@@ -35,9 +35,9 @@ def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
 
 
 def without_casts_of_nothing(graph: Any) -> None:
-    """Graph in float16 -> the same where a Resize that is given a size has, in place of a Cast, no scales at all.
+    """Changes a float16 graph: a Resize with a size loses its scales, which the converter wrapped in a Cast.
 
-    The converter casts what must stay float32, if only an empty constant; what is no constant counts as given.
+    The converter casts inputs that must stay float32, even an empty constant, and a Cast counts as a given input.
     """
     empty = {name for name, values in _constants(graph).items() if not values.size}
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0] in empty}
@@ -54,7 +54,7 @@ def without_casts_of_nothing(graph: Any) -> None:
 
 
 def _gemm_for_dense(graph: Any) -> None:
-    """MatMul and Add of a constant -> Gemm: in integers, the runtime multiplies the former's kernel as floats."""
+    """MatMul and Add of a constant -> Gemm, because ONNX Runtime would compute an integer MatMul in float."""
     onnx = require("onnx", "onnx")
     constants = _constants(graph)
     for product, addition in _pairs(graph, "MatMul", "Add"):
@@ -69,7 +69,7 @@ def _gemm_for_dense(graph: Any) -> None:
 
 
 def _padding_into_pooling(graph: Any) -> None:
-    """ReLU, Pad with zeros, MaxPool -> ReLU, MaxPool that pads: with less than all that it may choose, but no less."""
+    """ReLU, Pad with zeros, MaxPool -> ReLU, MaxPool that pads with the lowest value: ReLU gives nothing below 0."""
     onnx = require("onnx", "onnx")
     constants = _constants(graph)
     makers = {output: node for node in graph.node for output in node.output}
@@ -95,7 +95,7 @@ def _padding_into_pooling(graph: Any) -> None:
 
 
 def _pairs(graph: Any, first: str, second: str) -> Iterator[tuple[Any, Any]]:
-    """-> nodes of the first operator, each with the one node that reads it, where that is of the second."""
+    """-> pairs of nodes: a node of the first operator and its only reader, a node of the second operator."""
     outputs = {output.name for output in graph.output}
     for node in [node for node in graph.node if node.op_type == first]:
         readers = [other for other in graph.node if node.output[0] in other.input]
@@ -109,5 +109,5 @@ def _constants(graph: Any) -> dict[str, np.ndarray]:
 
 
 def _other(node: Any, name: str) -> str:
-    """Node of two inputs, one of them -> the other."""
+    """Node of two inputs, one input -> the other input."""
     return str(next(given for given in node.input if given != name))

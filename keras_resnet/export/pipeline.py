@@ -1,4 +1,4 @@
-"""The way of one export: prepare, fold, write under a temporary name, verify, measure, rename, record."""
+"""The steps of an export: prepare, fold, write under a temporary name, verify, measure, rename, record."""
 
 import errno
 import importlib
@@ -51,11 +51,11 @@ from keras_resnet.tasks import contract_of, task_of
 from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract
 
-DEFAULT_SIDE = 224  # of images for a file that takes any
+DEFAULT_SIDE = 224  # side of images for a file that takes any size
 DEFAULTS = Options()
-DEBUG_IMAGES = 32  # of the calibration images, for the error of each layer
+DEBUG_IMAGES = 32  # number of calibration images for the error of each layer
 
-Progress = Callable[[str, int, int], None]  # step in words, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # name of the step, number of finished steps, number of all steps
 
 
 def export(
@@ -75,36 +75,36 @@ def export(
 ) -> ExportReport:
     """Network, folder -> verified artifacts in that folder, with `manifest.json`.
 
-    Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, or, if it is of
-    a segmentation network, `[N, H, W, classes]`. It is written as `<name>.unverified` and renamed once it gave its
-    model's answers in its own runtime. One that did not stays under that name, for inspection; the other formats are
-    still written, and the error comes at the end.
+    Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, or
+    `[N, H, W, classes]` for a segmentation network. It is written as `<name>.unverified`, and renamed after it gave its
+    model's answers in its own runtime. An artifact that fails keeps the first name, for inspection; the other formats
+    are still written, and the error is raised at the end.
 
     Args:
         model: A network of this package with its head and preprocessing layer, under any dtype policy.
-        folder: Created if need be.
-        formats: Out of keras_resnet.export.formats.FORMATS, or ("all",).
+        folder: Folder for the artifacts, which is created if needed.
+        formats: Names from keras_resnet.export.formats.FORMATS, or ("all",).
         calibration: At least 32 representative images for the formats that need them: a folder (or glob), pixels uint8
             `[N, H, W, C]`, a tf.data.Dataset, or `CalibrationImages`, which draws some of them. Every artifact is also
-            verified on them; float ones on synthetic pictures besides.
-        data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: as training
-            takes them, (pixels uint8 `[N, H, W, C]`, classes `[N]`), or `LabelledImages`, which chooses the split and
-            how far an artifact may fall below the model.
+            verified on these images, and float artifacts on synthetic pictures in addition.
+        data: Images with their classes or masks, on which the accuracy of model and artifacts is measured: data as
+            training takes it, (pixels uint8 `[N, H, W, C]`, classes `[N]`), or `LabelledImages`, which sets the split
+            and the largest loss of accuracy.
         class_names: Names of the classes, in order. Default: ImageNet's for 1000 classes.
-        contract: How image files become pixels. Default: that of the published weights that the model was built with,
-            else a centre crop of the model's input size, or of 224.
-        options: What single formats let you choose: the opset, the layout, the types of input and output.
-        overwrite: Whether artifacts of the same name in the folder are replaced.
+        contract: The way from image files to pixels. Default: the contract stated for the model, for example by
+            published weights, or else a centre crop of the model's input size, or of 224.
+        options: Options of single formats, for example the opset, the layout, the types of input and output.
+        overwrite: Whether existing artifacts in the folder are replaced.
         debug: Whether the quantization error of each layer is written to the folder, for the int8 formats.
         report: Whether `report.html` and `REPORT.md` are written to the folder, with each artifact's latency and peak
             memory, and the images of `data` on which it disagrees with the model.
-        progress: Called at each step with what it is, the number of steps done, and of all.
+        progress: Called at each step with its name, the number of finished steps and the number of all steps.
 
     Raises:
         ExportError: The model or an argument does not allow the export, or a converter failed.
         MissingDependencyError: A format needs packages that are not installed.
         VerificationError: An artifact is not equal to its model.
-        AccuracyError: The accuracy of an artifact falls too far below its model's.
+        AccuracyError: An artifact is too much less accurate than its model.
     """
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
@@ -116,7 +116,7 @@ def export(
     if debug or report:
         require("matplotlib", "plots")
     if report and not _task(model).single_answer:
-        raise ExportError(f"`report` (--report) compares classifiers. Received: a network for {_task(model).title}")
+        raise ExportError(f"`report` (--report) is only for classifiers. Received: a network for {_task(model).title}")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
     advance = lambda step: progress(step, next(steps), total)  # noqa: E731
@@ -185,9 +185,9 @@ def export(
 
 
 def _task(model: Any) -> Task:
-    """Raises `ExportError` if the model has none."""
+    """Model -> its task. Raises `ExportError` if the model has none."""
     check_exportable(model)
-    return task_of(model)  # type: ignore[return-value]  # as `check` says
+    return task_of(model)  # type: ignore[return-value]  # the check excludes None
 
 
 def _predictor(
@@ -198,14 +198,14 @@ def _predictor(
     model: keras.Model,
     run: Callable[[np.ndarray], Answer],
 ) -> Predictor:
-    """What is asked on images whose targets are known: the model, or an artifact of it."""
+    """Model or artifact -> predictor for images with known targets."""
     names = None if class_names is None else list(class_names)
     facts, classes = facts_of(model).task_facts, model.outputs[0].shape[-1]
     return Predictor(name, task, names, contract, classes, run, facts)  # type: ignore[arg-type]  # contract: of files
 
 
 def _common_error(failures: Sequence[Exception]) -> ExportError:
-    """-> one error for all, of the narrowest kind that holds for each."""
+    """-> one error for all failures, of the most specific common type."""
     kinds = (AccuracyError, VerificationError, ExportError)
     kind = next(kind for kind in kinds if kind is ExportError or all(isinstance(error, kind) for error in failures))
     return kind("\n".join(str(error) for error in failures))
@@ -213,7 +213,7 @@ def _common_error(failures: Sequence[Exception]) -> ExportError:
 
 @dataclass(frozen=True)
 class _Maker:
-    """What all artifacts of one export share."""
+    """The data that all artifacts of an export share."""
 
     source: keras.Model
     task: Task
@@ -231,7 +231,7 @@ class _Maker:
         return self.report.folder / f".{row.file_name}.scratch"
 
     def make(self, row: Format, reference: Reference, advance: Callable[[str], None]) -> None:
-        """Row of the table, as it was chosen -> the artifact under its final name, and its entry in the manifest."""
+        """Writes and verifies the artifact of a row, gives it its final name, and adds it to the manifest."""
         folder = self.report.folder
         path, unverified = folder / row.file_name, folder / (row.file_name + UNVERIFIED)
         self.scratch(row).mkdir(parents=True)
@@ -245,7 +245,7 @@ class _Maker:
             accuracy = self._accuracy(unverified, row)
         except VerificationError as error:
             raise type(error)(f"{error}\n{worst_layers(errors)}" if errors else str(error)) from error
-        forget(folder, row.name)  # what an older manifest says is not true of the file that comes now
+        forget(folder, row.name)  # the entry of an older file is not valid for the new file
         replace(unverified, path)
         self.report.paths[row.name], self.report.reports[row.name] = path, report
         entry = {
@@ -299,7 +299,7 @@ class _Maker:
         )
 
     def _accuracy(self, path: Path, row: Format) -> Accuracy | None:
-        """Measures the artifact on the labelled images, if there are any, and lets it pass the gate or not."""
+        """Measures the artifact on the labelled images, if there are any, and checks it against the gate."""
         if self.examination is None:
             return None
         run = partial(predict, open_runtime(path, row))
@@ -331,7 +331,7 @@ def require_converters(rows: Iterable[Format]) -> None:
 
 
 def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: Any) -> list[Format]:
-    """Checks what can be checked before the work starts -> rows of the table, as the options make them."""
+    """Checks arguments before the work starts -> rows of the table, changed by the options."""
     if isinstance(formats, str) or not formats:
         raise ExportError(f"`formats` must be a non-empty list of names. Received: formats={formats!r}")
     if keras.backend.backend() != "tensorflow":
@@ -347,8 +347,8 @@ def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: A
         wrong = [row.name for row in rows if not row.learned]
         if wrong:
             raise ExportError(
-                f"a model of quantization-aware training is written as {', '.join(every)}, in which its rounding is "
-                f"exact. Received: {', '.join(wrong)}. For other formats, export the model that it was made from"
+                f"a model of quantization-aware training can only be written as {', '.join(every)}, which keep its "
+                f"rounding. Received: {', '.join(wrong)}. For other formats, export the model that it was made from"
             )
     uncalibrated = [row.name for row in rows if row.calibrated and calibration is None and not learns]
     if uncalibrated:
@@ -357,18 +357,18 @@ def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: A
 
 
 def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None:
-    """Clears what a killed run left, and refuses to replace what is there unless asked."""
+    """Removes leftovers of a killed run, and refuses to replace artifacts without `overwrite`."""
     if folder.exists() and not folder.is_dir():
-        raise ExportError(f"`folder` must be a folder, or not exist yet. Received: {folder}, which is a file")
+        raise ExportError(f"`folder` must be a new or existing folder. Received: {folder}, which is a file")
     try:
         for row in rows:
             recover(folder / row.file_name)
         existing = [str(folder / row.file_name) for row in rows if (folder / row.file_name).exists()]
         if existing and not overwrite:
             raise ExportError(
-                f"{', '.join(existing)} exists already: give another folder or overwrite=True (--overwrite)"
+                f"{', '.join(existing)} already exists: give another folder or overwrite=True (--overwrite)"
             )
-        read_manifest(folder)  # one that can't be added to is an error now, not after the work
+        read_manifest(folder)  # an unreadable manifest is an error now, not after the work
         clean(folder, [row.file_name for row in rows])
     except OSError as error:
         raise ExportError(f"`folder` can't be written: {folder}: {error.strerror or error}") from error
@@ -381,7 +381,7 @@ def _references(
     rows: Sequence[Format],
     calibration: DrawnImages | None,
 ) -> dict[str, Reference]:
-    """By format, the images that its artifact is compared on and the model's answers."""
+    """-> images and the model's answers for comparing the artifact of each format, by format."""
     shape = prepared.inputs[0].shape[1:]
     real = None if calibration is None else calibration.images
     shared = {integer: partial(comparison_images, shape, real, integer) for integer in (False, True)}
@@ -394,7 +394,7 @@ def _references(
 
 
 def names_for(class_names: Sequence[str] | None, model: keras.Model) -> list[str] | None:
-    """Names that the caller gave, if any -> a name for each class of the model; ImageNet's for 1000."""
+    """Class names from the caller, if any -> name of each class of the model; default for 1000 classes: ImageNet's."""
     classes = model.outputs[0].shape[-1]
     if class_names is None:
         return [name for _, name in imagenet_labels()] if classes == 1000 else None
@@ -404,7 +404,7 @@ def names_for(class_names: Sequence[str] | None, model: keras.Model) -> list[str
 
 
 def _write(job: Job, path: Path) -> None:
-    """Imports the one converter that is asked for: each brings packages that the others do without."""
+    """Imports only the needed converter, because each converter imports further packages."""
     module, _, function = job.row.writer.partition(":")
     write = getattr(importlib.import_module(f"keras_resnet.export.{module}"), function)
     try:
@@ -417,7 +417,7 @@ def _write(job: Job, path: Path) -> None:
     except (KerasResnetError, OSError):
         remove(path)
         raise
-    except Exception as error:  # each converter has exceptions of its own, some derived from Exception alone
+    except Exception as error:  # each converter has its own exceptions, some derived directly from Exception
         remove(path)
         raise ExportError(
             f"{job.row.name} can't be written in {path.parent}: {_why(error, job, path.parent)}"
@@ -425,21 +425,21 @@ def _write(job: Job, path: Path) -> None:
 
 
 def _why(error: Exception, job: Job, folder: Path) -> str:
-    """A converter's exception -> what to say of it: of a full disk they speak at length, or not at all."""
+    """Converter's exception -> reason for a message, with a hint if the disk is nearly full."""
     full, free_bytes = os.strerror(errno.ENOSPC), shutil.disk_usage(folder).free
     if full in str(error):
         return full
-    scarce = free_bytes < 10 * 4 * job.model.count_params() + 1_000_000  # intermediate files included
+    scarce = free_bytes < 10 * 4 * job.model.count_params() + 1_000_000  # including intermediate files
     return f"{type(error).__name__}: {reason(error)}" + (f" ({free_bytes:,} bytes are free there)" if scarce else "")
 
 
 def examine_artifact(
     path: Path, model: keras.Model, *, images: str | os.PathLike[str] | None, contract: Contract
 ) -> Report:
-    """Artifact, its source model, image files -> report, in which checks may have failed."""
+    """Artifact, its source model, image files -> report, which may contain failed checks."""
     row = format_of(path)
     if row.calibrated and images is None:
-        raise ExportError(f"{path}: an integer artifact is verified on real images only: give --images FOLDER")
+        raise ExportError(f"{path}: an integer artifact can only be verified on real images: give --images FOLDER")
     if None in contract.sides:
         height, width, _ = image_shape(open_runtime(path, row).inputs[IMAGE].shape)
         contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)

@@ -1,4 +1,4 @@
-"""Trained model -> the model that is exported: float32, inference, pixels in, probabilities out."""
+"""Trained model -> model for export: float32, inference, pixels -> probabilities."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,16 +16,16 @@ from keras_resnet.variants import Contract, InputContract
 
 
 def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool = False) -> keras.Model:
-    """Network of any dtype policy -> the same network in float32: `image` `[N, H, W, C]` -> `[N, classes]`, or
+    """Network of any dtype policy -> its copy in float32: `image` `[N, H, W, C]` -> `[N, classes]`, or
     `[N, H, W, classes]`.
 
-    A mixed-precision model would export as 16-bit operations that TFLite and ONNX Runtime can't run; its variables are
-    float32 already. Logits get their task's activation, so that every artifact gives probabilities. Where the model
-    leaves height or width free, they become those of the contract; with `any_size`, both are free.
+    A mixed-precision model would be exported with 16-bit operations that TFLite and ONNX Runtime can't run; its
+    variables are already float32. Logits get their task's activation, so that every artifact gives probabilities. If
+    height or width of the model are free, the contract sets them; with `any_size`, both stay free.
 
     Raises:
-        ExportError: The model is not a network of this package's kind, has no preprocessing layer, or leaves its size
-            to a contract that leaves it, too.
+        ExportError: The model is not a network of this package, has no preprocessing layer, or neither model nor
+            contract set the image size.
     """
     check_exportable(model)
     given = (contract or contract_of(model) or InputContract()).sides
@@ -33,8 +33,8 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
     sides = (None, None) if any_size else (height or given[0], width or given[1])
     if None in sides and not any_size:
         raise ExportError(
-            f"{model.name!r} takes images of any size: give the height and width of the file's, a contract "
-            "WholeImage(height, width) (--image-size), on which it is also verified"
+            f"{model.name!r} takes images of any size: give the height and width for the file, a contract "
+            "WholeImage(height, width) (--image-size), at which it is also verified"
         )
     image = keras.Input((*sides, channels), dtype="float32", name=IMAGE)
     float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32, recursive=True)
@@ -48,10 +48,10 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
 
 
 def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray) -> None:
-    """Compares the prepared model with its source on pixels `[N, H, W, C]`, and looks whether it gives probabilities.
+    """Compares the prepared model with its source on pixels `[N, H, W, C]`, and checks that it gives probabilities.
 
     Raises:
-        ExportError: They differ by more than the source's own precision, or a value lies outside 0..1.
+        ExportError: The answers differ by more than the source's precision, or a value lies outside 0..1.
     """
     pixels = images.astype("float32")
     source = np.asarray(keras.ops.cast(model(pixels, training=False), "float32"))  # `predict` would compile first
@@ -68,13 +68,13 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
     tolerance = 1e-5 if all(layer.compute_dtype == "float32" for layer in _layers(model)) else 0.2
     if not error <= tolerance:
         raise ExportError(
-            f"model {model.name!r} rebuilt in float32 differs from itself by {error:.2g} of a probability, where at "
-            f"most {tolerance:g} is allowed: a layer of it does not keep its state in its weights"
+            f"model {model.name!r} and its copy in float32 differ by {error:.2g} in a probability, but at "
+            f"most {tolerance:g} is allowed: one of its layers does not keep its state in its weights"
         )
 
 
 def check_exportable(model: Any) -> None:
-    """Raises `ExportError` if it is no trained network of a task, that takes pixels."""
+    """Raises `ExportError` unless the model is a trained network that has a task and takes pixels."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ExportError(f"`model` must be a built functional Keras model. Received: {model!r}")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -84,7 +84,7 @@ def check_exportable(model: Any) -> None:
         )
     if task_of(model) is None:
         raise ExportError(
-            "`model` must map images [N, H, W, C] to classes [N, classes], or those of every pixel "
+            "`model` must map images [N, H, W, C] to classes [N, classes], or to classes of every pixel "
             "[N, H, W, classes]: build it with include_top=True. "
             f"Received: {model.name!r}, {model.inputs[0].shape} -> {model.outputs[0].shape}"
         )
@@ -103,7 +103,7 @@ def check_exportable(model: Any) -> None:
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Every layer of the model, and of the models inside it."""
+    """-> all layers of the model, including layers of models inside it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
@@ -112,7 +112,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _in_float32(operation: Any) -> Any:
-    """Layer -> its copy in float32; an operation of `keras.ops` has no dtype of its own."""
+    """Layer -> its copy in float32. An operation of `keras.ops` has no dtype and is returned unchanged."""
     config = operation.get_config()
     if isinstance(operation, keras.layers.Layer):
         config["dtype"] = "float32"

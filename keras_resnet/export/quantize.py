@@ -1,6 +1,6 @@
 """Folded model, calibration images -> kernels on the grid of 8-bit integers and the ranges of all activations.
 
-TFLite and ONNX files are both written from these, so that they share ranges, rounding and corrections.
+TFLite and ONNX files are both written from them, and so share ranges, rounding and corrections.
 """
 
 import difflib
@@ -29,27 +29,27 @@ from keras_resnet.export.rounding import with_rounded_kernels
 from keras_resnet.resize import ResizeLike
 
 HISTOGRAM_BINS = 2048
-EVERY = 7  # value of a large tensor; channels come in multiples of 64, so that each has its turn
-LARGE = 100_000  # values of a batch, which tell their histogram by fewer
+EVERY = 7  # step between sampled values; it is odd, so that all channels are sampled
+LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
 
-Ranges = Mapping[str, tuple[float, float]]  # by name of a layer: minimum and maximum of its output
+Ranges = Mapping[str, tuple[float, float]]  # name of a layer -> minimum and maximum of its output
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What an integer file is written from."""
+    """A quantized model, from which integer files are written."""
 
     model: keras.Model  # folded, kernels rounded, activations in float
-    ranges: Ranges  # of each quantization point
+    ranges: Ranges  # ranges of all quantization points
     keep_float: tuple[str, ...] = ()  # layers that stay float
 
     def simulate(self) -> keras.Model:
-        """-> the model with 8-bit rounding of kernels, activations and pixels; a byte of a picture is a byte."""
+        """-> model with 8-bit rounding of kernels, activations and pixels, whose scale is 1."""
         model = with_fake_quantization(self.model, self.ranges, keep_float=self.keep_float)
         following = consumers(model)[model.inputs[0]._keras_history.operation.name]
-        readers = {layer.name for layer in following if not isinstance(layer, ResizeLike)}  # which reads its size alone
+        readers = {layer.name for layer in following if not isinstance(layer, ResizeLike)}  # it reads only the size
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
             if layer.name in readers:
@@ -73,11 +73,11 @@ def quantize(
     """Folded model, calibration images uint8 `[N, H, W, C]` -> rounded kernels and ranges.
 
     Args:
-        model: As `fold` gives it.
+        model: Result of `fold`.
         images: Calibration images.
-        ranges: "minmax", or "mse": the range with the least squared error of rounding and clipping together.
+        ranges: "minmax", or "mse", the range with the least squared error of rounding and clipping together.
         keep_float: Names of layers that stay float.
-        weight_steps: Integers on either side of zero that a kernel may use.
+        weight_steps: Number of integers on either side of zero that a kernel may use.
     """
     rounded = with_rounded_kernels(model, images, keep_float, weight_steps)
     points = quantization_points(rounded)
@@ -86,16 +86,16 @@ def quantize(
     if isinstance(last, layers.Dense) and [is_softmax(reader) for reader in consumers(rounded)[last.name]] == [True]:
         low, high = _logits_range(rounded, last, images)
         kernel, bias = last.get_weights()
-        last.set_weights([kernel, bias - low])  # the same probabilities, and a range that starts at zero
+        last.set_weights([kernel, bias - low])  # probabilities stay, and the range starts at zero
         found[last.name] = (0.0, high - low)
     return Quantized(rounded, found, tuple(keep_float))
 
 
 def float_layers(model: keras.Model, names: Sequence[str]) -> tuple[str, ...]:
-    """Folded model, layers that shall stay float -> these, each convolution with the ReLU that it is fused with.
+    """Folded model, layers that shall stay float -> these layers, and the ReLU with which each convolution is fused.
 
     Raises:
-        ExportError: The model has no layer of such a name that int8 formats would quantize.
+        ExportError: int8 formats would quantize no layer of a given name.
     """
     readers = consumers(model)
     before = {reader.name: name for name, following in readers.items() for reader in following}
@@ -116,7 +116,7 @@ def float_layers(model: keras.Model, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def learned(model: keras.Model) -> Quantized:
-    """Folded model of quantization-aware training -> its kernels, and the ranges that it learned."""
+    """Folded model of quantization-aware training -> its kernels and learned ranges."""
     readers = consumers(model)
     fake = {layer.name for layer in model.layers if isinstance(layer, FakeQuantize)}
     ranges = {}
@@ -148,7 +148,7 @@ def learned(model: keras.Model) -> Quantized:
 def signal_to_noise_db(
     model: keras.Model, quantized: keras.Model, points: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
-    """Folded model, its simulation, layers, images -> by layer, 10 log10(signal / squared error), worst first."""
+    """Folded model, its simulation, layers, images -> 10 log10(signal / squared error) by layer, the worst first."""
     rounding = {name: quantized.get_layer(layer_names.fake_quant(name)) for name in points}
     pairs = [(model.get_layer(name).output, rounded.output) for name, rounded in rounding.items()]
     true, rough = (keras.Model(m.input, [pair[i] for pair in pairs]) for i, m in enumerate((model, quantized)))
@@ -162,10 +162,11 @@ def signal_to_noise_db(
 
 
 def _logits_range(model: keras.Model, last: layers.Layer, images: np.ndarray) -> tuple[float, float]:
-    """Folded model, the layer before its softmax, images -> the range of the least squared error of probabilities.
+    """Folded model, the layer before its softmax, images -> range with the least squared error of probabilities.
 
-    By either method: 256 steps from the lowest logit of all classes to the highest make ties of the best two (3 % of
-    ResNet-18's and ResNet-50's answers). The lowest logits, and the highest of sure images, say little.
+    Both methods use this range: 256 steps from the lowest to the highest logit would make the best two classes equal
+    (in 3 % of ResNet-18's and ResNet-50's answers). Very low logits, and very high logits of confident answers, hardly
+    affect probabilities.
     """
 
     def softmax(values: np.ndarray) -> np.ndarray:
@@ -210,7 +211,7 @@ def _ranges(
 
 
 def _least_squares_range(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Histogram over low..high -> the fraction of that range with the least squared error in 256 steps."""
+    """Histogram over low..high -> fraction of this range with the least squared error in 256 steps."""
     edges = np.linspace(low, high, len(counts) + 1)
     values = (edges[:-1] + edges[1:]) / 2
     best, least = (low, high), np.inf

@@ -1,6 +1,6 @@
-"""An export as a page to read: table, plots, and the images on which an artifact and its model disagree.
+"""The report of an export: table, plots, and the images on which an artifact and its model disagree.
 
-`report.html` is one file without references; `REPORT.md` says the same, with its plots in `report.png`.
+`report.html` is one self-contained file. `REPORT.md` has the same content, with its plots in `report.png`.
 """
 
 import base64
@@ -24,9 +24,9 @@ from keras_resnet.optional import require
 from keras_resnet.tasks.classify.evaluation import ClassEvaluation
 from keras_resnet.whole_files import write_whole
 
-MARKERS = "osDv^<>PX"  # of formats, by turns
+MARKERS = "osDv^<>PX"  # markers of formats, used in turn
 FILES = ("report.html", "REPORT.md", "report.png")
-DISAGREEMENTS_SHOWN = 48  # disagreements; the model's surest come first
+DISAGREEMENTS_SHOWN = 48  # largest number of disagreements, starting with the model's most confident answers
 REPORT_COLUMNS = (
     "artifact",
     "size MB",
@@ -42,7 +42,7 @@ REPORT_COLUMNS = (
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one network says of one image."""
+    """One network's answer for one image."""
 
     network: str
     label: str
@@ -54,17 +54,17 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Disagreement:
-    """An image of which an artifact names another class than the model."""
+    """An image for which an artifact names another class than the model."""
 
     name: str
     pixels: np.ndarray  # uint8 `[H, W, C]`
     label: str
-    answers: list[_Answer]  # the model's first
+    answers: list[_Answer]  # starting with the model's answer
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What both files say."""
+    """The content of both files."""
 
     title: str
     facts: list[str]
@@ -72,13 +72,13 @@ class _Page:
     refused: list[str]
     disagreements: list[_Disagreement]
     disagreements_in_all: int
-    images: int | None  # labelled ones
+    images: int | None  # number of labelled images
 
 
 def write_report(made: ExportReport, title: str, class_names: Sequence[str] | None) -> Path:
-    """What an export made -> `report.html`, `REPORT.md` and `report.png` in its folder; the first one's path.
+    """Result of an export -> path of `report.html`; writes `report.html`, `REPORT.md` and `report.png`.
 
-    Every artifact is timed in a process of its own, one after the other; one that can't be is named.
+    Artifacts are timed one after the other, each in its own process. An artifact that can't be timed is named.
 
     Raises:
         OSError: The folder can't be written.
@@ -117,13 +117,13 @@ def _page(
     model = _model(made)
     images = None if model is None else model.images
     facts = [
-        f"Accuracy: on {images} labelled images; agreement and drop against the model on the same ones."
+        f"Accuracy: on {images} labelled images. Agreement and drop: relative to the model on the same images."
         if images
-        else "No labelled images were given (--data): agreement is that on the images of the verification.",
+        else "No labelled images were given (--data). Agreement: with the model on the images of the verification.",
         *calibration,
-        "Latency: batch 1, median of up to 50 runs, 10th to 90th percentile in brackets. Load: from the path to the "
-        "first answer. Memory: peak beyond what the process held before the file was opened. Each in a process of its "
-        "own, after the import of its runtime.",
+        "Latency: batch 1, median of up to 50 runs, 10th to 90th percentile in brackets. Load: time from opening the "
+        "file to the first answer. Memory: peak minus the memory before the file was opened. Each file was measured in "
+        "a process of its own, after the import of its runtime.",
         f"Machine: {machine['cpu']} ({', '.join(machine['cpu_flags'])}), {machine['threads']} threads; {versions}.",
         f"Made {machine['created']}.",
         *unmeasured,
@@ -140,7 +140,7 @@ def _calibration(made: ExportReport) -> list[str]:
 
 
 def _model(made: ExportReport) -> ClassEvaluation | None:
-    """-> of the model, where images with known classes were given; export writes no report of other tasks."""
+    """-> evaluation of the model, if images with known classes were given. Reports exist only for classifiers."""
     return cast("ClassEvaluation | None", made.evaluations.get("model"))
 
 
@@ -170,7 +170,7 @@ def _row(made: ExportReport, name: str, cost: ArtifactCost | None) -> list[str]:
 
 
 def _disagreements(made: ExportReport, class_names: Sequence[str] | None) -> list[_Disagreement]:
-    """-> images of which an artifact names another class than the model; the model's surest first."""
+    """-> images for which an artifact names another class than the model, the model's most confident answers first."""
     model = _model(made)
     if model is None:
         return []
@@ -198,10 +198,10 @@ def _disagreements(made: ExportReport, class_names: Sequence[str] | None) -> lis
 
 
 def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
-    """-> figure: accuracy against latency, and against size; agreement where there are no labelled images."""
+    """-> figure: accuracy against latency and size; without labelled images, agreement instead of accuracy."""
     figure = require("matplotlib.figure", "plots").Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    # By place in the table; colours come by turns too, and not as many, so that no two formats have both in common.
+    # Colours and markers repeat with different periods, so that no two formats share both.
     styles = {name: (f"C{place}", MARKERS[place % len(MARKERS)]) for place, name in enumerate(FORMATS)}
     accuracy = {
         name: made.accuracy[name].score_percent if made.accuracy else made.reports[name].top1_agreement_percent
@@ -235,7 +235,7 @@ def _plots(made: ExportReport, costs: dict[str, ArtifactCost]) -> Any:
 
 def _heading(page: _Page) -> str:
     shown = len(page.disagreements)
-    of = "" if shown == page.disagreements_in_all else f", of which the {shown} that the model is surest of"
+    of = "" if shown == page.disagreements_in_all else f", of which the {shown} most confident are shown"
     return f"{page.disagreements_in_all} of {page.images} images on which an artifact and its model disagree{of}"
 
 

@@ -1,4 +1,4 @@
-"""What an export made."""
+"""The result of an export."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,13 @@ from keras_resnet.tasks.base import Evaluation
 
 @dataclass
 class ExportReport:
-    """The artifacts by format, how each compared with its model, and why others did not get their names."""
+    """Artifacts by format, reports of their verification, and reasons why formats failed."""
 
     folder: Path
     paths: dict[str, Path] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
-    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # where images with known targets were given
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # on these; "model" is the model's
+    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # if images with known targets were given
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # evaluations by format, and of "model"
     failures: dict[str, Exception] = field(default_factory=dict)
     account: list[str] = field(default_factory=list)  # what was taken of labelled images, in lines
 

@@ -1,8 +1,8 @@
-"""Folded model, calibration images -> the same with kernels on the grid of 8-bit integers.
+"""Folded model, calibration images -> model with kernels rounded to the grid of 8-bit integers.
 
-The values of a kernel are rounded one after the other, and those to come make up for what each lost, as far as the
-layer's inputs go together (Frantar et al. 2022, arXiv 2210.17323; neighbouring pixels do, and so do channels). The
-bias then makes up for what is left on the average (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+The values of a kernel are rounded one after the other, and later values compensate the error of each, as far as the
+layer's inputs are correlated, as neighbouring pixels and channels are (Frantar et al. 2022, arXiv 2210.17323). The bias
+then compensates the mean of the remaining error (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from keras_resnet.compress.fake_quant import grid_step, rounded
 from keras_resnet.compress.rewrite import rebuild
 from keras_resnet.export.images import float_batches
 
-POSITIONS = 256  # at most, of an image, at which a layer's inputs are looked at
-SAMPLES_PER_VALUE = 8  # fewer would fit the corrections to the calibration images alone
-DAMPING = 0.01  # of the mean square, so that inputs that are always zero divide nothing by zero
-ROWS_AT_ONCE = 128  # rows of a kernel whose losses are passed on together
+POSITIONS = 256  # largest number of sampled positions in an image
+SAMPLES_PER_VALUE = 8  # with fewer samples, corrections would overfit the calibration images
+DAMPING = 0.01  # share of the mean square, which avoids a division by zero for inputs that are always zero
+ROWS_AT_ONCE = 128  # rows of a kernel whose errors are passed on together
 
 
 class _Inputs(NamedTuple):
-    """What a layer reads at one position of its output, `[values]`, over the calibration images."""
+    """Statistics over the calibration images of the inputs at one position of a layer's output, `[values]`."""
 
     mean: np.ndarray  # `[values]`
-    moments: np.ndarray | None  # `[values, values]`, mean of products; None where there are too few samples
+    moments: np.ndarray | None  # `[values, values]`, mean of products; None if there are too few samples
 
 
 def with_rounded_kernels(model: keras.Model, images: np.ndarray, keep_float: Sequence[str], steps: int) -> keras.Model:
@@ -72,7 +72,7 @@ def _values(layer: layers.Layer) -> int:
 
 
 def _samples(layer: layers.Layer) -> int:
-    """-> positions of one image that `_patches` gives."""
+    """-> number of positions of one image in the result of `_patches`."""
     positions = int(np.prod(layer.output.shape[1:-1]))
     return len(range(0, positions, _stride(positions)))
 
@@ -93,16 +93,16 @@ def _patches(layer: layers.Layer, read: tf.Tensor) -> tf.Tensor:
 
 
 def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.ndarray:
-    """Kernel `[..., out]`, moments of its inputs -> the same on its grid.
+    """Kernel `[..., out]`, moments of its inputs -> kernel rounded to its grid.
 
-    The largest value of each channel keeps its place at the end of the grid, so that the grid can be told from it.
+    The largest value of each channel stays at the end of the grid, so that the grid can be recomputed from the kernel.
     """
     step = grid_step(kernel.astype("float64"), steps)
-    rest = (kernel / step).reshape(-1, kernel.shape[-1])  # of a step each; what is left to round
+    rest = (kernel / step).reshape(-1, kernel.shape[-1])  # values in units of a step that are still to be rounded
     ends = np.where(np.abs(rest) > steps * (1 - 1e-9), np.sign(rest) * steps, np.nan)
-    damping = DAMPING * np.trace(moments) / len(moments) or 1.0  # inputs that are all zero
+    damping = DAMPING * np.trace(moments) / len(moments) or 1.0  # for inputs that are all zero
     damped = moments + damping * np.eye(len(moments))
-    shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: of the loss of value i, what each later one bears
+    shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: shares of value i's error for later values
     integers = np.empty_like(rest)
     for start in range(0, len(rest), ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE, len(rest))

@@ -1,4 +1,4 @@
-"""Artifact -> a function from pixels to its outputs, in the runtime that will serve it."""
+"""Artifact -> function from pixels to outputs, in the runtime that will serve the artifact."""
 
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from keras_resnet.tasks import TASKS
 
 
 class Tensor(NamedTuple):
-    """Shape, in which None is free, and type of an artifact's input or output."""
+    """Shape (None: free) and type of an artifact's input or output."""
 
     shape: tuple[int | None, ...]
     dtype: str
@@ -29,7 +29,7 @@ class Tensor(NamedTuple):
 
 
 class Runtime(Protocol):
-    """An opened artifact."""
+    """An artifact opened in its runtime."""
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
@@ -37,7 +37,7 @@ class Runtime(Protocol):
     def run(self, pixels: np.ndarray) -> Answer:
         """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> outputs by name, `[N, ...]`, as one batch.
 
-        Scores are float32, freed of their quantization; classes are integers.
+        Scores are dequantized to float32; classes are integers.
         """
         ...
 
@@ -45,7 +45,7 @@ class Runtime(Protocol):
 def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runtime:
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
 
-    The runtimes trust what they open: a file from elsewhere passes `format_of` first, which finds damage.
+    The runtimes trust their files, so a file from elsewhere must pass `format_of` first, which finds damage.
 
     Raises:
         ExportError: The runtime can't read the file.
@@ -56,13 +56,13 @@ def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runt
             return _OPENERS[format.runtime](path, threads)
     except MissingDependencyError:
         raise
-    except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
+    except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
 
 
 class _SavedModel:
     def __init__(self, path: Path, threads: int):
-        import tensorflow as tf  # its thread pool is set once a process, so `threads` has no say here
+        import tensorflow as tf  # its thread pool is set once per process, so `threads` has no effect here
 
         self._module = tf.saved_model.load(str(path))  # keeps the variables alive
         self._serve = self._module.signatures["serving_default"]
@@ -97,7 +97,7 @@ class _LiteRT:
         return Tensor(shape, np.dtype(details["dtype"]).name)
 
     def run(self, pixels: np.ndarray) -> Answer:
-        if pixels.shape != tuple(self._shape):  # the file states batch size 1; a ResNet's can be another
+        if pixels.shape != tuple(self._shape):  # the file states batch size 1, but a ResNet's file can be resized
             self._interpreter.resize_tensor_input(self._input["index"], pixels.shape, strict=False)
             self._interpreter.allocate_tensors()
             self._shape = pixels.shape
@@ -110,19 +110,19 @@ class _LiteRT:
 
 
 def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """Real values -> the tensor's own type, by its scale and zero point."""
+    """Real values -> values of the tensor's type, by its scale and zero point."""
     if details["dtype"] == np.float32:
         return values.astype(np.float32)
     scale, zero_point = details["quantization"]
     if values.dtype == details["dtype"] and (scale, zero_point) == (1, 0):
-        return values  # a byte of a picture is a byte of the input
+        return values  # pixels are input bytes, because the scale is 1
     limits = np.iinfo(details["dtype"])
     return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
 
 
 def _dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     scale, zero_point = details["quantization"]
-    if details["dtype"] == np.float32 or not scale:  # of what has no scale, the integers are the values
+    if details["dtype"] == np.float32 or not scale:  # without a scale, the integers are the values
         return values
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
@@ -150,12 +150,12 @@ class _OnnxRuntime:
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
-    """Shape of an image tensor -> whether its channels, which are few, stand before height and width."""
+    """Shape of an image tensor -> whether its channels, which are few, come before height and width."""
     return len(shape) == 4 and (shape[3] is None or (shape[1] is not None and shape[1] < shape[3]))
 
 
 def image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, int | None, int | None]:
-    """Shape of an image tensor, in either layout -> height, width, channels, None where one is free."""
+    """Shape of an image tensor, in either layout -> height, width, channels; None: free."""
     height, width, channels = (*shape[2:], shape[1]) if is_nchw(shape) else shape[1:]
     return height, width, channels
 
@@ -168,24 +168,24 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
 
 
 def format_of(path: Path) -> Format:
-    """Artifact, verified or not -> its row of the table, by what it says about itself, or else by what it holds.
+    """Artifact, verified or not -> its row of the table, by its description, or without one by its content.
 
-    Raises: as `format_and_description`.
+    Raises: see `format_and_description`.
     """
     return format_and_description(path)[0]
 
 
 def format_and_description(path: Path) -> tuple[Format, dict[str, Any] | None]:
-    """Artifact, verified or not -> its row of the table, and what it says about itself.
+    """Artifact, verified or not -> its row of the table, and its description.
 
     Raises:
-        ExportError: The file does not exist, is of no known kind, is damaged, or can't be opened.
+        ExportError: The file does not exist, has no known format, is damaged, or can't be opened.
     """
     if not (path.is_file() or path.is_dir()):
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
     if not (name.endswith((".onnx", ".tflite")) or (path / "saved_model.pb").exists()):
-        raise ExportError(f"{path}: an artifact is a SavedModel folder, a .tflite or an .onnx file")
+        raise ExportError(f"{path}: an artifact must be a SavedModel folder, a .tflite or an .onnx file")
     check_whole(path)
     description = read_description(path)
     if description is not None:
@@ -199,7 +199,7 @@ def format_and_description(path: Path) -> tuple[Format, dict[str, Any] | None]:
 
 
 def _as_described(row: Format, description: dict[str, Any]) -> Format:
-    """-> the row with what was chosen for this file."""
+    """-> row with the options of this file."""
     given, answer = description["input"], description["output"]
     return replace(
         row,

@@ -1,7 +1,6 @@
-"""Description of an artifact -> TFLite Metadata: the flatbuffer that standard tools read, and the files packed with it.
+"""Description of an artifact -> TFLite Metadata: a flatbuffer that standard tools read, and the files packed with it.
 
-The tables and their fields are those of TensorFlow Lite's public metadata_schema.fbs, of which no light package brings
-the generated code.
+The tables and fields follow TensorFlow Lite's public metadata_schema.fbs. No small package contains its generated code.
 """
 
 import json
@@ -20,14 +19,14 @@ MINIMUM_PARSER_VERSION = "1.0.0"
 LABELS_FILE = "labels.txt"
 DESCRIPTION_FILE = "description.json"
 
-_IMAGE_PROPERTIES, _NORMALIZATION = 2, 1  # of the unions ContentProperties and ProcessUnitOptions
+_IMAGE_PROPERTIES, _NORMALIZATION = 2, 1  # members of the unions ContentProperties and ProcessUnitOptions
 _COLOUR_SPACES = {"RGB": 1}
 _GREY = 2
-_TENSOR_AXIS_LABELS = 2  # of the enumeration AssociatedFileType
+_TENSOR_AXIS_LABELS = 2  # member of the enumeration AssociatedFileType
 
 
 def write_tflite_metadata(path: Path, description: dict[str, Any]) -> None:
-    """Adds to a TFLite file the metadata buffer and room for a hash, and behind it labels and description as a zip."""
+    """Adds the metadata buffer and room for a hash to a TFLite file, and appends labels and description as a zip."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -67,7 +66,7 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
         builder,
         {
             0: ("offset", builder.CreateString(given["name"])),
-            1: ("offset", builder.CreateString("pixels 0..255, resized and cropped as description.json says")),
+            1: ("offset", builder.CreateString("pixels 0..255, resized and cropped as description.json states")),
             3: ("offset", content),
             4: ("offset", _offsets(builder, [unit])),
             5: ("offset", limits),
@@ -113,7 +112,7 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
 
 
 def _table(builder: Any, fields: dict[int, tuple[str, int]]) -> int:
-    """Number of field -> (type, value); what an offset points to is in the builder already."""
+    """Writes a table: number of a field -> (type, value). Targets of offsets must already be in the builder."""
     builder.StartObject(max(fields) + 1)
     for slot, (kind, value) in fields.items():
         if kind == "offset":

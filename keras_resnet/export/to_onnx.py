@@ -18,11 +18,11 @@ from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
 
-# 18 and later turn the global average pool into ReduceMean with a second Transpose (tf2onnx 1.17).
+# From opset 18 on, tf2onnx 1.17 turns the global average pool into ReduceMean with a second Transpose.
 OPSET = 17
 
-INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # on either side of zero
-VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # and Arm's equal
+INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
+VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's equivalents
 
 
 def to_onnx(job: Job, path: Path) -> None:
@@ -31,7 +31,7 @@ def to_onnx(job: Job, path: Path) -> None:
 
 
 def to_onnx_float16(job: Job, path: Path) -> None:
-    """Folded model -> file with float16 weights and arithmetic, float32 at both ends."""
+    """Folded model -> file with float16 weights and arithmetic, and float32 input and output."""
     float16 = require("onnxruntime.transformers.float16", "onnx")
     models = require("onnxruntime.transformers.onnx_model", "onnx")
     proto = float16.convert_float_to_float16(_proto(job.model, job), keep_io_types=True)
@@ -43,8 +43,8 @@ def to_onnx_float16(job: Job, path: Path) -> None:
 def to_onnx_int8(job: Job, path: Path) -> None:
     """Quantized model -> QDQ file: weights per channel, activations uint8, float32 pixels and probabilities.
 
-    The logits and the softmax stay float. On x86 without VNNI, the product of a uint8 and an int8 saturates: uint8
-    weights are exact there, and int7 weights ("reduce_range") fast and rough.
+    The logits and the softmax stay float. On x86 without VNNI, the product of uint8 and int8 saturates. There, uint8
+    weights are exact, and int7 weights ("reduce_range") are fast but less accurate.
     """
     kind = job.options.int_weights or ("int8" if has_vnni() else "uint8")
     steps = INT_WEIGHT_STEPS[kind]
@@ -55,7 +55,7 @@ def to_onnx_int8(job: Job, path: Path) -> None:
         proto = _proto(quantized.model, job)
         _save(proto, source)
         level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)  # it advises a pre-processing that was done here
+        logging.getLogger().setLevel(logging.ERROR)  # it would recommend a preprocessing step that was already done
         try:
             quantization.quantize_static(
                 str(source),
@@ -81,7 +81,7 @@ def to_onnx_int8(job: Job, path: Path) -> None:
 
 
 def has_vnni() -> bool:
-    """-> whether this CPU multiplies 8-bit integers without saturation. Where that can't be read, no."""
+    """-> whether this CPU multiplies 8-bit integers without saturation; False if unknown."""
     try:
         return bool(VNNI_FLAGS & set(Path("/proc/cpuinfo").read_text().split()))
     except OSError:
@@ -106,10 +106,10 @@ def _proto(model: keras.Model, job: Job) -> Any:
 
 
 def _resize_by_size(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
-    """tf2onnx's graph, its node of a bilinear resize -> ONNX's resize to that size.
+    """Replaces tf2onnx's node of a bilinear resize by ONNX's resize to a size.
 
-    tf2onnx makes a scale in float32 of a constant size, and ONNX rounds down: 13 * float32(97 / 13) pixels are 96. So
-    the size is made to look as if it were not constant.
+    tf2onnx turns a constant size into a float32 scale, and ONNX rounds down: 13 * float32(97 / 13) pixels become 96. So
+    the size is hidden behind an operation that does not look constant.
     """
     handlers = require("tf2onnx.onnx_opset.nn", "onnx")
     size = ctx.make_node("Identity", [node.input[1]])
@@ -124,7 +124,7 @@ def _save(proto: Any, path: Path) -> None:
 
 
 class _NoImages:
-    """The reader of calibration images, which the quantizer asks for though every range is given: one black image."""
+    """A reader of one black image. The quantizer needs a reader of calibration images, even if all ranges are given."""
 
     def __init__(self, shape: tuple[int, int, int], layout: str):
         height, width, channels = shape
@@ -136,10 +136,10 @@ class _NoImages:
 
 
 def _layer_of(node: Any, names: set[str]) -> str | None:
-    """ONNX node -> name of the layer that it belongs to, by the tensors that tf2onnx names after Keras' scopes.
+    """ONNX node -> name of its layer, from the names of tensors, in which tf2onnx keeps Keras' scopes.
 
-    TensorFlow adds a number to a scope that is there already. A convolution that took in a padding has a new name; its
-    kernel keeps the layer's.
+    TensorFlow adds a number to a scope that already exists. A convolution that was fused with a padding has a new name,
+    but its kernel keeps the layer's name.
     """
     for tensor in (*node.output, *node.input[1:]):
         for scope in tensor.split("/"):
@@ -155,7 +155,7 @@ def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[s
     yield IMAGE, _bounds((0.0, 255.0))
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
-            continue  # its output stays float
+            continue  # the output of this node stays float
         layer = _layer_of(node, names)
         for tensor in node.output:
             if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
@@ -165,12 +165,12 @@ def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[s
                 yield tensor, bounds
                 if layer in quantized.keep_float:
                     kept[tensor] = bounds
-            elif node.op_type in ("MaxPool", "Pad") and node.input[0] in kept:  # first of its values in integers
+            elif node.op_type in ("MaxPool", "Pad") and node.input[0] in kept:  # its input is the first float value
                 yield tensor, kept[node.input[0]]
 
 
 def _grids(proto: Any, steps: int, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The grid on which each kernel was rounded, by name of its tensor: for each output channel, or one for all."""
+    """-> grid of each rounded kernel by name of its tensor: a step for each output channel, or one step."""
     onnx = require("onnx", "onnx")
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     zero_point = np.uint8(128) if kind == "uint8" else np.int8(0)
@@ -190,7 +190,7 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
 
 
 def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
-    """Names of the nodes that stay float: what the caller asked for, and all after the product of the head."""
+    """-> names of nodes that stay float: the caller's layers, and all nodes after the matrix product of the head."""
     names = {layer.name for layer in quantized.model.layers}
     products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
     ends = {PROBABILITIES, MASK}

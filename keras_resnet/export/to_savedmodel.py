@@ -46,7 +46,7 @@ def to_savedmodel(job: Job, folder: Path) -> None:
 def write_savedmodel(
     model: keras.Model, folder: Path, batch_size: int | None, output_name: str = PROBABILITIES
 ) -> None:
-    """Model -> SavedModel `folder` with `serving_default` alone; the TFLite converter reads one of batch size 1."""
+    """Model -> SavedModel `folder` with only `serving_default`. The TFLite converter needs batch size 1."""
     signatures = {"serving_default": serving_function(model, output_name, batch_size)}
     tf.saved_model.save(_Serving(model, output_name), str(folder), signatures=signatures)
 
@@ -61,7 +61,7 @@ def serving_function(model: keras.Model, output_name: str, batch_size: int | Non
 
 
 class _Serving(tf.Module):
-    """Holds the raw variables and not the Keras model.
+    """Holds the raw variables instead of the Keras model.
 
     A tracked Keras model writes every weight twice, and the TFLite converter then loses them all without a warning.
     """
@@ -100,12 +100,12 @@ def _encoded_function(model: keras.Model, contract: InputContract, class_names: 
 
 
 def _decode(encoded: Any, contract: InputContract) -> Any:
-    """Encoded image -> pixels float32 `[size, size, 3]`, as `preprocessing.load_image` makes them.
+    """Encoded image -> pixels float32 `[size, size, 3]`, like `preprocessing.load_image`.
 
     TensorFlow has no reader of EXIF orientation, and its resize differs from Pillow's by at most a few grey levels.
     """
     is_jpeg, is_png = tf.io.is_jpeg(encoded), tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
-    message = "image_bytes must hold whole JPEG or PNG files. Received bytes that start like neither"
+    message = "image_bytes must hold complete JPEG or PNG files. Received: bytes of another format"
     with tf.control_dependencies([tf.debugging.Assert(is_jpeg | is_png, [message])]):
         image = tf.cond(
             is_jpeg,
@@ -115,7 +115,7 @@ def _decode(encoded: Any, contract: InputContract) -> Any:
     size = tf.cast(tf.shape(image)[:2], tf.float64)
     resized = tf.cast(contract.resize * size / tf.reduce_min(size), tf.int32)  # truncates, as torchvision does
     image = tf.image.resize(image, resized, contract.interpolation, antialias=True)
-    corner = tf.cast(tf.round((resized - contract.size) / 2), tf.int32)  # half to even
+    corner = tf.cast(tf.round((resized - contract.size) / 2), tf.int32)  # rounds half to even
     image = tf.image.crop_to_bounding_box(image, corner[0], corner[1], contract.size, contract.size)
     return tf.clip_by_value(tf.round(image), 0, 255)
 

@@ -1,4 +1,4 @@
-"""Folded model -> TFLite, batch 1: float32, 16-bit or 8-bit weights, or integers alone."""
+"""Folded model -> TFLite, batch 1: float32, 16-bit or 8-bit weights, or only integers."""
 
 import tempfile
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def to_tflite_float16(job: Job, path: Path) -> None:
 
 
 def to_tflite_dynamic(job: Job, path: Path) -> None:
-    """Folded model -> file with int8 weights, whose activations are rounded as they come (dynamic range)."""
+    """Folded model -> file with int8 weights, whose activations are rounded at run time (dynamic range)."""
 
     def set_up(converter: tf.lite.TFLiteConverter) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -39,24 +39,24 @@ def to_tflite_dynamic(job: Job, path: Path) -> None:
 
 
 def to_tflite_int8(job: Job, path: Path) -> None:
-    """Quantized model -> file of integers alone: pixels uint8 -> probabilities uint8, unless options say otherwise.
+    """Quantized model -> file with only integers: pixels uint8 -> probabilities uint8, unless options say otherwise.
 
-    Weights per channel, activations per tensor. The input's scale is 1 and its zero point 0: a byte of a picture is a
-    byte of the input.
+    Weights have a scale for each channel, activations for each tensor. The input has scale 1 and zero point 0, so that
+    the bytes of a picture are the input.
     """
 
     def set_up(converter: tf.lite.TFLiteConverter) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]  # the converter takes the ranges of the fake quantization
         converter.inference_input_type = tf.dtypes.as_dtype(job.row.input_dtype)
-        if not job.row.output.decides:  # classes are of one type
+        if not job.row.output.decides:  # classes have a fixed type
             converter.inference_output_type = tf.dtypes.as_dtype(job.row.output_dtype)
 
     _write(job, job.quantized().simulate(), path, set_up)
 
 
 def to_tflite_int16x8(job: Job, path: Path) -> None:
-    """Rounded kernels, calibration images -> file with int8 weights and int16 activations, float32 at both ends."""
-    images: np.ndarray = job.calibration  # type: ignore[assignment]  # the pipeline asks for them
+    """Rounded kernels, calibration images -> file with int8 weights, int16 activations, float32 input and output."""
+    images: np.ndarray = job.calibration  # type: ignore[assignment]  # the pipeline has checked it
 
     def set_up(converter: tf.lite.TFLiteConverter) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -69,7 +69,7 @@ def to_tflite_int16x8(job: Job, path: Path) -> None:
 
 
 def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.TFLiteConverter], None]) -> None:
-    """The route through a SavedModel of raw variables: it keeps the weights and gives the file a signature."""
+    """Converts through a SavedModel of raw variables, which keeps the weights and gives the file a signature."""
     with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
         write_savedmodel(job.finished(for_xnnpack(model)), Path(folder), 1, job.row.output.name)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -80,20 +80,20 @@ def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.T
 
 
 def _without_flips(content: bytes) -> bytes:
-    """TFLite file -> the same without the flips along no axis that kept layers in float; LiteRT crashes on these."""
+    """TFLite file -> file without the flips along no axis that kept layers in float, on which LiteRT crashes."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     [graph] = model.subgraphs
-    before: dict[int, int] = {}  # tensor that a flip makes -> the one that it reads
+    before: dict[int, int] = {}  # output of a flip -> its input
     left = []
     for operator in graph.operators:
         operator.inputs = np.array([before.get(tensor, tensor) for tensor in operator.inputs], "int32")
         if kinds[operator.opcodeIndex] == schema.BuiltinOperator.REVERSE_V2:
             if graph.tensors[operator.outputs[0]].type != schema.TensorType.FLOAT32:
-                raise ExportError("the TFLite converter made integers of a layer of `keep_float`: leave it out")
+                raise ExportError("the TFLite converter quantized a layer of `keep_float`: leave `keep_float` out")
             before[operator.outputs[0]] = operator.inputs[0]
         else:
             left.append(operator)

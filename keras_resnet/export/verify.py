@@ -1,4 +1,4 @@
-"""Artifact against its model, in the artifact's real runtime: names, shapes, size, finite values, error, agreement."""
+"""Comparison of an artifact with its model in the artifact's runtime: names, shapes, size, values and agreement."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -19,18 +19,18 @@ from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
 from keras_resnet.tasks import checked_task_of
 from keras_resnet.tasks.base import Task
 
-SMALLEST_SPREAD = 1e-30  # of a probability; near float32's smallest numbers, runtimes round to zero at will
-RELATIVE_SPREAD = 1e-3  # of a class's largest probability; below it, a spread is mostly float32's rounding
+SMALLEST_SPREAD = 1e-30  # smallest spread of a probability; runtimes may round smaller numbers to zero
+RELATIVE_SPREAD = 1e-3  # share of a class's largest probability; a smaller spread is mostly float32's rounding
 SECOND_BATCH_SIZE = 4
-MASK_AGREEMENT_PERCENT = 99.9  # of pixels in another batch or size; two classes may be as good as equal in some
-MOST_ANSWERS = 20_000_000  # numbers that the model gives in all, but for
+MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
+MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
 CANNOT_RUN = "does not run"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what was measured, what was asked for, and whether it holds."""
+    """One check: the measured value, the required value, and whether the check passed."""
 
     name: str
     measured: str
@@ -40,13 +40,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """The checks of one artifact, in the order in which they were made."""
+    """The checks of one artifact, in order."""
 
     format: str
     checks: tuple[Check, ...]
     images: int
     max_difference: float  # largest |artifact - model| of a probability; NaN if it could not be measured
-    relative_error: float  # the same, by the model's largest probability
+    relative_error: float  # max_difference / the model's largest probability
     top1_agreement_percent: float
 
     @property
@@ -63,32 +63,32 @@ class Report:
 
 
 class Reference(NamedTuple):
-    """What an artifact is compared with."""
+    """The model's answers with which an artifact is compared."""
 
     model: keras.Model  # prepared
     images: np.ndarray  # pixels `[N, H, W, C]`
-    probabilities: np.ndarray  # of the model on the images, `[N, classes]` or `[N, H, W, classes]`
+    probabilities: np.ndarray  # the model's, `[N, classes]` or `[N, H, W, classes]`
     task: Task
-    other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another height and width, and the answers
+    other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another size, and the model's answers
 
     def limited(self, count: int | None) -> "Reference":
-        """-> the same with at most that many images, evenly out of all."""
+        """-> reference with at most so many images, evenly chosen."""
         if count is None or count >= len(self.images):
             return self
         chosen = np.linspace(0, len(self.images) - 1, count).astype(int)
         return self._replace(images=self.images[chosen], probabilities=self.probabilities[chosen])
 
     def with_other_size(self, free: keras.Model) -> "Reference":
-        """Prepared model of free height and width -> the same, with images 32 pixels higher and 64 wider."""
+        """Prepared model of free height and width -> reference with extra images, 32 pixels higher and 64 wider."""
         height, width, channels = self.images.shape[1:]
         images = synthetic_images((height + 32, width + 64, channels), count=2)
         return self._replace(other_size=(images, inference.predict(free, images)))
 
 
 def ask(model: keras.Model, images: np.ndarray) -> Reference:
-    """Prepared model, pixels `[N, H, W, C]` -> its answers, to compare any number of artifacts with.
+    """Prepared model, pixels `[N, H, W, C]` -> its answers, for comparing any number of artifacts.
 
-    Where it answers for every pixel, a few images are enough, and all would not fit into memory.
+    If the model answers for every pixel, only some images are used: answers for all would not fit into memory.
     """
     most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
@@ -96,7 +96,7 @@ def ask(model: keras.Model, images: np.ndarray) -> Reference:
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:
-    """Artifact, its format, what it should answer -> report in which every check passed.
+    """Artifact, its format, expected answers -> report in which every check passed.
 
     Raises:
         VerificationError: A check failed, or the artifact can't be run; the message lists every failure.
@@ -109,7 +109,7 @@ def verify(path: Path, format: Format, reference: Reference) -> Report:
 
 
 def examine(path: Path, format: Format, reference: Reference) -> Report:
-    """As `verify`, but the report may hold failed checks."""
+    """Artifact, its format, expected answers -> report, which may contain failed checks; see `verify`."""
     model, images, expected, task, _ = reference
     checks = [_size_check(path, format, model)]
     try:
@@ -147,12 +147,12 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
 
 
 def _rows(answers: np.ndarray) -> np.ndarray:
-    """`[N, classes]`, or `[N, H, W, classes]` -> a row of probabilities for each image, or for each pixel."""
+    """`[N, classes]` or `[N, H, W, classes]` -> row of probabilities for each image or each pixel."""
     return answers.reshape(-1, answers.shape[-1])
 
 
 def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, classes: int) -> np.ndarray:
-    """-> scores of the artifact `[N, ..., classes]`: 1 for the class that it decides for, where it gives no scores.
+    """-> scores of the artifact `[N, ..., classes]`; if it gives only classes, 1 for its class and 0 elsewhere.
 
     Raises:
         ExportError: The runtime fails on the images, or the artifact has no output of that name.
@@ -160,15 +160,15 @@ def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, 
     try:
         answer = predict(runtime, images, batch_size)[format.output.name]
         return np.eye(classes, dtype=np.float32)[answer] if format.output.decides else answer
-    except Exception as error:  # each runtime has exceptions of its own, some derived from Exception alone
+    except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
         raise ExportError(f"batch size {batch_size}: {type(error).__name__}: {error}") from error
 
 
 def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
-    """Weights left out or written twice change the size and nothing else that a converter reports."""
+    """Checks the size: converters don't report weights that are missing or written twice."""
     measured, expected = size_bytes(path), model.count_params() * format.bytes_per_parameter
     largest = 4 * model.count_params() if format.keep_float else expected
-    low, high = int(0.9 * expected), int(1.2 * largest) + 2_000_000  # the graph itself
+    low, high = int(0.9 * expected), int(1.2 * largest) + 2_000_000  # 2 MB are for the graph
     return Check("size", f"{measured:,} bytes", f"{low:,} to {high:,} bytes", low <= measured <= high)
 
 
@@ -177,7 +177,7 @@ def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> l
     height, width, channels = model.inputs[0].shape[1:]
     sides = (None, None) if format.any_size else (height, width)
     image = (batch, *sides, channels) if format.layout == "NHWC" else (batch, channels, *sides)
-    *places, classes = model.outputs[0].shape[1:]  # none, or height and width
+    *places, classes = model.outputs[0].shape[1:]  # `places` is empty, or height and width
     answer: tuple[int | None, ...] = (batch, *(sides if places else ()), *(() if format.output.decides else (classes,)))
     checks = []
     for kind, received, name, wanted in (
@@ -197,13 +197,13 @@ def _finite_check(answers: np.ndarray) -> Check:
 
 def _error_checks(answers: np.ndarray, expected: np.ndarray, format: Format) -> list[Check]:
     if format.output.decides:
-        return []  # the agreement tells all
+        return []  # the agreement is enough
     difference = answers.astype("float64") - expected
-    deviation = expected - expected.mean(axis=0, dtype="float64")  # of each image from the mean answer
-    spread = np.abs(deviation).max(axis=0)  # of each class
+    deviation = expected - expected.mean(axis=0, dtype="float64")  # deviation of each image from the mean answer
+    spread = np.abs(deviation).max(axis=0)  # spread of each class
     least = max(format.output_step, SMALLEST_SPREAD)
     if not spread.max() > least:
-        required = f"more than {least:.3g}, or the images prove nothing: give others, more diverse"
+        required = f"more than {least:.3g}; give more diverse images, since these prove nothing"
         return [Check("model's answers differ", f"by {spread.max():.3g}", required, False)]
     varied = spread > np.maximum(SMALLEST_SPREAD, RELATIVE_SPREAD * np.abs(expected).max(axis=0))
     measured = {
@@ -226,12 +226,12 @@ def _error_checks(answers: np.ndarray, expected: np.ndarray, format: Format) -> 
 
 
 def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) -> Check:
-    """Top-1 agreement over the images on which the model decides by more than the format must tell apart."""
-    ranked = np.sort(np.pad(expected, ((0, 0), (1, 0))), axis=1)  # one class alone stands against nothing
+    """Top-1 agreement over images whose best two classes differ by more than the format's resolution."""
+    ranked = np.sort(np.pad(expected, ((0, 0), (1, 0))), axis=1)  # a single class is compared with zero
     allowed = max(format.output_step, 2 * (format.tolerance.relative_error or 0) * float(ranked.max()))
     decided = ranked[:, -1] - ranked[:, -2] > allowed
     required = f"at least {format.tolerance.top1_agreement_percent:g} %"
-    if not decided.any():  # several labels at once, or no confidence: the errors alone tell
+    if not decided.any():  # several labels for each image, or no confidence: only the errors are checked
         return Check("top-1 agreement", "no image is decided", required, True)
     percent = top1_agreement_percent(answers[decided], expected[decided])
     passed = percent >= format.tolerance.top1_agreement_percent
@@ -239,24 +239,24 @@ def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) 
 
 
 def _batch_check(runtime: Runtime, format: Format, answers: np.ndarray, images: np.ndarray) -> Check:
-    """The same images in a batch of another size give the same answers.
+    """Checks that images in a batch of another size get the same answers.
 
-    A file of batch size 1 is resized for it. The networks of this package allow that; a user's model that does not
-    keeps what the format promises.
+    A file of batch size 1 is resized. The networks of this package allow that; for a user's model that does not, the
+    check passes, since the format promises only batch size 1.
     """
     tolerance = format.tolerance.batch_error
-    required = f"as batch size 1 within {tolerance:g}"
+    required = f"equal to batch size 1 within {tolerance:g}"
     batch, alone = images[:SECOND_BATCH_SIZE], answers[:SECOND_BATCH_SIZE]
     check = _same_check("second batch size", runtime, format, batch, alone, tolerance, required)
     if format.any_batch or check.passed or not check.measured.startswith(CANNOT_RUN):
         return check
-    return Check(check.name, "batch size 1 alone: the file can't be resized", "batch size 1", True)
+    return Check(check.name, "only batch size 1: the file can't be resized", "batch size 1", True)
 
 
 def _other_size_check(runtime: Runtime, format: Format, images: np.ndarray, expected: np.ndarray) -> Check:
-    """Images of another height and width, against the model's answers on them."""
+    """Checks images of another height and width against the model's answers."""
     tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(expected).max())
-    required = f"{images.shape[1]}x{images.shape[2]} pixels as the model within {tolerance:.3g}"
+    required = f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}"
     return _same_check("other image size", runtime, format, images, expected, tolerance, required)
 
 

@@ -1,4 +1,4 @@
-"""What the last layers of all networks have in common: how fresh ones start, and how to tell logits."""
+"""The last layers of all networks: their initial kernels, and a test for logits."""
 
 import keras
 
@@ -6,12 +6,12 @@ from keras_resnet.resize import ResizeLike
 
 
 def logits_initializer() -> keras.initializers.Initializer:
-    """-> how the kernel of a layer "logits" starts: as a linear layer and a convolution do in PyTorch."""
+    """-> initializer of the kernel of a layer "logits", as PyTorch initializes linear layers and convolutions."""
     return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
 
 
 def ends_in_logits(model: keras.Model) -> bool:
-    """Functional model -> whether its output comes from a layer without a nonlinearity (dense, say), resized or not."""
+    """Functional model -> whether its output, resized or not, comes from a layer without a nonlinearity."""
     last = model.outputs[0]._keras_history.operation
     if isinstance(last, ResizeLike):
         last = last.input[0]._keras_history.operation

@@ -12,15 +12,15 @@ from keras_resnet.heads.logits import logits_initializer
 from keras_resnet.resize import ResizeLike
 
 Levels = Mapping[str, Any]  # {"C1": [N, H/2, W/2, c], ..., "C5": ...}
-Decoder = Callable[[Levels, int], Any]  # levels, output stride -> the map whose positions are classified
+Decoder = Callable[[Levels, int], Any]  # levels, output stride -> feature map whose positions are classified
 
-UNET_CHANNELS = {4: 256, 3: 128, 2: 64, 1: 32}  # of the decoder, by level of the skip
+UNET_CHANNELS = {4: 256, 3: 128, 2: 64, 1: 32}  # channels of the decoder, by level of the skip connection
 
 
 def segmentation_head(x: Any, image: Any, classes: int, activation: str | None, name: str = "") -> Any:
     """`[N, h, w, C]`, image `[N, H, W, D]` -> `[N, H, W, classes]` float32: 1x1 convolution, resize, activation.
 
-    The head computes in float32 under every dtype policy, as that of a classifier does.
+    The head computes in float32 under every dtype policy, like the head of a classifier.
     """
     named = partial(layer_names.of_head, head=name)
     initializer = logits_initializer()
@@ -58,7 +58,7 @@ def _deeplabv3_decoder(levels: Levels, output_stride: int) -> Any:
 def _aspp(c5: Any, output_stride: int, dropout: float) -> Any:
     """`[N, h, w, C]` -> `[N, h, w, 256]`: atrous spatial pyramid pooling (Chen et al. 2017, arXiv 1706.05587).
 
-    The rates are the paper's: 6, 12 and 18 at output stride 16, twice that at 8.
+    The rates are 6, 12 and 18 at output stride 16, and twice as large at 8, as in the paper.
     """
     name = layer_names.ASPP
     branches = [conv_bn(c5, 256, 1, name=layer_names.numbered(name, 1))]
@@ -76,7 +76,7 @@ def _aspp(c5: Any, output_stride: int, dropout: float) -> Any:
 
 def _deeplabv3plus_decoder(levels: Levels, output_stride: int) -> Any:
     """C5, C2 `[N, H/4, W/4, c]` -> `[N, H/4, W/4, 256]`."""
-    x = _aspp(levels["C5"], output_stride, dropout=0.1)  # the rate of the authors' code
+    x = _aspp(levels["C5"], output_stride, dropout=0.1)  # dropout rate in the authors' code
     name = layer_names.DECODER
     low_level = conv_bn(levels["C2"], 48, 1, name=f"{name}_low_level")
     x = ResizeLike(name=layer_names.upsample(name))([x, low_level])
@@ -88,8 +88,8 @@ def _deeplabv3plus_decoder(levels: Levels, output_stride: int) -> Any:
 def _unet_decoder(levels: Levels, output_stride: int) -> Any:
     """C5 to C1 -> `[N, H/2, W/2, 32]`.
 
-    It ends at stride 2, where the last skip is: the encoder has nothing finer, and two convolutions of 16 channels at
-    full resolution would take twice the memory of those before them.
+    The decoder ends at stride 2, at the last skip connection: the encoder has no finer level, and two convolutions of
+    16 channels at full resolution would take twice the memory of the previous two.
     """
     x = levels["C5"]
     for level, channels in UNET_CHANNELS.items():

@@ -1,6 +1,6 @@
-"""The tasks as one table: what images can show, and what a network can answer. Each is a folder here.
+"""The table of tasks: what images can show, and what a network can answer. Each task is a folder here.
 
-A task's folder holds all that is particular to it. Everything else asks the task, by `base.Task`.
+A task's folder holds all code that is particular to the task. Other modules use the task through `base.Task`.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(model: Any) -> Task | None:
-    """Keras model -> the task that was stated for it, or else the one whose shapes it has; None: no task's."""
+    """Keras model -> the task that was stated for it, or the task whose shapes it has; None: it has no task."""
     stated = facts_of(model).task
     if stated is not None:
         return task_named(stated)
@@ -37,10 +37,10 @@ def task_of(model: Any) -> Task | None:
 
 
 def checked_task_of(model: Any) -> Task:
-    """As `task_of`, of a model that has one.
+    """Keras model with a task -> its task; see `task_of`.
 
     Raises:
-        ArgumentError: It has none.
+        ArgumentError: The model has no task.
     """
     task = task_of(model)
     if task is None:
@@ -51,12 +51,12 @@ def checked_task_of(model: Any) -> Task:
 
 
 def task_of_shapes(shape: Shape, answer: Shape) -> Task | None:
-    """Shapes of the input and output of an artifact that says nothing about itself -> the task that has such."""
+    """Shapes of the input and output of an artifact without a description -> task with such shapes."""
     return next((task for task in TASKS.values() if task.answers_in(shape, answer)), None)
 
 
 def contract_of(model: Any) -> Contract | None:
-    """Keras model -> how image files become its pixels, or None where they can't.
+    """Keras model -> contract by which image files become its pixels; None if they can't.
 
     A network without a task, which yields features, reads images as a classifier does.
     """

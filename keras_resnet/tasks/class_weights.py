@@ -1,4 +1,4 @@
-"""How much each class counts in training."""
+"""Weights of the classes in training."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def class_weights(kind: Any, class_counts: np.ndarray) -> list[float] | None:
-    """A recipe's `class_weights`, images (or pixels) of each class -> its weight, 1 on average over all of them.
+    """A recipe's `class_weights`, images (or pixels) of each class -> weight of each class; its mean over images is 1.
 
-    None where all count alike.
+    The result is None if the recipe asks for no weights.
     """
     if kind == "none":
         return None

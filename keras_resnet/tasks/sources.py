@@ -1,4 +1,4 @@
-"""What the user names as data -> its images, with the targets of a task."""
+"""Data as the user names it -> source of its images with the targets of a task."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def open_source(
     class_names: Sequence[str] | None = None,
     reading: Reading = PLAIN,
 ) -> Source:
-    """Data, "train" or "val", names of the classes -> the images of that split, with their classes or masks.
+    """Data, "train" or "val", class names -> images of that split, with their classes or masks.
 
     Data without a validation split of its own gives a tenth of each class to it, which train goes without: the images
     whose names have the smallest hashes, so that a new image moves no more than one other. Test images are never taken
@@ -48,9 +48,9 @@ def open_source(
 def open_split(
     data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None = None, reading: Reading = PLAIN
 ) -> list[Source]:
-    """As `open_source`, for any of `SPLITS` -> the sources whose images are those of that split.
+    """Data, any of `SPLITS`, class names -> sources that hold the images of that split; see `open_source`.
 
-    All images of data without validation images of its own are one source, in the order of the data.
+    For "all", data without a validation split is one source, in the order of the data.
     """
     if split not in SPLITS:
         raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
@@ -87,7 +87,7 @@ def open_for(
     classes: int | None,
     reading: Reading,
 ) -> list[Source]:
-    """As `open_split`, for a network of that task, with so many classes, if it is known.
+    """Data, split, task and number of classes of a network (None: unknown) -> sources; see `open_split`.
 
     Raises:
         ArgumentError: The data is laid out for another task, or has another number of classes.
@@ -104,12 +104,12 @@ def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading
     """Raises `ArgumentError` if the data is laid out for another task than that of a network of this name."""
     other = task_of_data(os.fspath(data), reading)
     if other is not task:
-        raise ArgumentError(f"{data}: {network} is for {task.title}, and these images are for {other.title}")
+        raise ArgumentError(f"{data}: {network} is for {task.title}, but these images are for {other.title}")
 
 
 def task_of_data(text: str, reading: Reading = PLAIN) -> Task:
     """Data as users name it, their choices about it -> the task that its layout is of.
 
-    A folder of images and masks is a folder of folders, too: layouts of the table's later tasks are more particular.
+    If several layouts fit, the last task of the table wins. Its layout is the most specific: images/ is a folder too.
     """
     return [task for task in TASKS.values() if task.has_layout(text, reading)][-1]

@@ -1,4 +1,4 @@
-"""All that a run needs to go on to the bit: one file, which appears whole or not at all."""
+"""Checkpoints: the state from which a run continues with bit-identical results, in one atomically written file."""
 
 import json
 import os
@@ -21,23 +21,23 @@ PATTERN = re.compile(r"step-(\d{9})\.safetensors")
 
 @dataclass
 class TrainingProgress:
-    """Where a run stands, apart from its tensors; order of images and augmentation follow from it and the seed."""
+    """State of a run without its tensors. With the seed, it determines the order of images and the augmentation."""
 
-    step: int = 0  # steps done, in all
-    epoch: int = 0  # epochs done
-    batch: int = 0  # steps done of the epoch after these
-    best_epoch: int = 0  # the one whose weights model.keras has, counted from 1; 0: none yet
-    history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
-    fingerprint: str = ""  # of the training data
-    contract: dict[str, Any] = field(default_factory=dict)  # how image files become the model's pixels
-    problems: list[tuple[str, str, bool]] = field(default_factory=list)  # name, reason and use of odd image files
+    step: int = 0  # finished steps in total
+    epoch: int = 0  # finished epochs
+    batch: int = 0  # finished steps of the current epoch
+    best_epoch: int = 0  # epoch of the weights in model.keras, from 1; 0: none yet
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row for each epoch
+    fingerprint: str = ""  # fingerprint of the training data
+    contract: dict[str, Any] = field(default_factory=dict)  # way from image files to the model's pixels
+    problems: list[tuple[str, str, bool]] = field(default_factory=list)  # name, reason and use of bad image files
 
 
 def save_checkpoint(folder: Path, model: keras.Model, progress: TrainingProgress, keep: int) -> Path:
-    """Compiled model, where its run stands -> file `step-<n>.safetensors`; the `keep - 1` before it stay.
+    """Compiled model, progress of its run -> file `step-<n>.safetensors`; the previous `keep - 1` files stay.
 
     Raises:
-        TrainingError: A weight is not finite, or the disk does not take the file; what was there before stays.
+        TrainingError: A weight is not finite, or the file can't be written. Earlier checkpoints stay.
     """
     tensors = {name: value_of(variable) for name, variable in _variables(model, progress)}
     broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
@@ -62,7 +62,7 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: TrainingProgress
             f"step {progress.step}: the checkpoint can't be written to {folder} ({reason(error)}). {advice}"
         ) from error
     found = checkpoints(folder)
-    kept = [other for other in found if other.name <= path.name][:keep]  # a newer one is one that can't be read
+    kept = [other for other in found if other.name <= path.name][:keep]  # newer files are unreadable
     for other in found:
         if other not in kept:
             other.unlink()
@@ -70,16 +70,16 @@ def save_checkpoint(folder: Path, model: keras.Model, progress: TrainingProgress
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Folder -> its checkpoints, the newest first."""
+    """Folder -> checkpoints, the newest first."""
     found = (path for path in folder.glob("step-*") if PATTERN.fullmatch(path.name) and path.is_file())
     return sorted(found, reverse=True)
 
 
 def read_progress(folder: Path) -> tuple[Path, TrainingProgress, list[str]]:
-    """Folder -> its newest checkpoint that can be read, where the run stood then, and what is wrong with newer ones.
+    """Folder -> newest readable checkpoint, its progress, and the problems of newer checkpoints.
 
     Raises:
-        TrainingError: There is none.
+        TrainingError: There is no readable checkpoint.
     """
     damaged: list[str] = []
     for path in checkpoints(folder):
@@ -88,11 +88,11 @@ def read_progress(folder: Path) -> tuple[Path, TrainingProgress, list[str]]:
                 return path, _progress_of(json.loads(file.metadata()["progress"])), damaged
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
             damaged.append(f"{path}: can't be read ({reason(error)})")
-    raise TrainingError("\n  ".join([f"{folder}: no checkpoint to go on from", *damaged]))
+    raise TrainingError("\n  ".join([f"{folder}: no readable checkpoint to continue from", *damaged]))
 
 
 def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
-    """Fields as they are stored -> where the run stood."""
+    """Stored fields -> progress of the run."""
     if "best_score" in fields:  # an older checkpoint: the first epoch with the highest score was the best
         score = fields.pop("best_score")
         rows = fields["history"]
@@ -105,39 +105,39 @@ def _validation_scores(row: dict[str, Any]) -> set[float]:
 
 
 def load_checkpoint(path: Path, model: keras.Model, progress: TrainingProgress) -> None:
-    """File, compiled model of the same recipe, where the run stood -> the model and its optimizer as they were.
+    """Restores a compiled model of the same recipe and its optimizer from a file, at the progress of the run.
 
     Raises:
-        TrainingError: The file's tensors are not the model's; nothing is assigned then.
+        TrainingError: The file's tensors don't fit the model; nothing is assigned.
     """
     variables = dict(_variables(model, progress))
     with safetensors.safe_open(path, framework="numpy") as file:
         found = set(file.keys())
         if found != set(variables):
             odd = sorted(found ^ set(variables))
-            raise TrainingError(f"{path}: {len(odd)} tensors are of another model, first {odd[0]}")
+            raise TrainingError(f"{path}: {len(odd)} tensors belong to another model, first {odd[0]}")
         for name, variable in variables.items():
             shape = tuple(file.get_slice(name).get_shape())
             if shape != tuple(variable.shape):
-                raise TrainingError(f"{path}: {name} has the shape {shape}, and the model's {tuple(variable.shape)}")
+                raise TrainingError(f"{path}: {name} has shape {shape}, but the model needs {tuple(variable.shape)}")
         for name, variable in variables.items():
             variable.assign(file.get_tensor(name))
 
 
 def _variables(model: keras.Model, progress: TrainingProgress) -> Iterator[tuple[str, Any]]:
-    """Compiled model -> a unique name and the variable, of weights and optimizer, and of metrics within an epoch."""
+    """Compiled model -> unique name and variable: weights, optimizer and, within an epoch, metrics."""
     groups = {"model": model.weights, "optimizer": model.optimizer.variables}
     if progress.batch:
         groups["metrics"] = model.metrics_variables
     for group, variables in groups.items():
         for index, variable in enumerate(variables):
-            # The path of an optimizer's variable counts the optimizers that the process has made.
+            # The path of an optimizer's variable contains a count of the optimizers in this process.
             name = variable.path if group == "model" else variable.name
             yield f"{group}/{index:04d}/{name}", variable
 
 
 def value_of(variable: Any) -> np.ndarray:
-    """Variable of any backend, spread over devices or not -> its value; of copies that differ, as Keras joins them."""
+    """Variable of any backend, spread over devices or not -> its value; Keras joins copies that differ."""
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
 
 

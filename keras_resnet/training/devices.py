@@ -1,4 +1,4 @@
-"""Devices and processes of a run: what there is, what is taken, and the precision that suits it."""
+"""Devices and processes of a run, and the precision that suits them."""
 
 import contextlib
 import os
@@ -11,18 +11,18 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.training.recipe import Recipe
 
 AMPERE = (8, 0)  # compute capability of the first NVIDIA GPUs with bfloat16 arithmetic
-VOLTA = (7, 0)  # with float16 arithmetic worth its loss scaling
+VOLTA = (7, 0)  # compute capability of the first NVIDIA GPUs with fast float16 arithmetic
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What one process of a run computes on."""
+    """The devices of a process, and the group to which it belongs."""
 
     names: tuple[str, ...]  # all devices of the run
     kind: str  # "cpu" or "gpu"
-    process: int  # of this one, from 0
+    process: int  # number of this process, from 0
     processes: int
-    precision: str  # dtype policy
+    precision: str  # name of the dtype policy
     strategy: Any  # tf.distribute.Strategy, keras.distribution.DataParallel or None
 
     @property
@@ -36,7 +36,7 @@ class Devices:
 
     @contextlib.contextmanager
     def scope(self) -> Any:
-        """The scope in which the model that is trained is built, compiled and fitted."""
+        """The scope in which the trained model is built, compiled and fitted."""
         former = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.precision)
         try:
@@ -47,11 +47,11 @@ class Devices:
 
 
 def open_devices(recipe: Recipe) -> Devices:
-    """Recipe -> the devices of this process, and those that it shares the work with.
+    """Recipe -> devices of this process and of the processes with which it shares the work.
 
     Raises:
-        ArgumentError: Fewer devices than the recipe asks for, several machines on a backend that can't train on them,
-            several devices with a step that they can't compile, or a batch that can't be divided.
+        ArgumentError: There are fewer devices than the recipe asks for, the backend can't train on several machines or
+            compile the step for several devices, or the batch can't be divided.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -73,7 +73,7 @@ def _tensorflow(recipe: Recipe) -> Devices:
     if "TF_CONFIG" in os.environ:
         raise ArgumentError(
             "Keras 3 can't train on several machines with TensorFlow (fit fails under MultiWorkerMirroredStrategy, "
-            "keras-team/keras issue 20585). Set KERAS_BACKEND=jax, remove TF_CONFIG, and start one process a machine "
+            "keras-team/keras issue 20585). Set KERAS_BACKEND=jax, remove TF_CONFIG, and start one process per machine "
             "as docs/many-devices.md shows; one machine with several GPUs works on TensorFlow. "
             f"Received: TF_CONFIG={os.environ['TF_CONFIG'][:100]}"
         )
@@ -81,7 +81,7 @@ def _tensorflow(recipe: Recipe) -> Devices:
     kind, there = ("gpu", gpus) if gpus else ("cpu", cpus)
     names = _chosen([device.name for device in there], kind, recipe.devices)
     if recipe.xla == "on" and len(names) > 1:
-        raise ArgumentError("xla = on works with one device on TensorFlow; leave it, or set devices = 1")
+        raise ArgumentError("xla = on works only with one device on TensorFlow; leave it out, or set devices = 1")
     strategy = tf.distribute.MirroredStrategy(list(names)) if len(names) > 1 else None
     capability = (0, 0)
     if gpus:
@@ -105,20 +105,20 @@ def _jax(recipe: Recipe) -> Devices:
     capability = tuple(int(part) for part in str(getattr(there[0], "compute_capability", "0.0")).split("."))
     strategy = None
     if len(names) > 1:
-        # Each process reads its own share of the images, so that Keras need not share them out.
+        # Each process reads its own share of the images, so that Keras must not divide them.
         strategy = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
     return Devices(tuple(names), kind, process, processes, precision_for(recipe, kind, capability), strategy)
 
 
 def _chosen(names: list[str], kind: str, wanted: int) -> tuple[str, ...]:
-    """Devices that there are, number that the recipe asks for -> those that are taken."""
+    """Available devices, number that the recipe asks for -> devices to use."""
     if wanted > len(names):
-        raise ArgumentError(f"devices = {wanted}, and this machine has {len(names)} {kind.upper()}: {', '.join(names)}")
+        raise ArgumentError(f"devices = {wanted}, but this machine has {len(names)} {kind.upper()}: {', '.join(names)}")
     return tuple(names[: wanted or (1 if kind == "cpu" else len(names))])
 
 
 def precision_for(recipe: Recipe, kind: str, capability: tuple[int, ...]) -> str:
-    """Recipe, kind of device, NVIDIA compute capability -> dtype policy; `auto` takes what the device is quick at."""
+    """Recipe, kind of device, NVIDIA compute capability -> dtype policy; `auto` takes the fastest for the device."""
     if recipe.precision != "auto":
         return recipe.precision
     if kind == "cpu" or capability < VOLTA:

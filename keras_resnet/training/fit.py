@@ -1,4 +1,4 @@
-"""Recipe -> run directory: the way of one training run."""
+"""Recipe -> run directory: a training run from start to end."""
 
 import contextlib
 import os
@@ -31,32 +31,32 @@ from keras_resnet.variants import contract_of_fields
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run has come, for whoever shows it."""
+    """The current state of a run, for displays."""
 
     step: int
-    steps: int  # in all
-    epoch: int  # from 1
+    steps: int  # total number of steps
+    epoch: int  # current epoch, from 1
     epochs: int
-    images_per_second: float  # since this process began the epoch
-    figures: dict[str, float]  # of the epoch so far, as the columns of the history
+    images_per_second: float  # rate since this process began the epoch
+    figures: dict[str, float]  # figures of the epoch so far, named like the columns of the history
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to."""
+    """The result of a run."""
 
     run: Path
-    complete: bool  # False where SIGTERM ended it; --resume continues it
-    history: list[dict[str, Any]]  # one row an epoch, as in history.csv
-    score: str  # the figure of validation in words, such as "top-1"
-    best_epoch: int  # whose weights model.keras has, from 1; 0: no epoch was validated
-    best: Validated | None  # its figures on the validation images
+    complete: bool  # False if SIGTERM ended the run; --resume continues it
+    history: list[dict[str, Any]]  # one row for each epoch, as in history.csv
+    score: str  # name of the validation figure, such as "top-1"
+    best_epoch: int  # epoch of the weights in model.keras, from 1; 0: no epoch was validated
+    best: Validated | None  # figures of this epoch on the validation images
     recipe: Recipe
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of a run: sentences, and its standing after each step."""
+    """Receiver of messages from a run: sentences, and its state after each step."""
 
     say: Callable[[str], None] = lambda sentence: None
     show: Callable[[Standing], None] = lambda standing: None
@@ -66,28 +66,28 @@ SILENT = Listener()
 
 
 def train(recipe: Recipe, run: Path, listener: Listener = SILENT) -> TrainingResult:
-    """Recipe, new or empty folder -> run directory: `model.keras` and all that is known of how it was made.
+    """Recipe, new or empty folder -> run directory: `model.keras` and the record of its training.
 
     Raises:
-        ArgumentError: A setting that does not fit the data or the devices, or a folder with something in it.
+        ArgumentError: A setting does not fit the data or the devices, or the folder is not empty.
         ImageError: The data has no images.
         WeightsError: The weights to start from can't be found, read or matched.
         TrainingError: The loss is not finite, too many files can't be read, or the disk is full.
     """
-    if os.path.exists(recipe.data):  # so that the run can be resumed from anywhere
+    if os.path.exists(recipe.data):  # an absolute path, so that the run can be resumed from any folder
         recipe = replace(recipe, data=os.path.abspath(recipe.data))
     return _Run(recipe, run, listener).go(resumed=False)
 
 
 def resume(run: Path, listener: Listener = SILENT) -> TrainingResult:
-    """Run directory of an interrupted run -> the same run to its end, as if nothing had happened.
+    """Run directory of an interrupted run -> result of the continued run, equal to that without an interruption.
 
     Raises:
-        TrainingError: There is no checkpoint, or the data are others now.
+        TrainingError: There is no checkpoint, or the data has changed.
     """
     recipe_file = run / run_directory.RECIPE
     if not recipe_file.is_file():
-        raise ArgumentError(f"--resume takes the folder of a run, with {run_directory.RECIPE} in it. Received: {run}")
+        raise ArgumentError(f"--resume must be a run's folder, which holds {run_directory.RECIPE}. Received: {run}")
     return _Run(read_recipe(recipe_file), run, listener).go(resumed=True)
 
 
@@ -106,11 +106,11 @@ class _Run:
         keras.utils.set_random_seed(recipe.seed)
         self._open_data()
         self.progress = TrainingProgress(fingerprint=self.source.fingerprint)
-        # Where a run has a history and no checkpoint, someone took them, and to begin anew would take the models too.
+        # A history without checkpoints means that these were removed. A new start would remove the models too.
         begun = checkpoints(self.run / run_directory.CHECKPOINTS) or (self.run / run_directory.HISTORY).exists()
         checkpoint = self._standing() if resumed and begun else None
         if resumed and checkpoint is None:
-            self._say("the run was interrupted before its first checkpoint, and begins anew")
+            self._say("the run was interrupted before its first checkpoint, and starts again")
         begins = self.devices.is_first and not resumed
         with run_directory.claimed(self.run, recipe, self.progress) if begins else contextlib.nullcontext():
             if self.devices.is_first:
@@ -152,7 +152,7 @@ class _Run:
                 while self.progress.epoch < self.recipe.epochs and not self.watch.terminated:
                     self._epoch()
                 with self.devices.scope():
-                    self.watch.restore()  # of a run that was killed after its last epoch, and before its last files
+                    self.watch.restore()  # the run was killed after its last epoch and before its last files
         finally:
             if self.devices.is_first and self.problems.found:
                 self.problems.write_csv(self.run / run_directory.PROBLEMS)
@@ -167,7 +167,7 @@ class _Run:
         if self.source.target.task != self.task.name:
             other = self.source.target
             raise ArgumentError(
-                f"{recipe.data} has the targets of {other.title}, task = {other.task} (--task {other.task}). "
+                f"{recipe.data} is for {other.title}: give task = {other.task} (--task {other.task}). "
                 f"Received: task = {recipe.task}"
             )
         self.training = self.task.training(recipe, self.source)
@@ -182,27 +182,27 @@ class _Run:
 
     @property
     def title(self) -> str:
-        """What people call the score."""
+        """Name of the score for people."""
         return self.task.titles[self.task.score]
 
     def _standing(self) -> Path:
-        """Reads where the interrupted run stood -> its checkpoint."""
+        """Reads the progress of the interrupted run -> its checkpoint."""
         checkpoint, progress, damaged = read_progress(self.run / run_directory.CHECKPOINTS)
         for sentence in damaged:
-            self._say(f"{sentence}; the one before it is taken")
+            self._say(f"{sentence}; using the checkpoint before it")
         if progress.fingerprint != self.progress.fingerprint:
             raise TrainingError(
-                f"{self.recipe.data}: the training images are not those that the run began with (files were added, "
-                "removed or renamed); begin a new run"
+                f"{self.recipe.data}: the training images have changed since the run began (files were added, removed "
+                "or renamed); begin a new run"
             )
         self.progress = progress
         for problem in progress.problems:
             self.problems.add(*problem)
-        self._say(f"going on after step {progress.step}, from {checkpoint.name}")
+        self._say(f"continuing after step {progress.step}, from {checkpoint.name}")
         return checkpoint
 
     def _enter_phase(self) -> None:
-        """Compiles the model for the epoch that comes next, where it trains other layers than the one before."""
+        """Compiles the model for the next epoch, if it trains other layers than the last epoch."""
         recipe, epoch = self.recipe, self.progress.epoch
         in_head = epoch < recipe.head_epochs
         first, last = (0, recipe.head_epochs) if in_head else (recipe.head_epochs, recipe.epochs)
@@ -226,15 +226,15 @@ class _Run:
                 **self.training.objective(self.model),
                 jit_compile=self._compiles(),
             )
-            # All that a checkpoint holds is made now, and not with the first step.
+            # All variables of a checkpoint are made now, not in the first step.
             self.model.optimizer.build(self.model.trainable_variables)
             self.model.compute_metrics(None, *self.training.nothing(self.model))
             self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
-        """Whether XLA compiles the step, as Keras takes it."""
+        """Value of Keras' `jit_compile`."""
         if self.recipe.xla == "auto":
-            return "auto"  # Keras' own choice: on a GPU, and always on JAX
+            return "auto"  # Keras then uses XLA on a GPU, and always on JAX
         return self.recipe.xla == "on"
 
     def _epoch(self) -> None:
@@ -266,12 +266,12 @@ class _Run:
                     verbose=0,
                     callbacks=[self.watch],
                 )
-        except Exception as error:  # JAX has no exception of its own for a process that is gone
+        except Exception as error:  # JAX has no exception type for a lost process
             if devices.processes > 1 and not isinstance(error, TrainingError):
                 raise PeerLostError(progress.step, reason(error)) from error
             raise
         check_problems(self.problems)
-        if progress.batch < self.steps_per_epoch:  # terminated
+        if progress.batch < self.steps_per_epoch:  # SIGTERM ended the epoch
             return
         figures = self.training.figures({name: values[-1] for name, values in fitted.history.items()})
         row = {
@@ -299,26 +299,26 @@ class _Run:
         self._say(said)
 
     def _keep_the_best(self) -> None:
-        """Writes model.keras if the last row of the history is better than all before it."""
+        """Writes model.keras if the last row of the history is the best."""
         progress = self.progress
         if self.evaluated is not None and takes_the_place(progress.history, progress.best_epoch, self.task.score):
             progress.best_epoch = len(progress.history)
             self._save(run_directory.BEST)
 
     def _updates(self) -> int:
-        """Updates of the weights that the optimizer of this phase has made."""
+        """Number of weight updates by the optimizer of this phase."""
         optimizer = self.model.optimizer
         return int(value_of(getattr(optimizer, "inner_optimizer", optimizer).iterations))
 
     def _validate(self) -> dict[str, float]:
-        """-> figures on the validation images of the float32 network, which `evaluated` is from now on."""
+        """-> figures of the float32 network on the validation images. The network becomes `evaluated`."""
         if self.evaluated is None:
             return {}
         self._copy_weights(self.evaluated)
         batches = evaluation_batches(
             self.validation, self.contract, batch_size=self.recipe.batch_size, problems=self.problems
         )
-        with warnings.catch_warnings():  # how many batches there are shows when files that can't be read are left out
+        with warnings.catch_warnings():  # unreadable files are left out, so that there may be fewer batches
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             logs = self.evaluated.evaluate(batches, verbose=0, return_dict=True)
         ends = self.training.interval_percent(logs, self.validation.count)
@@ -326,7 +326,7 @@ class _Run:
         return {f"val_{name}": value for name, value in figures.items()}
 
     def _copy_weights(self, evaluated: keras.Model) -> None:
-        """Weights that are trained, or their moving average -> the network that is validated and saved."""
+        """Copies the trained weights, or their moving average, into the network that is validated and saved."""
         own = {variable.path: variable for variable in self.model.weights}
         means = averages(self.model.optimizer)
         if means is not None:
@@ -351,7 +351,7 @@ class _Run:
             self._save(run_directory.LAST)
             titles = {"loss": "loss", self.task.score: self.title}
             if run_directory.plot_history(self.run, self.progress.history, titles) is None:
-                self._say("no curves.png, for which matplotlib is needed: pip install 'keras-resnet-kit[plots]'")
+                self._say("curves.png is not written: it needs matplotlib, pip install 'keras-resnet-kit[plots]'")
         history, epoch, score = self.progress.history, self.progress.best_epoch, self.task.score
         best = Validated.of_row(history[epoch - 1], score) if epoch else None
         return TrainingResult(self.run, complete, history, self.title, epoch, best, self.recipe)

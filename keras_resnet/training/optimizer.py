@@ -1,4 +1,4 @@
-"""Recipe -> optimizer: warm-up and schedule, decay of kernels alone, learning rates by level."""
+"""Recipe -> optimizer: warm-up and schedule, weight decay of kernels only, learning rates by level."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from keras_resnet import layer_names
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import VARIANTS
 
-FIRST_RATE = 0.1  # of the peak, where the warm-up begins
+FIRST_RATE = 0.1  # share of the peak at which the warm-up begins
 POLY_POWER = 0.9  # Chen et al. 2016, arXiv 1606.00915, section 4.1.1
 
 
 def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: float) -> Any:
-    """Recipe, updates of the phase in all and in an epoch -> linear warm-up, then half a cosine, or poly, down to zero.
+    """Recipe, updates of the phase and of an epoch -> linear warm-up, then half a cosine, or poly, down to zero.
 
-    The warm-up takes at most half of the phase. Otherwise a phase of a few epochs would be nothing but warm-up.
+    The warm-up takes at most half of the phase. Otherwise a phase of a few epochs could consist only of warm-up.
     """
     warmup = min(round(recipe.warmup_epochs * updates_per_epoch), updates // 2)
     if recipe.schedule == "poly":
@@ -32,7 +32,7 @@ def learning_rate_schedule(recipe: Recipe, updates: int, updates_per_epoch: floa
 
 
 class WarmUpAndPoly(keras.optimizers.schedules.LearningRateSchedule):
-    """Update -> `FIRST_RATE * peak` rising to the peak, then `peak * (1 - share of the rest)^0.9`."""
+    """Number of the update -> learning rate: from `FIRST_RATE * peak` to the peak, then `peak * (1 - progress)^0.9`."""
 
     def __init__(self, peak: float, updates: int, warmup: int) -> None:
         self.peak, self.updates, self.warmup = peak, updates, warmup
@@ -55,7 +55,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.o
         "learning_rate": schedule,
         "global_clipnorm": recipe.clip_norm or None,
         "use_ema": recipe.ema_momentum > 0,
-        # Keras averages with every batch, also where it takes several to make an update.
+        # Keras updates the average with every batch, even if an update of the weights takes several batches.
         "ema_momentum": recipe.ema_momentum ** (1 / recipe.accumulation_steps) if recipe.ema_momentum else 0.99,
         "gradient_accumulation_steps": recipe.accumulation_steps if recipe.accumulation_steps > 1 else None,
     }
@@ -73,7 +73,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, schedule: Any) -> keras.o
 
 
 def averages(optimizer: keras.optimizers.Optimizer) -> list[Any] | None:
-    """Optimizer as `compile` leaves it -> the moving average of each trained variable, where it keeps them."""
+    """Compiled optimizer -> moving average of each trained variable, or None if it keeps none."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return list(inner._model_variables_moving_average) if inner.use_ema else None
 
@@ -88,12 +88,12 @@ def learning_rate_factor(path: str, level_decay: float, levels: Sequence[str]) -
 
 
 def is_decayed(variable: Any) -> bool:
-    """Kernels decay; BatchNorm's scale and shift and biases do not (Goyal et al. 2017, arXiv 1706.02677)."""
+    """Whether a variable decays: kernels do, BatchNorm and biases don't (Goyal et al. 2017, arXiv 1706.02677)."""
     return len(variable.shape) > 1
 
 
 class _Scaled:
-    """An optimizer of Keras with a factor of the learning rate and a weight decay for each variable.
+    """Base of Keras optimizers with a learning-rate factor and a weight decay for each variable.
 
     `factors` and `decays` follow the order of the variables that the optimizer is built with.
     """
@@ -103,15 +103,15 @@ class _Scaled:
         self.factors, self.decays = tuple(factors), tuple(decays)
 
     def finalize_variable_values(self, var_list: Any) -> None:
-        """Nothing: `fit` runs once an epoch, and each would end with the average in the place of the weights."""
+        """Does nothing: `fit` runs once per epoch, and at its end Keras would replace the weights by the average."""
 
 
 class ScaledSGD(_Scaled, keras.optimizers.SGD):
     """SGD whose decay joins the gradient before the momentum, as in the papers and in PyTorch.
 
-    Keras' own decay bypasses the momentum: for the same figure it is 1 / (1 - momentum) times weaker. The momentum is
-    Keras': it holds the learning rates of past steps (Goyal et al. 2017, arXiv 1706.02677, section 3, discuss both
-    forms), and equals PyTorch's only while the rate is constant.
+    Keras' own decay bypasses the momentum, and a given value is 1 / (1 - momentum) times weaker. As in Keras, past
+    steps keep their learning rates in the momentum, which equals PyTorch's only while the rate is constant (Goyal et
+    al. 2017, arXiv 1706.02677, section 3, discuss both forms).
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -136,8 +136,8 @@ class ScaledAdamW(_Scaled, keras.optimizers.Adam):
 class ScaledLamb(_Scaled, keras.optimizers.Lamb):
     """LAMB (You et al. 2019, arXiv 1904.00962), with the decay inside the trust ratio.
 
-    Keras' own step knows no such decay: the decay of its base class is not scaled by the ratio, and 10 to 100 times
-    stronger. As in timm, what does not decay is not scaled by the ratio either.
+    Keras' own step has no such decay: the decay of its base class is not scaled by the ratio, and is 10 to 100 times
+    stronger. As in timm, variables without decay are not scaled by the ratio either.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 
 PORT = 23456
-HEARTBEAT_SECONDS = 20  # after which the others learn that a process is gone
+HEARTBEAT_SECONDS = 20  # time until the other processes learn that a process is gone
 
 
 class PeerLostError(TrainingError):
-    """Another process of the run is gone, so that this one can't go on."""
+    """Another process of the run is gone, so that this process can't continue."""
 
     def __init__(self, step: int, why: str) -> None:
         super().__init__(
@@ -23,7 +23,7 @@ class PeerLostError(TrainingError):
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a run, and which this one is."""
+    """The processes of a run, and the number of this process."""
 
     coordinator: str  # host:port of process 0
     processes: int
@@ -31,13 +31,13 @@ class Group:
 
 
 def group_of(environment: Mapping[str, str]) -> Group | None:
-    """Environment variables -> the group they describe, or None where there is one process.
+    """Environment variables -> group that they describe, or None for a single process.
 
     By hand: `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `_NUM_PROCESSES` and `_PROCESS_ID`, Keras' own names. Under SLURM's
     `srun`: its own variables. In a Kubernetes Indexed Job: `JOB_COMPLETION_INDEX`, with the first two set as by hand.
 
     Raises:
-        ArgumentError: Some are there and others are not, or they don't fit together.
+        ArgumentError: Some variables are missing, or they don't fit together.
     """
     addresses = environment.get("KERAS_DISTRIBUTION_JOB_ADDRESSES")
     number = environment.get("KERAS_DISTRIBUTION_NUM_PROCESSES")
@@ -53,7 +53,7 @@ def group_of(environment: Mapping[str, str]) -> Group | None:
     tasks = environment.get("SLURM_NTASKS", "1")
     if "SLURM_PROCID" in environment and _integer(tasks) > 1:
         host = _first_host(environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "")))
-        # Two jobs on one machine must not meet: the port follows from the job's number.
+        # The port depends on the job's number, so that two jobs on one machine do not connect to each other.
         port = PORT + _integer(environment.get("SLURM_JOB_ID", "0")) % 10_000
         return _checked(Group(f"{host}:{port}", _integer(tasks), _integer(environment["SLURM_PROCID"])))
     return None
@@ -61,7 +61,7 @@ def group_of(environment: Mapping[str, str]) -> Group | None:
 
 def _checked(group: Group) -> Group:
     if not 0 <= group.process < group.processes:
-        raise ArgumentError(f"the process must be 0 to {group.processes - 1}. Received: {group.process}")
+        raise ArgumentError(f"the number of this process must be 0 to {group.processes - 1}. Received: {group.process}")
     if not re.fullmatch(r"[\w.:\[\]-]+:\d+", group.coordinator):
         raise ArgumentError(f"the address of process 0 must read host:port. Received: {group.coordinator}")
     return group
@@ -69,12 +69,12 @@ def _checked(group: Group) -> Group:
 
 def _integer(text: str) -> int:
     if not text.strip().isdigit():
-        raise ArgumentError(f"the number of processes, and that of this one, must be integers. Received: {text!r}")
+        raise ArgumentError(f"the number of processes and the own number must be integers. Received: {text!r}")
     return int(text)
 
 
 def _first_host(nodes: str) -> str:
-    """SLURM's list of machines, "node[07-09,12],login1" -> the first, "node07"."""
+    """SLURM's list of machines, for example "node[07-09,12],login1" -> first machine, "node07"."""
     match = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
     if match is None:
         raise ArgumentError(f"SLURM_JOB_NODELIST must name the machines. Received: {nodes!r}")
@@ -82,7 +82,7 @@ def _first_host(nodes: str) -> str:
 
 
 def join_processes() -> None:
-    """Joins the group that the environment describes, if there is one; waits for the others, 5 minutes at most."""
+    """Joins the group that the environment describes, if any. Waits at most 5 minutes for the other processes."""
     import jax
 
     group = group_of(os.environ)
@@ -95,8 +95,8 @@ def join_processes() -> None:
             process_id=group.process,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except Exception as error:  # of its C++ part, without a type of its own
+    except Exception as error:  # JAX's C++ code raises no type of its own
         raise TrainingError(
             f"process {group.process} of {group.processes} can't join the others through {group.coordinator} "
-            f"({reason(error)}). All must be started within 5 minutes, with the same address"
+            f"({reason(error)}). Start all processes within 5 minutes, with the same address"
         ) from error

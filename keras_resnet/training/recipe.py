@@ -1,4 +1,4 @@
-"""The typed recipe: every setting of a training run, from a TOML file and from flags that override its keys."""
+"""The typed recipe: every setting of a training run, read from a TOML file and from flags that override its keys."""
 
 import dataclasses
 import difflib
@@ -33,17 +33,17 @@ from keras_resnet.variants import VARIANTS, InputContract
 
 @dataclass(frozen=True)
 class _Network:
-    """What is trained, and on images of what size."""
+    """Settings of the network, the data and the image size."""
 
     task: str = setting(
         "classify",
-        f"What is predicted: {', '.join(f'{task.name} ({task.predicts})' for task in TASKS.values())}.",
+        f"Task: {', '.join(f'{task.name} ({task.predicts})' for task in TASKS.values())}.",
         one_of(TASKS),
     )
     data: str = setting(
         "",
-        "Images with their classes or masks: a folder of class folders (or of train/ and val/), a folder of images/ "
-        "and masks/, a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME.",
+        "Images with their classes or masks: a folder of class folders (or with train/ and val/), a folder with "
+        "images/ and masks/, a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME.",
     )
     network: str = setting("resnet50", f"Network: {', '.join(VARIANTS)}.", one_of(VARIANTS))
     architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = setting(
@@ -51,12 +51,11 @@ class _Network:
     )
     output_stride: int = setting(
         0,
-        "Stride of the segmentation network's last level: 16, or 8, which is finer and slower; 0: the architecture's "
-        "own.",
+        "Stride of the segmentation network's last level: 16, or 8 (finer and slower); 0: the architecture's default.",
         task="segment",
     )
     auxiliary_head: bool = setting(
-        False, "Whether fcn and deeplabv3 have a second loss, on C4, in training.", task="segment"
+        False, "Whether fcn and deeplabv3 are trained with a second loss, on C4.", task="segment"
     )
     weights: str = setting(
         "", "Weights to start from: a published tag, a path, or hf://owner/repository; empty: random."
@@ -67,17 +66,17 @@ class _Network:
         "empty: random.",
         task="segment",
     )
-    classes: int = setting(0, "Number of classes, which must be the data's; 0: as many as the data has.", NOT_NEGATIVE)
+    classes: int = setting(0, "Number of classes, for checking the data; 0: as many as the data has.", NOT_NEGATIVE)
     freeze: Literal["none", "stem", "C2", "C3", "C4", "C5"] = setting(
         "none",
-        "Last level that is not trained: none, stem, C2, C3, C4 or C5. Frozen BatchNorm runs in inference mode.",
+        "Last frozen level, from the stem on: none, stem, C2, C3, C4 or C5; frozen BatchNorm runs in inference mode.",
     )
-    freeze_batch_norm: bool = setting(False, "Whether all BatchNorm layers keep their statistics and are not trained.")
+    freeze_batch_norm: bool = setting(False, "Whether all BatchNorm layers are frozen.")
 
     size: int = setting(224, "Side of the square images, in pixels.", AT_LEAST_ONE)
     progressive_sizes: tuple[int, ...] = setting(
         (),
-        "Smaller sizes to begin with, each for an equal share of the epochs.",
+        "Image sizes before the final one, each for an equal share of the epochs.",
         Rule("hold sizes of at least 1", lambda sizes: all(size >= 1 for size in sizes)),
     )
     interpolation: Literal["bilinear", "bicubic"] = setting("bilinear", "Filter of the resize: bilinear or bicubic.")
@@ -85,10 +84,10 @@ class _Network:
 
 @dataclass(frozen=True)
 class _Training:
-    """How it is trained."""
+    """Settings of the training itself."""
 
     class_weights: Literal["none", "balanced"] = setting(
-        "none", "Weights of the classes: balanced (classes count alike however many images they have) or none."
+        "none", "Class weights: balanced (classes have equal influence, however many images they have) or none."
     )
     problem_limit: int = setting(1000, "Largest number of unreadable files that the run bears.", NOT_NEGATIVE)
 
@@ -103,54 +102,54 @@ class _Training:
         "sgd", "Optimizer: sgd (with Nesterov momentum), lamb or adamw."
     )
     learning_rate: float = setting(
-        0.1, "Learning rate at its peak: a linear warm-up leads there, the schedule down from it.", NOT_NEGATIVE
+        0.1, "Peak learning rate, between the linear warm-up and the falling schedule.", NOT_NEGATIVE
     )
     schedule: Literal["cosine", "poly"] = setting(
         "cosine",
-        "Schedule of the learning rate: cosine, or poly (the share of the updates that is left, to the power of 0.9).",
+        "Schedule of the learning rate: cosine, or poly (the share of updates that remain, to the power of 0.9).",
     )
     level_decay: float = setting(
         1.0,
-        "Factor of the learning rate of each level below the head: the highest has it once, the next twice.",
+        "Factor on the learning rate below the head: the highest level gets the factor, the next its square, etc.",
         SHARE_WITHOUT_ZERO,
     )
     momentum: float = setting(0.9, "Momentum (SGD only).", SHARE)
     weight_decay: float = setting(
         1e-4,
-        "Weight decay of kernels, not of BatchNorm and biases; coupled with sgd, as in PyTorch, else decoupled.",
+        "Weight decay of kernels, without BatchNorm and biases; coupled for sgd, as in PyTorch, otherwise decoupled.",
         NOT_NEGATIVE,
     )
-    warmup_epochs: float = setting(5.0, "Epochs of the warm-up, which takes at most half of a phase.", NOT_NEGATIVE)
-    clip_norm: float = setting(0.0, "Largest norm of the whole gradient; 0: no limit.", NOT_NEGATIVE)
-    accumulation_steps: int = setting(1, "Batches whose gradients are averaged for one update.", AT_LEAST_ONE)
+    warmup_epochs: float = setting(5.0, "Number of warm-up epochs, at most half of a phase.", NOT_NEGATIVE)
+    clip_norm: float = setting(0.0, "Largest norm of the gradient over all weights; 0: no limit.", NOT_NEGATIVE)
+    accumulation_steps: int = setting(1, "Number of batches whose gradients are averaged for one update.", AT_LEAST_ONE)
     ema_momentum: float = setting(
         0.0,
-        "Momentum of the average of the weights that is validated and saved, for example 0.9999; 0: no average.",
+        "Momentum of the moving average of weights, which is validated and saved; for example 0.9999; 0: no average.",
         SHARE_WITHOUT_ONE,
     )
 
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
-        "auto", "Precision: float32, mixed_bfloat16, mixed_float16 (with loss scaling), or auto (by the device)."
+        "auto", "Precision: float32, mixed_bfloat16, mixed_float16 (with loss scaling), or auto (chosen by the device)."
     )
-    xla: Literal["auto", "on", "off"] = setting("auto", "Whether TensorFlow compiles the step: on, off, or auto.")
-    devices: int = setting(0, "Number of devices of this machine; 0: all GPUs, or the CPU.", NOT_NEGATIVE)
+    xla: Literal["auto", "on", "off"] = setting("auto", "XLA compilation of the step by TensorFlow: on, off, or auto.")
+    devices: int = setting(0, "Number of devices to use on this machine; 0: all GPUs, or the CPU.", NOT_NEGATIVE)
     seed: int = setting(
         0,
-        "Seed of weights, order of the images and augmentation.",
+        "Seed for initial weights, order of the images and augmentation.",
         NOT_NEGATIVE,
         Rule("be less than 2^32", lambda seed: seed < 2**32),
     )
-    deterministic: bool = setting(False, "Whether two runs of one recipe give equal bits; slower on a GPU.")
-    checkpoint_steps: int = setting(1000, "Steps between checkpoints; each epoch ends with one too.", AT_LEAST_ONE)
-    checkpoints_kept: int = setting(2, "Number of newest checkpoints that are kept.", AT_LEAST_ONE)
+    deterministic: bool = setting(False, "Whether two runs of one recipe give bit-identical results; slower on a GPU.")
+    checkpoint_steps: int = setting(1000, "Steps between checkpoints; each epoch also ends with one.", AT_LEAST_ONE)
+    checkpoints_kept: int = setting(2, "Number of checkpoints to keep.", AT_LEAST_ONE)
 
 
 @dataclass(frozen=True)
 class Recipe(Reading, _Training, Augmentation, _Network):
     """Settings of one run, among them those of `Reading` and `Augmentation`.
 
-    A dataclass takes the fields of its last base first. That is the order of the command line's help, of the file that
-    a run keeps and of the table in docs/train.md.
+    A dataclass takes the fields of its last base first. The help, a run's recipe.toml and the table in docs/train.md
+    have this order.
     """
 
     def __post_init__(self) -> None:
@@ -159,13 +158,13 @@ class Recipe(Reading, _Training, Augmentation, _Network):
                 raise ArgumentError(f"the recipe's `{name}` must {rule}. Received: {name} = {getattr(self, name)!r}")
 
     def _rules(self) -> Iterator[tuple[str, str, bool]]:
-        """-> name, rule, whether it holds; each counts on those before it."""
+        """-> name of a setting, its rule, whether it holds. A check may assume that earlier checks passed."""
         for name, declared in SETTINGS.items():
             value = getattr(self, name)
             yield from ((name, rule.text, rule.holds(value)) for rule in declared.rules)
             if declared.task is not None:
                 left_out = declared.suits(self.task) or value == declared.default
-                yield name, f"be left out, but for task = {declared.task}", left_out
+                yield name, f"be left out unless task = {declared.task}", left_out
             if self.task in declared.choices:
                 choices = declared.choices_for(self.task)
                 yield name, f"be one of {', '.join(choices)} for task = {self.task}", value in choices
@@ -176,26 +175,26 @@ class Recipe(Reading, _Training, Augmentation, _Network):
         yield "head_epochs", "be fewer than the epochs", self.head_epochs < self.epochs
         scales = 0 < self.minimum_scale <= self.maximum_scale
         yield "minimum_scale", "lie above 0 and not above maximum_scale", scales
-        yield "freeze", "leave something to train: give weights", self.freeze == "none" or self.starts_from != ""
+        yield "freeze", "be none unless weights are given", self.freeze == "none" or self.starts_from != ""
         smallest = VARIANTS[self.network].design.output_stride
         yield "size", f"be at least {smallest} for {self.network}", self.size >= smallest
         yield from task.recipe_rules(self)
 
     @property
     def starts_from(self) -> str:
-        """Weights of the whole network, or of its backbone; empty: random."""
+        """-> weights for the whole network or its backbone; empty: random."""
         return self.weights or self.backbone_weights
 
     @property
     def contract(self) -> InputContract:
-        """How the images of validation, and those that the model will be used on, become its pixels."""
+        """-> how images become pixels in validation and when the model is used."""
         if self.crop == "resized":
             proportional = InputContract.for_size(self.size)
             return InputContract(self.size, proportional.resize, self.interpolation)
         return InputContract(self.size, self.size, self.interpolation)
 
     def size_of_epoch(self, epoch: int) -> int:
-        """Epoch, from 0 -> pixels a side of its training images: each of the progressive sizes, then `size`."""
+        """Epoch, from 0 -> side of its training images in pixels: each of the progressive sizes, then `size`."""
         sizes = (*self.progressive_sizes, self.size)
         return sizes[min(epoch * len(sizes) // self.epochs, len(sizes) - 1)]
 
@@ -206,7 +205,7 @@ class Recipe(Reading, _Training, Augmentation, _Network):
 
 
 def _toml(value: Any) -> str:
-    """JSON is TOML here, but for DEL, and the surrogates that JSON escapes characters beyond U+FFFF with."""
+    """Value -> TOML: JSON, except for DEL, and for the surrogates that JSON escapes characters beyond U+FFFF with."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -214,10 +213,10 @@ SETTINGS = settings_of(Recipe)
 
 
 def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """TOML file, keys that take the place of its own -> recipe; without a file, the defaults.
+    """TOML file, keys that override the file's -> recipe. Without a file, the other keys have their defaults.
 
     Raises:
-        ArgumentError: The file can't be read, or a key is unknown, of another type or out of its range.
+        ArgumentError: The file can't be read, or a key is unknown, has the wrong type or is out of range.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -235,12 +234,12 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
         for key in unknown:
             nearest = difflib.get_close_matches(key, SETTINGS, n=1)
             lines.append(f"  {key}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-        raise ArgumentError("\n".join([f"{source}: {len(unknown)} keys are not a recipe's:", *lines]))
+        raise ArgumentError("\n".join([f"{source}: {len(unknown)} unknown keys:", *lines]))
     return Recipe(**{key: _checked(source, key, value, SETTINGS[key].kind) for key, value in merged.items()})
 
 
 def _checked(source: str, key: str, value: Any, kind: Any) -> Any:
-    """Value as TOML or a flag gives it -> the same in the key's own type."""
+    """Value as TOML or a flag gives it -> value of the key's type."""
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value in choices:

@@ -1,4 +1,4 @@
-"""The files of a run: what it was made with, how it went, and what came of it."""
+"""The files of a run: its recipe, environment and data, its history, and its curves."""
 
 import csv
 import io
@@ -25,16 +25,16 @@ BEST, LAST = "model.keras", "model-last.keras"
 
 @contextmanager
 def claimed(run: Path, recipe: Recipe, progress: TrainingProgress) -> Iterator[None]:
-    """`with claimed(run, recipe, progress):` makes the directory of a new run, and notes its recipe.
+    """`with claimed(run, recipe, progress):` makes the directory of a new run, and writes its recipe.
 
-    Where the block fails before a step is done, the files of the run are removed again, and the directory too if it
-    was made here, so that the corrected command can take it. What others have put there stays. A process that is
-    killed, or interrupted, leaves all.
+    If the block fails before the first step is done, the files of the run are removed again, and the directory too if
+    it was made here, so that the corrected command can use it. Other files in the directory stay. A process that is
+    killed or interrupted leaves all files.
 
     Raises:
-        ArgumentError: There is something in it.
+        ArgumentError: The directory is not empty.
     """
-    left = f".{RECIPE}{PARTIAL}"  # all that there is of a run that was killed while it noted its recipe
+    left = f".{RECIPE}{PARTIAL}"  # the only file of a run that was killed while it wrote its recipe
     existed = run.exists()
     if existed and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
         raise ArgumentError(
@@ -45,15 +45,15 @@ def claimed(run: Path, recipe: Recipe, progress: TrainingProgress) -> Iterator[N
         write_whole(run / RECIPE, recipe.to_toml().encode())
         yield
     except Exception as error:
-        # Where another process is lost, nothing was wrong here, and the error says that all resume the run.
+        # If another process is lost, this process keeps its files: the error asks to resume the run in all processes.
         if progress.step == 0 and not isinstance(error, PeerLostError):
             _give_back(run, keep_folder=existed)
         raise
 
 
 def _give_back(run: Path, keep_folder: bool) -> None:
-    """Removes what a run writes before its first step is done."""
-    with suppress(OSError):  # the error that is to be told is the one before; or there is something of others
+    """Removes the files that a run writes before its first step is done."""
+    with suppress(OSError):  # the first error matters; and the folder may hold other files
         for path in (*(run / name for name in (RECIPE, ENVIRONMENT, DATA, PROBLEMS)), *checkpoints(run / CHECKPOINTS)):
             path.unlink(missing_ok=True)
         if (run / CHECKPOINTS).exists():
@@ -70,11 +70,11 @@ def describe_run(run: Path, devices: str, training: dict[str, Any], validation: 
 
 
 def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Rows, one an epoch -> `history.csv`."""
+    """Rows, one for each epoch -> `history.csv`."""
     if not history:
         return
     text = io.StringIO(newline="")
-    columns = dict.fromkeys(name for row in history[::-1] for name in row)  # the first rows of an old run lack some
+    columns = dict.fromkeys(name for row in history[::-1] for name in row)  # rows of an old run lack columns
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
@@ -85,7 +85,7 @@ def log_to_tensorboard(run: Path, row: dict[str, Any]) -> None:
     """Row of the history -> an event of TensorBoard under `tensorboard/`, at the epoch's last step."""
     import tensorflow as tf
 
-    # tf.summary.scalar would need TensorBoard, which reads what this writes.
+    # tf.summary.scalar would need TensorBoard, which only reads these files.
     metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
     with tf.summary.create_file_writer(str(run / "tensorboard")).as_default(row["step"]):
         for name, value in row.items():
@@ -94,7 +94,7 @@ def log_to_tensorboard(run: Path, row: dict[str, Any]) -> None:
 
 
 def plot_history(run: Path, history: Sequence[dict[str, Any]], titles: Mapping[str, str]) -> Path | None:
-    """Rows, one an epoch, titles by column -> `curves.png`: these and the learning rate; None without matplotlib."""
+    """Rows, one for each epoch, titles by column -> `curves.png` with the learning rate; None without matplotlib."""
     try:
         matplotlib = require("matplotlib", "plots")
     except MissingDependencyError:

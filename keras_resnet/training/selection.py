@@ -1,4 +1,4 @@
-"""Which epoch of a run becomes `model.keras`: the rule, and the row of the history that it chooses."""
+"""The rule by which an epoch of a run becomes `model.keras`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ CLEARLY_LOWER = 0.9  # a loss below this share of another is clearly lower
 
 @dataclass(frozen=True)
 class Validated:
-    """What the validation images say about one epoch."""
+    """Figures of one epoch on the validation images."""
 
     score_percent: float
-    low_percent: float  # the score's interval of one standard error
+    low_percent: float  # lower end of the score's interval of one standard error
     high_percent: float
     loss: float
 
@@ -22,7 +22,7 @@ class Validated:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], score: str) -> "Validated":
-        """Row of the history, name of the score's column without its `val_` -> the same."""
+        """Row of the history, name of the score's column without `val_` -> figures of its epoch."""
         percent = float(row[f"val_{score}"])
         low, high = (float(row.get(column, percent)) for column in interval_columns(f"val_{score}"))
         loss = float(row["val_loss"])
@@ -30,7 +30,7 @@ class Validated:
 
 
 def interval_columns(score: str) -> tuple[str, str]:
-    """Column of a score -> columns of the lower and of the upper end of its interval.
+    """Column of a score -> columns of the lower and the upper end of its interval.
 
     Example: `"val_top1_percent"` -> `"val_top1_low_percent"`, `"val_top1_high_percent"`.
     """
@@ -39,15 +39,15 @@ def interval_columns(score: str) -> tuple[str, str]:
 
 
 def is_better(new: Validated, best: Validated, highest: Validated) -> bool:
-    """Epoch, the best before it, the one with the highest score so far -> whether it takes the place of the best.
+    """Epoch, best epoch before it, epoch with the highest score so far -> whether the epoch becomes the best.
 
-    The one-standard-error rule: scores within one standard error of each other are equal as far as the validation
-    images can tell, and the loss, which sees how sure the network is, decides between them. In order:
+    The one-standard-error rule: the validation images can't distinguish scores within one standard error of each other,
+    and the loss, which depends on the confidence of the network, decides between them. In order:
 
-    1. An epoch below the interval of the highest score never wins. So the best can't sink step by step.
+    1. An epoch below the interval of the highest score never wins, so that the best can't get worse step by step.
     2. An epoch above the interval of the best wins.
-    3. Otherwise, where the losses differ by more than a tenth, the lower loss wins.
-    4. Otherwise the higher score wins, and of equal scores the lower loss.
+    3. Otherwise, if the losses differ by more than a tenth, the lower loss wins.
+    4. Otherwise the higher score wins, and for equal scores the lower loss.
 
     Source: Breiman et al. 1984, "Classification and regression trees", section 3.4.3 (the rule); Hastie et al. 2009,
     "The elements of statistical learning", section 7.10.
@@ -64,7 +64,7 @@ def is_better(new: Validated, best: Validated, highest: Validated) -> bool:
 
 
 def takes_the_place(history: Sequence[Mapping[str, Any]], best_epoch: int, score: str) -> bool:
-    """Rows of the history, the last one new, epoch of the best before it (0: none) -> whether the last is better."""
+    """Rows of the history with a new last row, best epoch before it (0: none) -> whether the last row is better."""
     *earlier, last = (Validated.of_row(row, score) for row in history)
     if not best_epoch:
         return True

@@ -1,4 +1,4 @@
-"""What happens between two steps: checkpoints, and the reasons to stop."""
+"""Work between two steps of training: checkpoints, and reasons to stop."""
 
 import math
 import signal
@@ -19,10 +19,10 @@ from keras_resnet.training.recipe import Recipe
 
 
 class Watch(keras.callbacks.Callback):
-    """Counts the steps of `fit`, writes checkpoints, and stops the run where going on would be wrong.
+    """Counts the steps of `fit`, writes checkpoints, and stops the run if it must not continue.
 
     Raises, from within `fit`:
-        TrainingError: The loss is not finite, more files can't be read than the recipe allows, or a full disk.
+        TrainingError: The loss is not finite, too many files can't be read, or the disk is full.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Watch(keras.callbacks.Callback):
             save_checkpoint(self.folder, self.model, self.progress, self.recipe.checkpoints_kept)
 
     def restore(self) -> None:
-        """Puts the model where the interrupted run stood, the first time that it is called."""
+        """Restores the state of the interrupted run at its first call."""
         if self.restore_from is not None:
             load_checkpoint(self.restore_from, self.model, self.progress)
             self.restore_from = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.restore()  # only here all variables are made, and `fit` has set the metrics to zero
+        self.restore()  # all variables exist now, and `fit` has reset the metrics
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress = self.progress
@@ -63,11 +63,11 @@ class Watch(keras.callbacks.Callback):
         if not math.isfinite(figures.get("loss", 0.0)):
             raise TrainingError(
                 f"step {progress.step} (epoch {progress.epoch + 1}): the loss is {figures['loss']}. The last "
-                "checkpoint is from before it. A lower learning rate, a longer warm-up or clip_norm may help"
+                "checkpoint is from an earlier step. A lower learning rate, a longer warm-up or clip_norm may help"
             )
         check_problems(self.problems)
         self.show(figures)
-        ends_epoch = progress.batch == self.steps_per_epoch  # whose checkpoint follows the validation
+        ends_epoch = progress.batch == self.steps_per_epoch  # its checkpoint follows the validation
         if not ends_epoch and (self.terminated or progress.step % self.recipe.checkpoint_steps == 0):
             self.save()
         if self.terminated:
@@ -85,14 +85,14 @@ def check_problems(problems: Problems) -> None:
 
 
 class StopOnSignal:
-    """`with StopOnSignal(watch):` SIGTERM lets the step end, writes a checkpoint and ends `fit`."""
+    """`with StopOnSignal(watch):` after SIGTERM, the step is finished, a checkpoint is written and `fit` ends."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
 
     def __enter__(self) -> "StopOnSignal":
         self.in_main_thread = threading.current_thread() is threading.main_thread()
-        if self.in_main_thread:  # Python takes signal handlers there alone
+        if self.in_main_thread:  # Python allows signal handlers only there
             self.former = signal.signal(signal.SIGTERM, self.handle)
         return self
 
@@ -105,7 +105,7 @@ class StopOnSignal:
 
 
 class Rate:
-    """Images per second since it was made."""
+    """Measures images per second since it was created."""
 
     def __init__(self) -> None:
         self.start, self.images = time.perf_counter(), 0

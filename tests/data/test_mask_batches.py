@@ -165,7 +165,7 @@ def test_elements_have_shapes_that_a_step_can_be_compiled_for(source):
 def test_augmentation_that_masks_do_not_have_is_refused(augmentation, message, source):
     with pytest.raises(ArgumentError, match=message):
         batches(source, Augmentation(**({"crop": "scaled"} | augmentation)))
-    with pytest.raises(ArgumentError, match="`class_weights` for segmentation are the loss's"):
+    with pytest.raises(ArgumentError, match="`class_weights` must be None for segmentation"):
         batches(source, class_weights=[1.0] * CLASSES)
 
 
@@ -179,7 +179,10 @@ def broken(tmp_path_factory):
         "images/002.jpg": (b"", "the file is empty"),
         "masks/005.png": (b"no mask", r"its mask masks/005.png: not an image"),
         "masks/007.png": (png(labels(66, 85, 1)), "masks/007.png has 85 x 66 pixels, and the upright image 87 x 60"),
-        "masks/011.png": (png(np.full((64, 80), 9, np.uint8)), "5,120 pixels have the label 9, which is none of the 5"),
+        "masks/011.png": (
+            png(np.full((64, 80), 9, np.uint8)),
+            "5,120 pixels have the label 9, which is neither one of the 5",
+        ),
         "masks/013.png": (png(labels(66, 82, 14))[:120], "its mask masks/013.png: "),
         "images/014.jpg": (jpeg(picture(60, 83, 1), exif=exif.tobytes()), "upright image 60 x 83"),
     }

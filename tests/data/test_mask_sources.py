@@ -103,7 +103,7 @@ def test_a_table_names_classes_and_colours_and_void(tmp_path):
         np.testing.assert_array_equal(a, np.array([0, 255, 1, 2, 3, 255])[np.minimum(value, 5)])
     turned = open_source(tmp_path / "colours", "train", class_names=("sky", "bus", "car", "tree", "road"))
     np.testing.assert_array_equal(masks_of(turned)[0], np.array([4, 3, 2, 0, 255])[np.minimum(masks_of(one)[0], 4)])
-    with pytest.raises(ArgumentError, match="1 classes are not the model's:\n  tree"):
+    with pytest.raises(ArgumentError, match="1 classes are unknown to the model:\n  tree"):
         open_source(tmp_path / "colours", "train", class_names=("sky", "car", "road"))
     write(tmp_path / "colours" / "masks" / "0.png", png(np.full((20, 31, 3), 7, np.uint8)))
     with pytest.raises(ImageError, match=r"0\.png: 620 pixels have the colour 7, 7, 7, which classes\.csv does not"):
@@ -148,12 +148,12 @@ def test_images_and_masks_that_are_no_pairs_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("title\na\n", "must have a row for each label, the column name.*KeyError"),
+        ("title\na\n", "must have a row for each label, with the column name.*KeyError"),
         ("name,red,green,blue\na,1,2,x\n", "each 0..255. Received: ValueError"),
         ("name,red,green,blue\na,1,2,300\nb,1,2,3\n", r"must lie in 0..255. Received: 1..300"),
         ("name\na\na\n", r"twice. Received: \['a'\]"),
-        ("name,red,green,blue\na,1,2,3\nb,1,2,3\n", "twice. Received: a colour"),
-        ("name\nonly\nvoid\n", "2 to 254 classes besides void"),
+        ("name,red,green,blue\na,1,2,3\nb,1,2,3\n", "twice. Received: a repeated colour"),
+        ("name\nonly\nvoid\n", "2 to 254 classes besides the void labels"),
     ],
 )
 def test_a_table_that_can_not_be_used_is_named(table, message, tmp_path):
@@ -167,17 +167,15 @@ def test_what_can_not_be_is_said(tmp_path, folder):
     masked = write_masked(tmp_path / "masked", 3)
     for options, message in (
         ({"void_labels": (256,)}, r"must lie in 0..255. Received: \[256\]"),
-        ({"void_labels": (1, 2, 3, 4)}, "2 to 254 classes besides void .1, 2, 3, 4, 255.. Received: 1"),
-        ({"void_labels": (0, 1, 2, 3, 4)}, "none of its 3 masks can be read and has a label besides void"),
+        ({"void_labels": (1, 2, 3, 4)}, "2 to 254 classes besides the void labels .1, 2, 3, 4, 255.. Received: 1"),
+        ({"void_labels": (0, 1, 2, 3, 4)}, "none of the 3 masks can be read and has a label besides void"),
     ):
         with pytest.raises(ArgumentError, match=message):
             open_source(masked, "train", reading=Reading(**options))
     with pytest.raises(ArgumentError, match="`void_labels` is for segmentation"):
         open_source(folder, "train", reading=Reading(void_labels=(3,)))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
-    with pytest.raises(
-        ArgumentError, match=r"has colours; give a classes\.csv with the columns name, red, green, blue"
-    ):
+    with pytest.raises(ArgumentError, match=r"has colours; add a classes\.csv with the columns name, red, green, blue"):
         open_source(masked, "train")
 
 

@@ -195,7 +195,11 @@ def test_freezing_leaves_decoder_and_head_to_be_trained():
         (UNet, {"classes": 0}, "`classes` must be a positive integer. Received: classes=0"),
         (UNet, {"input_shape": (31, 64, 3)}, "at least 32 pixels, or None. Received: input_shape=(31, 64, 3)"),
         (UNet, {"classifier_activation": "softmux"}, "must name a Keras activation, or be None for logits"),
-        (UNet, {"weights": "x.keras", "backbone_weights": "imagenet"}, "so that `backbone_weights` must be None"),
+        (
+            UNet,
+            {"weights": "x.keras", "backbone_weights": "imagenet"},
+            "`backbone_weights` must be None if `weights` are given",
+        ),
     ],
 )
 def test_arguments_that_make_no_sense(builder, arguments, message):

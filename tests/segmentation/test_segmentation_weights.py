@@ -134,10 +134,10 @@ def test_problems_are_listed_and_nothing_is_loaded(state, tmp_path):
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        (lambda: state_dict("resnet18", 5), "the weights of a resnet18, and the model is a fcn_resnet18"),
+        (lambda: state_dict("resnet18", 5), "the weights of a resnet18, but the model is a fcn_resnet18"),
         (
             lambda: segmentation_state_dict("deeplabv3", "resnet18", 5),
-            "the weights of a deeplabv3_resnet18, and the model is a fcn_resnet18",
+            "the weights of a deeplabv3_resnet18, but the model is a fcn_resnet18",
         ),
         (lambda: {"weight": np.zeros(3, np.float32)}, "(backbone.conv1.weight, backbone.layer1.0.conv1.weight, ...)"),
     ],
@@ -148,7 +148,7 @@ def test_weights_of_another_network_are_named(content, cause, tmp_path):
 
 
 def test_a_classifier_refuses_segmentation_weights_by_name(file):
-    with pytest.raises(WeightsError, match="the weights of a fcn_resnet18, and the model is a resnet18"):
+    with pytest.raises(WeightsError, match="the weights of a fcn_resnet18, but the model is a resnet18"):
         ResNet18(weights=file)
 
 
@@ -201,7 +201,7 @@ def test_weights_of_a_backbone_come_from_any_file_of_its_classifier(randomise, t
     ("arguments", "hint"),
     [
         ({"backbone_weights": "imagnet"}, "`backbone_weights`: `weights` must be None, 'imagenet'"),
-        ({"weights": "imagenet"}, "which is weights of the backbone alone: backbone_weights='imagenet'"),
+        ({"weights": "imagenet"}, "These are weights for the backbone: give backbone_weights='imagenet'"),
         ({"weights": "a1_in1k"}, "backbone_weights='a1_in1k'"),
         ({"weights": TAG}, "must be None, 'hf://owner/repository', or the path of a file"),
         ({"weights": "nothing.keras"}, "names a file that does not exist"),

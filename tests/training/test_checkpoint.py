@@ -168,7 +168,7 @@ def test_a_damaged_newest_file_is_named_and_the_one_before_it_is_taken(how: str,
     with pytest.raises(TrainingError) as raised:
         read_progress(tmp_path)
     lines = str(raised.value).splitlines()
-    assert lines[0] == f"{tmp_path}: no checkpoint to go on from"
+    assert lines[0] == f"{tmp_path}: no readable checkpoint to continue from"
     assert [line.split(": can't be read (")[0] for line in lines[1:]] == [f"  {newest}", f"  {first}"]
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_file_does_not_stand_in_the_way_of_later_ones(keep: int, tmp_p
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"absent: no checkpoint to go on from$"):
+    with pytest.raises(TrainingError, match=r"absent: no readable checkpoint to continue from$"):
         read_progress(tmp_path / "absent")
 
 
@@ -199,12 +199,12 @@ def test_a_file_of_another_model_is_refused_and_nothing_assigned(other: str, tmp
     path = save_checkpoint(tmp_path, model, TrainingProgress(4), keep=1)
     target = network()
     before = state(target)
-    message = "has the shape|tensors are of another model, first"
+    message = "has shape|tensors belong to another model, first"
     with pytest.raises(TrainingError, match=message) as raised:
         load_checkpoint(path, target, TrainingProgress(4))
     assert str(raised.value).startswith(f"{path}: ")
     if other == "wider":
-        assert str(raised.value).endswith("kernel has the shape (4, 6), and the model's (4, 5)")
+        assert str(raised.value).endswith("kernel has shape (4, 6), but the model needs (4, 5)")
     assert_same_bits(state(target), before)
 
 
@@ -275,7 +275,7 @@ def test_a_pickle_under_the_name_of_a_checkpoint_is_not_opened(tmp_path: Path) -
     mark = tmp_path / "ran"
     path = tmp_path / "step-000000001.safetensors"
     path.write_bytes(pickle.dumps(Malice(mark)))
-    with pytest.raises(TrainingError, match="no checkpoint to go on from"):
+    with pytest.raises(TrainingError, match="no readable checkpoint to continue from"):
         read_progress(tmp_path)
     assert not mark.exists()
     pickle.loads(path.read_bytes())  # noqa: S301

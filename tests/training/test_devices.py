@@ -83,7 +83,7 @@ def test_one_cpu_is_taken_unless_more_are_asked_for() -> None:
     assert devices.is_first
     assert (devices.precision, devices.strategy) == ("float32", None)
     assert str(devices) == "1 CPU, float32, Keras on tensorflow"
-    with pytest.raises(ArgumentError, match="devices = 2, and this machine has 1 CPU: /device:CPU:0"):
+    with pytest.raises(ArgumentError, match="devices = 2, but this machine has 1 CPU: /device:CPU:0"):
         open_devices(Recipe(devices=2))
 
 
@@ -92,7 +92,7 @@ def test_several_devices_on_tensorflow_do_not_take_a_compiled_step(monkeypatch: 
 
     there = {"CPU": [SimpleNamespace(name=f"/device:CPU:{index}") for index in range(2)], "GPU": []}
     monkeypatch.setattr(tf.config, "list_logical_devices", there.__getitem__)
-    with pytest.raises(ArgumentError, match="xla = on works with one device on TensorFlow; leave it, or set"):
+    with pytest.raises(ArgumentError, match="xla = on works only with one device on TensorFlow; leave it out, or set"):
         open_devices(Recipe(devices=2, xla="on"))
     assert len(open_devices(Recipe(devices=1, xla="on")).names) == 1
 

@@ -236,12 +236,12 @@ def test_other_data_are_refused(run: Run, tmp_path: Path) -> None:
     other = write_arrays(tmp_path / "data.npz", count=51)
     toml = (folder / "recipe.toml").read_text()
     (folder / "recipe.toml").write_text(toml.replace(run.recipe.data, str(other)))
-    with pytest.raises(TrainingError, match=r"data\.npz: the training images are not those that the run began with"):
+    with pytest.raises(TrainingError, match=r"data\.npz: the training images have changed since the run began"):
         fit.resume(folder)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"--resume takes the folder of a run, with recipe\.toml in it"):
+    with pytest.raises(ArgumentError, match=r"--resume must be a run's folder, which holds recipe\.toml"):
         fit.resume(tmp_path)
 
 
@@ -384,9 +384,9 @@ def test_more_unreadable_files_than_allowed_end_the_run(tmp_path: Path) -> None:
     [
         ({"batch_size": 49}, "batch_size must be at most the 48 training images. Received: 49"),
         ({"classes": 4}, "has 3 classes. Received: classes = 4"),
-        ({"data": ""}, "the recipe names no images: give --data, or the key `data`"),
+        ({"data": ""}, "the recipe names no images; give --data, or the key `data`"),
         ({"data": "absent"}, "Received: absent, which is no such file or folder"),
-        ({"devices": 5}, "devices = 5, and this machine has 1 CPU: /device:CPU:0"),
+        ({"devices": 5}, "devices = 5, but this machine has 1 CPU: /device:CPU:0"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named_before_anything_is_made(
@@ -425,7 +425,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(data: Pat
         raise KeyboardInterrupt
     heard = Heard()
     assert fit.resume(run, heard).complete
-    assert any("begins anew" in sentence for sentence in heard.sentences)
+    assert any("starts again" in sentence for sentence in heard.sentences)
     assert [row["step"] for row in read_progress(run / CHECKPOINTS)[1].history] == [3]
 
 
@@ -454,6 +454,6 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run: Run, tmp_path: 
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
     shutil.rmtree(folder / CHECKPOINTS)
-    with pytest.raises(TrainingError, match="no checkpoint to go on from"):
+    with pytest.raises(TrainingError, match="no readable checkpoint to continue from"):
         fit.resume(folder)
     assert (folder / "model.keras").read_bytes() == (run.folder / "model.keras").read_bytes()

@@ -54,7 +54,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("mask_values", (11, 256), "hold labels in 0..255"),
     ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
-    ("freeze", "C3", "leave something to train: give weights"),
+    ("freeze", "C3", "be none unless weights are given"),
     ("task", "paint", "be one of classify, segment, tag"),
     ("architecture", "unet", "be left out, but for task = segment"),
     ("output_stride", 8, "be left out, but for task = segment"),
@@ -119,7 +119,7 @@ def test_unknown_keys_are_named_together_with_the_nearest_that_there_are(source:
     with pytest.raises(ArgumentError) as raised:
         read_recipe(path, None if path else wrong)
     first, *lines = str(raised.value).splitlines()
-    assert first == f"{path or 'the recipe'}: 2 keys are not a recipe's:"
+    assert first == f"{path or 'the recipe'}: 2 unknown keys:"
     assert lines == ["  learning_rat (did you mean learning_rate?)", "  zzz"]
 
 

@@ -55,14 +55,14 @@ def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(reci
     status, out, err = process.finish()
     told = f"terminated after a checkpoint. To continue: keras-resnet train --resume {run}\n"
     assert (status, out) == (143, told), err
-    assert f"going on after step {killed_at}, from step-{killed_at:09d}.safetensors" in err
+    assert f"continuing after step {killed_at}, from step-{killed_at:09d}.safetensors" in err
     terminated_at = newest_step(run)
     assert killed_at + 3 <= terminated_at < 27
     assert not (run / "model-last.keras").exists()
 
     status, out, err = Forked(keras_resnet, "train", "--resume", run).finish()
     assert status == 0, err
-    assert f"going on after step {terminated_at}, " in err
+    assert f"continuing after step {terminated_at}, " in err
     status, expected, err = uninterrupted.finish()
     assert (status, len(history(whole))) == (0, 3), err
     assert out.replace(str(run), str(whole)) == expected

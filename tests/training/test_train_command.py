@@ -154,7 +154,7 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
         ),
         (["--seed", "1"], "give --out, the folder of a new run, or --resume with the folder of an interrupted run"),
         *(
-            (["--resume", "r", *more], "--resume continues a run by its own recipe, and takes no other option")
+            (["--resume", "r", *more], "--resume continues a run by its own recipe; leave out all other options")
             for more in (["--seed", "1"], ["--out", "o"], ["recipe.toml"], ["--no-flip"])
         ),
         (

@@ -84,7 +84,7 @@ def test_layers_that_ask_for_more_than_is_stored_are_refused(model_file, tmp_pat
     path = with_config(
         model_file, tmp_path / "large.keras", lambda config, layers: layers["dense"].update(units=20_000_000_000)
     )
-    assert "its layers ask for 400,000,000,448 bytes of weights, of which it stores 548" in cli_refusal(path)
+    assert "its layers need 400,000,000,448 bytes of weights, but the file stores 548" in cli_refusal(path)
 
 
 @pytest.mark.parametrize(

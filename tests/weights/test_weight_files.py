@@ -228,7 +228,7 @@ def test_pytorch_files_that_hold_something_else(tmp_path, small):
     torch = pytest.importorskip("torch")
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     torch.save({"net": {"conv1.weight": torch.zeros(3)}, "epoch": 4}, tmp_path / "nested.pth")
-    assert "it holds Tensor" in refusal(small, tmp_path / "tensor.pth")
+    assert "Received: Tensor" in refusal(small, tmp_path / "tensor.pth")
     assert "no tensors: net, epoch" in refusal(small, tmp_path / "nested.pth")
 
 
@@ -245,7 +245,7 @@ def test_an_h5_file_without_layer_names(tmp_path, trained, small):
     with h5py.File(path, "a") as h5:
         for group in h5["layers"].values():
             del group["vars"].attrs["name"]
-    assert "does not say which layer" in refusal(small, path)
+    assert "does not name the layer" in refusal(small, path)
 
 
 def test_h5_and_zip_files_of_other_make(tmp_path, small):

@@ -154,7 +154,7 @@ def test_wrong_depth_is_named_as_the_cause(tmp_path, file, trained, suffix):
         path = tmp_path / "r18.keras"
         trained.save(path)
     message = refusal(BUILDERS["resnet34"](input_shape=SHAPE), path)
-    assert "these are the weights of a resnet18, and the model is a resnet34" in message
+    assert "these are the weights of a resnet18, but the model is a resnet34" in message
     assert re.search(r"missing \(\d\d+\):(\n  \S.*){10}\n  \.\.\. and \d+ more", message)
 
 
@@ -162,7 +162,7 @@ def test_other_widths_and_other_names_are_named_as_the_cause(tmp_path, state, sm
     wide = {**state, "layer1.0.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)}
     assert "Wide ResNet" in refusal(small, save(tmp_path, wide))
     prefixed = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    assert "names with a prefix" in refusal(small, save(tmp_path, prefixed))
+    assert "its names have a prefix" in refusal(small, save(tmp_path, prefixed))
 
 
 # --- head ---------------------------------------------------------------------------------------------------------

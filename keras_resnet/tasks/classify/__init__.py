@@ -68,10 +68,10 @@ class Classify:
         return len(shape) == 4 and len(answer) == 2
 
     def contract_of(self, model: Any, stated: Contract | None) -> InputContract | None:
-        """-> the contract that was stated, which published weights bring along, where it fits the input size.
+        """-> the stated contract, for example from published weights, if it fits the input size.
 
-        Otherwise a network for CIFAR reads images whole, without a crop; another model of fixed size gets torchvision's
-        proportion of crop to resize, one of free size the default.
+        Otherwise, a network for CIFAR takes whole images, without a crop. Another model of fixed size gets
+        torchvision's proportion of crop to resize, and a model of free size gets the default contract.
         """
         height, width = model.inputs[0].shape[1:3]
         if height != width:
@@ -135,7 +135,7 @@ class Classify:
         check_layout(data, self, asked.name, reading)
         sources = open_split(data, split, asked.class_names, reading)
         if asked.class_names is None and classes is not None and all(name.isdecimal() for name in sources[0].classes):
-            # A number is the index of a class, whichever of them the data has.
+            # A number is the index of a class, whichever classes the data has.
             highest = max(map(int, sources[0].classes))
             if highest >= classes:
                 raise ArgumentError(
@@ -162,6 +162,6 @@ class Classify:
 
 
 def _keeps_every_pixel(model: Any) -> bool:
-    """Whether the stem has stride 1, as that of the networks for CIFAR, which a .keras file does not name otherwise."""
+    """Whether the stem has stride 1, the only sign of a network for CIFAR in a .keras file."""
     stem = layer_names.STEM_CONV
     return any(layer.name == stem and getattr(layer, "strides", None) == (1, 1) for layer in model.layers)

@@ -1,4 +1,4 @@
-"""Answers of a classifier on labelled images -> all figures, and the files that hold them."""
+"""Answers of a classifier on labelled images -> all figures, and files with them."""
 
 import csv
 import functools
@@ -30,7 +30,7 @@ from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.classify.mistakes import draw_mistakes
 from keras_resnet.variants import InputContract
 
-WEAKEST = 5  # classes in the table
+WEAKEST = 5  # number of classes in the table
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +47,10 @@ class Labelled:
 
     @property
     def pixels(self) -> np.ndarray:
-        """The image as it is decoded, uint8 `[H, W, 3]`; it is read again.
+        """The decoded image, uint8 `[H, W, 3]`, which is read again.
 
         Raises:
-            ImageError: It was removed or changed since.
+            ImageError: The image was removed or changed since.
         """
         return self.source.decode(self.index).pixels
 
@@ -60,7 +60,7 @@ class Labelled:
         return self.source.name_of(self.index)
 
     def prepared(self, contract: InputContract) -> np.ndarray:
-        """-> the pixels that the network took, uint8 `[size, size, C]`.
+        """-> pixels that the network took, uint8 `[size, size, C]`.
 
         Raises:
             ImageError: The image was removed or changed since.
@@ -69,7 +69,7 @@ class Labelled:
 
 
 class ClassCollector:
-    """What adds up a classifier's answers."""
+    """Collector of a classifier's answers."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
         self.asked, self.classes = asked, sources[0].classes
@@ -79,17 +79,15 @@ class ClassCollector:
 
     def add(self, source: Source, index: int, pixels: np.ndarray, target: np.ndarray, answer: Answer) -> None:
         """Raises:
-        WeightsError: The answer is no probability for each class that the network names.
+        WeightsError: The answer does not hold a probability for each named class.
         ArgumentError: The data has a class that the network lacks.
         """
         probabilities, names = answer[PROBABILITIES], self.asked.class_names
         low, high = probabilities.min(), probabilities.max()
-        if not (low >= 0 and high <= 1.001):  # nor with NaN
-            raise WeightsError(f"{self.asked.name}: must yield probabilities in 0..1. It yields {low}..{high}")
+        if not (low >= 0 and high <= 1.001):  # also true for NaN
+            raise WeightsError(f"{self.asked.name}: must yield probabilities in 0..1. Received: {low}..{high}")
         if names is not None and len(names) != len(probabilities):
-            raise WeightsError(
-                f"{self.asked.name}: must name each of its {len(probabilities)} classes. It names {len(names)}"
-            )
+            raise WeightsError(f"{self.asked.name}: must have {len(probabilities)} class names. Received: {len(names)}")
         if len(self.classes) > len(probabilities):
             raise ArgumentError(
                 f"{source.path}: the highest class must be one of the model's, 0 to {len(probabilities) - 1}. "
@@ -110,12 +108,12 @@ class ClassCollector:
 
 @dataclass(frozen=True, eq=False)
 class ClassEvaluation:
-    """What a classifier says about N labelled images, and what follows."""
+    """Answers of a classifier on N labelled images, and figures computed from them."""
 
     labelled: Sequence[Labelled]
-    labels: np.ndarray  # int [N], the true classes
+    labels: np.ndarray  # true classes int [N]
     probabilities: np.ndarray  # [N, classes]
-    names: Sequence[str]  # of the classes
+    names: Sequence[str]  # class names
     contract: InputContract
 
     @property
@@ -136,7 +134,7 @@ class ClassEvaluation:
 
     @functools.cached_property
     def top5_percent(self) -> float | None:
-        """None with five classes or fewer, where it would be 100."""
+        """Top-5 accuracy; None for five classes or fewer, where it would be 100."""
         return topk_accuracy_percent(self.probabilities, self.labels, 5) if len(self.names) > 5 else None
 
     @functools.cached_property
@@ -153,7 +151,7 @@ class ClassEvaluation:
         return calibration(self.probabilities, self.labels)
 
     def documents(self, about: Mapping[str, Any]) -> dict[str, Callable[[], bytes]]:
-        """Facts for the head of `evaluation.json` -> name of each file, and what gives its content."""
+        """Facts for the head of `evaluation.json` -> name of each file, and a function that returns its content."""
         return {
             "predictions.csv": self._predictions,
             "confusion_matrix.png": lambda: draw_confusion_matrix(self.confusion, self.names),
@@ -179,7 +177,7 @@ class ClassEvaluation:
         for image, true, best, row in zip(self.labelled, self.labels, predicted, self.probabilities, strict=True):
             answer = [best, self.names[best], f"{row[best]:.6f}", f"{row[true]:.6f}"]
             writer.writerow([listed_file(image.name), true, self.names[true], *answer])
-        return rows.getvalue().encode("utf-8", "backslashreplace")  # as file names are printed
+        return rows.getvalue().encode("utf-8", "backslashreplace")  # encoded as file names are printed
 
     def _figures(self, about: Mapping[str, Any]) -> bytes:
         images, top1_percent = self.class_accuracy
@@ -196,12 +194,12 @@ class ClassEvaluation:
                 for name, count, top1 in zip(self.names, images, top1_percent, strict=True)
             ],
         }
-        rows = ",\n".join(f"    {json.dumps(row)}" for row in self.confusion.tolist())  # a line each
+        rows = ",\n".join(f"    {json.dumps(row)}" for row in self.confusion.tolist())  # one line for each row
         head = json.dumps(figures, indent=2).removesuffix("\n}")
         return f'{head},\n  "confusion_matrix": [\n{rows}\n  ]\n}}\n'.encode()
 
     def show(self) -> None:
-        """Prints the figures, and the classes with the lowest accuracy, in at most 80 columns."""
+        """Prints the figures and the classes with the lowest accuracy, in at most 80 columns."""
         from rich import box
         from rich.console import Console
         from rich.table import Table

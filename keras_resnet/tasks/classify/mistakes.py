@@ -1,4 +1,4 @@
-"""The images on which a network was surest, and wrong -> one contact sheet."""
+"""Wrongly classified images, the surest first -> contact sheet."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """`[N, classes]`, integer `[N]` -> indices of the wrong rows, by falling probability of the predicted class.
 
     Raises:
-        ValueError: As `topk_accuracy_percent`.
+        ValueError: See `topk_accuracy_percent`.
     """
     predicted = top_indices(probabilities, 1)[:, 0]
     wrong = np.flatnonzero(checked_labels(labels, *probabilities.shape) != predicted)
@@ -39,10 +39,10 @@ def draw_mistakes(
     """Names of N images, `[N, classes]`, integer `[N]`, class names, contract -> PNG of up to 24 mistakes, the surest
     first.
 
-    Each tile is the crop that the network sees. `read` gives an image, uint8 `[H, W, 3]`, by its place.
+    Each tile is the crop that the network sees. `read` returns an image, uint8 `[H, W, 3]`, by its place.
 
     Raises:
-        ValueError: As `topk_accuracy_percent`.
+        ValueError: See `topk_accuracy_percent`.
         MissingDependencyError: matplotlib, which brings the font, is not installed.
     """
     worst = worst_mistakes(probabilities, labels)
@@ -51,7 +51,7 @@ def draw_mistakes(
         predicted = int(top_indices(probabilities[index : index + 1], 1)[0, 0])
         try:
             pixels = resize_and_crop(read(index), contract)
-        except ImageError:  # removed or changed since it was read
+        except ImageError:  # the image was removed or changed since it was read
             pixels = np.full((contract.size, contract.size, 3), 220, np.uint8)
         lines = (
             f"true: {names[labels[index]]}",
@@ -60,7 +60,7 @@ def draw_mistakes(
         )
         tiles.append(captioned(pixels, lines, TILE_PIXELS))
     heading = f"{len(worst)} of {len(images)} images wrong" + (
-        f"; the {len(tiles)} of which the network is surest" if len(tiles) < len(worst) else ""
+        f"; the {len(tiles)} surest are shown" if len(tiles) < len(worst) else ""
     )
     return _sheet(heading, tiles)
 

@@ -11,10 +11,10 @@ from keras_resnet.tasks.base import Asked
 
 
 def class_printer(asked: Asked, paths: Sequence[Path], top: int) -> Callable[[int, np.ndarray, Answer], None]:
-    """Network, image files, classes to name -> what prints the most probable classes of an image."""
+    """Network, image files, number of classes -> function that prints the most probable classes of an image."""
     named = asked.class_names
     if named is not None and list(named) == [name for _, name in imagenet_labels()]:
-        named = None  # decode_predictions knows them, with their wnids
+        named = None  # decode_predictions knows the names and their wnids
 
     def show(place: int, pixels: np.ndarray, answer: Answer) -> None:
         probabilities = answer[PROBABILITIES][None]

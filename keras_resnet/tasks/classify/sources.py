@@ -1,4 +1,4 @@
-"""Images with a class each, as users have them: folders, CSV files, archives, packed sets, tensorflow-datasets."""
+"""Sources of images with a class each: folders, CSV files, archives, packed sets, tensorflow-datasets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +41,8 @@ def open_labelled(text: str, split: str, class_names: Sequence[str] | None, read
     if path.is_file():
         return _open_csv(path, split, class_names, reading)
     raise ArgumentError(
-        "data is a folder of class folders, a folder with train/ and val/ of class folders, or of images/ and masks/, "
-        "a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME. "
+        "data must be a folder of class folders, a folder with train/ and val/ of class folders, or with images/ and "
+        "masks/, a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME. "
         f"Received: {text}, which is no such file or folder"
     )
 
@@ -148,7 +148,7 @@ def _open_npz(file: Path, split: str, class_names: Sequence[str] | None, reading
     images, indices, classes, own = read_npz(file, split, reading.validation_split)
     split = opened_part(split, has_validation=own)
     if class_names is not None and classes > len(class_names):
-        raise ArgumentError(f"{file}: it has {classes} classes, the model {len(class_names)}")
+        raise ArgumentError(f"{file}: it has {classes} classes, but the model has {len(class_names)}")
     which = "train" if split == "train" or not own else "val"
     names = np.array([f"{which}/{index}" for index in range(len(indices))], dtype=object)
     if not own:

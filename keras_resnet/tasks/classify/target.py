@@ -1,4 +1,4 @@
-"""An image's class, on its way through the pipeline and into packed sets."""
+"""The target of classification: an image's class, in the pipeline and in packed sets."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""How a classifier is trained: its network, what it minimises, its figures."""
+"""Training of a classifier: network, loss and figures."""
 
 import warnings
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ FOCAL_GAMMA = 2.0
 def make_loss(name: str) -> keras.losses.Loss:
     """A recipe's `loss` -> loss of labels `[N, classes]`, one-hot or soft, and logits `[N, classes]`.
 
-    `binary` takes each class on its own (Wightman et al. 2021, arXiv 2110.00476); `focal` weakens what is already
-    right (Lin et al. 2017, arXiv 1708.02002), with Keras' gamma of 2.
+    `binary` treats each class as a yes-or-no question (Wightman et al. 2021, arXiv 2110.00476); `focal` reduces the
+    loss of well-classified images (Lin et al. 2017, arXiv 1708.02002), with Keras' gamma of 2.
     """
     if name == "binary":
         return keras.losses.BinaryCrossentropy(from_logits=True)
@@ -30,7 +30,7 @@ def make_loss(name: str) -> keras.losses.Loss:
 
 
 class ClassifierTraining:
-    """An image's class."""
+    """Training for the class of an image."""
 
     def __init__(self, recipe: Any, source: Source) -> None:
         self.recipe, self.source, self.classes = recipe, source, len(source.classes)
@@ -39,7 +39,7 @@ class ClassifierTraining:
         side = None if self.recipe.progressive_sizes else self.recipe.size
         weights = self.recipe.weights or None if fresh else None
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="the head stays fresh")  # as new classes mean
+            warnings.filterwarnings("ignore", message="the head stays fresh")  # expected for new classes
             return self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)
 
     def contract(self, model: keras.Model) -> Contract:
@@ -53,7 +53,7 @@ class ClassifierTraining:
         metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="top1")]
         if self.classes > 5:
             metrics.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
-        # An optimizer without variables of its own, of which the file would lack the values.
+        # This optimizer has no variables, whose values the file would lack.
         model.compile("sgd", "categorical_crossentropy", metrics=metrics)
         return model
 

@@ -1,4 +1,4 @@
-"""Segmentation: every pixel of an image has one class, and a network gives it the probability of each class."""
+"""Segmentation: every pixel of an image has one class, and a network answers with the probability of each class."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.targets import Target
     from keras_resnet.tasks.base import Asked, Collector, Shape, Training
 
-EXAMPLE_SIDES = (64, 96)  # of an image, where a network takes any
+EXAMPLE_SIDES = (64, 96)  # height and width of an example image for a network of any size
 
 
 class Segment:
@@ -64,7 +64,7 @@ class Segment:
         return []
 
     def recognises(self, model: Any) -> bool:
-        """Whether it yields an answer for every pixel, at the height and width of its input."""
+        """Whether the model answers for every pixel, at the height and width of its input."""
         inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
         if len(inputs) != 1 or not outputs:
             return False
@@ -106,13 +106,13 @@ class Segment:
         return self.outputs[MASK]
 
     def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
-        return pixels  # the answer is for the pixels of the image itself
+        return pixels  # the answer is for the image at its own size
 
     def batch_size(self, contract: Contract, wanted: int) -> int:
-        return 1  # images have sizes of their own
+        return 1  # images have different sizes
 
     def answers(self, asked: "Asked", images: "Sequence[np.ndarray]", **options: Any) -> "list[Answer]":
-        """`options` are the two of `view.View`."""
+        """`options` are `window` and `longest_side` of `view.View`."""
         from keras_resnet.tasks.segment.view import answers
 
         return answers(asked, images, **options)

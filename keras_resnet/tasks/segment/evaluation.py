@@ -1,4 +1,4 @@
-"""Answers of a segmentation network on images with masks -> all figures, and the files that hold them."""
+"""Answers of a segmentation network on images with masks -> all figures, and files with them."""
 
 import heapq
 import json
@@ -17,11 +17,11 @@ from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import Example, draw_examples
 from keras_resnet.variants import Contract
 
-WEAKEST_IMAGES = 6  # that are drawn
+WEAKEST_IMAGES = 6  # number of images to draw
 
 
 class MaskCollector:
-    """What adds up a segmentation network's answers. Images and scores would not fit into memory all at once."""
+    """Collector of a segmentation network's answers. It keeps no images and scores, which would not fit into memory."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
         self.asked, self.classes = asked, sources[0].classes
@@ -57,13 +57,13 @@ class MaskCollector:
 
 @dataclass(frozen=True, eq=False)
 class MaskEvaluation:
-    """What a segmentation network says about images with masks, and what follows."""
+    """Answers of a segmentation network on images with masks, and figures computed from them."""
 
-    masks: Sequence[np.ndarray]  # the network's, uint8 [H, W]
+    masks: Sequence[np.ndarray]  # masks predicted by the network, uint8 [H, W]
     segmentation: Segmentation
-    names: Sequence[str]  # of the classes
+    names: Sequence[str]  # class names
     contract: Contract
-    weakest: Sequence[Example]  # the images of which the fewest pixels are right, the worst first
+    weakest: Sequence[Example]  # images with the lowest pixel accuracy, the worst first
 
     @property
     def images(self) -> int:
@@ -77,15 +77,15 @@ class MaskEvaluation:
         }
 
     def agreement_percent(self, other: "MaskEvaluation") -> float:
-        """Evaluation of another network on the same images -> share of pixels, void ones too, of the same class."""
+        """Evaluation of another network on the same images -> share of all pixels with one class in both."""
         same = sum(int(np.sum(own == theirs)) for own, theirs in zip(self.masks, other.masks, strict=True))
         return 100 * same / sum(mask.size for mask in self.masks)
 
     def documents(self, about: Mapping[str, Any]) -> dict[str, Callable[[], bytes]]:
-        """Facts for the head of `evaluation.json` -> name of each file, and what gives its content."""
+        """Facts for the head of `evaluation.json` -> name of each file, and a function that returns its content."""
         confusion = self.segmentation.confusion
         percent = np.round(100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)).astype(int)
-        matrix = percent if len(confusion) <= MOST_CLASSES_DRAWN else confusion  # millions of pixels are no cell's text
+        matrix = percent if len(confusion) <= MOST_CLASSES_DRAWN else confusion  # counts do not fit into cells
         return {
             "confusion_matrix.png": lambda: draw_confusion_matrix(matrix, self.names, "pixels"),
             "weakest.png": lambda: draw_examples(self.weakest, self.names),
@@ -108,7 +108,7 @@ class MaskEvaluation:
         return (json.dumps(record, indent=2) + "\n").encode()
 
     def show(self) -> None:
-        """Prints the figures, and the classes from the lowest IoU up, in at most 80 columns."""
+        """Prints the figures and the classes, the lowest IoU first, in at most 80 columns."""
         from rich import box
         from rich.console import Console
         from rich.table import Table
@@ -123,7 +123,7 @@ class MaskEvaluation:
         table.add_column("% of the pixels", justify="right", no_wrap=True)
         table.add_column("class", no_wrap=True, overflow="ellipsis")
         share = 100 * segmentation.confusion.sum(axis=1) / max(1, segmentation.confusion.sum())
-        for index in np.argsort(segmentation.class_iou_percent):  # NaN last
+        for index in np.argsort(segmentation.class_iou_percent):  # NaN comes last
             iou = segmentation.class_iou_percent[index]
             shown = "-" if np.isnan(iou) else f"{iou:.2f}"
             table.add_row(shown, f"{share[index]:.2f}", Text(self.names[index]))

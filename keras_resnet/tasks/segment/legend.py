@@ -1,4 +1,4 @@
-"""Labels and colours of masks -> classes: `classes.csv`, void, and what is neither."""
+"""Labels and colours of masks -> classes: `classes.csv`, void labels, and unknown labels."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -14,25 +14,25 @@ from keras_resnet.labels import VOID
 from keras_resnet.tasks.segment.masks import count_labels, decode_mask, of_each
 
 CLASSES = "classes.csv"
-VOID_NAME = "void"  # rows of that name in `classes.csv` are no class
-UNKNOWN = 254  # within a look-up table: what no class and no void is; so 254 classes are the most
+VOID_NAME = "void"  # rows with this name in `classes.csv` are void labels
+UNKNOWN = 254  # value of unknown labels in a look-up table, so that there are at most 254 classes
 COLOURS = ("red", "green", "blue")
 VALUES_LISTED = 10  # in an error message
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What the values of mask files stand for."""
+    """The meaning of the values in mask files."""
 
     labels: np.ndarray  # uint8 [256]: label of a file -> class, VOID or UNKNOWN
     colours: np.ndarray | None = None  # int [n], red << 16 | green << 8 | blue, ascending
-    colour_labels: np.ndarray | None = None  # of each, its label
+    colour_labels: np.ndarray | None = None  # label of each colour
 
     def classes_of(self, values: np.ndarray) -> np.ndarray:
         """Labels, integers `[H, W]`, or colours uint8 `[H, W, 3]` -> classes uint8 `[H, W]`.
 
         Raises:
-            ImageError: A value that is no class, and not void.
+            ImageError: A value is neither a class nor void.
         """
         if values.ndim == 3:
             values = self._labels_of(values)
@@ -42,8 +42,8 @@ class Legend:
         if wrong.any():
             unknown = values[wrong]
             raise ImageError(
-                f"{unknown.size:,} pixels have the label {unknown[0]}, which is none of the "
-                f"{np.sum(self.labels < UNKNOWN)} classes, and not void"
+                f"{unknown.size:,} pixels have the label {unknown[0]}, which is neither one of the "
+                f"{np.sum(self.labels < UNKNOWN)} classes nor void"
             )
         return classes
 
@@ -65,7 +65,7 @@ class Legend:
 
 
 def packed_legend(classes: np.ndarray) -> Legend:
-    """Class of each packed class, int `[classes]` -> legend."""
+    """Network's class of each packed class, int `[classes]` -> legend."""
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[: len(classes)] = classes
     lookup[VOID] = VOID
@@ -74,9 +74,9 @@ def packed_legend(classes: np.ndarray) -> Legend:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What `classes.csv` says: a row for each label of the masks, in the order of the labels from 0."""
+    """Content of `classes.csv`: a row for each label of the masks, in the order of the labels from 0."""
 
-    names: Sequence[str]  # of the labels, `VOID_NAME` among them
+    names: Sequence[str]  # names of the labels, including `VOID_NAME`
     colours: np.ndarray | None  # int [n, 3]
 
 
@@ -84,7 +84,7 @@ def read_class_table(file: Path) -> ClassTable | None:
     """`classes.csv` -> its rows, or None where there is no such file.
 
     Raises:
-        ArgumentError: It has no column `name`, or a row that is no colour, or a name or colour twice.
+        ArgumentError: The column `name` is missing, a colour is invalid, or a name or colour is empty or occurs twice.
     """
     if not file.is_file():
         return None
@@ -95,7 +95,7 @@ def read_class_table(file: Path) -> ClassTable | None:
         colours = np.array([[int(row[each]) for each in COLOURS] for row in rows]) if COLOURS[0] in rows[0] else None
     except (UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise ArgumentError(
-            f"{file}: it must have a row for each label, the column name and, for masks of colours, "
+            f"{file}: must have a row for each label, with the column name and, for masks of colours, the columns "
             f"{', '.join(COLOURS)}, each 0..255. Received: {type(error).__name__} {error}"
         ) from error
     if colours is not None and (colours.min() < 0 or colours.max() > 255):
@@ -104,13 +104,13 @@ def read_class_table(file: Path) -> ClassTable | None:
     twice = sorted({name for name in classes if classes.count(name) > 1 or not name})
     if twice or (colours is not None and len(np.unique(colours, axis=0)) < len(colours)):
         raise ArgumentError(
-            f"{file}: no name and no colour may be empty or there twice. Received: {twice or 'a colour'}"
+            f"{file}: names and colours must not be empty or occur twice. Received: {twice or 'a repeated colour'}"
         )
     return ClassTable(names, colours)
 
 
 def colours_of(table: ClassTable | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """-> codes of the colours, ascending, and the label of each, where there are colours."""
+    """-> ascending codes of the colours and the label of each, if there are colours."""
     if table is None or table.colours is None:
         return None
     codes = table.colours @ [1 << 16, 1 << 8, 1]
@@ -154,7 +154,7 @@ def make_legend(
     classes = tuple(names if wanted is None else wanted)
     if not 2 <= len(classes) <= UNKNOWN:
         raise ArgumentError(
-            f"{masks.path}: its masks must have 2 to {UNKNOWN} classes besides void "
+            f"{masks.path}: the masks must have 2 to {UNKNOWN} classes besides the void labels "
             f"({', '.join(map(str, sorted(void)))}). Received: {len(classes)}"
         )
     lookup = np.full(256, UNKNOWN, np.uint8)

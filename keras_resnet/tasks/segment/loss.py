@@ -1,4 +1,4 @@
-"""What a segmentation network minimises: masks and logits -> loss."""
+"""Losses of a segmentation network: masks and logits -> loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ import keras
 from keras_resnet.labels import VOID
 from keras_resnet.layer_names import AUXILIARY
 
-AUXILIARY_WEIGHT = 0.5  # of its loss, as in torchvision's references/segmentation/train.py
+AUXILIARY_WEIGHT = 0.5  # weight of the auxiliary loss, as in torchvision's references/segmentation/train.py
 FOCAL_GAMMA = 2.0
 
 
 class MaskLoss(keras.losses.Loss):
-    """Masks, integers `[N, H, W]`, logits `[N, H, W, classes]` -> loss `[]`, float32; void pixels count for nothing.
+    """Masks, integers `[N, H, W]`, logits `[N, H, W, classes]` -> loss `[]`, float32; void pixels are ignored.
 
-    `cross_entropy` and `focal` are means over the pixels, weighted by their classes' weights, as those of
-    `torch.nn.functional.cross_entropy`. `dice` is one less the mean over the classes in the batch, weighted likewise,
-    of twice the overlap in the sum of both areas. Without a pixel that is not void, the loss is zero.
+    `cross_entropy` and `focal` are means over the pixels, weighted by the weights of their classes, as in
+    `torch.nn.functional.cross_entropy`. `dice` is 1 - mean(2 * overlap / sum of both areas) over the classes in the
+    batch, weighted by the weights of the classes. If all pixels are void, the loss is zero.
 
     Source: Lin et al. 2017, arXiv 1708.02002 (focal); Milletari et al. 2016, arXiv 1606.04797 (dice, which counts
     classes alike, however small they are).
@@ -58,16 +58,16 @@ class MaskLoss(keras.losses.Loss):
 
 
 def _mean(values: Any, weights: Any) -> Any:
-    """Values, weights of the same shape -> weighted mean; zero where all weights are."""
+    """Values, weights of the same shape -> weighted mean; zero if all weights are zero."""
     total = keras.ops.sum(weights)
     return keras.ops.sum(values * weights) / keras.ops.where(total > 0, total, 1.0)
 
 
 def loss_weights(outputs: Sequence[str]) -> dict[str, float]:
-    """Names of a network's outputs -> weight of each one's loss."""
+    """Names of a network's outputs -> weight of each output's loss."""
     return {name: AUXILIARY_WEIGHT if name == AUXILIARY else 1.0 for name in outputs}
 
 
 def for_outputs(made: Any, outputs: Sequence[str]) -> Mapping[str, Any] | Any:
-    """What a single output takes (a loss, targets), names of the outputs -> the same for each, as Keras takes it."""
+    """Value for a single output (a loss, targets), names of the outputs -> value for each output, as Keras takes it."""
     return made if len(outputs) == 1 else dict.fromkeys(outputs, made)

@@ -1,4 +1,4 @@
-"""Images with masks, as a source."""
+"""A source of images with masks."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ from keras_resnet.tasks.segment.target import MASKS
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_GREY_8_BIT = b"\x08\x00"  # of a PNG file, the bytes 24 and 25: bits of a sample, colour type
+_GREY_8_BIT = b"\x08\x00"  # bytes 24 and 25 of a PNG file: bits of a sample, colour type
 
 
 class MaskedSource(EncodedSource):
-    """Images of one source, and the mask of each in another, at the same index.
+    """Images of one source, with masks of another source at the same indices.
 
-    The masks' labels stand for what `legend` says.
+    `legend` maps the masks' labels to classes.
     """
 
     counted = "pixels"
@@ -51,7 +51,7 @@ class MaskedSource(EncodedSource):
         return fingerprint_of([*self.names, *self.masks.names], self.legend.labels)
 
     def summary(self) -> dict[str, Any]:
-        # Without the classes' counts, for which all masks would have to be read.
+        # The description lacks counts of the classes, for which all masks would have to be read.
         return {name: value for name, value in super().summary().items() if name != "class_counts"}
 
     @cached_property
@@ -66,7 +66,7 @@ class MaskedSource(EncodedSource):
         """Index -> classes uint8 `[H, W]`.
 
         Raises:
-            ImageError: The mask can't be read, or has other labels.
+            ImageError: The mask can't be read, or has labels that `legend` lacks.
         """
         try:
             return self.legend.classes_of(decode_mask(self.masks.read(index)))
@@ -87,7 +87,7 @@ class MaskedSource(EncodedSource):
         return self.masks.locate(indices)
 
     def fetch_target(self, located: "tf.Tensor") -> "tf.Tensor":
-        """Of a mask that can't be read, or has other labels, nothing `[0, 0]`."""
+        """Mask of an image; `[0, 0]` if it can't be read or has labels that `legend` lacks."""
         import tensorflow as tf
 
         def decode(encoded: bytes) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Masks: which class each pixel of an image is, as PNG files and as arrays."""
+"""Masks, which hold the class of each pixel: PNG files and arrays."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def _values(image: Image.Image) -> np.ndarray:
         return np.array(image)
     if image.mode in ("RGB", "RGBA"):
         return np.array(image.convert("RGB"))
-    raise ImageError(f"its mode is {image.mode}; a mask has one label for each pixel, or one colour without alpha")
+    raise ImageError(f"its mode is {image.mode}; a mask must have a label for each pixel, or a colour without alpha")
 
 
 def encode_mask(classes: np.ndarray) -> bytes:
@@ -41,11 +41,11 @@ def encode_mask(classes: np.ndarray) -> bytes:
 
 
 def fit_mask(mask: np.ndarray, contract: WholeImage) -> np.ndarray:
-    """Classes uint8 `[H, W]` -> `[height, width]` of the contract, by the nearest pixel; the rest is void."""
+    """Classes uint8 `[H, W]` -> `[height, width]` of the contract, by the nearest pixel; free pixels are void."""
     if contract.height is None or contract.width is None:
         return mask
     area = contract.area_of(*mask.shape)
-    # Of each pixel's centre, in halves of a pixel. Not Pillow's NEAREST, which rounds where two are equally near.
+    # Positions of pixel centres, in halves of a pixel. Pillow's NEAREST would round where two pixels are equally near.
     rows, columns = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in zip(area, mask.shape, strict=True))
     fitted = np.full((contract.height, contract.width), VOID, np.uint8)
     fitted[: area[0], : area[1]] = mask[rows[:, None], columns]
@@ -53,12 +53,12 @@ def fit_mask(mask: np.ndarray, contract: WholeImage) -> np.ndarray:
 
 
 def count_labels(values: np.ndarray) -> np.ndarray:
-    """Labels of a mask int `[H, W]` -> pixels of each label, int64 `[256]`; more than 255 counts as 255."""
+    """Labels of a mask int `[H, W]` -> number of pixels of each label, int64 `[256]`; labels above 255 count as 255."""
     return np.bincount(np.minimum(values, VOID).ravel(), minlength=256)
 
 
 def of_each(made: Callable[[int], np.ndarray], count: int) -> Iterable[np.ndarray]:
-    """Function of an index that may raise ImageError, number of indices -> what it makes of those that can be read."""
+    """Function of an index that may raise ImageError, number of indices -> its results for all readable indices."""
 
     def made_or_nothing(index: int) -> np.ndarray | None:
         try:

@@ -11,10 +11,10 @@ from keras_resnet.errors import ArgumentError
 
 
 def sides_of(text: str, option: str) -> tuple[int, int]:
-    """Value of an option, 512 or 360x480, its name -> height, width.
+    """Value of an option, for example 512 or 360x480, and the option's name -> height, width.
 
     Raises:
-        ArgumentError: It is neither.
+        ArgumentError: The value has another form.
     """
     sides = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip())
     if sides is None or min(int(side or 32) for side in sides.groups()) < 32:
@@ -27,19 +27,19 @@ def sides_of(text: str, option: str) -> tuple[int, int]:
 SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "predict": {
         "out": Annotated[
-            Path | None, typer.Option(help="Folder for the masks and overlays of a segmentation network, as PNG files.")
+            Path | None, typer.Option(help="Folder for a segmentation network's masks and overlays (PNG files).")
         ],
         "window": Annotated[
             str | None,
             typer.Option(
                 metavar="HxW",
-                help="Size of the parts in which a segmentation network is given larger images, with half of overlap; "
-                "one number for a square.",
+                help="Window size for larger images in segmentation, for example 360x480; windows overlap by half. "
+                "One number stands for a square.",
             ),
         ],
         "longest_side": Annotated[
             int | None,
-            typer.Option(min=32, help="Longest side to which larger images are resized for a segmentation network."),
+            typer.Option(min=32, help="Longest side for segmentation; larger images are resized to it."),
         ],
     },
     "export": {
@@ -47,12 +47,12 @@ SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             str | None,
             typer.Option(
                 metavar="HxW",
-                help="Image size of the files of a segmentation network that takes any size, for example 360x480.",
+                help="Image size of the exported files, for segmentation networks of any size; for example 360x480.",
             ),
         ],
         "argmax": Annotated[
             bool | None,
-            typer.Option("--argmax", help="Write the class of each pixel, uint8, in place of probabilities."),
+            typer.Option("--argmax", help="Write the class of each pixel (uint8) instead of probabilities."),
         ],
     },
 }

@@ -1,4 +1,4 @@
-"""Masks as people see them: palette, PNG file, and the image under its classes with a legend."""
+"""Masks for people to look at: palette, PNG file, and an overlay of classes on the image with a legend."""
 
 import io
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from keras_resnet.evaluation.tiles import LINE_PIXELS, captioned, draw_line
 from keras_resnet.labels import VOID
 
-OPACITY = 0.55  # of the classes over the image
-LEGEND_PIXELS = 240  # width
+OPACITY = 0.55  # opacity of the classes over the image
+LEGEND_PIXELS = 240  # width of the legend
 EXAMPLE_PIXELS = 280  # width of an image beside its masks
 
 
@@ -36,9 +36,9 @@ def mask_png(mask: np.ndarray, colours: np.ndarray) -> bytes:
 
 
 def draw_overlay(pixels: np.ndarray, mask: np.ndarray, names: Sequence[str], colours: np.ndarray) -> bytes:
-    """uint8 RGB `[H, W, 3]`, classes uint8 `[H, W]`, names, palette -> PNG: the image, coloured, and a legend.
+    """uint8 RGB `[H, W, 3]`, classes uint8 `[H, W]`, names, palette -> PNG of the coloured image and a legend.
 
-    The legend has the classes that are there, the largest first, with their share of the pixels.
+    The legend lists the classes in the image, the largest first, with their share of the pixels.
 
     Raises:
         MissingDependencyError: matplotlib, which brings the font, is not installed.
@@ -59,7 +59,7 @@ def draw_overlay(pixels: np.ndarray, mask: np.ndarray, names: Sequence[str], col
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image, its mask, and what a network makes of it."""
+    """One image, its mask and its predicted mask."""
 
     name: str
     pixels: np.ndarray  # uint8 [H, W, 3]
@@ -68,13 +68,13 @@ class Example:
 
     @property
     def pixel_accuracy_percent(self) -> float:
-        """NaN where all is void."""
+        """Pixel accuracy; NaN if all pixels are void."""
         counted = self.mask != VOID
         return 100 * float(np.mean(self.mask[counted] == self.predicted[counted])) if counted.any() else float("nan")
 
 
 def draw_examples(examples: Sequence[Example], names: Sequence[str]) -> bytes:
-    """Examples, names of the classes -> PNG: of each the image, its mask and the prediction side by side; a legend.
+    """Examples, class names -> PNG: image, mask and prediction of each example side by side, and a legend.
 
     Raises:
         MissingDependencyError: matplotlib, which brings the font, is not installed.

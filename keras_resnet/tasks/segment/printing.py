@@ -15,9 +15,9 @@ from keras_resnet.whole_files import targets_of, write_whole
 def mask_printer(
     asked: Asked, paths: Sequence[Path], top: int, out: Path | None = None
 ) -> Callable[[int, np.ndarray, Answer], None]:
-    """Network, image files, classes to name, folder -> what prints the largest classes of an image.
+    """Network, image files, number of classes, folder -> function that prints the largest classes of an image.
 
-    With a folder, it writes the mask and an overlay of each image there.
+    With a folder, the function writes the mask and an overlay of each image there.
 
     Raises:
         MissingDependencyError: Pictures need matplotlib, which is not installed.

@@ -1,11 +1,11 @@
-"""What a recipe can say of segmentation, and what not."""
+"""The settings of a recipe that have no meaning for segmentation, and its further rules."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from keras_resnet.variants import ARCHITECTURES, BACKBONES
 
-# RandAugment moves pixels, which a mask would have to follow; the others are for one answer for a whole image.
+# RandAugment moves pixels, and a mask would have to move too; the other settings need one class for an image.
 LACKS = ("randaugment_operations", "erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing")
 
 

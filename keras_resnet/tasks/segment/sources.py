@@ -1,4 +1,4 @@
-"""Images with masks, as users have them: folders, CSV files, packed sets."""
+"""Sources of images with masks: folders, CSV files, packed sets."""
 
 from collections.abc import Sequence
 from pathlib import Path

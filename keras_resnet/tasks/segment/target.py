@@ -1,4 +1,4 @@
-"""The class of every pixel, on its way through the pipeline and into packed sets."""
+"""The target of segmentation: the class of every pixel, in the pipeline and in packed sets."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def _cut_mask(mask: "tf.Tensor", box: "tf.Tensor", shape: "tf.Tensor", size: int) -> "tf.Tensor":
     """uint8 `[H, W]`, top, left, height and width of a part, H and W of the image, size -> uint8 `[size, size]`.
 
-    The nearest pixel, by the half-pixel centres of the image's bilinear resize; void outside of the mask. It fails
-    where the mask's shape is not its image's.
+    Each pixel takes the nearest pixel of the mask, by the half-pixel centres of the image's bilinear resize, and is
+    void outside of the mask. The function fails if the mask and the image differ in shape.
     """
     import tensorflow as tf
 
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(tf.shape(mask) == shape), ["not of one size"])]):
-        centres = 2 * tf.range(size) + 1  # in halves of a pixel
+        centres = 2 * tf.range(size) + 1  # positions in halves of a pixel
     for axis in (0, 1):
         places = box[axis] + centres * box[2 + axis] // (2 * size)
         inside = (places >= 0) & (places < shape[axis])

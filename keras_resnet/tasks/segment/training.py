@@ -1,4 +1,4 @@
-"""How a segmentation network is trained: its network, what it minimises, its figures."""
+"""Training of a segmentation network: network, loss and figures."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from keras_resnet.variants import Contract, WholeImage
 
 
 class SegmenterTraining:
-    """The class of every pixel."""
+    """Training for the class of every pixel."""
 
     def __init__(self, recipe: Any, source: Source) -> None:
         self.recipe, self.source, self.classes = recipe, source, len(source.classes)
-        # Counted over all masks, which are read for it.
+        # Counting the classes reads all masks.
         balanced = recipe.class_weights != "none"
         self.class_weights = class_weights(recipe.class_weights, source.class_counts) if balanced else None
 
@@ -82,7 +82,7 @@ class SegmenterTraining:
         return {}
 
     def batch_class_weights(self) -> list[float] | None:
-        return None  # they are the loss's
+        return None  # the loss takes the weights
 
     def _build(self, **arguments: Any) -> keras.Model:
         if self.recipe.output_stride:
@@ -93,5 +93,5 @@ class SegmenterTraining:
 
 
 def _outputs(model: keras.Model) -> Sequence[str]:
-    """Model -> names of its outputs, the main one first."""
+    """Model -> names of its outputs, starting with the main output."""
     return sorted(model.output, key=AUXILIARY.__eq__) if isinstance(model.output, dict) else [LOGITS]

@@ -1,4 +1,4 @@
-"""How much of an image a segmentation network is given at once, and its answer for each pixel of the image."""
+"""Prediction on images of any size: the parts given to a segmentation network, and its answer for each pixel."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -19,14 +19,14 @@ def answers(
     window: tuple[int, int] | None = None,
     longest_side: int | None = None,
 ) -> list[Answer]:
-    """Network, images uint8 `[H, W, 3]` of any sizes -> for each, probabilities float32 `[H, W, classes]`.
+    """Network, images uint8 `[H, W, 3]` of any sizes -> probabilities float32 `[H, W, classes]` of each image.
 
     Args:
-        window: Height and width of the parts in which larger images are given, with half of overlap.
-        longest_side: Pixels to which the longest side of larger images is resized first.
+        window: Height and width of the windows for larger images; they overlap by half.
+        longest_side: Longest side in pixels; larger images are resized to it first.
 
     Raises:
-        ArgumentError: A window or a bound that the network, of fixed size, does not take.
+        ArgumentError: The network has a fixed size that does not allow the window or the bound.
     """
 
     def run(batch: np.ndarray) -> np.ndarray:
@@ -43,23 +43,23 @@ def answers(
 
 
 def _scores(answer: Answer, classes: int) -> np.ndarray:
-    """Answer of a network, number of classes -> scores `[N, H, W, classes]`; 1 for the class of a mask, 0 else."""
+    """Answer of a network, number of classes -> scores `[N, H, W, classes]`; from a mask, scores are 0 and 1."""
     if MASK in answer:
         return np.eye(classes, dtype=np.float32)[answer[MASK]]
     return answer[PROBABILITIES]
 
 
 def bounded(contract: WholeImage, shape: tuple[int, ...], longest_side: int | None) -> WholeImage:
-    """Network's contract, shape of an image `(H, W, 3)`, bound of its longest side -> contract for this image.
+    """Network's contract, shape of an image `(H, W, 3)`, bound on its longest side -> contract for this image.
 
     Raises:
-        ArgumentError: A bound for a network of fixed size.
+        ArgumentError: A bound is given for a network of fixed size.
     """
     if longest_side is None:
         return contract
     if contract.height is not None:
         raise ArgumentError(
-            f"--longest-side is for networks of any size; this one takes {contract.height}x{contract.width}. "
+            f"--longest-side is only for networks of any size; this network takes {contract.height}x{contract.width}. "
             f"Received: {longest_side}"
         )
     height, width = shape[:2]

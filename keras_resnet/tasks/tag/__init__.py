@@ -1,6 +1,6 @@
-"""Tagging (multi-label classification): an image has any number of classes, and a network answers for each on its own.
+"""Tagging (multi-label classification): an image has any number of classes, each with its own probability.
 
-The networks and the pixels are a classifier's, so that this task is a kind of `Classify`.
+Networks and pixels are as in classification, so that this task derives from `Classify`.
 """
 
 import math
@@ -34,7 +34,7 @@ class Tag(Classify):
     largest_drop_points = 0.5
     activation = "sigmoid"
     losses: tuple[str, ...] = ("binary", "focal", "asymmetric")
-    # Smoothing spreads a share of one class over all; the weights are those of an image's only class.
+    # Label smoothing and class weights both assume that an image has one class.
     lacks: tuple[str, ...] = ("label_smoothing", "class_weights")
 
     @property
@@ -54,7 +54,7 @@ class Tag(Classify):
         return TaggerTraining(recipe, source)
 
     def recognises(self, model: Any) -> bool:
-        return False  # nothing but a statement tells it from a classifier
+        return False  # only a stated task distinguishes it from a classifier
 
     def decisions(self, answers: "np.ndarray") -> "np.ndarray":
         """`[N, classes]` -> `[N * classes, 2]`: whether an image lacks a class, or has it."""
@@ -67,7 +67,7 @@ class Tag(Classify):
             return {}
         threshold = given["threshold"]
         if type(threshold) not in (int, float) or not math.isfinite(threshold) or not 0 <= threshold <= 1:
-            raise ValueError(f"'threshold' is no number in 0..1: {threshold!r}"[:200])
+            raise ValueError(f"'threshold' must be a number in 0..1: {threshold!r}"[:200])
         return {"threshold": float(threshold)}
 
     def has_layout(self, text: str, reading: "Reading") -> bool:

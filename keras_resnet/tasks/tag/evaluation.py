@@ -1,4 +1,4 @@
-"""Answers of a tagging network on images whose classes are known -> all figures, and the files that hold them."""
+"""Answers of a tagging network on images with known classes -> all figures, and files with them."""
 
 import csv
 import functools
@@ -19,16 +19,16 @@ from keras_resnet.tasks.tag.figures import F1, average_precision, f1, mean_of_kn
 from keras_resnet.tasks.tag.sources import SEPARATOR
 from keras_resnet.variants import Contract
 
-DEFAULT_THRESHOLD = 0.5  # of a network that brings none
+DEFAULT_THRESHOLD = 0.5  # threshold of a network whose file has none
 
 
 def threshold_of(asked: Asked) -> float:
-    """Network -> the probability from which on it has found a class."""
+    """Network -> smallest probability at which a class counts as found."""
     return float(asked.task_facts.get("threshold", DEFAULT_THRESHOLD))
 
 
 class TagCollector:
-    """What adds up a tagging network's answers."""
+    """Collector of a tagging network's answers."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
         self.asked, self.classes = asked, sources[0].classes
@@ -38,13 +38,13 @@ class TagCollector:
 
     def add(self, source: Source, index: int, pixels: np.ndarray, target: np.ndarray, answer: Answer) -> None:
         """Raises:
-        WeightsError: The answer is no probability for each class.
+        WeightsError: The answer does not hold a probability for each class.
         ArgumentError: The data has other classes than the network.
         """
         probabilities = answer[PROBABILITIES]
         low, high = probabilities.min(), probabilities.max()
-        if not (low >= 0 and high <= 1.001):  # nor with NaN
-            raise WeightsError(f"{self.asked.name}: must yield probabilities in 0..1. It yields {low}..{high}")
+        if not (low >= 0 and high <= 1.001):  # also true for NaN
+            raise WeightsError(f"{self.asked.name}: must yield probabilities in 0..1. Received: {low}..{high}")
         if probabilities.shape != target.shape:
             raise ArgumentError(
                 f"{source.path}: must have the {len(probabilities)} classes of {self.asked.name}. It has {target.size}"
@@ -62,13 +62,13 @@ class TagCollector:
 
 @dataclass(frozen=True, eq=False)
 class TagEvaluation:
-    """What a tagging network says about N images whose classes are known, and what follows."""
+    """Answers of a tagging network on N images with known classes, and figures computed from them."""
 
     files: Sequence[str]
     tags: np.ndarray  # [N, classes], 0 or 1
     probabilities: np.ndarray  # [N, classes]
     threshold: float
-    names: Sequence[str]  # of the classes
+    names: Sequence[str]  # class names
     contract: Contract
 
     @property
@@ -85,12 +85,12 @@ class TagEvaluation:
 
     @functools.cached_property
     def decided(self) -> np.ndarray:
-        """bool `[N, classes]`: whether a class was found."""
+        """Whether a class was found, bool `[N, classes]`."""
         return self.probabilities >= self.threshold
 
     @functools.cached_property
     def average_precision(self) -> np.ndarray:
-        """float64 `[classes]`; NaN for a class that no image has."""
+        """Average precision of each class, float64 `[classes]`; NaN for a class that no image has."""
         return average_precision(self.tags, self.probabilities)
 
     @functools.cached_property
@@ -98,11 +98,11 @@ class TagEvaluation:
         return f1(self.tags, self.decided)
 
     def agreement_percent(self, other: "TagEvaluation") -> float:
-        """Evaluation of another network on the same images -> share of all classes of all images decided alike."""
+        """Evaluation of another network on the same images -> share of decisions that are equal in both."""
         return 100 * float(np.mean(self.decided == other.decided))
 
     def documents(self, about: Mapping[str, Any]) -> dict[str, Callable[[], bytes]]:
-        """Facts for the head of `evaluation.json` -> name of each file, and what gives its content."""
+        """Facts for the head of `evaluation.json` -> name of each file, and a function that returns its content."""
         return {"predictions.csv": self._predictions, "evaluation.json": lambda: self._record(about)}
 
     def _predictions(self) -> bytes:
@@ -115,7 +115,7 @@ class TagEvaluation:
         ):
             cells = (names[tags == 1], names[decided], [f"{probability:.6f}" for probability in probabilities])
             writer.writerow([listed_file(file), *(SEPARATOR.join(cell) for cell in cells)])
-        return rows.getvalue().encode("utf-8", "backslashreplace")  # as file names are printed
+        return rows.getvalue().encode("utf-8", "backslashreplace")  # encoded as file names are printed
 
     def _record(self, about: Mapping[str, Any]) -> bytes:
         rows = zip(
@@ -142,7 +142,7 @@ class TagEvaluation:
         return (json.dumps(record, indent=2) + "\n").encode()
 
     def show(self) -> None:
-        """Prints the figures, and the classes from the lowest average precision up, in at most 80 columns."""
+        """Prints the figures and the classes, the lowest average precision first, in at most 80 columns."""
         from rich import box
         from rich.console import Console
         from rich.table import Table
@@ -158,7 +158,7 @@ class TagEvaluation:
         for column in ("AP %", "F1 %", "images", "found"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("class", no_wrap=True, overflow="ellipsis")
-        for index in np.argsort(self.average_precision):  # NaN last
+        for index in np.argsort(self.average_precision):  # NaN comes last
             table.add_row(
                 _cell(_percent(self.average_precision[index])),
                 _cell(_percent(self.f1.of_class[index])),

@@ -1,4 +1,4 @@
-"""Probabilities of classes and the classes that are there -> average precision and F1, in NumPy."""
+"""Probabilities of classes and true classes -> average precision and F1, in NumPy."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ import numpy as np
 def average_precision(tags: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """0 or 1 `[N, classes]`, probabilities `[N, classes]` -> average precision of each class, float64 `[classes]`.
 
-    The images are taken by falling probability; the precision of those taken so far is averaged over the images that
-    have the class. Images of equal probability are taken together: their order tells nothing, so that none is taken
-    for the better. NaN for a class that no image has.
+    Images are taken by falling probability. The precision among the images so far is averaged over the images that have
+    the class. Images of equal probability are taken together, since their order means nothing. The result is NaN for a
+    class that no image has.
     """
     order = np.argsort(-probabilities, axis=0, kind="stable")
     ranked = np.take_along_axis(probabilities, order, axis=0)
@@ -26,11 +26,11 @@ def average_precision(tags: np.ndarray, probabilities: np.ndarray) -> np.ndarray
 
 
 class F1(NamedTuple):
-    """F1 of decisions: twice the right ones by all that were found and all that are there."""
+    """F1 of decisions: 2 * right / (found + true)."""
 
-    of_class: np.ndarray  # float64 [classes]; NaN for a class that no image has
-    micro: float  # over all decisions together
-    macro: float  # mean over the classes that an image has; NaN without one
+    of_class: np.ndarray  # F1 of each class, float64 [classes]; NaN for a class that no image has
+    micro: float  # F1 over all decisions together
+    macro: float  # mean F1 over the classes that an image has; NaN if there is none
 
 
 def f1(tags: np.ndarray, decided: np.ndarray) -> F1:
@@ -43,6 +43,6 @@ def f1(tags: np.ndarray, decided: np.ndarray) -> F1:
 
 
 def mean_of_known(values: np.ndarray) -> float:
-    """Values of the classes -> their mean without NaN; NaN where all are."""
+    """Values of the classes -> mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

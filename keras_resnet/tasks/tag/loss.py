@@ -1,24 +1,23 @@
-"""What a tagging network minimises: the classes of images, and logits -> loss."""
+"""Losses of a tagging network: classes of images and logits -> loss."""
 
 from typing import Any
 
 import keras
 
 FOCAL_GAMMA = 2.0
-GAMMA_POSITIVE, GAMMA_NEGATIVE, CLIP = 1.0, 4.0, 0.05  # of the asymmetric loss, as its authors have them
+GAMMA_POSITIVE, GAMMA_NEGATIVE, CLIP = 1.0, 4.0, 0.05  # constants of the asymmetric loss, as in the paper
 
 
 class TagLoss(keras.losses.Loss):
     """Shares `[N, classes]` in 0..1, logits `[N, classes]` -> loss `[]`, float32: the mean over images and classes.
 
-    With p, the probability of a class, and y, the share of it that the image has:
+    Let p be the probability of a class, and y the share of the class in the image's label.
 
     - `binary`: -y log(p) - (1 - y) log(1 - p).
-    - `focal`: the same, each term weakened by the square of what is left of it, (1 - p)^2 and p^2 (Lin et al. 2017,
-      arXiv 1708.02002, without the weight alpha).
-    - `asymmetric`: as focal, with the powers 1 for a class that is there and 4 for one that is not, of which p is
-      lowered by 0.05, but not below 0, so that easy ones count for nothing (Ridnik et al. 2021, arXiv 2009.14119). The
-      gradient is that of the whole formula.
+    - `focal`: -y (1 - p)^2 log(p) - (1 - y) p^2 log(1 - p) (Lin et al. 2017, arXiv 1708.02002, without the weight
+      alpha).
+    - `asymmetric`: -y (1 - p) log(p) - (1 - y) q^4 log(1 - q) with q = max(p - 0.05, 0), so that easy negatives count
+      for nothing (Ridnik et al. 2021, arXiv 2009.14119). The gradient passes through all factors.
     """
 
     def __init__(self, kind: str) -> None:

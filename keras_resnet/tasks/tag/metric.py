@@ -4,17 +4,17 @@ from typing import Any
 
 import keras
 
-# Scores are counted in steps of their logit, which tell sure ones apart as well as unsure ones. A step of validation is
-# 0.006, at most 0.15 % of a probability. Those of training, whose figure is computed after each batch, are 16 times as
-# wide: with 1000 classes, 2048 steps took 70 ms of a CPU.
+# Scores are counted in steps of their logit, which separate high and low probabilities as well as middle ones. A step
+# in validation is 0.006, at most 0.15 % of a probability. Steps in training, whose figure is computed after each batch,
+# are 16 times as wide: with 1000 classes, 2048 steps took 70 ms of a CPU.
 LARGEST_LOGIT, STEPS, STEPS_OF_TRAINING = 12.0, 4096, 256
 
 
 class TagAccuracy(keras.metrics.Metric):
     """Shares `[N, classes]`, scores `[N, classes]` -> `mean_average_precision_percent`.
 
-    It is that of `figures.average_precision`, with the scores of one step counted as equal, over the classes that an
-    image has; zero without any. A share above one half, as mixed images have them, counts as a class that is there.
+    The result is the mean of `figures.average_precision` over the classes that an image has, with all scores within a
+    step treated as equal; zero without such a class. A class counts as present if its share is above one half.
     """
 
     def __init__(self, classes: int, from_logits: bool, steps: int, name: str = "tag_accuracy") -> None:
@@ -28,7 +28,7 @@ class TagAccuracy(keras.metrics.Metric):
     def update_state(self, shares: Any, scores: Any, sample_weight: Any = None) -> None:
         ops = keras.ops
         scores = ops.cast(scores, "float32")
-        logits = scores if self.from_logits else ops.log(scores) - ops.log(1 - scores)  # infinite for 0 and 1
+        logits = scores if self.from_logits else ops.log(scores) - ops.log(1 - scores)  # infinite for scores 0 and 1
         bounded = ops.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
         steps = ops.cast(ops.floor((bounded + LARGEST_LOGIT) * (self.steps / (2 * LARGEST_LOGIT))), "int32")
         cells = ops.minimum(steps, self.steps - 1) + self.steps * ops.arange(self.classes, dtype="int32")
@@ -39,7 +39,7 @@ class TagAccuracy(keras.metrics.Metric):
             counted.assign(counted + ops.reshape(counts, (self.classes, self.steps)))
 
     def _from_the_top(self, counts: Any) -> Any:
-        """Counts `[classes, steps]` -> how many scores lie in the step or above it, float32 `[classes, steps]`."""
+        """Counts `[classes, steps]` -> number of scores in the step or above it, float32 `[classes, steps]`."""
         ops = keras.ops
         return ops.cast(ops.flip(ops.cumsum(ops.flip(counts, axis=1), axis=1), axis=1), "float32")
 
@@ -54,12 +54,12 @@ class TagAccuracy(keras.metrics.Metric):
 
 
 class TagDecision(TagAccuracy):
-    """As `TagAccuracy` of probabilities, with the threshold that suits the images best, and what they can tell.
+    """`TagAccuracy` of probabilities, with the best threshold for the images and its figures.
 
-    - `threshold`: one for all classes, with the highest micro F1; of several, the one in their middle.
-    - `micro_f1_percent`: that F1.
-    - `independent_images`: classes² / sum of 1 / images that have each class. So many images of each class alike would
-      leave the mean average precision as uncertain as the images do, if it were a share of them.
+    - `threshold`: the threshold for all classes with the highest micro F1; the middle one if several are equal.
+    - `micro_f1_percent`: micro F1 at this threshold.
+    - `independent_images`: classes² / sum over the classes of 1 / images of the class. If the mean average precision
+      were a share of images, a share of so many images would be as uncertain.
     """
 
     def __init__(self, classes: int, name: str = "tag_decision") -> None:

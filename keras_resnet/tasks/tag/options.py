@@ -12,8 +12,8 @@ TAG_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             typer.Option(
                 min=0.0,
                 max=1.0,
-                help="Probability from which on a tagging network's classes are named.",
-                show_default="the model's own, or 0.5",
+                help="Smallest probability at which a tagging network names a class.",
+                show_default="the model's threshold, or 0.5",
             ),
         ],
     },

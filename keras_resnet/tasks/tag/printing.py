@@ -13,9 +13,9 @@ from keras_resnet.tasks.tag.evaluation import threshold_of
 def tag_printer(
     asked: Asked, paths: Sequence[Path], top: int, threshold: float | None = None
 ) -> Callable[[int, np.ndarray, Answer], None]:
-    """Network, image files, classes to name at most, threshold or None -> what prints the classes of an image.
+    """Network, image files, largest number of classes, threshold or None -> function that prints an image's classes.
 
-    Without a threshold, it is the network's own. The most probable class comes first.
+    Without a threshold, the network's own applies. The most probable class comes first.
     """
     least = threshold_of(asked) if threshold is None else threshold
 
@@ -28,7 +28,7 @@ def tag_printer(
         for index in found[:top]:
             print(f"  {100 * probabilities[index]:6.2f} %  {names[index]}")
         if not len(found):
-            print(f"  no class from {100 * least:.2f} % on")
+            print(f"  no class with at least {100 * least:.2f} %")
         if len(found) > top:
             print(f"  and {len(found) - top} more (--top)")
 

@@ -1,4 +1,4 @@
-"""Images with any number of classes each, as users have them: CSV files, and sets that were packed of them."""
+"""Sources of images with any number of classes each: CSV files and packed sets."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ SEPARATOR = "|"
 def is_tag_layout(text: str, reading: Reading) -> bool:
     """Data as users name it -> whether its images have any number of classes each.
 
-    A CSV file of one class for each image, or of masks, is another task's. Without a column of classes, the columns are
-    the classes if the first image has a 0 or a 1 in one of them.
+    A CSV file with one class or a mask for each image belongs to another task. Without a column of classes, the columns
+    are the classes if the first image has a 0 or a 1 in one of them.
     """
     path = Path(text)
     if (path / DESCRIPTION).is_file():
@@ -108,8 +108,8 @@ def _check_rows(file: Path, files: Sequence[str]) -> None:
     for row, name in enumerate(files, start=FIRST_ROW):
         if name in seen:
             raise ArgumentError(
-                f"{file}: row {row} has the image of row {seen[name]}, {name}; an image has one row, with all its "
-                "classes"
+                f"{file}: row {row} repeats the image of row {seen[name]}, {name}; give each image one row with all "
+                "its classes"
             )
         seen[name] = row
 
@@ -136,7 +136,7 @@ def _tags_of_columns(table: Table, class_names: Sequence[str] | None) -> tuple[t
     wrong = [name for name in columns if SEPARATOR in name or not name.strip()]
     if wrong:
         raise ArgumentError(
-            f"{file}: the name of a class must not be empty, and have no {SEPARATOR}. "
+            f"{file}: the name of a class must not be empty or contain {SEPARATOR}. "
             f"Received: {', '.join(map(repr, wrong))}"
         )
     classes = tuple(columns if class_names is None else class_names)
@@ -145,7 +145,7 @@ def _tags_of_columns(table: Table, class_names: Sequence[str] | None) -> tuple[t
     absent = [name for name in classes if name not in columns]
     if absent:
         raise ArgumentError(
-            f"{file}: has no column for {len(absent)} of the model's {len(classes)} classes: "
+            f"{file}: columns are missing for {len(absent)} of the model's {len(classes)} classes: "
             f"{', '.join(absent[:NAMES_LISTED])}"
         )
     values = [[row[name].strip() for name in classes] for row in table.rows]
@@ -169,4 +169,4 @@ def _check_known(where: Path, found: Sequence[tuple[str, str]], known: Mapping[s
     for place, name in unknown[:NAMES_LISTED]:
         nearest = difflib.get_close_matches(name, known, n=1)
         lines.append(f"  {place}: {name!r}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-    raise ArgumentError("\n".join([f"{where}: {len(unknown)} names are no classes of the model:", *lines]))
+    raise ArgumentError("\n".join([f"{where}: {len(unknown)} names are unknown to the model:", *lines]))

@@ -1,4 +1,4 @@
-"""Images and the classes of each, as a source."""
+"""A source of images with any number of classes each."""
 
 from functools import cached_property
 from typing import Any
@@ -39,7 +39,7 @@ class TaggedSource(EncodedSource):
 
     @cached_property
     def class_counts(self) -> np.ndarray:
-        """Images that have each class, int `[classes]`: one with several counts for each of them."""
+        """Number of images that have each class, int `[classes]`."""
         return self.tags.sum(axis=0, dtype="int64")
 
     def decode(self, index: int) -> Decoded:

@@ -1,4 +1,4 @@
-"""An image's classes, on their way through the pipeline and into packed sets."""
+"""The target of tagging: an image's classes, in the pipeline and in packed sets."""
 
 import functools
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def _shares(tags: Any, classes: int) -> Any:
 
 
 def _fingerprint(names: Sequence[str], index: Any, classes: int) -> str:
-    # The index does not have the tags, and the size of each shard is checked when it is opened.
+    # The index does not hold the tags; the size of each shard is checked when it is opened.
     return fingerprint_of(names, index["tags_offset"])
 
 
@@ -33,7 +33,7 @@ TAGS = Target(
     "tag",
     "tagging",
     dtype="uint8",
-    shape=lambda height, width: (None,),  # the classes; `tags_of` knows how many
+    shape=lambda height, width: (None,),  # `tags_of` fills in the number of classes
     exact=False,
     cut=unchanged,
     mirrored=unchanged,
@@ -48,7 +48,7 @@ TAGS = Target(
 )
 
 
-@functools.cache  # the pipeline keeps what it traced for a target
+@functools.cache  # the pipeline keeps its traced functions for each target object
 def tags_of(classes: int) -> Target:
-    """Number of classes -> `TAGS` of so many."""
+    """Number of classes -> `TAGS` for this number."""
     return TAGS._replace(shape=lambda height, width: (classes,))

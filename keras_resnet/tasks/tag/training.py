@@ -1,4 +1,4 @@
-"""How a tagging network is trained: its network, what it minimises, its figures."""
+"""Training of a tagging network: network, loss and figures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ HISTORY_COLUMNS = ("loss", "mean_average_precision_percent", "micro_f1_percent",
 
 
 class TaggerTraining(ClassifierTraining):
-    """An image's classes; the network is a classifier's, whose classes don't exclude each other."""
+    """Training for an image's classes, which don't exclude each other; the network is built like a classifier."""
 
     def evaluated_model(self) -> keras.Model:
         side = self.recipe.size
@@ -32,11 +32,11 @@ class TaggerTraining(ClassifierTraining):
         return {name: float(logs[name]) for name in HISTORY_COLUMNS if name in logs}
 
     def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
-        """As if the mean average precision were a share of the images: Wilson's interval.
+        """-> Wilson's interval, as if the mean average precision were a share of images.
 
-        Boyd et al. 2013, "Area under the precision-recall curve", take the average precision of one class for a share
-        of the images that have it. A mean over classes is as uncertain as a share of `independent_images`, which are
-        no more than the images, since the classes of one image are no independent draws.
+        Boyd et al. 2013, "Area under the precision-recall curve", treat the average precision of a class as a share of
+        the images that have the class. A mean over classes is treated as a share of `independent_images`, limited by
+        the number of images, since the classes of one image are not independent.
         """
         independent = int(min(images, logs["independent_images"]))
         return wilson_interval_percent(logs["mean_average_precision_percent"], independent)
