@@ -1,4 +1,4 @@
-"""Which files are images: by suffix, or by content where the suffix tells nothing."""
+"""Which files are images: by suffix, or by content where the suffix is no image's."""
 
 import functools
 import os
@@ -33,7 +33,7 @@ def is_hidden(name: str) -> bool:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Name of a file -> whether its suffix is that of an image that this installation reads."""
+    """Name of a file -> whether its suffix belongs to an image that this installation reads."""
     return name.lower().endswith(IMAGE_SUFFIXES + (HEIC_SUFFIXES if reads_heic() else ()))
 
 

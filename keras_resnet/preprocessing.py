@@ -45,7 +45,7 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files, folders and globs -> paths in the order given; a folder yields its images at any depth, sorted.
 
     A glob is expanded as a shell would; a file is taken whatever its suffix, in a folder
-    those that are images by suffix or by content, and no hidden ones.
+    an image by suffix or by content that is not hidden.
 
     Raises:
         ImageError: A pattern matches nothing.

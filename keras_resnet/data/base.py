@@ -34,7 +34,7 @@ class Source:
     """
 
     kind = ""
-    counted = "images"  # of each class
+    counted = "images"  # what `class_counts` counts
     ready = False  # whether `decode` gives pixels as a network takes them
     taken: Taken | None = None  # how the images were found, where they were looked for
 

@@ -30,7 +30,7 @@ class Checked:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the file, by which images that are there twice are found."""
+        """Hash of the file, which finds images that are equal."""
         return None if self.encoded is None else hashlib.blake2b(self.encoded, digest_size=16).hexdigest()
 
 

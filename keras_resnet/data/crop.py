@@ -25,7 +25,7 @@ from keras_resnet.image_files import readable_formats
 from keras_resnet.preprocessing import MAXIMUM_PIXELS, MEAN_COLOUR
 
 UNUSABLE, USED, UNUSUAL = 0, 1, 2  # what has become of an image; an unusual one is used
-DARK = 1 << 13  # of 16-bit values; cameras of 12 bits give at most half of it
+DARK = 1 << 13  # 16-bit images with no larger value are nearly black; cameras of 12 bits give at most half of it
 ELONGATED = 20  # long side in short sides, from which on an image is worth a note
 
 Interpolation = Literal["bilinear", "bicubic"]

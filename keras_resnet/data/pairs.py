@@ -16,9 +16,9 @@ from keras_resnet.image_files import is_hidden
 # Names of folders, in lower case.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentationclass", "segmentation", "groundtruth", "gt")
-LISTS = ("ImageSets", "Segmentation")  # of Pascal VOC: train.txt, val.txt with names of images
+LISTS = ("ImageSets", "Segmentation")  # folder of Pascal VOC with train.txt and val.txt, lists of names of images
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
-LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")  # of files in which labels change
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")  # suffixes of files in which labels change
 NO_LIST = "image that no list of a split names"
 
 

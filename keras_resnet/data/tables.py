@@ -24,8 +24,8 @@ ROWS_LISTED = 10  # rows in an error message
 HEAD_BYTES = 1 << 16  # enough for a header and a row
 DELIMITERS = (",", ";", "\t")
 
-# Meaning of a column -> its names, in lower case, with `_` for spaces. Of several that are there, the first is taken
-# where `ranked`; else they are an error unless they say the same in every row.
+# Meaning of a column -> its names, in lower case, with `_` for spaces. Two columns with one meaning are an error, unless
+# their cells are equal in every row.
 FILE, INDEX, WNID, CLASS_NAME, CLASS_NAMES, MASK_FILE, SPLIT = (
     "file",
     "index",
@@ -172,7 +172,7 @@ def read_head(file: Path, reading: Reading) -> Table | None:
 
 
 def read_table(file: Path, reading: Reading, most_bytes: int | None = None) -> Table:
-    """CSV file -> its rows, or the first row alone where only so many bytes are read.
+    """CSV file -> its rows, or only the first row, if only so many bytes are read.
 
     Raises:
         ArgumentError: It is no CSV file, has no rows, no header, or a header twice.

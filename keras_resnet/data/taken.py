@@ -42,7 +42,7 @@ class LeftAside:
 class Taken:
     """How the images of a source were found."""
 
-    layout: str  # in words
+    layout: str  # the layout of the data, in words
     part: str  # folder, rows or arrays of the split
     aside: LeftAside = field(default_factory=LeftAside)
 

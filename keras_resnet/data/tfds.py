@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.errors import ArgumentError, ImageError, MissingDependencyError, reason
 
-SPLIT_OF = {"val": "validation", "test": "test"}  # as tensorflow-datasets calls them
+SPLIT_OF = {"val": "validation", "test": "test"}  # names of splits in tensorflow-datasets
 
 
 class RecordSource(EncodedSource):

@@ -20,12 +20,10 @@ from keras_resnet.tasks.base import Evaluation, Task
 class LabelledImages:
     """Images with known targets, and the largest loss of score that an artifact may have on them."""
 
-    data: Any  # as training takes it, or (pixels uint8 `[N, H, W, C]`, classes `[N]`)
-    split: str = (
-        "val"  # which of the images count: "val" (those that validate, or that training holds out), "train", "all"
-    )
+    data: Any  # data for training, or (pixels uint8 `[N, H, W, C]`, classes `[N]`)
+    split: str = "val"  # images that count: "val" (validation images, held out or not), "train" or "all"
     reading: Reading = PLAIN  # what the data itself does not tell
-    max_drop_points: float | None = None  # of the score, that an artifact may lose; None: what the task allows
+    max_drop_points: float | None = None  # points of the score that an artifact may lose; None: the task's own limit
 
 
 @dataclass(frozen=True)

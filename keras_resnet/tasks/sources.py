@@ -101,7 +101,7 @@ def open_for(
 
 
 def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading: Reading) -> None:
-    """Raises `ArgumentError` if the data is laid out for another task than that of a network of this name."""
+    """Raises `ArgumentError` if the data is laid out for another task than the network of this name."""
     other = task_of_data(os.fspath(data), reading)
     if other is not task:
         raise ArgumentError(f"{data}: {network} is for {task.title}, but these images are for {other.title}")

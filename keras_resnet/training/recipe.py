@@ -146,7 +146,7 @@ class _Training:
 
 @dataclass(frozen=True)
 class Recipe(Reading, _Training, Augmentation, _Network):
-    """Settings of one run, among them those of `Reading` and `Augmentation`.
+    """Settings of one run, including the fields of `Reading` and `Augmentation`.
 
     A dataclass takes the fields of its last base first. The help, a run's recipe.toml and the table in docs/train.md
     have this order.

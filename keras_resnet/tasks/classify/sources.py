@@ -54,7 +54,7 @@ def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None, re
     files, names = list_folder(folder / (train or ""), aside)
     classes, known = classes_of(class_names, names)
     own = class_names is None or tuple(class_names) == classes_of(None, names)[0]
-    whose = f"those of {train}/" if own else "the model's"
+    whose = f"classes of {train}/" if own else "the model's"
     part = train
     if val is not None and split == "val":
         part, aside = val, LeftAside()

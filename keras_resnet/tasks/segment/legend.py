@@ -191,7 +191,7 @@ def _some_colours(pixels: np.ndarray) -> str:
 
 
 def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
-    """Masks of labels, those that are void -> the highest that is not; above 255 counts as void, and is reported later.
+    """Masks of labels, void labels -> the highest other label. A label above 255 counts as void, and is reported later.
 
     Raises:
         ArgumentError: There is no mask of labels, or a label below the highest has no pixel.
@@ -225,6 +225,6 @@ def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
         )
         hint = f"If each value is a class: --mask-values {','.join(map(str, found))}. Or name all labels in {CLASSES}"
         if len(found) > 3 and VOID in found and empty:
-            hint = "They look like masks of 0 and 255 that were resized with smoothing: make them anew without it"
+            hint = "They look like masks of 0 and 255 that were resized with smoothing: make them again without it"
         raise ArgumentError(f"{masks.path}: its masks hold the values {shown}; {why}. {hint}")
     return labels[-1]

@@ -97,7 +97,7 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
 
 
 def _class_columns(table: Table) -> list[str]:
-    """-> headers of the columns that are classes: all but those of files and of splits."""
+    """-> headers of the columns that are classes: all except the columns of files and splits."""
     known = {table.columns.get(meaning) for meaning in (FILE, SPLIT)}
     return [header for header in table.header if header not in known]
 
