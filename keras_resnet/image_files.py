@@ -3,7 +3,7 @@
 import functools
 import os
 
-# Named one by one, since some of Pillow's other readers start a program (EPS) or depend on how it was built.
+# The list is explicit, because some other readers of Pillow start a program (EPS) or depend on Pillow's build.
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),

@@ -26,10 +26,10 @@ def pack(
     hold out become the validation split.
 
     Args:
-        data: What `open_source` takes, but arrays and shards.
-        shards: Of the training split; the validation split gets as many as make them about as large.
-        shard_mb: Megabytes of a shard, where their number is not given.
-        workers: Threads; None: one for each core.
+        data: Data as `open_source` takes it, except for arrays and shards.
+        shards: Number of training shards. Validation shards have about the same size.
+        shard_mb: Size of a shard in megabytes, if the number of shards is not given.
+        workers: Number of threads; None: one for each core.
         reading: As `open_source` takes it.
 
     Raises:

@@ -222,7 +222,7 @@ def _rivals(
 
 
 def _judge_of(data: str, split: str, reading: Any) -> Callable[["Contender", "Predict"], Mapping[str, float | None]]:
-    """Images whose targets are known -> contender, function that asks it -> its figures on them."""
+    """Images with known targets -> function: contender, its predict function -> its figures on these images."""
     from dataclasses import replace
 
     from keras_resnet.data.taken import account

@@ -24,7 +24,7 @@ DataArgument = Annotated[
 @data_app.command("check")
 @with_data_options
 def check(data: DataArgument, reading: Any = None) -> None:
-    """Decode every image, and mask, once: print counts by class, sizes, and each file that can't be read or is unusual.
+    """Decode every image and mask once: print counts by class, sizes, and files that can't be read or are unusual.
 
     Print what was left aside, and what looks wrong: one class, classes that a split lacks, images of both splits. The
     exit status is 1 if a file can't be read or something looks wrong.
@@ -84,8 +84,8 @@ def pack(
     shards: Annotated[
         int | None, typer.Option(min=1, help="Number of training shards. Default: computed from --shard-mb.")
     ] = None,
-    shard_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of a shard.")] = 128.0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one for each core.")] = None,
+    shard_mb: Annotated[float, typer.Option(min=1.0, help="Size of a shard in megabytes.")] = 128.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of threads. Default: one for each core.")] = None,
     reading: Any = None,
 ) -> None:
     """Write unchanged image files into TFRecord shards in random order, with an index and dataset.json.

@@ -29,7 +29,7 @@ def evaluate(
             "replaced."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that the model takes at a time.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the model.")] = 64,
     reading: Any = None,
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.

@@ -32,7 +32,7 @@ def train(
     """
     given = values_of(SETTINGS, keys)
     if resume is not None and (recipe is not None or out is not None or given):
-        raise ArgumentError("--resume continues a run by its own recipe, and takes no other option")
+        raise ArgumentError("--resume continues a run by its own recipe; leave out all other options")
     chosen = read_recipe(recipe, given)
     run = out or resume
     if run is None:

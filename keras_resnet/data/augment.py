@@ -33,10 +33,10 @@ class Augmentation:
     # Brightness, contrast and saturation change by this share, and the hue by a quarter of this share.
     colour_jitter: float = setting(0.0, "Strength of random brightness, contrast, saturation and hue, 0..1.", SHARE)
     # The rectangle takes the mean colour (Zhong et al. 2017, arXiv 1708.04896).
-    erasing_probability: float = setting(0.0, "Share of the images in which a rectangle is erased.", SHARE)
-    # Zhang et al. 2017, arXiv 1710.09412.
-    mixup_alpha: float = setting(0.0, "MixUp's alpha; 0: none.", NOT_NEGATIVE)
-    # Yun et al. 2019, arXiv 1905.04899.
+    erasing_probability: float = setting(0.0, "Probability that a random rectangle of an image is erased.", SHARE)
+    # MixUp: Zhang et al. 2017, arXiv 1710.09412.
+    mixup_alpha: float = setting(0.0, "Alpha of MixUp; 0: no MixUp.", NOT_NEGATIVE)
+    # CutMix: Yun et al. 2019, arXiv 1905.04899.
     cutmix_alpha: float = setting(
         0.0,
         "Alpha of CutMix, 0..1; 0: no CutMix. If mixup_alpha is set too, each batch takes one of the two.",

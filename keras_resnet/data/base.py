@@ -34,8 +34,8 @@ class Source:
     """
 
     kind = ""
-    counted = "images"  # what `class_counts` counts
-    ready = False  # whether `decode` gives pixels as a network takes them
+    counted = "images"  # name of the things that `class_counts` counts
+    ready = False  # whether `decode` gives pixels of the network's size
     taken: Taken | None = None  # how the images were found, where they were looked for
 
     def __init__(

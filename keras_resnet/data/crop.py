@@ -24,9 +24,9 @@ from keras_resnet.errors import ImageError
 from keras_resnet.image_files import readable_formats
 from keras_resnet.preprocessing import MAXIMUM_PIXELS, MEAN_COLOUR
 
-UNUSABLE, USED, UNUSUAL = 0, 1, 2  # what has become of an image; an unusual one is used
+UNUSABLE, USED, UNUSUAL = 0, 1, 2  # status of an image; an unusual image is used
 DARK = 1 << 13  # 16-bit images with no larger value are nearly black; cameras of 12 bits give at most half of it
-ELONGATED = 20  # long side in short sides, from which on an image is worth a note
+ELONGATED = 20  # smallest ratio of long to short side that is reported as unusual
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -231,7 +231,7 @@ def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) 
 
 
 def describe_unusual(encoded: bytes) -> str:
-    """Encoded bytes of an image that can be read -> what is unusual about it, or nothing."""
+    """Encoded bytes of a readable image -> note on what is unusual, or an empty text."""
     with Image.open(io.BytesIO(encoded), formats=readable_formats()) as image:
         (width, height), mode = image.size, image.mode
         deep = mode == "I" or mode.startswith("I;16")

@@ -18,9 +18,9 @@ def listed_file(name: str) -> str:
 
 
 def class_indices(
-    source: str | os.PathLike[str], names: Sequence[str], known: Mapping[str, int], whose: str = "the model's"
+    source: str | os.PathLike[str], names: Sequence[str], known: Mapping[str, int], where: str = "unknown to the model"
 ) -> np.ndarray:
-    """Where they come from, names of classes, what these can be and whose they are -> their indices int `[N]`.
+    """Where they come from, names of classes, the known names, what others are -> their indices int `[N]`.
 
     Raises:
         ArgumentError: Some names are unknown; the message suggests the nearest known name.
@@ -31,7 +31,7 @@ def class_indices(
         for name in unknown[:NAMES_LISTED]:
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-        raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are not {whose}:", *lines]))
+        raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are {where}:", *lines]))
     return np.array([known[name] for name in names], dtype="int64")
 
 

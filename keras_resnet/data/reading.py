@@ -32,7 +32,7 @@ class Reading:
         (), "Values in the masks, in the order of the classes, for example 0,255.", _LABELS, task="segment"
     )
     void_labels: tuple[int, ...] = setting(
-        (), "Labels of masks, besides 255, whose pixels are of no class.", _LABELS, task="segment"
+        (), "Labels in the masks, besides 255, that mark pixels without a class.", _LABELS, task="segment"
     )
 
     def column(self, meaning: str) -> str:

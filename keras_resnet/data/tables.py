@@ -24,7 +24,7 @@ ROWS_LISTED = 10  # rows in an error message
 HEAD_BYTES = 1 << 16  # enough for a header and a row
 DELIMITERS = (",", ";", "\t")
 
-# Meaning of a column -> its names, in lower case, with `_` for spaces. Two columns with one meaning are an error, unless
+# Meaning of a column -> its names, in lower case, with `_` for spaces. Two columns with one meaning are an error unless
 # their cells are equal in every row.
 FILE, INDEX, WNID, CLASS_NAME, CLASS_NAMES, MASK_FILE, SPLIT = (
     "file",

@@ -197,11 +197,11 @@ class Task(Protocol):
         ...
 
     def has_layout(self, text: str, reading: "Reading") -> bool:
-        """Data as users name it, their choices about it -> whether it is laid out as this task's is."""
+        """Data as users name it, their choices about it -> whether it has a layout of this task."""
         ...
 
     def open(self, text: str, split: str, class_names: Sequence[str] | None, reading: "Reading") -> "Source":
-        """Data of that layout, one of `data.splits.SPLITS`, names of the classes -> the images of that split.
+        """Data of this task's layout, one of `data.splits.SPLITS`, class names -> images of the split.
 
         For "all", data with its own validation images yields its training images.
         """

@@ -160,7 +160,7 @@ class _Run:
     def _open_data(self) -> None:
         recipe = self.recipe
         if not recipe.data:
-            raise ArgumentError("the recipe names no images: give --data, or the key `data`")
+            raise ArgumentError("the recipe names no images; give --data, or the key `data`")
         self.source = open_source(recipe.data, "train", reading=recipe)
         self.validation = open_source(recipe.data, "val", self.source.classes, recipe)
         self.task = task_named(recipe.task)

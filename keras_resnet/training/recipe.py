@@ -62,7 +62,7 @@ class _Network:
     )
     backbone_weights: str = setting(
         "",
-        "Weights of only the segmentation network's backbone: a published tag, a path, or hf://owner/repository; "
+        "Weights for the backbone of the segmentation network: a published tag, a path, or hf://owner/repository; "
         "empty: random.",
         task="segment",
     )
@@ -89,11 +89,11 @@ class _Training:
     class_weights: Literal["none", "balanced"] = setting(
         "none", "Class weights: balanced (classes have equal influence, however many images they have) or none."
     )
-    problem_limit: int = setting(1000, "Largest number of unreadable files that the run bears.", NOT_NEGATIVE)
+    problem_limit: int = setting(1000, "Largest number of unreadable files that a run accepts.", NOT_NEGATIVE)
 
-    epochs: int = setting(90, "Passes over the training images.", AT_LEAST_ONE)
+    epochs: int = setting(90, "Number of epochs (passes over the training images).", AT_LEAST_ONE)
     head_epochs: int = setting(0, "Number of epochs at the start that train only the head.", NOT_NEGATIVE)
-    batch_size: int = setting(256, "Images of one step, over all devices and processes.", AT_LEAST_ONE)
+    batch_size: int = setting(256, "Batch size of a step, summed over all devices and processes.", AT_LEAST_ONE)
     loss: str = setting(
         "cross_entropy",
         f"Loss: {'; '.join(f'{task.name}: ' + ', '.join(task.losses) for task in TASKS.values())}.",

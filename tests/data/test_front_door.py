@@ -133,7 +133,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
 def test_a_class_that_only_validation_has_is_named_as_such(tmp_path):
     write_classes(tmp_path / "train")
     write_classes(tmp_path / "val", {"cat": 1, "fox": 2}, first=50)
-    with pytest.raises(ArgumentError, match=r"val: 1 classes are not classes of train/:\n  fox"):
+    with pytest.raises(ArgumentError, match=r"val: 1 classes are not in train/:\n  fox"):
         both(tmp_path)
 
 

@@ -56,13 +56,13 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
     ("freeze", "C3", "be none unless weights are given"),
     ("task", "paint", "be one of classify, segment, tag"),
-    ("architecture", "unet", "be left out, but for task = segment"),
-    ("output_stride", 8, "be left out, but for task = segment"),
-    ("auxiliary_head", True, "be left out, but for task = segment"),
-    ("backbone_weights", "imagenet", "be left out, but for task = segment"),
-    ("void_labels", (11,), "be left out, but for task = segment"),
-    ("mask_values", (11,), "be left out, but for task = segment"),
-    ("mask_suffix", "_mask", "be left out, but for task = segment"),
+    ("architecture", "unet", "be left out unless task = segment"),
+    ("output_stride", 8, "be left out unless task = segment"),
+    ("auxiliary_head", True, "be left out unless task = segment"),
+    ("backbone_weights", "imagenet", "be left out unless task = segment"),
+    ("void_labels", (11,), "be left out unless task = segment"),
+    ("mask_values", (11,), "be left out unless task = segment"),
+    ("mask_suffix", "_mask", "be left out unless task = segment"),
 ]
 # With task = segment.
 BROKEN_FOR_MASKS: list[tuple[str, Any, str]] = [

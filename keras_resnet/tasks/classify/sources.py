@@ -54,12 +54,12 @@ def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None, re
     files, names = list_folder(folder / (train or ""), aside)
     classes, known = classes_of(class_names, names)
     own = class_names is None or tuple(class_names) == classes_of(None, names)[0]
-    whose = f"classes of {train}/" if own else "the model's"
+    unknown = f"not in {train}/" if own else "unknown to the model"
     part = train
     if val is not None and split == "val":
         part, aside = val, LeftAside()
         files, names = list_folder(folder / val, aside)
-    indices = class_indices(folder / (part or ""), names, known, whose)
+    indices = class_indices(folder / (part or ""), names, known, unknown)
     if val is None:
         chosen = chosen_of(files, indices, split)
         files, indices = [files[index] for index in chosen], indices[chosen]

@@ -212,7 +212,7 @@ def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
     found = np.flatnonzero(counts).tolist()
     labels = [label for label in found if label not in void]
     if not labels:
-        raise ArgumentError(f"{masks.path}: none of its {masks.count} masks can be read and has a label besides void")
+        raise ArgumentError(f"{masks.path}: none of the {masks.count} masks can be read and has a label besides void")
     empty = [label for label in range(labels[-1]) if label not in found and label not in void]
     if empty or found == [0, VOID]:
         shown = ", ".join(map(str, found[:VALUES_LISTED]))
