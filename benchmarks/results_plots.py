@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,8 @@ SOURCE = "Source"  # key of a PNG's text: hash of the figures that it shows
 Record = dict[str, Any]
 
 
-def is_ours(name: str) -> bool:
-    return not name.startswith(("keras.applications", "PyTorch", "OpenVINO"))
-
-
-def accuracy_plot(contenders: Record) -> Any:
-    """Contenders whose accuracy was measured -> top-1 against latency and against file size."""
+def accuracy_plot(contenders: Record, ours: Collection[str]) -> Any:
+    """Contenders, names of ours -> top-1 against latency and file size of those whose accuracy was measured."""
     pyplot = require("matplotlib.pyplot", "plots")
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
     known = {name: result for name, result in contenders.items() if result.get("top1_percent") is not None}
@@ -31,8 +27,7 @@ def accuracy_plot(contenders: Record) -> Any:
     size = {name: result["size_mb"] for name, result in known.items() if result["size_mb"] is not None}
     for panel, values, label in zip(panels, (latency, size), ("latency ms, batch 1", "file MB"), strict=True):
         for index, (name, value) in enumerate(values.items()):
-            mark = "o" if is_ours(name) else "s"
-            panel.plot(value, known[name]["top1_percent"], mark, label=name, color=f"C{index}")
+            panel.plot(value, known[name]["top1_percent"], "o" if name in ours else "s", label=name, color=f"C{index}")
         panel.set_xlabel(label)
         panel.set_xlim(left=0)
         panel.grid(alpha=0.3)

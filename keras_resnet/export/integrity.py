@@ -11,7 +11,7 @@ The runtimes trust their files. A flipped bit gives other answers in silence, an
 A file's hash is taken with zeros in its place. It stands at the front, where a file that was cut short still has it.
 This finds damage, and no forgery: who changes a file on purpose can write its hash too. A file of other make has no
 hash and is opened unchecked; its runtime refuses most damage, and gives other answers or ends the process on the rest
-(`benchmarks/hostile_files.py`).
+(`checks/hostile_files.py`).
 """
 
 import hashlib
