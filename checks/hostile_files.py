@@ -5,7 +5,7 @@ run through the package, in a worker process that is replaced when it crashes or
 is mutated or deleted. The kinds "... of other make" carry no hash of this package: there, the runtime itself reads the
 mutated file.
 
-    python benchmarks/hostile_files.py --out benchmarks/results/hostile_files.json
+    python checks/hostile_files.py --out benchmarks/results/hostile_files.json
 
 | outcome | is |
 | --- | --- |

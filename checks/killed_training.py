@@ -1,6 +1,6 @@
 """Training runs that are killed, go on, and come to the weights of the run that nothing interrupted, to the bit.
 
-    python benchmarks/killed_training.py --kills 20
+    python checks/killed_training.py --kills 20
 
 Every run is a process of its own, on images made here. SIGKILL comes while it starts, at a random moment after a random
 step, or while a checkpoint is half written; in every other run each step writes one. What was killed goes on as
@@ -28,7 +28,7 @@ from keras_resnet.quiet import import_keras
 from keras_resnet.training.checkpoint import checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe
 
-RECORD = Path(__file__).parent / "results" / "killed_training.json"
+RECORD = Path(__file__).parents[1] / "benchmarks" / "results" / "killed_training.json"
 IMAGES, CLASSES, BATCH_SIZE, EPOCHS = 320, 4, 32, 3
 STEPS_PER_EPOCH = IMAGES // BATCH_SIZE
 CHECKPOINT_STEPS = (4, 1)  # of the two kinds of runs
