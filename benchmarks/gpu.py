@@ -238,7 +238,7 @@ def on_jax(prepare: Callable[..., Call]) -> Callable[..., Loader]:
         import_keras()
 
         def load() -> Opened:
-            call = prepare(jax, our_network(network, size), jax.device_put(batch(batch_size, size)), steps)
+            call = prepare(jax, our_network(network, size, PRECISION), jax.device_put(batch(batch_size, size)), steps)
             peak_memory_mb = lambda: device.memory_stats()["peak_bytes_in_use"] / 1e6  # noqa: E731
             return Opened(call, (size, size, 3), peak_memory_mb if device.memory_stats() else None)  # a CPU has none
 
@@ -355,7 +355,7 @@ def timm_inference(torch: Any, model: Any, batch: Any, steps: int, device: str) 
     return predict
 
 
-def our_network(network: str, size: int) -> Any:
+def our_network(network: str, size: int, precision: str) -> Any:
     """-> network of pixels uint8 `[N, H, W, 3]` -> logits, compiled for training as by `keras-resnet train`."""
     import keras
 
@@ -364,7 +364,7 @@ def our_network(network: str, size: int) -> Any:
     from keras_resnet.training.optimizer import make_optimizer
     from keras_resnet.training.recipe import Recipe
 
-    keras.config.set_dtype_policy(PRECISION)
+    keras.config.set_dtype_policy(precision)
     model = BUILDERS[network](classes=CLASSES, classifier_activation=None, input_shape=(size, size, 3))
     recipe = Recipe(network=network, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe.loss))

@@ -1,12 +1,16 @@
 """Records in benchmarks/results/ -> benchmarks/RESULTS.md and its plots.
 
+The words of the page stand in RESULTS.in.md: after a line `@ NAMES`, the section of each of these records. Blocks of it
+are format strings of the record and of what `FACTS` adds. A block of three lines is a table: the name of its rows, its
+titles, a row.
+
 python benchmarks/results_page.py            writes them
 python benchmarks/results_page.py --check    exit status 1 if they are not what the records give
 """
 
 import json
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,12 +22,12 @@ from keras_resnet.benchmark.networks import OURS, ROWS, THEIRS, Row
 from keras_resnet.whole_files import write_whole
 
 HERE = Path(__file__).parent
-RECORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.md", HERE / "plots"
+RECORDS, WORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.in.md", HERE / "RESULTS.md", HERE / "plots"
 GROWS_FASTER = 1.1  # time for the work, as a multiple of the first row's: less may be noise
 
 # Records of `keras-resnet benchmark`: what they are of, and the options.
 SIDE_BY_SIDE = {
-    "rivals_resnet50": ("ResNet-50", "--rivals"),
+    "rivals_resnet50": ("ResNet-50", "--rivals --calibration IMAGES --data DATA --profile"),
     "rivals_deeplabv3_resnet50": ("DeepLabV3 over ResNet-50, 224x224 pixels, 21 classes", "--rivals"),
     "segmentation_formats": ("Formats of the trained segmentation network", "--data"),
 }
@@ -103,31 +107,44 @@ def main(check: Annotated[bool, typer.Option("--check", help="Compare in place o
 
 def text_of(records: Mapping[str, Record]) -> str:
     """Records by name -> the page."""
-    parts = [
-        "# Results",
-        table(
-            "comparison | ours | fastest rival | speed | result",
-            "{what} | {ours.name}: {ours.figure} | {rival.name}: {rival.figure} | {speed} | {result}",
-            wins_and_losses(records),
-        ),
-        "Our fastest contender beside the fastest rival: in float32, in any float numbers where other ones are faster, "
-        "and in int8. Speed is ours as a multiple of the rival's.",
-        "Everything here is made from the records in `results/` by `python benchmarks/results_page.py`; each record "
-        "says which machine, versions and code it is of. ms are medians of calls; a ratio is the median, over the "
-        "rounds of one run, of medians of turns that follow one another. 1 MB = 10^6 bytes.",
-    ]
-    for name, section in SECTIONS.items():
-        if name in records:
-            parts += section(records[name])
-    others = {name: record for name, record in records.items() if name not in SECTIONS}
-    template = "[{name}](results/{name}.json) | {environment[created]:.10} | {machine} | {command}"
-    rows = [
-        {**record, "name": name, "machine": machine(record), "command": command}
-        for name, record in others.items()
-        for command in [next(command for start, command in OTHERS.items() if name.startswith(start))]
-    ]
-    parts += ["## Other records", table("record | of | machine | made today by", template, rows)]
-    return "\n\n".join(parts) + "\n"
+    names = dict.fromkeys(name for names, _ in sections() for name in names)
+    others = {name: record for name, record in records.items() if name not in names}
+    facts = {name: facts_of(name, records[name]) for name in names if name in records}
+    facts |= {"page": {"wins": [list(wins_and_losses(records))]}, "others": {"records": [list(listed(others))]}}
+    blocks = [block for name in names if name in facts for block in filled(name, facts[name])]
+    return "\n\n".join(blocks) + "\n"
+
+
+def sections() -> Iterator[tuple[list[str], list[str]]]:
+    """-> names of records, and the blocks of the section of each."""
+    for part in f"\n{WORDS.read_text()}".split("\n@ ")[1:]:
+        names, _, text = part.partition("\n")
+        yield names.split(), text.strip().split("\n\n")
+
+
+class Cells(string.Formatter):
+    """Format strings in which a figure that is absent is "-", and a ratio over rounds is its median and extremes."""
+
+    def get_value(self, key: int | str, args: Any, kwargs: Mapping[Any, Any]) -> Any:
+        return kwargs.get(key)
+
+    def format_field(self, value: Any, form: str) -> str:
+        if isinstance(value, Mapping):
+            return f"{value['median']:.2f} ({value['minimum']:.2f} to {value['maximum']:.2f})"
+        return "-" if value is None else str(super().format_field(value, form))
+
+
+def filled(name: str, facts: Record) -> Iterator[str]:
+    """Name of a record, figures by name, of tables their rows -> the parts of its sections, but for empty ones."""
+    for block in (block for names, section in sections() if name in names for block in section):
+        key, *lines = block.split("\n")
+        if lines:
+            for rows in facts[key]:
+                title = Cells().vformat(lines[0], (), rows[0])
+                cells = [Cells().vformat(lines[1], (), row) for row in rows]
+                yield "\n".join((title, "| --- |" + " ---: |" * (title.count("|") - 2), *cells))
+        elif text := Cells().vformat(block, (), facts):
+            yield text
 
 
 # --- wins and losses ------------------------------------------------------------------------------------------------
@@ -212,83 +229,55 @@ def median_ms(result: Record, batch_size: int) -> float:
     return float(result["timings"][str(batch_size)]["latency"]["median_ms"])
 
 
-# --- sections -------------------------------------------------------------------------------------------------------
+# --- what the sections show ----------------------------------------------------------------------------------------
 
 
-def side_by_side(name: str, record: Record) -> Iterator[str]:
-    """Name and record of `keras-resnet benchmark` -> its section."""
-    title, option = SIDE_BY_SIDE[name]
-    settings, contenders = record["settings"], record["results"]["contenders"]
-    setting = f"{machine(record)}, {settings['threads']} threads, {settings['rounds']} rounds"
-    yield f"## {title}\n\n{setting} (`keras-resnet benchmark {option}`)."
-    kinds = {contender: kind_of(contender, result) for contender, result in contenders.items()}
-    for size in settings["batch_sizes"]:
-        times_ms = {contender: median_ms(result, size) for contender, result in contenders.items()}
-        rows = []
-        for contender, result in contenders.items():
-            rivals_ms = [
-                times_ms[name] for name, kind in kinds.items() if kind == Kind(False, kinds[contender].numbers)
-            ]
-            against = times_ms[contender] / min(rivals_ms) if rivals_ms else None
-            rows.append({"name": contender, "against": against, **result["timings"][str(size)]})
-        yield table(
-            f"batch {size} | p50 ms | p90 ms | p99 ms | images/s | ratio (range) | to the fastest rival in its numbers",
-            "{name} | {latency[median_ms]:.1f} | {latency[p90_ms]:.1f} | {latency[p99_ms]:.1f} | {images_per_s:.1f} | "
-            "{ratio_to_first} | {against:.2f}",
-            rows,
-        )
+def facts_of(name: str, record: Record) -> Record:
+    """Name of a record, the record -> itself and, by name, what its section shows besides; tables as lists of rows."""
+    of_all = {"machine": machine(record), **record}
+    if name in SIDE_BY_SIDE:
+        title, option = SIDE_BY_SIDE[name]
+        return {"title": title, "option": option, **of_all, **side_by_side(record)}
+    return {**of_all, **FACTS[name](record)} if name in FACTS else of_all
+
+
+def side_by_side(record: Record) -> Record:
+    """Record of `keras-resnet benchmark` -> its tables."""
+    results = record["results"]
+    contenders, batches = results["contenders"], []
+    kinds = {name: kind_of(name, result) for name, result in contenders.items()}
+    for size in record["settings"]["batch_sizes"]:
+        times_ms, fastest_ms = {name: median_ms(result, size) for name, result in contenders.items()}, {}
+        for name in sorted((name for name in kinds if not kinds[name].ours), key=times_ms.__getitem__):
+            fastest_ms.setdefault(kinds[name].numbers, times_ms[name])
+        rows = named({name: result["timings"][str(size)] for name, result in contenders.items()})
+        for row in rows:
+            rival_ms = fastest_ms.get(kinds[row["name"]].numbers)
+            row |= {"batch": size, "against": rival_ms and times_ms[row["name"]] / rival_ms}
+        batches.append(rows)
     masks = any(result.get("mean_iou_percent") is not None for result in contenders.values())
-    accuracy, key = ("mean IoU %", "mean_iou_percent") if masks else ("top-1 %", "top1_percent")
-    yield table(
-        f" | {accuracy} | file MB | import ms | load ms | memory MB | setting",
-        f"{{name}} | {{{key}:.2f}} | {{size_mb:.1f}} | {{opening[import_ms]:.0f}} | {{opening[load_ms]:.0f}} | "
-        "{peak_memory_mb:.0f} | {setting}",
-        named(contenders),
-    )
-    if name == PLOTTED:
-        yield "![Accuracy against latency](plots/accuracy_latency.png)"
-    yield from roofline(record)
+    score, key = ("mean IoU %", "mean_iou_percent") if masks else ("top-1 %", "top1_percent")
+    rows, profiles = named(contenders), results.get("profiles") or {}
+    for row in rows:
+        row |= {"score": score, "percent": row.get(key)}
+        for profile in [*profiles.values()][:1]:
+            gflops = 2e-6 * profile["macs"] / median_ms(row, 1)
+            row |= {"gflops": gflops, "peak_percent": 100 * gflops / results["peak"]["gflops"]}
+    layers = dict.fromkeys(kind for profile in profiles.values() for kind in profile["share_percent_by_kind"])
+    shares = []
+    for name, profile in profiles.items():
+        percents = (profile["share_percent_by_kind"].get(kind) for kind in layers)
+        cells = ("-" if percent is None else f"{percent:.1f}" for percent in percents)
+        shares.append({"name": name, "layers": " | ".join(layers), "percents": " | ".join(cells)})
+    return {"batches": batches, "contenders": [rows], "shares": [shares]}
 
 
-def roofline(record: Record) -> Iterator[str]:
-    """Record of `keras-resnet benchmark` -> GFLOP/s of each contender and the share of the machine's peak."""
-    peak, profiles = record["results"].get("peak"), record["results"].get("profiles")
-    if not peak or not profiles:
-        return
-    gflop = 2e-9 * next(iter(profiles.values()))["macs"]
-    yield (
-        f"The machine's measured peak is {peak['gflops']:.0f} GFLOP/s in float32 ({peak['how']}), its bandwidth "
-        f"{peak['bandwidth_gb_per_s']:.1f} GB/s. int8 and bfloat16 have higher peaks of their own, which were not "
-        "measured: their shares are of float32's peak."
-    )
-    rows = [(name, 1e3 * gflop / median_ms(result, 1)) for name, result in record["results"]["contenders"].items()]
-    rates = [{"name": name, "rate": rate, "percent": 100 * rate / peak["gflops"]} for name, rate in rows]
-    yield table("batch 1 | GFLOP/s | % of the peak", "{name} | {rate:.0f} | {percent:.0f}", rates)
-    yield "Where the time goes, in percent by kind of layer (`--profile`):"
-    shares = {name: one["share_percent_by_kind"] for name, one in profiles.items()}
-    kinds = list(dict.fromkeys(kind for share in shares.values() for kind in share))
-    yield table(" | ".join(("", *kinds)), " | ".join(("{name}", *(f"{{{kind}:.1f}}" for kind in kinds))), named(shares))
-
-
-def compare_networks(record: Record) -> Iterator[str]:
-    settings = record["settings"]
-    yield (
-        f"## Networks to choose among\n\nTop-1 as published for the weights of `imagenet`; parameters and MACs "
-        f"counted; TFLite files in float32, batch 1, {settings['threads']} threads, {machine(record)}, "
-        f"{settings['rounds']} rounds (`benchmarks/compare_networks.py`). `keras-resnet list --compare` prints it with "
-        "advice, and with the best weights of each network."
-    )
+def compare_networks(record: Record) -> Record:
     rows = [
         {**asdict(row), **result, "millions": row.parameters / 1e6, "size_mb": result["size_bytes"] / 1e6}
         for row, result in weighed(record)
     ]
-    yield table(
-        " | top-1 % | parameters, M | GMACs | file MB | p50 ms | p99 ms | memory MB",
-        "{package} {network} | {top1_percent:.1f} | {millions:.1f} | {gmacs:.2f} | {size_mb:.1f} | "
-        "{latency[median_ms]:.1f} | {latency[p99_ms]:.1f} | {memory_mb:.0f}",
-        rows,
-    )
-    yield "![Accuracy against MACs, latency and size](plots/networks.png)"
+    return {"networks": [rows]}
 
 
 def weighed(record: Record) -> list[tuple[Row, Record]]:
@@ -297,147 +286,75 @@ def weighed(record: Record) -> list[tuple[Row, Record]]:
     return [(rows[network], result) for network, result in record["results"].items()]
 
 
-def predict_speed(record: Record) -> Iterator[str]:
+def gpu(record: Record) -> Record:
     settings, results = record["settings"], record["results"]
-    yield (
-        f"## `keras-resnet predict`\n\n{settings['network']}, {settings['images']} photographs, batch "
-        f"{settings['batch_size']}, {machine(record)}, {settings['rounds']} rounds (`benchmarks/predict_speed.py`). "
-        "Alone: the network with pixels in memory; stated: what the command says at its end, from the first image on; "
-        "process: with the start of Python and the opening of the network."
-    )
-    yield table(
-        "images/s | alone | stated | of alone | process",
-        "{name} | {alone[median]:.1f} | {stated[median]:.1f} | {stated[of_the_network_alone]} | {process[median]:.1f}",
-        named(results["images_per_second"]),
-    )
-    yield table(
-        "first prediction from a cold start | seconds | of keras.applications",
-        "{name} | {median:.1f} | {of_keras_applications}",
-        named(results["first_prediction_s"]),
-    )
-
-
-def training_speed(record: Record) -> Iterator[str]:
-    settings = record["settings"]
-    yield (
-        f"## Training\n\n{settings['network']}, batch {settings['batch_size']}, {settings['size']} pixels, "
-        f"{machine(record)}, {settings['rounds']} rounds (`benchmarks/training_speed.py`)."
-    )
-    yield table(
-        " | images/s | range | ours in float32 against it | memory MB",
-        "{name} | {images_per_second:.2f} | {minimum:.2f} to {maximum:.2f} | {ours_against_it:.2f} | "
-        "{peak_memory_mb:.0f}",
-        named(record["results"]),
-    )
-
-
-def gpu(record: Record) -> Iterator[str]:
-    settings = record["settings"]
-    card, peak = settings["gpu"], settings["peak_tflops"]
-    where = f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record)
-    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
-    yield (
-        f"## On a GPU\n\n{where}, {settings['dtype']}, batch {settings['batch_size']}, {settings['size']} pixels, "
-        f"synthetic images on the device, {settings['rounds']} rounds; {versions} (`benchmarks/gpu.py`). "
-        + (f"MFU is a share of the card's published {peak:.0f} TFLOP/s." if peak else "The card's peak is unknown.")
-    )
-    for subject, result in record["results"].items():
+    card = settings["gpu"]
+    subjects = []
+    for subject, result in results.items():
         work, _, network = subject.partition(" ")
-        yield table(
-            f"{network}, {work} | images/s | p10 to p90 | ours against it (range) | MFU % | peak memory MB",
-            "{name}: {setting} | {images_per_second:,.0f} | {images_per_second_p10:,.0f} to "
-            "{images_per_second_p90:,.0f} | {ours_against_it} | {mfu_percent:.1f} | {peak_memory_mb:,.0f}",
-            named(result["contenders"]),
-        )
-        yield from (f"Not measured: {reason}." for reason in result["failures"].values())
+        subjects.append([{"work": work, "network": network, **row} for row in named(result["contenders"])])
+    failures = [f"Not measured: {why}." for result in results.values() for why in result["failures"].values()]
+    return {
+        "where": f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record),
+        "versions": ", ".join(f"{name} {version}" for name, version in settings["versions"].items()),
+        "subjects": subjects,
+        "failures": " ".join(failures),
+    }
 
 
-def two_processes(record: Record) -> Iterator[str]:
-    settings, results = record["settings"], record["results"]
-    ratio = results["two_against_one"]
-    yield (
-        "## Number of workers\n\nTwo processes of one core each, on the JAX backend, against one process of one core, "
-        f"{settings['network']}, batch {settings['batch_size']}, {machine(record)} (`benchmarks/two_processes.py`): "
-        f"{ratio['median']:.2f} of its images/s ({ratio['smallest']:.2f} to {ratio['largest']:.2f}), where 2 would be "
-        f"perfect. The losses of {settings['steps']} steps differ by {results['largest_relative_difference']:.1e} "
-        "relative at the most."
-    )
-
-
-def segmentation_training(record: Record) -> Iterator[str]:
-    settings = record["settings"]
-    yield (
-        f"## Segmentation\n\n`recipes/{settings['recipe']}` on {settings['train_images']} images of street scenes of "
-        f"240x180 pixels in 11 classes (CamVid), {settings['precision']}, {machine(record)}: mean IoU on "
-        f"{settings['val_images']} others, with the backbone's ImageNet weights and without "
-        "(`benchmarks/segmentation_training.py`). Other work ran on the machine at times: the minutes are upper bounds."
-    )
+def segmentation_training(record: Record) -> Record:
     rows = []
     for name, run in record["results"].items():
         best = max(run["history"], key=lambda row: row["val_mean_iou_percent"])
         network, _, backbone = name.rpartition("-")
         rows.append({"network": network, "backbone": backbone, "epochs": len(run["history"]), **run, **best})
-    yield table(
-        "network | backbone | epochs | minutes | mean IoU % | pixel accuracy %",
-        "{network} | {backbone} | {epochs} | {minutes:.1f} | {val_mean_iou_percent:.2f} | "
-        "{val_pixel_accuracy_percent:.2f}",
-        rows,
-    )
-    yield "![Mean IoU by epoch](plots/segmentation.png)"
+    return {"runs": [rows]}
 
 
-def cost_growth(record: Record) -> Iterator[str]:
-    curves = record["results"]
-    slow = [(what, row) for what, rows in curves.items() for row in rows if row["time_for_work"] > GROWS_FASTER]
-    faster = ", ".join(f"{what} {row['value']:,} ({row['time_for_work']:.2f})" for what, row in slow)
-    yield (
-        f"## How cost grows\n\n{machine(record)} (`benchmarks/cost_growth.py`). The last column is time for the work, "
-        "as a multiple of the first row's: what stays near 1, or falls, grows no faster than its work. Above "
-        f"{GROWS_FASTER}: {faster or 'none'}. Workers: see training, above."
-    )
-    for what, rows in curves.items():
+def cost_growth(record: Record) -> Record:
+    curves = []
+    for what, points in record["results"].items():
         unit, form = {"files": ("files", ","), "threads": ("GMACs a core-pair", ",.3g")}.get(what, ("GMACs", ",.3g"))
-        value = "{value}" if what == "depth" else "{value:,}"
-        yield table(
-            f"{what} | ms | work, {unit} | memory MB | time for the work",
-            f"{value} | {{median_ms:.1f}} | {{work_gmacs:{form}}} | {{peak_memory_mb:.0f}} | {{time_for_work:.2f}}",
-            rows,
-        )
-    yield "![Latency against batch and image size](plots/growth.png)"
+        for row in points:
+            point = row["value"] if what == "depth" else f"{row['value']:,}"
+            curves.append(row | {"what": what, "unit": unit, "point": point, "work": format(row["work_gmacs"], form)})
+    slow = [
+        f"{row['what']} {row['point']} ({row['time_for_work']:.2f})"
+        for row in curves
+        if row["time_for_work"] > GROWS_FASTER
+    ]
+    tables = [[row for row in curves if row["what"] == what] for what in record["results"]]
+    return {"curves": tables, "grows_faster": GROWS_FASTER, "faster": ", ".join(slow) or "none"}
 
 
-def depth(record: Record) -> Iterator[str]:
-    settings, rows = record["settings"], []
+def depth(record: Record) -> Record:
+    rows, changes = [], []
     for name, seeds in record["results"].items():
         last = [epochs[-1] for epochs in seeds.values()]
         train, test = (sum(row[f"{part}_top1_percent"] for row in last) / len(last) for part in ("train", "test"))
         rows.append({"name": name, "train": train, "test": test, "seeds": len(seeds)})
-    changes = []
     for kind in ("plain", "residual"):
         shallow, *_, deep = (row for row in rows if row["name"].startswith(kind))
         changes.append(f"by {deep['train'] - shallow['train']:+.1f} points from {shallow['name']} to {deep['name']}")
-    yield (
-        f"## Depth\n\nPlain and residual networks on {settings['train_images']:,} CIFAR-10 images, "
-        f"{settings['epochs']} epochs by one recipe (`benchmarks/depth.py`; He et al. 2015, section 4.2): figures of "
-        f"the last epoch. On the images of the training, top-1 changes {' and '.join(changes)}."
-    )
-    yield table(
-        "network | training top-1 % | test top-1 % | seeds", "{name} | {train:.1f} | {test:.1f} | {seeds}", rows
-    )
-    yield "![Training error by epoch](results/depth.png)"
+    return {"networks": [rows], "changes": " and ".join(changes)}
 
 
-SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
-    **{name: lambda record, name=name: side_by_side(name, record) for name in SIDE_BY_SIDE},  # type: ignore[misc]
+FACTS: dict[str, Callable[[Record], Record]] = {
     "compare_networks": compare_networks,
-    "predict_speed": predict_speed,
-    "training_speed": training_speed,
+    "predict_speed": lambda record: {key: [named(rows)] for key, rows in record["results"].items()},
+    "training_speed": lambda record: {"contenders": [named(record["results"])]},
     "gpu": gpu,
-    "two_processes": two_processes,
     "segmentation_training": segmentation_training,
     "cost_growth": cost_growth,
     "depth": depth,
 }
+
+
+def listed(records: Mapping[str, Record]) -> Iterator[Record]:
+    """Records that have no section -> rows that name them."""
+    for name, record in records.items():
+        command = next(command for start, command in OTHERS.items() if name.startswith(start))
+        yield {**record, "name": name, "machine": machine(record), "command": command}
 
 
 def machine(record: Record) -> str:
@@ -445,27 +362,8 @@ def machine(record: Record) -> str:
     return f"{environment['cpu']} ({environment['cpu_count']} cores; {', '.join(environment.get('cpu_flags', []))})"
 
 
-class Cells(string.Formatter):
-    """Format strings in which a figure that is absent is "-", and a ratio over rounds is its median and extremes."""
-
-    def get_value(self, key: int | str, args: Any, kwargs: Mapping[Any, Any]) -> Any:
-        return kwargs.get(key)
-
-    def format_field(self, value: Any, form: str) -> str:
-        if isinstance(value, Mapping):
-            return f"{value['median']:.2f} ({value['minimum']:.2f} to {value['maximum']:.2f})"
-        return "-" if value is None else str(super().format_field(value, form))
-
-
 def named(results: Mapping[str, Record]) -> list[Record]:
     return [{"name": name, **result} for name, result in results.items()]
-
-
-def table(header: str, template: str, rows: Iterable[Record]) -> str:
-    """Titles of the columns, format string of a row, figures of each row -> a table of Markdown."""
-    columns = header.count("|")
-    lines = [header, " | ".join(["---", *["---:"] * columns]), *(Cells().vformat(template, (), row) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

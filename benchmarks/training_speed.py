@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from gpu import CLASSES, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, batch, our_network
 from shared import chosen, finish
 
 from keras_resnet.measure.memory import peak_memory_mb
@@ -24,8 +25,7 @@ from keras_resnet.measure.process import in_a_process
 from keras_resnet.measure.turns import by_turns, ratio, spread
 from keras_resnet.quiet import import_keras
 
-SIZE, CLASSES = 224, 1000
-LEARNING_RATE, MOMENTUM = 0.01, 0.9
+SIZE = 224
 OURS = "ours float32"
 # By name: the function that makes it, and the precision as that names it.
 CONTENDERS = {
@@ -74,10 +74,7 @@ def measure(name: str, batch_size: int, steps: int) -> dict[str, float]:
     make, precision = CONTENDERS[name]
     if make != "pytorch":
         import_keras()  # with oneDNN, as on the command line; the rival as well
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (batch_size, SIZE, SIZE, 3), dtype="uint8")
-    labels = generator.integers(0, CLASSES, batch_size)
-    train = globals()[make](precision, pixels, labels)
+    train = globals()[make](precision, *batch(batch_size, SIZE))
     train(2)
     start = time.perf_counter()
     train(steps)
@@ -86,19 +83,7 @@ def measure(name: str, batch_size: int, steps: int) -> dict[str, float]:
 
 
 def ours(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Train:
-    """The network, optimizer and loss of `keras-resnet train`."""
-    import keras
-
-    from keras_resnet import ResNet50
-    from keras_resnet.tasks.classify.training import make_loss
-    from keras_resnet.training.optimizer import make_optimizer
-    from keras_resnet.training.recipe import Recipe
-
-    keras.config.set_dtype_policy(precision)
-    model = ResNet50(classes=CLASSES, classifier_activation=None)
-    recipe = Recipe(learning_rate=LEARNING_RATE, momentum=MOMENTUM)
-    model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe.loss))
-    return keras_steps(model, pixels, labels)
+    return keras_steps(our_network("resnet50", SIZE, precision), pixels, labels)
 
 
 def keras_applications(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Train:
@@ -112,14 +97,12 @@ def keras_applications(precision: str, pixels: np.ndarray, labels: np.ndarray) -
 
 
 def keras_steps(model: Any, inputs: np.ndarray, labels: np.ndarray) -> Train:
-    import keras
     import tensorflow as tf
 
     from keras_resnet.untuned import untuned
 
     # `fit` would wait for the pipeline's tuning at its end, up to as long as the steps took: docs/train.md.
-    batch = tf.data.Dataset.from_tensors((inputs, keras.utils.to_categorical(labels, CLASSES)))
-    batches = untuned(batch.cache().repeat().prefetch(1))
+    batches = untuned(tf.data.Dataset.from_tensors((inputs, labels)).cache().repeat().prefetch(1))
     return lambda steps: model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
 
 
@@ -130,9 +113,9 @@ def pytorch(precision: str, pixels: np.ndarray, labels: np.ndarray) -> Train:
 
     torch.set_num_threads(os.cpu_count() or 1)
     model = pytorch_network("resnet50").to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
-    wanted = torch.from_numpy(labels)
+    wanted = torch.from_numpy(labels.argmax(axis=1))
 
     def train(steps: int) -> None:
         for _ in range(steps):

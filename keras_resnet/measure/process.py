@@ -173,6 +173,7 @@ def run_python(
     Raises:
         MeasurementError: It failed, or did not end in time; the message has all that it said.
     """
+    command = f"python {' '.join(arguments)[:100]}"
     start = time.perf_counter()
     try:
         process = subprocess.run(
@@ -184,12 +185,10 @@ def run_python(
             timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as error:
-        raise MeasurementError(f"python {' '.join(arguments)} did not end in {timeout_s:g} s") from error
+        raise MeasurementError(f"{command} did not end in {timeout_s:g} s") from error
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise MeasurementError(
-            f"python {' '.join(arguments)}: exit status {process.returncode}\n{process.stderr.strip()}"
-        )
+        raise MeasurementError(f"{command}: exit status {process.returncode}\n{process.stderr.strip()}")
     return Finished(seconds, process.stdout, process.stderr)
 
 
