@@ -243,26 +243,25 @@ def facts_of(name: str, record: Record) -> Record:
 
 def side_by_side(record: Record) -> Record:
     """Record of `keras-resnet benchmark` -> its tables."""
-    results = record["results"]
-    contenders, batches = results["contenders"], []
+    contenders, profiles = record["results"]["contenders"], record["results"].get("profiles") or {}
     kinds = {name: kind_of(name, result) for name, result in contenders.items()}
+    batches = []
     for size in record["settings"]["batch_sizes"]:
-        times_ms, fastest_ms = {name: median_ms(result, size) for name, result in contenders.items()}, {}
-        for name in sorted((name for name in kinds if not kinds[name].ours), key=times_ms.__getitem__):
-            fastest_ms.setdefault(kinds[name].numbers, times_ms[name])
+        times_ms = {name: median_ms(result, size) for name, result in contenders.items()}
         rows = named({name: result["timings"][str(size)] for name, result in contenders.items()})
         for row in rows:
-            rival_ms = fastest_ms.get(kinds[row["name"]].numbers)
-            row |= {"batch": size, "against": rival_ms and times_ms[row["name"]] / rival_ms}
+            numbers = kinds[row["name"]].numbers
+            rivals_ms = [times_ms[name] for name, kind in kinds.items() if kind == Kind(False, numbers)]
+            row |= {"batch": size, "against": times_ms[row["name"]] / min(rivals_ms) if rivals_ms else None}
         batches.append(rows)
     masks = any(result.get("mean_iou_percent") is not None for result in contenders.values())
     score, key = ("mean IoU %", "mean_iou_percent") if masks else ("top-1 %", "top1_percent")
-    rows, profiles = named(contenders), results.get("profiles") or {}
+    rows = named(contenders)
     for row in rows:
         row |= {"score": score, "percent": row.get(key)}
         for profile in [*profiles.values()][:1]:
             gflops = 2e-6 * profile["macs"] / median_ms(row, 1)
-            row |= {"gflops": gflops, "peak_percent": 100 * gflops / results["peak"]["gflops"]}
+            row |= {"gflops": gflops, "peak_percent": 100 * gflops / record["results"]["peak"]["gflops"]}
     layers = dict.fromkeys(kind for profile in profiles.values() for kind in profile["share_percent_by_kind"])
     shares = []
     for name, profile in profiles.items():

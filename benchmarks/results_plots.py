@@ -30,14 +30,12 @@ def panels(count: int, height: float = 4, **options: Any) -> tuple[Any, Sequence
 def accuracy_plot(contenders: Record, ours: Collection[str]) -> Any:
     """Contenders, names of ours -> top-1 against latency and file size of those whose accuracy was measured."""
     figure, (by_latency, by_size) = panels(2, sharey=True)
-    for index, (name, result) in enumerate(contenders.items()):
-        top1_percent, mark = result.get("top1_percent"), "o" if name in ours else "s"
-        for panel, value in (
-            (by_latency, result["timings"]["1"]["latency"]["median_ms"]),
-            (by_size, result["size_mb"]),
-        ):
-            if top1_percent is not None and value is not None:
-                panel.plot(value, top1_percent, mark, label=name, color=f"C{index}")
+    known = {name: result for name, result in contenders.items() if result.get("top1_percent") is not None}
+    for index, (name, result) in enumerate(known.items()):
+        look = {"marker": "o" if name in ours else "s", "linestyle": "", "label": name, "color": f"C{index}"}
+        by_latency.plot(result["timings"]["1"]["latency"]["median_ms"], result["top1_percent"], **look)
+        if result["size_mb"] is not None:
+            by_size.plot(result["size_mb"], result["top1_percent"], **look)
     by_latency.set(xlabel="latency ms, batch 1", xlim=(0, None), ylabel="top-1 %")
     by_size.set(xlabel="file MB", xlim=(0, None))
     by_latency.legend(fontsize=8)
