@@ -73,8 +73,8 @@ def main(
             model = keras.saving.load_model(path)
             if case == "uneven":
                 make_uneven(model, seed)
-            for name, top1_percent in measure(model, pool, held_out, epochs, seed, work / f"{case}-{seed}").items():
-                figures.setdefault(case, {}).setdefault(name, []).append(top1_percent)
+            for name, percent in measure(model, pool, held_out, epochs, seed, work / f"{case}-{seed}").items():
+                figures.setdefault(case, {}).setdefault(name, []).append(percent)
     settings = {
         "train_images": len(pool[0]),
         "test_images": len(held_out[0]),
@@ -100,17 +100,15 @@ def measure(model: keras.Model, pool: Images, test: Images, epochs: int, seed: i
     def in_int8(network: keras.Model, name: str) -> float:
         return top1_percent(litert_answers(exported(network, calibration, folder / name), test[0]), test)
 
-    def tuned(network: keras.Model, name: str, key: str, key_in_keras: str) -> dict[str, float]:
+    def tuned(network: keras.Model, key_in_keras: str, key: str) -> dict[str, float]:
         fit(keras, network, tuning, TUNING_LEARNING_RATE)
-        return {key_in_keras: in_keras(network), key: in_int8(network, name)}
+        return {key_in_keras: in_keras(network), key: in_int8(network, key)}
 
     ways: dict[str, Callable[[], dict[str, float]]] = {
         "float": lambda: {"float": in_keras(model)},
         "int8": lambda: {"int8": in_int8(model, "int8")},
-        "float-longer": lambda: tuned(copy_of(model), "float-longer", "int8_after_float_longer", "float_longer"),
-        "quantize-aware": lambda: tuned(
-            quantize_aware(copy_of(model)), "quantize-aware", "quantize_aware", "quantize_aware_in_keras"
-        ),
+        "float-longer": lambda: tuned(copy_of(model), "float_longer", "int8_after_float_longer"),
+        "quantize-aware": lambda: tuned(quantize_aware(copy_of(model)), "quantize_aware_in_keras", "quantize_aware"),
         "tfmot": lambda: {"tfmot": tfmot_top1_percent(model, tuning, test)},
     }
     runs: dict[str, float] = {}
