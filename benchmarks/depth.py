@@ -27,6 +27,7 @@ import numpy as np
 import typer
 from cifar10 import CLASSES, SHIFT, Images, augmented, read_images
 from keras import layers
+from results_plots import panels
 from shared import recorded
 
 from keras_resnet import layer_names
@@ -186,26 +187,23 @@ def draw(results: Results, path: Path) -> None:
 
     A line is the mean over the seeds, and the band about it reaches from the lowest to the highest.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure, axes = panels(2, sharey=True)
     depths = sorted({int(name.removeprefix(kind)) for kind in KINDS for name in results if name.startswith(kind)})
-    for axes, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):
+    for panel, kind in zip(axes, KINDS, strict=True):
         for index, depth in enumerate(depths):
             runs = [rows for rows in results.get(f"{kind}{depth}", {}).values() if rows]
             length = min(map(len, runs), default=0)
             errors = np.array([[100 - row["train_top1_percent"] for row in rows[:length]] for rows in runs])
             if length:
-                epochs = np.arange(1, length + 1)
-                axes.plot(epochs, errors.mean(axis=0), color=f"C{index}", label=f"{depth} layers")
-                axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{index}", alpha=0.2)
-                axes.legend()
-        axes.set(title=kind, xlabel="epoch", ylim=(0, None))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("training error, %")
+                epochs, colour = np.arange(1, length + 1), f"C{index}"
+                panel.plot(epochs, errors.mean(axis=0), color=colour, label=f"{depth} layers")
+                panel.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+                panel.legend()
+        panel.set(title=kind, xlabel="epoch", ylim=(0, None))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("training error, %")
     with whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+        figure.savefig(partial, format="png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ Record = dict[str, Any]
 
 def panels(count: int, height: float = 4, **options: Any) -> tuple[Any, Sequence[Any]]:
     """-> a figure, and its panels side by side."""
-    pyplot = require("matplotlib.pyplot", "plots")
-    figure, axes = pyplot.subplots(1, count, figsize=(5 * count, height), layout="constrained", **options)
+    figure = require("matplotlib.figure", "plots").Figure(figsize=(5 * count, height), layout="constrained")
+    axes = figure.subplots(1, count, **options)
     for panel in axes:
         panel.grid(alpha=0.3)
     return figure, axes
