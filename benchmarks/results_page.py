@@ -29,7 +29,7 @@ GROWS_FASTER = 1.1  # time for the work, as a multiple of the first row's: less 
 SIDE_BY_SIDE = {
     "rivals_resnet50": ("ResNet-50", "--rivals --calibration IMAGES --data DATA --profile"),
     "rivals_deeplabv3_resnet50": ("DeepLabV3 over ResNet-50, 224x224 pixels, 21 classes", "--rivals"),
-    "segmentation_formats": ("Formats of the trained segmentation network", "--data"),
+    "segmentation_formats": ("Formats of the trained segmentation network", "--data DATA"),
 }
 PLOTTED = "rivals_resnet50"
 
@@ -38,18 +38,16 @@ OTHERS = {
     "artifact_latency": "`keras-resnet benchmark FOLDER --threads 2 --rounds 10`",
     "cifar_accuracy": "`keras-resnet evaluate NETWORK DATA --weights FILE --split all`",
     "demo_margins": "`benchmarks/demo_margins.py`",
-    "export_accuracy": "`keras-resnet export NETWORK --formats all --data DATA --calibration IMAGES` (its manifest)",
+    "export_accuracy": "`keras-resnet export NETWORK --formats all --data DATA --calibration IMAGES --max-drop 100`",
     "export_cost": "`benchmarks/export_cost.py`",
     "hostile_files": "`checks/hostile_files.py`",
     "import_time": "`benchmarks/import_time.py`",
     "input_pipeline": "`benchmarks/input_pipeline.py`",
-    "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for the third of its rows",
+    "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for its third row",
     "killed_training": "`checks/killed_training.py`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
 }
-
-
 LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
 
 
