@@ -13,23 +13,23 @@ which `keras-resnet list --compare` takes its figures.
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
+from shared import chosen, finish
 
 from keras_resnet.benchmark.compare import Contender, compare
 from keras_resnet.benchmark.networks import NETWORKS, OURS, RECORD, ROWS
 from keras_resnet.benchmark.rivals import convert_keras_applications
 from keras_resnet.export.cost import OPENER
-from keras_resnet.measure.record import write_record
 from keras_resnet.whole_files import write_whole
 
 NAME = "compare_networks"
 THREADS = 2
-SIZES = {row.network: row.size for row in ROWS}
 SCALE = 0.2  # of a residual branch, whose own is zero at the start: it must not vanish, and the sum not grow
 
 
@@ -40,27 +40,24 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
 ) -> None:
     """Makes the files, measures them by turns, and prints and records the figures."""
-    networks = only.split(",")
-    if not set(networks) <= NETWORKS.keys():
-        raise typer.BadParameter(f"--only must be some of {', '.join(NETWORKS)}. Received: {only}")
-    paths = {network: tflite_file(network, files) for network in networks}
+    paths = {network: tflite_file(network, files) for network in chosen("--only", only, NETWORKS)}
     contenders = [
         Contender(name, OPENER, {"path": str(path), "threads": THREADS, "format_name": "tflite"}, "", path)
         for name, path in paths.items()
     ]
-    compared = compare(contenders, threads=THREADS, rounds=rounds, tell=lambda line: print(line, flush=True))
+    compared = compare(contenders, threads=THREADS, rounds=rounds, tell=partial(print, flush=True))
     if compared.failures:
         raise SystemExit("\n".join(compared.failures.values()))
-    results: dict[str, dict[str, Any]] = {}
-    for network, result in compared.results.items():
-        results[network] = {
+    results = {
+        network: {
             "size_bytes": paths[network].stat().st_size,
             "memory_mb": result.opening.load_memory_mb,
             "latency": asdict(result.timings[1].latency),
         }
-        print(network, results[network])
-    settings = {"threads": THREADS, "batch_size": 1, "rounds": rounds, "sizes": SIZES}
-    write_record(out, NAME, settings, results)
+        for network, result in compared.results.items()
+    }
+    sizes = {row.network: row.size for row in ROWS}
+    finish(out, NAME, {"threads": THREADS, "batch_size": 1, "rounds": rounds, "sizes": sizes}, results)
     if results.keys() == NETWORKS.keys():
         write_whole(RECORD, out.read_bytes())
 
@@ -68,31 +65,26 @@ def main(
 def tflite_file(network: str, folder: Path) -> Path:
     """Network -> its file, made if it is not there."""
     path = folder / NETWORKS[network] / network / "model.tflite"
-    if not path.exists():
-        import keras
-
-        print("making", path, flush=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        keras.utils.set_random_seed(0)
-        if NETWORKS[network] == OURS:
-            _export_ours(network, path.parent)
-        else:
-            convert_keras_applications(network, path)
-        keras.backend.clear_session()
-    return path
-
-
-def _export_ours(network: str, folder: Path) -> None:
+    if path.exists():
+        return path
     import keras
 
     from keras_resnet.export import export
     from keras_resnet.models import BUILDERS
 
-    model = BUILDERS[network]()
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and not layer.gamma.numpy().any():
-            layer.gamma.assign(keras.ops.full_like(layer.gamma, SCALE))
-    export(model, folder, ["tflite"])
+    print("making", path, flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(0)
+    if NETWORKS[network] == OURS:
+        model = BUILDERS[network]()
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization) and not layer.gamma.numpy().any():
+                layer.gamma.assign(keras.ops.full_like(layer.gamma, SCALE))
+        export(model, path.parent, ["tflite"])
+    else:
+        convert_keras_applications(network, path)
+    keras.backend.clear_session()
+    return path
 
 
 if __name__ == "__main__":

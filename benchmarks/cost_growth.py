@@ -8,22 +8,23 @@ measured by turns. Files: a CSV file of so many rows, of a thousand images; time
 """
 
 import csv
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from PIL import Image
+from shared import chosen, finish
 
 from keras_resnet.export import cost
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
-from keras_resnet.measure.record import write_record
+from keras_resnet.measure.turns import by_turns
 from keras_resnet.quiet import import_keras
 from keras_resnet.variants import VARIANTS
 
@@ -54,17 +55,11 @@ def main(
     networks: Annotated[str, typer.Option(help="With commas between them.")] = ",".join(NETWORKS),
 ) -> None:
     """Measures every curve, prints each point's time and its time for the work against the first point's."""
-    results: dict[str, Any] = {}
-    # Where the processes of the measurements find this file.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as name:
-        files = {network: write_onnx(network, Path(name)) for network in networks.split(",")}
-        for what, points in curves(files).items():
-            results[what] = measured(points, rounds)
-            show(what, results[what])
+        files = {network: write_onnx(network, Path(name)) for network in chosen("--networks", networks, NETWORKS)}
+        results = {what: measured(points, rounds) for what, points in curves(files).items()}
         results["files"] = pipeline_start(Path(name))
-        show("files", results["files"])
-    write_record(out, "cost_growth", {"rounds": rounds, "calls": CALLS, "networks": networks}, results)
+    finish(out, "cost_growth", {"rounds": rounds, "calls": CALLS, "networks": networks}, results)
 
 
 def write_onnx(network: str, folder: Path) -> Path:
@@ -80,24 +75,21 @@ def curves(files: Mapping[str, Path]) -> dict[str, dict[int | str, Point]]:
     """ONNX files by network -> by what grows: its points."""
     middle = "resnet50" if "resnet50" in files else next(iter(files))
     gmacs = VARIANTS[middle].gmacs
+    narrow = VARIANTS["resnet18"].gmacs
 
     def onnx(network: str, work: float, **settings: int) -> Point:
         arguments = {"path": str(files[network]), "threads": settings.get("threads", 2)}
         return Point(work, cost.OPENER, arguments, **settings)
+
+    def wide(classes: int) -> Point:
+        return Point(narrow + 512 * (classes - 1000) / 1e9, "cost_growth:resnet18_loader", {"classes": classes})
 
     return {
         "depth": {network: onnx(network, VARIANTS[network].gmacs) for network in files},
         "size": {side: onnx(middle, gmacs * (side / 224) ** 2, side=side) for side in SIZES},
         "batch": {count: onnx(middle, gmacs * count, batch_size=count) for count in BATCHES},
         "threads": {threads: onnx(middle, gmacs / threads, threads=threads) for threads in THREADS},
-        "classes": {
-            classes: Point(
-                VARIANTS["resnet18"].gmacs + 512 * (classes - 1000) / 1e9,
-                "cost_growth:resnet18_loader",
-                {"classes": classes},
-            )
-            for classes in CLASSES
-        },
+        "classes": {classes: wide(classes) for classes in CLASSES},
     }
 
 
@@ -106,39 +98,30 @@ def resnet18_loader(classes: int) -> Loader:
     import_keras()
     from keras_resnet import ResNet18
 
-    def load() -> Opened:
-        return Opened(ResNet18(classes=classes).predict_on_batch, (224, 224, 3))
-
-    return load
+    return lambda: Opened(ResNet18(classes=classes).predict_on_batch, (224, 224, 3))
 
 
 def measured(points: Mapping[int | str, Point], rounds: int) -> list[dict[str, Any]]:
     """Points of a curve -> a row for each."""
-    times_ms: dict[int | str, list[float]] = {value: [] for value in points}
     with ExitStack() as stack:
         subjects = {}
-        for value, point in points.items():
-            subject = Subject(
-                str(value),
-                point.opener,
-                point.arguments,
-                batch_size=point.batch_size,
-                free_side=point.side,
-                threads=point.threads,
-            )
-            subjects[value] = stack.enter_context(subject)
-        for _ in range(rounds):
-            for value, subject in subjects.items():
-                batch_size = points[value].batch_size
-                subject.times_ms(1, batch_size)
-                times_ms[value] += subject.times_ms(CALLS, batch_size)
-        memory_mb = {value: subject.peak_memory_mb() for value, subject in subjects.items()}
+        for value, (_, opener, arguments, batch_size, side, threads) in points.items():
+            sizes = {"batch_size": batch_size, "free_side": side, "threads": threads}
+            subjects[str(value)] = stack.enter_context(Subject(str(value), opener, arguments, **sizes))
+        turns = {str(value): partial(turn, subjects[str(value)], point.batch_size) for value, point in points.items()}
+        times_ms = by_turns(turns, rounds)
+        memory_mb = {name: subject.peak_memory_mb() for name, subject in subjects.items()}
     rows = []
     for value, point in points.items():
-        latency = Latency.of(times_ms[value])
-        row = {"value": value, "work_gmacs": point.work, "median_ms": latency.median_ms}
-        rows.append(row | {"p10_ms": latency.p10_ms, "p90_ms": latency.p90_ms, "peak_memory_mb": memory_mb[value]})
+        latency = Latency.of(np.concatenate(times_ms[str(value)]))
+        row = {"value": value, "work_gmacs": point.work, "median_ms": latency.median_ms, "p10_ms": latency.p10_ms}
+        rows.append(row | {"p90_ms": latency.p90_ms, "peak_memory_mb": memory_mb[str(value)]})
     return with_growth(rows)
+
+
+def turn(subject: Subject, batch_size: int) -> list[float]:
+    subject.times_ms(1, batch_size)
+    return subject.times_ms(CALLS, batch_size)
 
 
 def with_growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -157,29 +140,21 @@ def pipeline_start(folder: Path) -> list[dict[str, Any]]:
 
     generator = np.random.default_rng(0)
     for index in range(IMAGES):
-        pixels = generator.integers(0, 256, (64, 64, 3), "uint8")
-        Image.fromarray(pixels).save(folder / f"{index}.jpg")
+        Image.fromarray(generator.integers(0, 256, (64, 64, 3), "uint8")).save(folder / f"{index}.jpg")
     rows = []
     for count in (FILES[0], *FILES):  # the first turn warms up
         table = folder / f"{count}.csv"
         with table.open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(("file", "class"))
-            writer.writerows((f"{index % IMAGES}.jpg", f"{index % 10}") for index in range(count))
+            entries = ((f"{index % IMAGES}.jpg", f"{index % 10}") for index in range(count))
+            csv.writer(stream).writerows([("file", "class"), *entries])
         start = time.perf_counter()
         source = open_source(table, "train")
         opened_ms = 1e3 * (time.perf_counter() - start)
         settings: dict[str, Any] = {"size": 64, "batch_size": 32, "seed": 0, "epoch": 0}
-        batches = training_batches(source, Augmentation(), problems=Problems(0), **settings)
-        next(iter(batches))
+        next(iter(training_batches(source, Augmentation(), problems=Problems(0), **settings)))
         first_ms = 1e3 * (time.perf_counter() - start)
         rows.append({"value": count, "work_gmacs": count, "opened_ms": opened_ms, "median_ms": first_ms})
     return with_growth(rows[1:])
-
-
-def show(what: str, rows: Sequence[dict[str, Any]]) -> None:
-    for row in rows:
-        print(f"{what:8} {row['value']!s:>10} {row['median_ms']:10.1f} ms  {row['time_for_work']:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

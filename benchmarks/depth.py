@@ -9,11 +9,13 @@ depths or seeds can be added later. The PNG beside the record shows the training
     python benchmarks/depth.py --train train.npz --test test.zip --epochs 60 --out benchmarks/results/depth.json
 """
 
+import itertools
 import json
 import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +25,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as on the command line
 import keras
 import numpy as np
 import typer
-from cifar10 import CLASSES, Images, read_images
+from cifar10 import CLASSES, SHIFT, Images, augmented, read_images
 from keras import layers
+from results_plots import panels
+from shared import recorded
 
 from keras_resnet import layer_names
 from keras_resnet.blocks import conv_bn, padded_shortcut
@@ -34,6 +38,7 @@ from keras_resnet.measure.record import write_record
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.untuned import batches_of_arrays
+from keras_resnet.whole_files import whole_file
 
 NAME = "depth"
 KINDS = ("plain", "residual")
@@ -42,7 +47,6 @@ LEARNING_RATE = 0.1  # after the warm-up, falling to zero along a cosine
 WARMUP_EPOCHS = 5
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
-SHIFT = 4  # pixels, at most, in each direction
 
 Results = dict[str, dict[str, list[dict[str, Any]]]]  # by network ("plain20"), by seed: one row an epoch
 
@@ -72,18 +76,17 @@ def main(
         "weight_decay": WEIGHT_DECAY,
         "shift_pixels": SHIFT,
     }
-    results = _recorded(out, settings)
-    for seed in range(seeds):
-        for depth in layer_counts:
-            for kind in KINDS:
-                name = f"{kind}{depth}"
-                checkpoint = _checkpoints(out) / f"{name}-{seed}.keras"
-                rows = results.setdefault(name, {}).setdefault(str(seed), [])
-                for row in run(depth, kind == "residual", images, held_out, epochs, seed, checkpoint, rows):
-                    print(name, "seed", seed, json.dumps(row), flush=True)
-                    write_record(out, NAME, settings, results)
-                    draw(results, out.with_suffix(".png"))
-    shutil.rmtree(_checkpoints(out), ignore_errors=True)
+    results: Results = recorded(out, NAME, settings)
+    checkpoints = out.with_name(f".{out.stem}.checkpoints")
+    for seed, depth, kind in itertools.product(range(seeds), layer_counts, KINDS):
+        name = f"{kind}{depth}"
+        checkpoint = checkpoints / f"{name}-{seed}.keras"
+        rows = results.setdefault(name, {}).setdefault(str(seed), [])
+        for row in run(depth, kind == "residual", images, held_out, epochs, seed, checkpoint, rows):
+            print(name, "seed", seed, json.dumps(row), flush=True)
+            write_record(out, NAME, settings, results)
+            draw(results, out.with_suffix(".png"))
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _depths(text: str) -> list[int]:
@@ -94,21 +97,6 @@ def _depths(text: str) -> list[int]:
     if not depths or any(depth < 8 or depth % 6 != 2 for depth in depths):
         raise typer.BadParameter(f"--depths must be numbers of layers 6n + 2, as 20,32. Received: {text}")
     return depths
-
-
-def _recorded(out: Path, settings: dict[str, Any]) -> Results:
-    """Record, settings of this run -> the results of earlier runs, which must have had the same settings."""
-    if not out.exists():
-        return {}
-    record = json.loads(out.read_text())
-    if record["name"] != NAME or record["settings"] != settings:
-        raise typer.BadParameter(f"--out holds a record of other settings; give another path. Received: {out}")
-    results: Results = record["results"]
-    return results
-
-
-def _checkpoints(out: Path) -> Path:
-    return out.with_name(f".{out.stem}.checkpoints")
 
 
 # The networks.
@@ -135,7 +123,7 @@ def network(depth: int, residual: bool) -> keras.Model:
 
 def run(
     depth: int, residual: bool, train: Images, test: Images, epochs: int, seed: int, checkpoint: Path, rows: list[Any]
-) -> Any:
+) -> Iterator[dict[str, Any]]:
     """Trains a network from its checkpoint or from the start; each epoch's row is appended to `rows`, and yielded.
 
     An epoch that was recorded and not checkpointed is done again.
@@ -162,16 +150,17 @@ def run(
             {
                 "epoch": epoch + 1,
                 "train_loss": loss if math.isfinite(loss) else None,
-                "train_top1_percent": round(
-                    100 * history["accuracy"][0], 3
-                ),  # over the epoch, in training mode, augmented
+                # Over the epoch, in training mode, augmented.
+                "train_top1_percent": round(100 * history["accuracy"][0], 3),
                 "test_top1_percent": round(100 * float(right.mean()), 3),
                 "train_seconds": round(seconds, 1),
             }
         )
         yield rows[-1]
         if epoch + 1 < epochs:
-            _save(model, checkpoint)
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(checkpoint, suffix=".keras") as partial:
+                model.save(partial)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -190,25 +179,6 @@ def _warmup_epochs(epochs: int) -> int:
     return min(WARMUP_EPOCHS, epochs // 2)
 
 
-def augmented(images: Images, seed: int, epoch: int) -> Images:
-    """Images `[N, 32, 32, 3]` -> one epoch of them: shuffled, mirrored at random, shifted by up to 4 pixels."""
-    generator = np.random.default_rng((seed, epoch))
-    order = generator.permutation(len(images[0]))
-    padded = np.pad(images[0][order], ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
-    top, left = generator.integers(0, 2 * SHIFT + 1, (2, len(order)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32), axis=(1, 2))
-    pixels = windows[np.arange(len(order)), top, left].transpose(0, 2, 3, 1)  # from [N, 3, 32, 32]
-    mirrored = generator.random(len(order)) < 0.5
-    return np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels), images[1][order]
-
-
-def _save(model: keras.Model, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{path.name}")
-    model.save(partial)
-    os.replace(partial, path)
-
-
 # The picture.
 
 
@@ -217,31 +187,23 @@ def draw(results: Results, path: Path) -> None:
 
     A line is the mean over the seeds, and the band about it reaches from the lowest to the highest.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure, axes = panels(2, sharey=True)
     depths = sorted({int(name.removeprefix(kind)) for kind in KINDS for name in results if name.startswith(kind)})
-    for axes, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):
-        for depth in depths:
+    for panel, kind in zip(axes, KINDS, strict=True):
+        for index, depth in enumerate(depths):
             runs = [rows for rows in results.get(f"{kind}{depth}", {}).values() if rows]
-            if not runs:
-                continue
-            length = min(map(len, runs))
+            length = min(map(len, runs), default=0)
             errors = np.array([[100 - row["train_top1_percent"] for row in rows[:length]] for rows in runs])
-            epochs, colour = np.arange(1, length + 1), f"C{depths.index(depth)}"
-            axes.plot(epochs, errors.mean(axis=0), color=colour, label=f"{depth} layers")
-            axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-        axes.set_title(kind)
-        axes.set_xlabel("epoch")
-        axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        if axes.has_data():
-            axes.legend()
-    figure.axes[0].set_ylabel("training error, %")
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=120)
-    os.replace(partial, path)
+            if length:
+                epochs, colour = np.arange(1, length + 1), f"C{index}"
+                panel.plot(epochs, errors.mean(axis=0), color=colour, label=f"{depth} layers")
+                panel.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+                panel.legend()
+        panel.set(title=kind, xlabel="epoch", ylim=(0, None))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("training error, %")
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 if __name__ == "__main__":

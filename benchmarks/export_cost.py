@@ -7,20 +7,20 @@ images and without folding, proof, description or manifest.
     python benchmarks/export_cost.py --images calibration/ --out benchmarks/results/export_cost.json
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from shared import finish
 
 from keras_resnet.cli.network import WeightsOption
-from keras_resnet.loading import open_network
+from keras_resnet.export.formats import FORMATS
 from keras_resnet.measure.memory import peak_memory_mb
-from keras_resnet.measure.record import write_record
+from keras_resnet.measure.process import in_a_process
+from keras_resnet.measure.turns import by_turns
 
 BARE = "bare "  # before a format's name: the converter alone
 
@@ -31,26 +31,18 @@ def main(
     model: str = "resnet50",
     weights: WeightsOption = None,
     count: Annotated[int, typer.Option(help="Calibration images.")] = 100,
-    one: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Exports a network to each format, ours and bare by turns."""
-    if one is not None:
-        print(json.dumps(_measure(one, model, weights, images, count)))
-        return
-    from keras_resnet.export.formats import FORMATS
-
-    results = {}
-    for name in FORMATS:
-        for job in (name, BARE + name):
-            command = [sys.executable, __file__, "--one", job, "--model", model, "--images", str(images)]
-            command += ["--count", str(count), "--out", str(out), *(["--weights", weights] if weights else [])]
-            run = subprocess.run(command, check=True, capture_output=True, text=True)
-            results[job] = json.loads(run.stdout.splitlines()[-1])
-            print(job, results[job], flush=True)
-    write_record(out, f"export_cost_{model}", {"model": model, "calibration": count}, results)
+    given = {"model": model, "weights": weights, "images": str(images), "count": count}
+    jobs = [job for name in FORMATS for job in (name, BARE + name)]
+    turns = by_turns({job: partial(in_a_process, "export_cost:measure", {"job": job, **given}) for job in jobs}, 1)
+    results = {job: result for job, [result] in turns.items()}
+    finish(out, f"export_cost_{model}", {"model": model, "calibration": count}, results)
 
 
-def _measure(job: str, model: str, weights: str | None, images: Path, count: int) -> dict[str, float]:
+def measure(job: str, model: str, weights: str | None, images: str, count: int) -> dict[str, float]:
+    """Format, after `BARE` or not -> seconds and memory of its export."""
+    from keras_resnet.loading import open_network
     from keras_resnet.preprocessing import list_images, load_images
 
     network, _ = open_network(model, weights)
@@ -58,26 +50,20 @@ def _measure(job: str, model: str, weights: str | None, images: Path, count: int
     with tempfile.TemporaryDirectory() as folder:
         before_mb = peak_memory_mb()
         start = time.perf_counter()
-        if job.startswith(BARE):
-            _bare(job.removeprefix(BARE), network, pixels, Path(folder))
-        else:
+        if not job.startswith(BARE):
             from keras_resnet.export import export
 
             export(network, folder, [job], calibration=pixels)
+        elif job == BARE + "saved_model":
+            network.export(f"{folder}/model", verbose=False)
+        else:
+            convert = bare_tflite if "tflite" in job else bare_onnx
+            convert(job.removeprefix(BARE), network, pixels, Path(folder, "model"))
         seconds = time.perf_counter() - start
     return {"seconds": round(seconds, 2), "peak_memory_mb": round(peak_memory_mb()), "before_mb": round(before_mb)}
 
 
-def _bare(name: str, network: Any, pixels: Any, folder: Path) -> None:
-    if name == "saved_model":
-        network.export(str(folder / "model"), verbose=False)
-    elif name.startswith("tflite"):
-        (folder / "model.tflite").write_bytes(_bare_tflite(name, network, pixels))
-    else:
-        _bare_onnx(name, network, pixels, folder)
-
-
-def _bare_tflite(name: str, network: Any, pixels: Any) -> bytes:
+def bare_tflite(name: str, network: Any, pixels: Any, path: Path) -> None:
     import tensorflow as tf
 
     function = tf.function(lambda image: network(image, training=False))
@@ -87,15 +73,15 @@ def _bare_tflite(name: str, network: Any, pixels: Any) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if name == "tflite-float16":
         converter.target_spec.supported_types = [tf.float16]
-    if "int" in name:
+    if FORMATS[name].calibrated:
         converter.representative_dataset = lambda: ([image[None].astype("float32")] for image in pixels)
         sets = tf.lite.OpsSet
         int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [int16 if "16" in name else sets.TFLITE_BUILTINS_INT8]
-    return converter.convert()
+    path.write_bytes(converter.convert())
 
 
-def _bare_onnx(name: str, network: Any, pixels: Any, folder: Path) -> None:
+def bare_onnx(name: str, network: Any, pixels: Any, path: Path) -> None:
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -107,7 +93,7 @@ def _bare_onnx(name: str, network: Any, pixels: Any, folder: Path) -> None:
     proto, _ = tf2onnx.convert.from_function(function, input_signature=spec, opset=17)
     if name == "onnx-float16":
         proto = convert_float_to_float16(proto, keep_io_types=True)
-    onnx.save(proto, folder / "model.onnx")
+    onnx.save(proto, path)
     if name == "onnx-int8":
 
         class Reader(quantization.CalibrationDataReader):
@@ -116,7 +102,7 @@ def _bare_onnx(name: str, network: Any, pixels: Any, folder: Path) -> None:
             def get_next(self) -> Any:
                 return next(self.feeds, None)
 
-        quantization.quantize_static(folder / "model.onnx", folder / "int8.onnx", Reader(), per_channel=True)
+        quantization.quantize_static(path, path.with_suffix(".int8"), Reader(), per_channel=True)
 
 
 if __name__ == "__main__":

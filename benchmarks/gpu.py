@@ -36,16 +36,17 @@ To see on a CPU that it runs:
 
 import importlib.metadata
 import itertools
-import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from shared import chosen, recorded
 
 from keras_resnet.benchmark.compare import WARMUP, Contender, Result, compare
 from keras_resnet.benchmark.rivals import normalised
@@ -76,25 +77,29 @@ PEAK_TFLOPS: Mapping[str, float] = {
 }
 
 
-class Kind(NamedTuple):
-    """One kind of contender."""
-
-    name: str
-    opener: str  # function of this module
-    setting: str
-
-
 OURS = "ours"
-WORKS: Mapping[str, tuple[Kind, ...]] = {
+WORKS: Mapping[str, tuple[Contender, ...]] = {
     "training": (
-        Kind(OURS, "ours_fit", "Keras' fit on JAX, mixed_bfloat16, optimizer and loss of `keras-resnet train`"),
-        Kind("ours, own step", "ours_step", "the same as a stateless step under jax.jit, its state donated"),
-        Kind("timm", "timm_training", "torch.compile, channels last, autocast to bfloat16, fused SGD"),
+        Contender(
+            OURS, "gpu:ours_fit", {}, "Keras' fit on JAX, mixed_bfloat16, optimizer and loss of `keras-resnet train`"
+        ),
+        Contender(
+            "ours, own step", "gpu:ours_step", {}, "the same as a stateless step under jax.jit, its state donated"
+        ),
+        Contender(
+            "timm", "gpu:timm_training", {}, "torch.compile, channels last, autocast to bfloat16, fused SGD", ours=False
+        ),
     ),
     "inference": (
         # Not `predict`, which fetches each batch of logits.
-        Kind(OURS, "ours_inference", "stateless_call on JAX under jax.jit, mixed_bfloat16"),
-        Kind("timm", "timm_inference", "torch.compile in mode max-autotune, channels last, autocast to bfloat16"),
+        Contender(OURS, "gpu:ours_inference", {}, "stateless_call on JAX under jax.jit, mixed_bfloat16"),
+        Contender(
+            "timm",
+            "gpu:timm_inference",
+            {},
+            "torch.compile in mode max-autotune, channels last, autocast to bfloat16",
+            ours=False,
+        ),
     ),
 }
 
@@ -110,13 +115,8 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
 ) -> None:
     """Measures every comparison that the record does not hold yet; prints each contender's figures."""
-    chosen = networks.split(",")
-    if not set(chosen) <= set(NETWORKS):
-        raise typer.BadParameter(f"--networks must be some of {','.join(NETWORKS)}. Received: {networks}")
     if size % IMAGENET.output_stride:
         raise typer.BadParameter(f"--size must be a multiple of {IMAGENET.output_stride}. Received: {size}")
-    # Where the processes of the measurements find this file.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     gpu = find_gpu()
     peak_tflops = PEAK_TFLOPS.get(gpu["name"]) if gpu else None
     settings = {
@@ -130,49 +130,31 @@ def main(
         "warmup_calls": WARMUP,  # of each turn, after the first call of all, which compiles
         "rounds": rounds,
     }
-    results = recorded(out, settings)
-    failures: list[str] = []
+    subjects = list(itertools.product(WORKS, chosen("--networks", networks, NETWORKS)))
+    results, failures = recorded(out, NAME, settings), []
     given = {"batch_size": batch_size, "size": size, "steps": steps, "platform": "gpu" if gpu else "cpu"}
-    for work, network in itertools.product(WORKS, chosen):
+    for work, network in subjects:
         subject = f"{work} {network}"
         if subject in results and not results[subject]["failures"]:
             continue
         print(subject, flush=True)
-        compared = compare(
-            [
-                Contender(kind.name, f"gpu:{kind.opener}", {"network": network, **given}, kind.setting)
-                for kind in WORKS[work]
-            ],
-            batch_sizes=(batch_size,),
-            rounds=rounds,
-            tell=lambda line: print(line, flush=True),
-        )
-        tflop = image_tflop(network, work, size)
+        arguments = {"network": network, **given}
+        contenders = [replace(one, arguments=arguments, numbers="bfloat16") for one in WORKS[work]]
+        compared = compare(contenders, batch_sizes=(batch_size,), rounds=rounds, tell=partial(print, flush=True))
+        tflop, ours = image_tflop(network, work, size), OURS in compared.results
         rows = {
-            name: row_of(result, batch_size, steps, tflop, peak_tflops, against_ours=OURS in compared.results)
+            name: row_of(result, batch_size, steps, tflop, peak_tflops, ours)
             for name, result in compared.results.items()
         }
         results[subject] = {"contenders": rows, "failures": compared.failures}
         failures += [f"{subject}: {why}" for why in compared.failures.values()]
         for name, row in rows.items():
-            print(
-                f"{subject:20} {name:16} {row['images_per_second']:9.1f} images/s, {_percent(row['mfu_percent'])} MFU"
-            )
+            mfu = "unknown" if row["mfu_percent"] is None else f"{row['mfu_percent']:.1f} %"
+            print(f"{subject:20} {name:16} {row['images_per_second']:9.1f} images/s, {mfu} MFU")
         if out is not None:
             write_record(out, NAME, settings, results)
     if failures:
         raise SystemExit("\n".join(failures))
-
-
-def recorded(out: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """Record, settings of this run -> the results of earlier runs, which must have had the same settings."""
-    if out is None or not out.exists():
-        return {}
-    record = json.loads(out.read_text())
-    if record["name"] != NAME or record["settings"] != settings:
-        raise typer.BadParameter(f"--out holds a record of other settings; give another path. Received: {out}")
-    results: dict[str, Any] = record["results"]
-    return results
 
 
 # The machine.
@@ -232,148 +214,148 @@ def row_of(
         # Rates of ours to those of this one, round by round: times of this one to those of ours, which come first.
         "ours_against_it": asdict(timing.ratio_to_first) if against_ours else None,
         "setting": result.setting,
+        "ours": result.ours,
+        "numbers": result.numbers,
     }
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f} %"
 
 
 # Contenders: openers, as `keras_resnet.measure.process` takes them. One call of what they open takes so many steps on
 # images of their own, on the device; of those that it is given they make no use.
 
+Call = Callable[[np.ndarray], Any]
 
-def ours_fit(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
+
+def on_jax(prepare: Callable[..., Call]) -> Callable[..., Loader]:
+    """(JAX, our network, a batch on the device, steps) -> a call: that as an opener."""
+
+    @wraps(prepare)
+    def opener(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
+        os.environ["KERAS_BACKEND"] = "jax"
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # it shares the GPU with the others
+        import jax
+
+        device = jax.devices(platform)[0]  # an error where there is none of that kind
+        import_keras()
+
+        def load() -> Opened:
+            call = prepare(jax, our_network(network, size, PRECISION), jax.device_put(batch(batch_size, size)), steps)
+            peak_memory_mb = lambda: device.memory_stats()["peak_bytes_in_use"] / 1e6  # noqa: E731
+            return Opened(call, (size, size, 3), peak_memory_mb if device.memory_stats() else None)  # a CPU has none
+
+        return load
+
+    return opener
+
+
+def on_torch(prepare: Callable[..., Call]) -> Callable[..., Loader]:
+    """(PyTorch, timm's network, images and classes on the device, steps, device) -> a call: that as an opener."""
+
+    @wraps(prepare)
+    def opener(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
+        import timm
+        import torch
+
+        torch.backends.cudnn.benchmark = True
+        device = "cuda" if platform == "gpu" else "cpu"
+
+        def load() -> Opened:
+            model = timm.create_model(network).to(device, memory_format=torch.channels_last)
+            pixels, labels = batch(batch_size, size)
+            images = torch.from_numpy(normalised(pixels)).permute(0, 3, 1, 2).to(device)  # channels stay last in memory
+            classes = torch.from_numpy(labels.argmax(axis=1)).to(device)
+            run = prepare(torch, model, (images, classes), steps, device)
+
+            def call(given: np.ndarray) -> None:
+                run(given)
+                if device == "cuda":
+                    torch.cuda.synchronize()
+
+            peak_memory_mb = lambda: torch.cuda.max_memory_allocated() / 1e6  # noqa: E731
+            return Opened(call, (size, size, 3), peak_memory_mb if device == "cuda" else None)
+
+        return load
+
+    return opener
+
+
+@on_jax
+def ours_fit(jax: Any, model: Any, batch: Any, steps: int) -> Call:
     """Training as a user of the package gets it; what `fit` does once a call besides the steps counts."""
-    jax, device = _jax(platform)
+    endless = (batch for _ in itertools.count())
 
-    def load() -> Opened:
-        model = _our_network(network, size)
-        batch = jax.device_put(_batch(batch_size, size))
-        endless = (batch for _ in itertools.count())
+    def train(given: np.ndarray) -> None:
+        model.fit(endless, steps_per_epoch=steps, shuffle=False, verbose=0)
+        jax.block_until_ready([variable.value for variable in model.variables])
 
-        def train(given: np.ndarray) -> None:
-            model.fit(endless, steps_per_epoch=steps, shuffle=False, verbose=0)
-            jax.block_until_ready([variable.value for variable in model.variables])
-
-        return Opened(train, (size, size, 3), _peak_memory_of_jax(device))
-
-    return load
+    return train
 
 
-def ours_step(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
+@on_jax
+def ours_step(jax: Any, model: Any, batch: Any, steps: int) -> Call:
     """The same training as one function of its state, with nothing between its steps."""
-    jax, device = _jax(platform)
+    model.optimizer.build(model.trainable_variables)
 
-    def load() -> Opened:
-        model = _our_network(network, size)
-        model.optimizer.build(model.trainable_variables)
+    def loss_of(trained: Any, others: Any, pixels: Any, labels: Any) -> Any:
+        logits, others = model.stateless_call(trained, others, pixels, training=True)
+        return model.loss(labels, logits), others
 
-        def loss_of(trained: Any, others: Any, pixels: Any, labels: Any) -> Any:
-            logits, others = model.stateless_call(trained, others, pixels, training=True)
-            return model.loss(labels, logits), others
+    def step(state: Any, pixels: Any, labels: Any) -> Any:
+        trained, others, slots = state
+        (_, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained, others, pixels, labels)
+        trained, slots = model.optimizer.stateless_apply(slots, gradients, trained)
+        return trained, others, slots
 
-        def step(state: Any, pixels: Any, labels: Any) -> Any:
-            trained, others, slots = state
-            (_, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained, others, pixels, labels)
-            trained, slots = model.optimizer.stateless_apply(slots, gradients, trained)
-            return trained, others, slots
+    compiled = jax.jit(step, donate_argnums=0)
+    state = values_of(model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
 
-        compiled = jax.jit(step, donate_argnums=0)
-        batch = jax.device_put(_batch(batch_size, size))
-        kinds = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
-        state = tuple([variable.value for variable in kind] for kind in kinds)
+    def train(given: np.ndarray) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state = compiled(state, *batch)
+        jax.block_until_ready(state)
 
-        def train(given: np.ndarray) -> None:
-            nonlocal state
+    return train
+
+
+@on_jax
+def ours_inference(jax: Any, model: Any, batch: Any, steps: int) -> Call:
+    weights = values_of(model.trainable_variables, model.non_trainable_variables)
+    logits = jax.jit(lambda weights, pixels: model.stateless_call(*weights, pixels, training=False)[0])
+    return lambda given: jax.block_until_ready([logits(weights, batch[0]) for _ in range(steps)])
+
+
+@on_torch
+def timm_training(torch: Any, model: Any, batch: Any, steps: int, device: str) -> Call:
+    images, classes = batch
+    logits = torch.compile(model.train())
+    optimizer = torch.optim.SGD(
+        model.parameters(), LEARNING_RATE, MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY, fused=True
+    )
+
+    def train(given: np.ndarray) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            with torch.autocast(device, torch.bfloat16):
+                loss = torch.nn.functional.cross_entropy(logits(images), classes)
+            loss.backward()
+            optimizer.step()
+
+    return train
+
+
+@on_torch
+def timm_inference(torch: Any, model: Any, batch: Any, steps: int, device: str) -> Call:
+    logits = torch.compile(model.eval(), mode="max-autotune")
+
+    def predict(given: np.ndarray) -> None:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
             for _ in range(steps):
-                state = compiled(state, *batch)
-            jax.block_until_ready(state)
+                logits(batch[0])
 
-        return Opened(train, (size, size, 3), _peak_memory_of_jax(device))
-
-    return load
+    return predict
 
 
-def ours_inference(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
-    jax, device = _jax(platform)
-
-    def load() -> Opened:
-        model = _our_network(network, size)
-        weights = [[v.value for v in kind] for kind in (model.trainable_variables, model.non_trainable_variables)]
-        logits = jax.jit(lambda weights, pixels: model.stateless_call(*weights, pixels, training=False)[0])
-        pixels, _ = jax.device_put(_batch(batch_size, size))
-        return Opened(
-            lambda given: jax.block_until_ready([logits(weights, pixels) for _ in range(steps)]),
-            (size, size, 3),
-            _peak_memory_of_jax(device),
-        )
-
-    return load
-
-
-def timm_training(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
-    import timm
-    import torch
-
-    device = _torch_device(platform)
-
-    def load() -> Opened:
-        model = timm.create_model(network).to(device, memory_format=torch.channels_last).train()
-        logits = torch.compile(model)
-        optimizer = torch.optim.SGD(
-            model.parameters(), LEARNING_RATE, MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY, fused=True
-        )
-        images, classes = _torch_batch(batch_size, size, device)
-
-        def train(given: np.ndarray) -> None:
-            for _ in range(steps):
-                optimizer.zero_grad()
-                with torch.autocast(device, torch.bfloat16):
-                    loss = torch.nn.functional.cross_entropy(logits(images), classes)
-                loss.backward()
-                optimizer.step()
-            _wait_for_torch(device)
-
-        return Opened(train, (size, size, 3), _peak_memory_of_torch(device))
-
-    return load
-
-
-def timm_inference(network: str, batch_size: int, size: int, steps: int, platform: str) -> Loader:
-    import timm
-    import torch
-
-    device = _torch_device(platform)
-
-    def load() -> Opened:
-        model = timm.create_model(network).to(device, memory_format=torch.channels_last).eval()
-        logits = torch.compile(model, mode="max-autotune")
-        images, _ = _torch_batch(batch_size, size, device)
-
-        def predict(given: np.ndarray) -> None:
-            with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
-                for _ in range(steps):
-                    logits(images)
-            _wait_for_torch(device)
-
-        return Opened(predict, (size, size, 3), _peak_memory_of_torch(device))
-
-    return load
-
-
-def _jax(platform: str) -> tuple[Any, Any]:
-    """ "gpu" or "cpu" -> JAX, as Keras' backend, and its first device of that kind; an error where it has none."""
-    os.environ["KERAS_BACKEND"] = "jax"
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # it shares the GPU with the others
-    import jax
-
-    device = jax.devices(platform)[0]
-    import_keras()
-    return jax, device
-
-
-def _our_network(network: str, size: int) -> Any:
+def our_network(network: str, size: int, precision: str) -> Any:
     """-> network of pixels uint8 `[N, H, W, 3]` -> logits, compiled for training as by `keras-resnet train`."""
     import keras
 
@@ -382,49 +364,19 @@ def _our_network(network: str, size: int) -> Any:
     from keras_resnet.training.optimizer import make_optimizer
     from keras_resnet.training.recipe import Recipe
 
-    keras.config.set_dtype_policy(PRECISION)
+    keras.config.set_dtype_policy(precision)
     model = BUILDERS[network](classes=CLASSES, classifier_activation=None, input_shape=(size, size, 3))
     recipe = Recipe(network=network, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     model.compile(make_optimizer(recipe, model, LEARNING_RATE), make_loss(recipe.loss))
     return model
 
 
-def _peak_memory_of_jax(device: Any) -> Callable[[], float] | None:
-    if device.memory_stats() is None:  # a CPU
-        return None
-    return lambda: device.memory_stats()["peak_bytes_in_use"] / 1e6
+def values_of(*kinds: Any) -> tuple[list[Any], ...]:
+    """Lists of variables -> lists of their values."""
+    return tuple([variable.value for variable in kind] for kind in kinds)
 
 
-def _torch_device(platform: str) -> str:
-    import torch
-
-    torch.backends.cudnn.benchmark = True
-    return "cuda" if platform == "gpu" else "cpu"
-
-
-def _torch_batch(batch_size: int, size: int, device: str) -> Iterable[Any]:
-    """-> normalised images `[N, 3, H, W]`, channels last in memory, and classes `[N]`."""
-    import torch
-
-    pixels, labels = _batch(batch_size, size)
-    images = torch.from_numpy(normalised(pixels)).permute(0, 3, 1, 2)
-    return images.to(device), torch.from_numpy(labels.argmax(axis=1)).to(device)
-
-
-def _wait_for_torch(device: str) -> None:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _peak_memory_of_torch(device: str) -> Callable[[], float] | None:
-    import torch
-
-    return (lambda: torch.cuda.max_memory_allocated() / 1e6) if device == "cuda" else None
-
-
-def _batch(batch_size: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def batch(batch_size: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """-> pixels uint8 `[N, H, W, 3]` and one-hot classes float32 `[N, classes]`, random."""
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (batch_size, size, size, 3), dtype="uint8")

@@ -15,18 +15,19 @@ Compared by turns in one run, each on both cores and with the page cache warm:
 import gc
 import itertools
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from PIL import Image
+from shared import chosen, finish
 
-from keras_resnet.measure.record import write_record
+from keras_resnet.measure.turns import by_turns, spread
 from keras_resnet.preprocessing import list_images
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
@@ -34,8 +35,16 @@ FILES, LINKS, CLASSES = 1000, 4, 10  # each file has so many names, since an epo
 SIZE, BATCH_SIZE, SEED = 224, 64, 0
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 WARM_UP, MORE = 8, 8  # batches before and after those that are timed: none of these finds its workers idle
+SETTINGS = {
+    "images": f"{FILES} JPEG files of {WIDTH}x{HEIGHT}, quality {QUALITY}",
+    "size": SIZE,
+    "batch_size": BATCH_SIZE,
+    "augmentation": f"random area {AREA}, ratio {RATIO}, mirrored at random",
+    "arrays": "uint8 32x32, padded crop, mirrored at random, batches of 128",
+}
 
 Batches = Iterator[int]  # images in each
+Maker = Callable[[Path, int, int], Batches]  # of a folder of images, with a seed, at least so many
 
 
 def main(
@@ -48,42 +57,26 @@ def main(
     """Measures each by turns, and writes medians, extremes and ratios."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    names = chosen("--only", only, CONTENDERS)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = make_files(photographs, Path(temporary) / "files")
-        contenders = make_contenders(folder, Path(temporary) / "packed", WARM_UP + batches + MORE)
-        chosen = {name: make for name, make in contenders.items() if not only or name in only.split(",")}
-        rates: dict[str, list[float]] = {name: [] for name in chosen}
-        for number in range(rounds):
-            for name, make in chosen.items():
-                rates[name].append(images_per_second(make(number), batches))
-                print(f"{number}  {name:24}  {rates[name][-1]:8.0f} images/s", flush=True)
-    results = {
-        name: {
-            "images_per_second": round(statistics.median(values), 1),
-            "minimum": round(min(values), 1),
-            "maximum": round(max(values), 1),
-            "rounds": len(values),
-        }
-        for name, values in rates.items()
-    }
-    for name, result in results.items():
-        print(f"{name:24}  {result['images_per_second']:8.0f}  {result['minimum']:8.0f} .. {result['maximum']:.0f}")
-    if not only:
-        write_record(out, "input_pipeline", settings(folder, batches), results)
+        files, packed = Path(temporary, "files"), Path(temporary, "packed")
+        make_files(photographs, files)
+        from keras_resnet.packing import pack
+
+        pack(files, packed)
+        subjects = {}
+        for name in names:
+            folder = packed if name == "ours packed" else files
+            subjects[name] = partial(images_per_second, CONTENDERS[name], folder, itertools.count(), batches)
+        rates = by_turns(subjects, rounds)
+    results = {}
+    for name, values in rates.items():
+        figures = {key: round(value, 1) for key, value in spread(values).items()}
+        results[name] = {"images_per_second": figures.pop("median"), **figures, "rounds": rounds}
+    finish(None if only else out, "input_pipeline", {**SETTINGS, "timed_batches": batches}, results)
 
 
-def settings(folder: Path, batches: int) -> dict[str, Any]:
-    return {
-        "images": f"{FILES} JPEG files of {WIDTH}x{HEIGHT}, quality {QUALITY}",
-        "size": SIZE,
-        "batch_size": BATCH_SIZE,
-        "timed_batches": batches,
-        "augmentation": f"random area {AREA}, ratio {RATIO}, mirrored at random",
-        "arrays": "uint8 32x32, padded crop, mirrored at random, batches of 128",
-    }
-
-
-def make_files(photographs: Path, folder: Path) -> Path:
+def make_files(photographs: Path, folder: Path) -> None:
     """Folder of photographs -> class folders of crops of them, scaled up to 500x375."""
     files = list_images([photographs])
     for number in range(FILES):
@@ -96,10 +89,10 @@ def make_files(photographs: Path, folder: Path) -> Path:
         image.crop((left, top, left + WIDTH, top + HEIGHT)).save(path, quality=QUALITY)
         for link in range(1, LINKS):
             os.link(path, path.with_name(f"{number:04d}_{link}.jpg"))
-    return folder
 
 
-def images_per_second(batches: Batches, timed: int) -> float:
+def images_per_second(make: Maker, folder: Path, seeds: Iterator[int], timed: int) -> float:
+    batches = make(folder, next(seeds), WARM_UP + timed + MORE)
     for _ in range(WARM_UP):
         next(batches)
     start = time.perf_counter()
@@ -112,83 +105,46 @@ def images_per_second(batches: Batches, timed: int) -> float:
     return images / seconds
 
 
-def make_contenders(folder: Path, packed: Path, batches: int) -> dict[str, Callable[[int], Batches]]:
-    """Folder of images, number of batches -> name -> what makes the batches of a round, at least so many."""
-    from keras_resnet.packing import pack
-
-    pack(folder, packed)
-    contenders = {
-        "ours": lambda number: ours(folder, number),
-        "ours packed": lambda number: ours(packed, number),
-        "keras RandomCrop": lambda number: keras_batches(folder, number, "crop"),
-        "keras RandomZoom": lambda number: keras_batches(folder, number, "zoom"),
-        "pillow 2 processes": lambda number: pillow_batches(folder, number, batches),
-        "limit the areas": lambda number: bare_batches(folder, number, whole=False),
-        "limit whole images": lambda number: bare_batches(folder, number, whole=True),
-        "ours arrays 32x32": array_batches,
-    }
-    return contenders  # type: ignore[return-value]
-
-
-def ours(folder: Path, number: int) -> Batches:
-    from keras_resnet.data.augment import Augmentation
-    from keras_resnet.data.pipeline import training_batches
-    from keras_resnet.data.problems import Problems
+def ours(folder: Path, seed: int, count: int) -> Batches:
     from keras_resnet.tasks.sources import open_source
 
-    source, problems = open_source(folder, "train"), Problems(0)
-    for epoch in range(1000):
-        dataset = training_batches(
-            source,
-            Augmentation(),
-            size=SIZE,
-            batch_size=BATCH_SIZE,
-            seed=number,
-            epoch=epoch,
-            problems=problems,
-        )
-        yield from (len(pixels) for pixels, _ in dataset)
+    return epochs_of(open_source(folder, "train"), seed, SIZE, BATCH_SIZE)
 
 
-def array_batches(number: int) -> Batches:
+def ours_arrays(folder: Path, seed: int, count: int) -> Batches:
     from keras_resnet.data.arrays import ArraySource
+
+    images = 50_000
+    pixels = np.random.default_rng(SEED).integers(0, 256, (images, 32, 32, 3), np.uint8)
+    names = [str(index) for index in range(images)]
+    source = ArraySource(pixels, "arrays", "train", names[:CLASSES], names, np.arange(images) % CLASSES)
+    return epochs_of(source, seed, 32, 128, crop="padded")
+
+
+def epochs_of(source: Any, seed: int, size: int, batch_size: int, **augmentation: Any) -> Batches:
     from keras_resnet.data.augment import Augmentation
     from keras_resnet.data.pipeline import training_batches
     from keras_resnet.data.problems import Problems
 
-    count = 50_000
-    pixels = np.random.default_rng(SEED).integers(0, 256, (count, 32, 32, 3), np.uint8)
-    names = [str(index) for index in range(count)]
-    source = ArraySource(pixels, "arrays", "train", names[:CLASSES], names, np.arange(count) % CLASSES)
+    settings: dict[str, Any] = {"size": size, "batch_size": batch_size, "seed": seed, "problems": Problems(0)}
     for epoch in range(1000):
-        dataset = training_batches(
-            source,
-            Augmentation(crop="padded"),
-            size=32,
-            batch_size=128,
-            seed=number,
-            epoch=epoch,
-            problems=Problems(0),
-        )
+        dataset = training_batches(source, Augmentation(**augmentation), epoch=epoch, **settings)
         yield from (len(pixels) for pixels, _ in dataset)
 
 
-def keras_batches(folder: Path, number: int, way: str) -> Batches:
+def keras_batches(crop: bool, folder: Path, seed: int, count: int) -> Batches:
     import keras
     import tensorflow as tf
 
-    if way == "crop":
-        side, layers = 256, [keras.layers.RandomCrop(SIZE, SIZE, seed=number)]
+    if crop:
+        side, layers = 256, [keras.layers.RandomCrop(SIZE, SIZE, seed=seed)]
     else:
         # A random area of 0.08 to 1 is a zoom by 0.28 to 1; a layer before it moves what is zoomed in on.
-        side = SIZE
-        layers = [
-            keras.layers.RandomTranslation(0.36, 0.36, seed=number),
-            keras.layers.RandomZoom((-0.72, 0.0), (-0.72, 0.0), seed=number),
-        ]
-    augment = keras.Sequential([*layers, keras.layers.RandomFlip("horizontal", seed=number)])
+        moved = keras.layers.RandomTranslation(0.36, 0.36, seed=seed)
+        side, layers = SIZE, [moved, keras.layers.RandomZoom((-0.72, 0.0), (-0.72, 0.0), seed=seed)]
+    augment = keras.Sequential([*layers, keras.layers.RandomFlip("horizontal", seed=seed)])
     dataset = keras.utils.image_dataset_from_directory(
-        folder, label_mode="categorical", image_size=(side, side), batch_size=BATCH_SIZE, seed=number, verbose=False
+        folder, label_mode="categorical", image_size=(side, side), batch_size=BATCH_SIZE, seed=seed, verbose=False
     )
     dataset = dataset.map(
         lambda pixels, labels: (augment(pixels, training=True), labels), num_parallel_calls=tf.data.AUTOTUNE
@@ -196,37 +152,34 @@ def keras_batches(folder: Path, number: int, way: str) -> Batches:
     yield from (len(pixels) for pixels, _ in dataset.repeat().prefetch(tf.data.AUTOTUNE))
 
 
-def bare_batches(folder: Path, number: int, *, whole: bool) -> Batches:
+def bare_batches(whole: bool, folder: Path, seed: int, count: int) -> Batches:
     """Files -> decoded, and only how large they are is kept: each has another size."""
     import tensorflow as tf
 
     files = np.array([str(path) for path in list_images([folder])])
-    draw = np.random.default_rng(number)
+    draw = np.random.default_rng(seed)
     files = files[draw.permutation(len(files))]
-    boxes = np.array([random_area(WIDTH, HEIGHT, draw) for _ in files], "int32")
+    boxes = np.array([random_area(WIDTH, HEIGHT, draw) for _ in files], "int32")[:, [1, 0, 3, 2]]
 
     def decode(file: Any, box: Any) -> Any:
-        encoded = tf.io.read_file(file)
+        encoded, options = tf.io.read_file(file), {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
         if whole:
-            pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-        else:
-            box = tf.stack([box[1], box[0], box[3], box[2]])
-            pixels = tf.io.decode_and_crop_jpeg(encoded, box, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.shape(pixels)
+            return tf.shape(tf.io.decode_jpeg(encoded, **options))
+        return tf.shape(tf.io.decode_and_crop_jpeg(encoded, box, **options))
 
     dataset = tf.data.Dataset.from_tensor_slices((files, boxes)).repeat()
     dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE)
     yield from (len(shapes) for shapes in dataset.prefetch(tf.data.AUTOTUNE))
 
 
-def pillow_batches(folder: Path, number: int, batches: int) -> Batches:
+def pillow_batches(folder: Path, seed: int, count: int) -> Batches:
     """No more than these: workers that are stopped in the middle abort."""
     import torch
 
     files = np.array([str(path) for path in list_images([folder])])
-    drawn = np.random.default_rng(number).integers(len(files), size=batches * BATCH_SIZE)
+    drawn = np.random.default_rng(seed).integers(len(files), size=count * BATCH_SIZE)
     loader: Any = torch.utils.data.DataLoader(
-        PillowImages(files[drawn].tolist(), number),
+        PillowImages(files[drawn].tolist(), seed),
         batch_size=BATCH_SIZE,
         num_workers=2,
         multiprocessing_context="spawn",  # a fork would take TensorFlow's locks along
@@ -265,6 +218,17 @@ def random_area(width: int, height: int, draw: np.random.Generator) -> tuple[int
     side = min(width, height)
     return (width - side) // 2, (height - side) // 2, side, side
 
+
+CONTENDERS: dict[str, Maker] = {
+    "ours": ours,
+    "ours packed": ours,
+    "keras RandomCrop": partial(keras_batches, True),
+    "keras RandomZoom": partial(keras_batches, False),
+    "pillow 2 processes": pillow_batches,
+    "limit the areas": partial(bare_batches, False),
+    "limit whole images": partial(bare_batches, True),
+    "ours arrays 32x32": ours_arrays,
+}
 
 if __name__ == "__main__":
     typer.run(main)

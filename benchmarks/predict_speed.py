@@ -8,26 +8,25 @@ same few lines of Python with this package and with keras.applications, whose we
     python benchmarks/predict_speed.py images/ --weights model.safetensors --artifact model.tflite --artifact model.onnx
 """
 
-import json
 import re
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from shared import finish
 
 from keras_resnet.cli.network import WeightsOption
 from keras_resnet.loading import open_predictor
-from keras_resnet.measure.record import write_record
+from keras_resnet.measure.process import in_a_process, run_python
+from keras_resnet.measure.turns import by_turns, ratio, spread
 from keras_resnet.preprocessing import list_images, load_images
 
 STATED = re.compile(r"(\d+) images in [\d.]+ s: ([\d.]+) images/s")
-NETWORK = "resnet50"
+NETWORK, RIVAL = "resnet50", "keras.applications"
 TIMEOUT_S = 1200  # of one process
 
 SAVE = """
@@ -57,80 +56,67 @@ def main(
     batch_size: int = 16,
     rounds: int = 5,
     out: Annotated[Path | None, typer.Option(help="Record to write.")] = None,
-    alone: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measures all by turns; prints medians, extremes and, round by round, ratios."""
-    if alone is not None:
-        print(json.dumps(rate_alone(alone, weights if alone == NETWORK else None, images, batch_size)))
-        return
     paths = list_images([images])
-    subjects = [NETWORK, *map(str, artifact or [])]
-    rates: dict[str, list[dict[str, float]]] = {subject: [] for subject in subjects}
-    seconds: dict[str, list[float]] = {}
+    subjects = {NETWORK: weights, **{str(path): None for path in artifact or []}}
     with tempfile.TemporaryDirectory() as folder:
-        their_weights = f"{folder}/theirs.weights.h5"
-        run(["-c", SAVE, their_weights])
-        our_weights = weights or "imagenet"
+        theirs, one = f"{folder}/theirs.weights.h5", str(paths[0])
+        run_python(["-c", SAVE, theirs])
         first = {
-            "command": [*command(NETWORK, weights), str(paths[0])],
-            "ours in Python": ["-c", OURS, our_weights, str(paths[0])],
-            "keras.applications": ["-c", KERAS_APPLICATIONS, their_weights, str(paths[0])],
-            **{subject: [*command(subject), str(paths[0])] for subject in subjects[1:]},
+            "command": [*command(NETWORK, weights), one],
+            "ours in Python": ["-c", OURS, weights or "imagenet", one],
+            RIVAL: ["-c", KERAS_APPLICATIONS, theirs, one],
+            **{Path(subject).name: [*command(subject, None), one] for subject in list(subjects)[1:]},
         }
         for arguments in first.values():
-            run(arguments)  # fills the caches
-        for number in range(rounds):
-            for subject in subjects:
-                options = ["--weights", weights] if weights and subject == NETWORK else []
-                rates[subject].append(turn(subject, images, len(paths), batch_size, options))
-                print(number, subject, rates[subject][-1], flush=True)
-            for name, arguments in first.items():
-                seconds.setdefault(name, []).append(run(arguments)[0])
-                print(f"{number} first prediction, {name}: {seconds[name][-1]:.2f} s", flush=True)
+            run_python(arguments)  # fills the caches
+        rates = {
+            Path(name).name: partial(rates_of, name, its_weights, images, len(paths), batch_size)
+            for name, its_weights in subjects.items()
+        }
+        seconds = {f"first prediction, {name}": partial(seconds_of, arguments) for name, arguments in first.items()}
+        turns: dict[str, list[Any]] = by_turns({**rates, **seconds}, rounds)
+    series = {name: {kind: [turn[kind] for turn in turns[name]] for kind in turns[name][0]} for name in rates}
+    started = {name: turns[f"first prediction, {name}"] for name in first}
     results = {
-        "images_per_second": {Path(subject).name: summary_of_rates(turns) for subject, turns in rates.items()},
-        "first_prediction_s": {
-            Path(name).name: {
-                **spread(values),
-                "of_keras_applications": ratio(values, seconds["keras.applications"]),
+        "images_per_second": {
+            name: {
+                kind: {**spread(values), "n": rounds, "of_the_network_alone": ratio(values, kinds["alone"])}
+                for kind, values in kinds.items()
             }
-            for name, values in seconds.items()
+            for name, kinds in series.items()
+        },
+        "first_prediction_s": {
+            name: {**spread(values), "n": rounds, "of_keras_applications": ratio(values, started[RIVAL])}
+            for name, values in started.items()
         },
     }
-    print(json.dumps(results, indent=1))
-    if out is not None:
-        settings = {"network": NETWORK, "images": len(paths), "batch_size": batch_size, "rounds": rounds}
-        write_record(out, "predict_speed", settings, results)
+    settings = {"network": NETWORK, "images": len(paths), "batch_size": batch_size, "rounds": rounds}
+    finish(out, "predict_speed", settings, results)
 
 
-def command(model: str, weights: str | None = None) -> list[str]:
+def command(model: str, weights: str | None) -> list[str]:
     return ["-m", "keras_resnet.cli", "predict", "--model", model, *(["--weights", weights] if weights else [])]
 
 
-def run(arguments: Sequence[str]) -> tuple[float, str, str]:
-    """Arguments of Python -> seconds of the process, what it printed on stdout, and on stderr."""
-    start = time.perf_counter()
-    process = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=TIMEOUT_S
-    )
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"{' '.join(arguments)}:\n{process.stderr}")
-    return seconds, process.stdout, process.stderr
+def seconds_of(arguments: Sequence[str]) -> float:
+    return run_python(arguments, timeout_s=TIMEOUT_S).seconds
 
 
-def turn(subject: str, images: Path, count: int, batch_size: int, options: list[str]) -> dict[str, float]:
+def rates_of(subject: str, weights: str | None, images: Path, count: int, batch_size: int) -> dict[str, float]:
     """One subject -> images a second: alone, as the command states them, and of its whole process."""
-    size = ["--batch-size", str(batch_size)]
-    _, answer, _ = run([__file__, str(images), "--alone", subject, *size, *options])
-    seconds, _, said = run([*command(subject), *options, *size, str(images)])
-    stated = STATED.search(said)
+    given = {"subject": subject, "weights": weights, "images": str(images), "batch_size": batch_size}
+    alone = in_a_process("predict_speed:rate_alone", given, timeout_s=TIMEOUT_S)
+    arguments = [*command(subject, weights), "--batch-size", str(batch_size), str(images)]
+    run = run_python(arguments, timeout_s=TIMEOUT_S)
+    stated = STATED.search(run.stderr)
     if stated is None or int(stated[1]) != count:
-        raise SystemExit(f"{subject}: the command did not state the rate of {count} images:\n{said}")
-    return {"alone": json.loads(answer.splitlines()[-1]), "stated": float(stated[2]), "process": count / seconds}
+        raise SystemExit(f"{subject}: the command did not state the rate of {count} images:\n{run.stderr}")
+    return {"alone": alone, "stated": float(stated[2]), "process": count / run.seconds}
 
 
-def rate_alone(subject: str, weights: str | None, images: Path, batch_size: int) -> float:
+def rate_alone(subject: str, weights: str | None, images: str, batch_size: int) -> float:
     """Images a second of the network, from pixels in memory on."""
     predictor = open_predictor(subject, weights)
     pixels = load_images(list_images([images]), predictor.contract)
@@ -140,25 +126,6 @@ def rate_alone(subject: str, weights: str | None, images: Path, batch_size: int)
     for batch in batches:
         predictor.run(batch)
     return len(pixels) / (time.perf_counter() - start)
-
-
-def summary_of_rates(turns: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Figures of one subject by round -> of each kind its median and extremes, and its ratio to the network alone."""
-    values: Callable[[str], list[float]] = lambda kind: [figures[kind] for figures in turns]  # noqa: E731
-    return {
-        kind: {**spread(values(kind)), "of_the_network_alone": ratio(values(kind), values("alone"))}
-        for kind in ("alone", "stated", "process")
-    }
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "minimum": min(values), "maximum": max(values), "n": len(values)}
-
-
-def ratio(values: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """Two series by round -> median and extremes of the first to the second, pair by pair."""
-    ratios = [a / b for a, b in zip(values, others, strict=True)]
-    return {"median": statistics.median(ratios), "minimum": min(ratios), "maximum": max(ratios)}
 
 
 if __name__ == "__main__":

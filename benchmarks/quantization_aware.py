@@ -24,7 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import typer
-from cifar10 import CLASSES, Images, read_images
+from cifar10 import CLASSES, Images, augmented, read_images
+from shared import finish, int8_file, litert_answers
 
 from keras_resnet import ResNet20, layer_names
 from keras_resnet.backbone import resnet_backbone
@@ -36,7 +37,6 @@ from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.inference import predict
-from keras_resnet.measure.record import write_record
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.untuned import batches_of_arrays
 from keras_resnet.variants import VARIANTS
@@ -67,15 +67,14 @@ def main(
         if not path.exists():
             keras.utils.set_random_seed(seed)
             model = published(weights, pool[0])
-            fit(keras, model, augmented(pool, epochs, seed), FLOAT_LEARNING_RATE)
+            fit(keras, model, epochs_of(pool, epochs, seed), FLOAT_LEARNING_RATE)
             model.save(path)
-        for case, rewrite in (("resnet20", None), ("uneven", uneven)):
+        for case in ("resnet20", "uneven"):
             model = keras.saving.load_model(path)
-            if rewrite is not None:
-                rewrite(model, seed)
-            runs = measure(model, pool, held_out, epochs, seed, work / f"{case}-{seed}")
-            for name, top1_percent in runs.items():
-                figures.setdefault(case, {}).setdefault(name, []).append(top1_percent)
+            if case == "uneven":
+                make_uneven(model, seed)
+            for name, percent in measure(model, pool, held_out, epochs, seed, work / f"{case}-{seed}").items():
+                figures.setdefault(case, {}).setdefault(name, []).append(percent)
     settings = {
         "train_images": len(pool[0]),
         "test_images": len(held_out[0]),
@@ -86,42 +85,30 @@ def main(
         "learning_rate": TUNING_LEARNING_RATE,
         "weights": weights.name,
     }
-    write_record(out, "quantization_aware", settings, {case: summary(runs) for case, runs in figures.items()})
-    print(json.dumps({case: summary(runs) for case, runs in figures.items()}, indent=1))
+    finish(out, "quantization_aware", settings, {case: summary(runs) for case, runs in figures.items()})
 
 
 def measure(model: keras.Model, pool: Images, test: Images, epochs: int, seed: int, folder: Path) -> dict[str, float]:
     """Float network -> top-1 in percent on the test images, by the way that was gone."""
     folder.mkdir(exist_ok=True)
-    tuning = augmented(pool, epochs, seed + 1000)
+    tuning = epochs_of(pool, epochs, seed + 1000)
     calibration = np.random.default_rng(seed).permutation(pool[0])[:CALIBRATION_IMAGES]
 
-    def tuned(start: keras.Model) -> keras.Model:
-        fit(keras, start, tuning, TUNING_LEARNING_RATE)
-        return start
+    def in_keras(network: keras.Model) -> float:
+        return top1_percent(predict(network, test[0], 100), test)
 
-    def int8(network: keras.Model, name: str) -> float:
-        return litert_top1_percent(int8_file(network, calibration, folder / name), *test)
+    def in_int8(network: keras.Model, name: str) -> float:
+        return top1_percent(litert_answers(exported(network, calibration, folder / name), test[0]), test)
 
-    def float_longer() -> dict[str, float]:
-        longer = tuned(copy_of(model))
-        return {
-            "float_longer": keras_top1_percent(longer, test),
-            "int8_after_float_longer": int8(longer, "float-longer"),
-        }
-
-    def ours() -> dict[str, float]:
-        network = tuned(quantize_aware(copy_of(model)))
-        return {
-            "quantize_aware_in_keras": keras_top1_percent(network, test),
-            "quantize_aware": int8(network, "quantize-aware"),
-        }
+    def tuned(network: keras.Model, key_in_keras: str, key: str) -> dict[str, float]:
+        fit(keras, network, tuning, TUNING_LEARNING_RATE)
+        return {key_in_keras: in_keras(network), key: in_int8(network, key)}
 
     ways: dict[str, Callable[[], dict[str, float]]] = {
-        "float": lambda: {"float": keras_top1_percent(model, test)},
-        "int8": lambda: {"int8": int8(model, "int8")},
-        "float-longer": float_longer,
-        "quantize-aware": ours,
+        "float": lambda: {"float": in_keras(model)},
+        "int8": lambda: {"int8": in_int8(model, "int8")},
+        "float-longer": lambda: tuned(copy_of(model), "float_longer", "int8_after_float_longer"),
+        "quantize-aware": lambda: tuned(quantize_aware(copy_of(model)), "quantize_aware_in_keras", "quantize_aware"),
         "tfmot": lambda: {"tfmot": tfmot_top1_percent(model, tuning, test)},
     }
     runs: dict[str, float] = {}
@@ -135,7 +122,7 @@ def measure(model: keras.Model, pool: Images, test: Images, epochs: int, seed: i
 
 
 def summary(runs: dict[str, list[float]]) -> dict[str, Any]:
-    """Top-1 in percent by way and seed -> the same with mean and standard deviation, and differences by seed."""
+    """Top-1 in percent by way and seed -> also means, standard deviations, and differences by seed."""
 
     def figures(values: list[float]) -> dict[str, Any]:
         spread = statistics.stdev(values) if len(values) > 1 else None
@@ -183,7 +170,7 @@ def published(path: Path, images: np.ndarray) -> keras.Model:
     return model
 
 
-def uneven(model: keras.Model, seed: int) -> None:
+def make_uneven(model: keras.Model, seed: int) -> None:
     """Scales the channels between the two convolutions of each block, without changing what the network computes."""
     generator = np.random.default_rng(seed)
     for layer in model.layers:
@@ -204,20 +191,10 @@ def copy_of(model: keras.Model) -> keras.Model:
 # Training, the same for both Keras.
 
 
-def augmented(images: Images, epochs: int, seed: int) -> Images:
-    """`[N, 32, 32, 3]` -> `[epochs * N, 32, 32, 3]`: each epoch shuffled, mirrored at random and shifted by up to 4."""
-    generator = np.random.default_rng(seed)
-    pixels, classes = [], []
-    for _ in range(epochs):
-        order = generator.permutation(len(images[0]))
-        padded = np.pad(images[0][order], ((0, 0), (4, 4), (4, 4), (0, 0)))
-        for image, mirrored, (top, left) in zip(
-            padded, generator.random(len(order)) < 0.5, generator.integers(0, 9, (len(order), 2)), strict=True
-        ):
-            crop = image[top : top + 32, left : left + 32]
-            pixels.append(crop[:, ::-1] if mirrored else crop)
-        classes.append(images[1][order])
-    return np.stack(pixels), np.concatenate(classes)
+def epochs_of(images: Images, epochs: int, seed: int) -> Images:
+    """`[N, 32, 32, 3]` -> `[epochs * N, 32, 32, 3]`, augmented anew for each epoch."""
+    pixels, classes = zip(*(augmented(images, seed, epoch) for epoch in range(epochs)), strict=True)
+    return np.concatenate(pixels), np.concatenate(classes)
 
 
 def fit(package: Any, model: Any, images: Images, learning_rate: float) -> None:
@@ -248,10 +225,8 @@ def tfmot_top1_percent(model: keras.Model, tuning: Images, test: Images) -> floa
     fit(legacy, network, (pixels, tuning[1]), TUNING_LEARNING_RATE)
     specification = tf.TensorSpec((1, 32, 32, 3), tf.float32)
     function = tf.function(lambda image: network(image, training=False)).get_concrete_function(specification)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    return litert_top1_percent(converter.convert(), normalised(test[0]), test[1])
+    file = int8_file(tf.lite.TFLiteConverter.from_concrete_functions([function], network), ends="int8")
+    return top1_percent(litert_answers(file, normalised(test[0])), test)
 
 
 def start_ranges(network: Any, images: np.ndarray) -> None:
@@ -281,11 +256,11 @@ def start_ranges(network: Any, images: np.ndarray) -> None:
 # Measuring.
 
 
-def keras_top1_percent(model: keras.Model, test: Images) -> float:
-    return float(100 * np.mean(predict(model, test[0], 100).argmax(axis=1) == test[1]))
+def top1_percent(answers: np.ndarray, test: Images) -> float:
+    return float(100 * np.mean(answers.argmax(axis=1) == test[1]))
 
 
-def int8_file(model: keras.Model, calibration: np.ndarray, folder: Path) -> bytes:
+def exported(model: keras.Model, calibration: np.ndarray, folder: Path) -> bytes:
     """Network -> its `tflite-int8`, also where it differs too much from the network to get its name."""
     path = folder / FORMATS["tflite-int8"].file_name
     classifier = keras.Model(model.input, keras.layers.Softmax(name="probabilities")(model.output), name=model.name)
@@ -295,24 +270,6 @@ def int8_file(model: keras.Model, calibration: np.ndarray, folder: Path) -> byte
         print(error)
         path = path.with_name(path.name + UNVERIFIED)
     return path.read_bytes()
-
-
-def litert_top1_percent(file: bytes, images: np.ndarray, classes: np.ndarray) -> float:
-    """Integer file, what its input stands for, class indices -> top-1 in LiteRT."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=file, num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
-    [given], [answer] = interpreter.get_input_details(), interpreter.get_output_details()
-    scale, zero_point = given["quantization"]
-    limits = np.iinfo(given["dtype"])
-    integers = np.clip(np.round(images / scale) + zero_point, limits.min, limits.max).astype(given["dtype"])
-    right = 0
-    for image, expected in zip(integers, classes, strict=True):
-        interpreter.set_tensor(given["index"], image[None])
-        interpreter.invoke()
-        right += interpreter.get_tensor(answer["index"])[0].argmax() == expected
-    return float(100 * right / len(classes))
 
 
 if __name__ == "__main__":

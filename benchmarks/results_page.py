@@ -1,49 +1,95 @@
 """Records in benchmarks/results/ -> benchmarks/RESULTS.md and its plots.
 
+The words of the page stand in RESULTS.in.md: after a line `@ NAMES`, the section of each of these records. Blocks of it
+are format strings of the record and of what `FACTS` adds. A block of three lines is a table: the name of its rows, its
+titles, a row.
+
 python benchmarks/results_page.py            writes them
 python benchmarks/results_page.py --check    exit status 1 if they are not what the records give
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import string
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from results_plots import (
-    Record,
-    accuracy_plot,
-    growth_plot,
-    hashed,
-    is_ours,
-    networks_plot,
-    save,
-    segmentation_plot,
-    source_of,
-)
+from results_plots import Record, accuracy_plot, growth_plot, hashed, networks_plot, save, segmentation_plot, source_of
 
-from keras_resnet.benchmark.networks import ROWS, Row
+from keras_resnet.benchmark.networks import OURS, ROWS, THEIRS, Row
 from keras_resnet.whole_files import write_whole
 
 HERE = Path(__file__).parent
-RECORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.md", HERE / "plots"
-# Records of `keras-resnet benchmark`: what they are of, and the command.
+RECORDS, WORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.in.md", HERE / "RESULTS.md", HERE / "plots"
+GROWS_FASTER = 1.1  # time for the work, as a multiple of the first row's: less may be noise
+
+# Records of `keras-resnet benchmark`: what they are of, and the options.
 SIDE_BY_SIDE = {
-    "rivals_resnet50": ("ResNet-50", "--rivals"),
+    "rivals_resnet50": ("ResNet-50", "--rivals --calibration IMAGES --data DATA --profile"),
     "rivals_deeplabv3_resnet50": ("DeepLabV3 over ResNet-50, 224x224 pixels, 21 classes", "--rivals"),
-    "segmentation_formats": ("Formats of the trained segmentation network", "--data"),
+    "segmentation_formats": ("Formats of the trained segmentation network", "--data DATA"),
 }
 PLOTTED = "rivals_resnet50"
 
-Cells = Sequence[Sequence[str]]
+# Records without a section of their own, by the start of their names: the command that makes such figures today.
+OTHERS = {
+    "artifact_latency": "`keras-resnet benchmark FOLDER --threads 2 --rounds 10`",
+    "cifar_accuracy": "`keras-resnet evaluate NETWORK DATA --weights FILE --split all`",
+    "demo_margins": "`benchmarks/demo_margins.py`",
+    "export_accuracy": "`keras-resnet export NETWORK --formats all --data DATA --calibration IMAGES --max-drop 100`",
+    "export_cost": "`benchmarks/export_cost.py`",
+    "hostile_files": "`checks/hostile_files.py`",
+    "import_time": "`benchmarks/import_time.py`",
+    "input_pipeline": "`benchmarks/input_pipeline.py`",
+    "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for its third row",
+    "killed_training": "`checks/killed_training.py`",
+    "quantization_aware": "`benchmarks/quantization_aware.py`",
+    "quantizers": "`benchmarks/quantizers.py`",
+}
+LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
+
+
+class Kind(NamedTuple):
+    """Of a contender: whether it is ours, and in which numbers it computes."""
+
+    ours: bool
+    numbers: str  # "": it is no network
+
+
+# By name, for records from before a contender stated it.
+KINDS = {
+    name: Kind(ours, numbers)
+    for ours, numbers, names in (
+        (True, "float32", ("saved_model", "model.tflite", "model.onnx", "model.onnx in OpenVINO", "ours float32")),
+        (True, "float32", ("command", "ours in Python", OURS)),
+        (True, "float16", ("model-float16.tflite", "model-float16.onnx")),
+        (True, "bfloat16", ("ours mixed_bfloat16",)),
+        (True, "int8", ("model-dynamic.tflite", "model-int8.tflite", "model-int8.onnx", "model-int8.onnx in OpenVINO")),
+        (True, "", ("ours", "ours packed")),
+        (False, "float32", ("keras.applications, Keras", "keras.applications, LiteRT", "keras.applications float32")),
+        (False, "float32", ("PyTorch, eager", "PyTorch, torch.compile", "PyTorch, ONNX Runtime", "pytorch float32")),
+        (False, "float32", ("PyTorch, OpenVINO float32", THEIRS)),
+        (False, "bfloat16", ("PyTorch, OpenVINO bfloat16", "keras.applications mixed_bfloat16", "pytorch bfloat16")),
+        (False, "int8", ("OpenVINO int8 (NNCF)",)),
+        (False, "", ("keras RandomCrop", "keras RandomZoom", "pillow 2 processes", LIMIT)),
+    )
+    for name in names
+}
+# The rows of the first table: contenders in these numbers are compared with each other.
+SCOPES = {
+    ", float32": ("float32",),
+    ", any float": ("float32", "bfloat16", "float16"),
+    ", int8": ("int8",),
+    "": ("",),
+}
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="Compare in place of writing.")] = False) -> None:
     """Writes the page and its plots, or says what of them is not current."""
     records = {path.stem: json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))}
-    drawn = plots(records)
-    page = text_of(records)
+    drawn, page = plots(records), text_of(records)
     if check:
         stale = [] if PAGE.exists() and PAGE.read_text() == page else [PAGE]
         stale += [PLOTS / name for name, (source, _) in drawn.items() if source_of(PLOTS / name) != source]
@@ -57,312 +103,178 @@ def main(check: Annotated[bool, typer.Option("--check", help="Compare in place o
         save(draw(), PLOTS / name, source)
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
-
-
-def text_of(records: dict[str, Record]) -> str:
+def text_of(records: Mapping[str, Record]) -> str:
     """Records by name -> the page."""
-    parts = [
-        "# Results",
-        losses(records),
-        "Everything here is made from the records in `results/` by `python benchmarks/results_page.py`; each record "
-        "says which machine, versions and code it is of. ms are medians of calls; a ratio is the median, over the "
-        "rounds of one run, of medians of turns that follow one another. 1 MB = 10^6 bytes.",
-    ]
-    for name in SIDE_BY_SIDE:
-        if name in records:
-            parts += side_by_side(name, records[name])
-    for name, part in SECTIONS.items():
-        if name in records:
-            parts += [*part(records[name])]
-    parts += ["## Other records", listed(records)]
-    return "\n\n".join(parts) + "\n"
+    names = dict.fromkeys(name for names, _ in sections() for name in names)
+    others = {name: record for name, record in records.items() if name not in names}
+    facts = {name: facts_of(name, records[name]) for name in names if name in records}
+    facts |= {"page": {"wins": [list(wins_and_losses(records))]}, "others": {"records": [list(listed(others))]}}
+    blocks = [block for name in names if name in facts for block in filled(name, facts[name])]
+    return "\n\n".join(blocks) + "\n"
 
 
-def losses(records: dict[str, Record]) -> str:
-    """What we lose, and win, in one paragraph: each of our files beside the fastest rival of its kind."""
-    said = []
-    for record in SIDE_BY_SIDE:
-        if record not in records:
-            continue
-        for kind in ("float32", "int8"):
-            contenders = fastest_first(records[record], kind)
-            rival = next((pair for pair in contenders if not is_ours(pair[0])), None)
-            if rival is None:
-                continue
-            ours = (
-                f"{name} {latency_ms:.1f} ms ({latency_ms / rival[1]:.2f} of its time)"
-                for name, latency_ms in contenders
-                if is_ours(name)
-            )
-            said.append(
-                f"{SIDE_BY_SIDE[record][0]} at batch 1 beside the fastest {kind} rival, {rival[0]} with {rival[1]:.1f} "
-                "ms: " + ", ".join(ours)
-            )
-    if "training_speed" in records:
-        for name, result in records["training_speed"]["results"].items():
-            if not name.startswith("ours") and result["ours_against_it"] < 1:
-                said.append(
-                    f"training of ResNet-50 in float32 on the CPU runs at {result['ours_against_it']:.2f} of the rate "
-                    f"of {name}"
-                )
+def sections() -> Iterator[tuple[list[str], list[str]]]:
+    """-> names of records, and the blocks of the section of each."""
+    for part in f"\n{WORDS.read_text()}".split("\n@ ")[1:]:
+        names, _, text = part.partition("\n")
+        yield names.split(), text.strip().split("\n\n")
+
+
+class Cells(string.Formatter):
+    """Format strings in which a figure that is absent is "-", and a ratio over rounds is its median and extremes."""
+
+    def get_value(self, key: int | str, args: Any, kwargs: Mapping[Any, Any]) -> Any:
+        return kwargs.get(key)
+
+    def format_field(self, value: Any, form: str) -> str:
+        if isinstance(value, Mapping):
+            return f"{value['median']:.2f} ({value['minimum']:.2f} to {value['maximum']:.2f})"
+        return "-" if value is None else str(super().format_field(value, form))
+
+
+def filled(name: str, facts: Record) -> Iterator[str]:
+    """Name of a record, figures by name, of tables their rows -> the parts of its sections, but for empty ones."""
+    for block in (block for names, section in sections() if name in names for block in section):
+        key, *lines = block.split("\n")
+        if lines:
+            for rows in facts[key]:
+                title = Cells().vformat(lines[0], (), rows[0])
+                cells = [Cells().vformat(lines[1], (), row) for row in rows]
+                yield "\n".join((title, "| --- |" + " ---: |" * (title.count("|") - 2), *cells))
+        elif text := Cells().vformat(block, (), facts):
+            yield text
+
+
+# --- wins and losses ------------------------------------------------------------------------------------------------
+
+
+class Measured(NamedTuple):
+    """One contender of a comparison."""
+
+    name: str
+    kind: Kind
+    speed: float  # the higher the better
+    figure: str  # with its unit
+
+
+def wins_and_losses(records: Mapping[str, Record]) -> Iterator[Record]:
+    """-> for each comparison and each scope: our fastest beside the fastest rival."""
+    for title, contenders in comparisons(records):
+        seen = set()
+        for scope, numbers in SCOPES.items():
+            within = [one for one in contenders if one.kind.numbers in numbers]
+            sides = [[one for one in within if one.kind.ours is whose] for whose in (True, False)]
+            if all(sides):
+                ours, rival = pair = tuple(max(side, key=lambda one: one.speed) for side in sides)
+                speed = f"{ours.speed / rival.speed:.2f}"
+                result = "equal" if speed == "1.00" else "won" if ours.speed > rival.speed else "lost"
+                if pair not in seen:
+                    yield {"what": f"{title}{scope}", "ours": ours, "rival": rival, "speed": speed, "result": result}
+                seen.add(pair)
+
+
+def comparisons(records: Mapping[str, Record]) -> Iterator[tuple[str, list[Measured]]]:
+    """-> what is compared, and its contenders."""
+    for record, (title, _) in SIDE_BY_SIDE.items():
+        if record in records:
+            contenders = records[record]["results"]["contenders"]
+            for size in records[record]["settings"]["batch_sizes"]:
+                times_ms = {name: median_ms(result, size) for name, result in contenders.items()}
+                yield f"{title}, batch {size}", measured(times_ms, "ms", contenders)
+    if "compare_networks" in records:
+        times_ms = {row.network: result["latency"]["median_ms"] for row, result in weighed(records["compare_networks"])}
+        for theirs, ours in ((name, name.lower()) for name in times_ms if name != name.lower() in times_ms):
+            yield f"{theirs} as TFLite, batch 1", measured({OURS: times_ms[ours], THEIRS: times_ms[theirs]}, "ms")
+    if "predict_speed" in records:
+        first = records["predict_speed"]["results"]["first_prediction_s"]
+        for ours in ("command", "ours in Python"):
+            seconds = {name: first[name]["median"] for name in (ours, THEIRS)}
+            yield "first prediction from a cold start", measured(seconds, "s")
+    rated = {
+        f"training of {record['settings']['network']} on the CPU": record["results"]
+        for name, record in records.items()
+        if name == "training_speed"
+    }
     if "input_pipeline" in records:
-        rates = {name: row["images_per_second"] for name, row in records["input_pipeline"]["results"].items()}
-        said.append(f"the input pipeline reaches {rates['ours'] / rates['limit the areas']:.2f} of bare JPEG decoding")
-    return (
-        "What we lose (above 1.00 of a rival's time, or below 1.00 of its rate) and where we are ahead: "
-        + "; ".join(said)
-        + "."
-    )
+        results = records["input_pipeline"]["results"]
+        rated["input pipeline"] = {name: results[name] for name in results.keys() & KINDS.keys() - {LIMIT}}
+        rated["input pipeline beside bare decoding"] = {name: results[name] for name in ("ours", LIMIT)}
+    for subject, result in records.get("gpu", {"results": {}})["results"].items():
+        rated[f"{subject} on a GPU"] = result["contenders"]
+    for title, results in rated.items():
+        yield title, measured({name: row["images_per_second"] for name, row in results.items()}, "images/s", results)
 
 
-def fastest_first(record: Record, kind: str) -> list[tuple[str, float]]:
-    """Record of `keras-resnet benchmark` -> names and ms of its float32 or int8 contenders, the fastest first."""
-    found = [
-        (name, result["timings"]["1"]["latency"]["median_ms"])
-        for name, result in record["results"]["contenders"].items()
-        if kind_of(name) == kind
+def measured(figures: Mapping[str, float], unit: str, results: Mapping[str, Record] | None = None) -> list[Measured]:
+    """Figures by contender, all that was measured of each -> contenders; of times, the lower is the faster."""
+    return [
+        Measured(
+            name,
+            kind_of(name, (results or {}).get(name, {})),
+            value if unit == "images/s" else 1 / value,
+            f"{value:,.{0 if value > 400 else 2 if unit == 'images/s' else 1}f} {unit}",
+        )
+        for name, value in figures.items()
     ]
-    return sorted(found, key=lambda pair: pair[1])
 
 
-def kind_of(name: str) -> str:
-    return next((kind for kind in ("int8", "bfloat16", "float16") if kind in name), "float32")
+def kind_of(name: str, result: Record) -> Kind:
+    """Name of a contender, what was measured of it -> what it states of itself, or else its row of `KINDS`."""
+    return Kind(result["ours"], result["numbers"]) if "numbers" in result else KINDS[name]
 
 
-def side_by_side(name: str, record: Record) -> Iterable[str]:
-    """Name and record of `keras-resnet benchmark` -> its section."""
-    title, option = SIDE_BY_SIDE[name]
-    settings, contenders = record["settings"], record["results"]["contenders"]
-    setting = f"{machine(record)}, {settings['threads']} threads, {settings['rounds']} rounds"
-    yield f"## {title}\n\n{setting} (`keras-resnet benchmark {option}`)."
-    for batch_size in settings["batch_sizes"]:
-        columns = ("batch " + str(batch_size), "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio (range)")
-        rows = []
-        for contender, result in contenders.items():
-            timing = result["timings"][str(batch_size)]
-            latency = timing["latency"]
-            rows.append(
-                (
-                    contender,
-                    *(f"{latency[key]:.1f}" for key in ("median_ms", "p90_ms", "p99_ms")),
-                    f"{timing['images_per_s']:.1f}",
-                    spread(timing["ratio_to_first"]),
-                )
-            )
-        yield table(columns, rows)
+def median_ms(result: Record, batch_size: int) -> float:
+    return float(result["timings"][str(batch_size)]["latency"]["median_ms"])
+
+
+# --- what the sections show ----------------------------------------------------------------------------------------
+
+
+def facts_of(name: str, record: Record) -> Record:
+    """Name of a record, the record -> itself and, by name, what its section shows besides; tables as lists of rows."""
+    of_all = {"machine": machine(record), **record}
+    if name in SIDE_BY_SIDE:
+        title, option = SIDE_BY_SIDE[name]
+        return {"title": title, "option": option, **of_all, **side_by_side(record)}
+    return {**of_all, **FACTS[name](record)} if name in FACTS else of_all
+
+
+def side_by_side(record: Record) -> Record:
+    """Record of `keras-resnet benchmark` -> its tables."""
+    contenders, profiles = record["results"]["contenders"], record["results"].get("profiles") or {}
+    kinds = {name: kind_of(name, result) for name, result in contenders.items()}
+    batches = []
+    for size in record["settings"]["batch_sizes"]:
+        times_ms = {name: median_ms(result, size) for name, result in contenders.items()}
+        rows = named({name: result["timings"][str(size)] for name, result in contenders.items()})
+        for row in rows:
+            numbers = kinds[row["name"]].numbers
+            rivals_ms = [times_ms[name] for name, kind in kinds.items() if kind == Kind(False, numbers)]
+            row |= {"batch": size, "against": times_ms[row["name"]] / min(rivals_ms) if rivals_ms else None}
+        batches.append(rows)
     masks = any(result.get("mean_iou_percent") is not None for result in contenders.values())
-    accuracy, key = ("mean IoU %", "mean_iou_percent") if masks else ("top-1 %", "top1_percent")
-    header = ("", accuracy, "file MB", "import ms", "load ms", "memory MB", "setting")
-    yield table(
-        header,
-        [
-            (
-                contender,
-                cell(result[key], ".2f"),
-                cell(result["size_mb"], ".1f"),
-                f"{result['opening']['import_ms']:.0f}",
-                f"{result['opening']['load_ms']:.0f}",
-                f"{result['peak_memory_mb']:.0f}",
-                result["setting"],
-            )
-            for contender, result in contenders.items()
-        ],
-    )
-    if name == PLOTTED:
-        yield "![Accuracy against latency](plots/accuracy_latency.png)"
-    yield from roofline(record)
+    score, key = ("mean IoU %", "mean_iou_percent") if masks else ("top-1 %", "top1_percent")
+    rows = named(contenders)
+    for row in rows:
+        row |= {"score": score, "percent": row.get(key)}
+        for profile in [*profiles.values()][:1]:
+            gflops = 2e-6 * profile["macs"] / median_ms(row, 1)
+            row |= {"gflops": gflops, "peak_percent": 100 * gflops / record["results"]["peak"]["gflops"]}
+    layers = dict.fromkeys(kind for profile in profiles.values() for kind in profile["share_percent_by_kind"])
+    shares = []
+    for name, profile in profiles.items():
+        percents = (profile["share_percent_by_kind"].get(kind) for kind in layers)
+        cells = ("-" if percent is None else f"{percent:.1f}" for percent in percents)
+        shares.append({"name": name, "layers": " | ".join(layers), "percents": " | ".join(cells)})
+    return {"batches": batches, "contenders": [rows], "shares": [shares]}
 
 
-def roofline(record: Record) -> Iterable[str]:
-    """Record of `keras-resnet benchmark` -> GFLOP/s of each contender and the share of the machine's peak."""
-    peak, profiles = record["results"].get("peak"), record["results"].get("profiles")
-    if not peak or not profiles:
-        return
-    gmacs = next(iter(profiles.values()))["macs"] / 1e9
-    yield (
-        f"The machine's measured peak is {peak['gflops']:.0f} GFLOP/s in float32 ({peak['how']}), its bandwidth "
-        f"{peak['bandwidth_gb_per_s']:.1f} GB/s. int8 has a higher peak of its own, which was not measured: its share "
-        "is of float32's."
-    )
-    rows = []
-    for name, result in record["results"]["contenders"].items():
-        gflops = 2e3 * gmacs / result["timings"]["1"]["latency"]["median_ms"]
-        rows.append((name, f"{gflops:.0f}", f"{100 * gflops / peak['gflops']:.0f}"))
-    yield table(("batch 1", "GFLOP/s", "% of the peak"), rows)
-    yield "Where the time goes, in percent by kind of layer (`--profile`):"
-    kinds = list(dict.fromkeys(kind for one in profiles.values() for kind in one["share_percent_by_kind"]))
-    yield table(
-        ("", *kinds),
-        [
-            (name, *(cell(one["share_percent_by_kind"].get(kind), ".1f") for kind in kinds))
-            for name, one in profiles.items()
-        ],
-    )
-
-
-def training_speed(record: Record) -> Iterable[str]:
-    settings = record["settings"]
-    yield (
-        f"## Training\n\n{settings['network']}, batch {settings['batch_size']}, {settings['size']} pixels, "
-        f"{machine(record)}, {settings['rounds']} rounds (`benchmarks/training_speed.py`)."
-    )
-    yield table(
-        ("", "images/s", "range", "ours in float32 against it", "memory MB"),
-        [
-            (
-                name,
-                f"{result['images_per_second']:.2f}",
-                f"{result['minimum']:.2f} to {result['maximum']:.2f}",
-                f"{result['ours_against_it']:.2f}",
-                f"{result['peak_memory_mb']:.0f}",
-            )
-            for name, result in record["results"].items()
-        ],
-    )
-
-
-def gpu(record: Record) -> Iterable[str]:
-    settings = record["settings"]
-    card = settings["gpu"]
-    where = f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record)
-    peak = settings["peak_tflops"]
-    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
-    yield (
-        f"## On a GPU\n\n{where}, {settings['dtype']}, batch {settings['batch_size']}, {settings['size']} pixels, "
-        f"synthetic images on the device, {settings['rounds']} rounds; {versions} (`benchmarks/gpu.py`). "
-        + (f"MFU is a share of the card's published {peak:.0f} TFLOP/s." if peak else "The card's peak is unknown.")
-    )
-    for subject, result in record["results"].items():
-        work, _, network = subject.partition(" ")
-        yield table(
-            (f"{network}, {work}", "images/s", "p10 to p90", "ours against it (range)", "MFU %", "peak memory MB"),
-            [
-                (
-                    f"{name}: {row['setting']}",
-                    f"{row['images_per_second']:,.0f}",
-                    f"{row['images_per_second_p10']:,.0f} to {row['images_per_second_p90']:,.0f}",
-                    spread(row["ours_against_it"]),
-                    cell(row["mfu_percent"], ".1f"),
-                    f"{row['peak_memory_mb']:,.0f}",
-                )
-                for name, row in result["contenders"].items()
-            ],
-        )
-        for reason in result["failures"].values():
-            yield f"Not measured: {reason}."
-
-
-def two_processes(record: Record) -> Iterable[str]:
-    results = record["results"]
-    ratio = results["two_against_one"]
-    yield (
-        "## Number of workers\n\nTwo processes of one core each, on the JAX backend, against one process of one core, "
-        f"{record['settings']['network']}, batch {record['settings']['batch_size']}, {machine(record)} "
-        f"(`benchmarks/two_processes.py`): {ratio['median']:.2f} of its images/s ({ratio['smallest']:.2f} to "
-        f"{ratio['largest']:.2f}), where 2 would be perfect: at each BatchNorm both wait for a collective over "
-        "loopback. The losses of 20 steps differ by "
-        f"{results['largest_relative_difference']:.1e} relative at the most."
-    )
-
-
-def cost_growth(record: Record) -> Iterable[str]:
-    yield (
-        f"## How cost grows\n\n{machine(record)} (`benchmarks/cost_growth.py`). The last column is time for the work, "
-        "as a multiple of the first row's: what stays near 1, or falls, grows no faster than its work. Two rows grow "
-        "faster. Two threads share one memory, and at batch 1 they wait for each other at the end of every "
-        "convolution. A head of 100,000 classes is 205 MB of weights, which batch 1 reads for one multiplication each: "
-        "the memory's bandwidth counts, not the arithmetic. Workers: see training, above."
-    )
-    for what, rows in record["results"].items():
-        unit = "files" if what == "files" else "GMACs a core-pair" if what == "threads" else "GMACs"
-        yield table(
-            (what, "ms", f"work, {unit}", "memory MB", "time for the work"),
-            [
-                (
-                    f"{row['value']:,}" if isinstance(row["value"], int) else row["value"],
-                    f"{row['median_ms']:.1f}",
-                    f"{row['work_gmacs']:,.3g}" if what != "files" else f"{row['work_gmacs']:,}",
-                    cell(row.get("peak_memory_mb"), ".0f"),
-                    f"{row['time_for_work']:.2f}",
-                )
-                for row in rows
-            ],
-        )
-    yield "![Latency against batch and image size](plots/growth.png)"
-
-
-def depth(record: Record) -> Iterable[str]:
-    settings = record["settings"]
-    yield (
-        f"## Depth\n\nPlain and residual networks on {settings['train_images']:,} CIFAR-10 images, "
-        f"{settings['epochs']} epochs by one recipe (`benchmarks/depth.py`; He et al. 2015, section 4.2): figures of "
-        "the last epoch. The deeper plain network is far worse than the shallow one, on the images it was trained on; "
-        "the deeper residual network is close to the shallow one after so short a training."
-    )
-    rows = []
-    for name, seeds in record["results"].items():
-        last = [epochs[-1] for epochs in seeds.values()]
-        means = (sum(row[key] for row in last) / len(last) for key in ("train_top1_percent", "test_top1_percent"))
-        rows.append((name, *(f"{mean:.1f}" for mean in means), str(len(seeds))))
-    yield table(("network", "training top-1 %", "test top-1 %", "seeds"), rows)
-    yield "![Training error by epoch](results/depth.png)"
-
-
-def predict_speed(record: Record) -> Iterable[str]:
-    settings, results = record["settings"], record["results"]
-    yield (
-        f"## `keras-resnet predict`\n\n{settings['network']}, {settings['images']} photographs, batch "
-        f"{settings['batch_size']}, {machine(record)}, {settings['rounds']} rounds (`benchmarks/predict_speed.py`). "
-        "Alone: the network with pixels in memory; stated: what the command says at its end, from the first image on; "
-        "process: with the start of Python and the opening of the network."
-    )
-    yield table(
-        ("images/s", "alone", "stated", "of alone", "process"),
-        [
-            (
-                subject,
-                f"{kinds['alone']['median']:.1f}",
-                f"{kinds['stated']['median']:.1f}",
-                spread(kinds["stated"]["of_the_network_alone"]),
-                f"{kinds['process']['median']:.1f}",
-            )
-            for subject, kinds in results["images_per_second"].items()
-        ],
-    )
-    yield table(
-        ("first prediction from a cold start", "seconds", "of keras.applications"),
-        [
-            (name, f"{value['median']:.1f}", spread(value["of_keras_applications"]))
-            for name, value in results["first_prediction_s"].items()
-        ],
-    )
-
-
-def compare_networks(record: Record) -> Iterable[str]:
-    settings = record["settings"]
-    yield (
-        f"## Networks to choose among\n\nTop-1 as published for the weights of `imagenet`; parameters and MACs "
-        f"counted; TFLite files in float32, batch 1, {settings['threads']} threads, {machine(record)}, "
-        f"{settings['rounds']} rounds (`benchmarks/compare_networks.py`). `keras-resnet list --compare` prints it with "
-        "advice, and with the best weights of each network."
-    )
-    yield table(
-        ("", "top-1 %", "parameters, M", "GMACs", "file MB", "p50 ms", "p99 ms", "memory MB"),
-        [
-            (
-                f"{row.package} {row.network}",
-                f"{row.top1_percent:.1f}",
-                f"{row.parameters / 1e6:.1f}",
-                f"{row.gmacs:.2f}",
-                f"{result['size_bytes'] / 1e6:.1f}",
-                *(f"{result['latency'][key]:.1f}" for key in ("median_ms", "p99_ms")),
-                f"{result['memory_mb']:.0f}",
-            )
-            for row, result in weighed(record)
-        ],
-    )
-    yield "![Accuracy against MACs, latency and size](plots/networks.png)"
+def compare_networks(record: Record) -> Record:
+    rows = [
+        {**asdict(row), **result, "millions": row.parameters / 1e6, "size_mb": result["size_bytes"] / 1e6}
+        for row, result in weighed(record)
+    ]
+    return {"networks": [rows]}
 
 
 def weighed(record: Record) -> list[tuple[Row, Record]]:
@@ -371,56 +283,75 @@ def weighed(record: Record) -> list[tuple[Row, Record]]:
     return [(rows[network], result) for network, result in record["results"].items()]
 
 
-def segmentation_training(record: Record) -> Iterable[str]:
+def gpu(record: Record) -> Record:
     settings, results = record["settings"], record["results"]
-    yield (
-        f"## Segmentation\n\n`recipes/{settings['recipe']}` on {settings['train_images']} images of street scenes of "
-        f"240x180 pixels in 11 classes (CamVid), {settings['precision']}, {machine(record)}: mean IoU on "
-        f"{settings['val_images']} others, with the backbone's ImageNet weights and without "
-        "(`benchmarks/segmentation_training.py`). Other work ran on the machine at times: the minutes are upper bounds."
-    )
-    yield table(
-        ("network", "backbone", "epochs", "minutes", "mean IoU %", "pixel accuracy %"),
-        [
-            (
-                *name.rsplit("-", 1),
-                str(len(run["history"])),
-                f"{run['minutes']:.1f}",
-                *(f"{best(run)[f'val_{key}']:.2f}" for key in ("mean_iou_percent", "pixel_accuracy_percent")),
-            )
-            for name, run in results.items()
-        ],
-    )
-    yield "![Mean IoU by epoch](plots/segmentation.png)"
+    card = settings["gpu"]
+    subjects = []
+    for subject, result in results.items():
+        work, _, network = subject.partition(" ")
+        subjects.append([{"work": work, "network": network, **row} for row in named(result["contenders"])])
+    failures = [f"Not measured: {why}." for result in results.values() for why in result["failures"].values()]
+    return {
+        "where": f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record),
+        "versions": ", ".join(f"{name} {version}" for name, version in settings["versions"].items()),
+        "subjects": subjects,
+        "failures": " ".join(failures),
+    }
 
 
-def best(run: Record) -> Record:
-    """-> the epoch with the highest mean IoU."""
-    return max(run["history"], key=lambda row: row["val_mean_iou_percent"])
+def segmentation_training(record: Record) -> Record:
+    rows = []
+    for name, run in record["results"].items():
+        best = max(run["history"], key=lambda row: row["val_mean_iou_percent"])
+        network, _, backbone = name.rpartition("-")
+        rows.append({"network": network, "backbone": backbone, "epochs": len(run["history"]), **run, **best})
+    return {"runs": [rows]}
 
 
-SECTIONS: dict[str, Callable[[Record], Iterable[str]]] = {
+def cost_growth(record: Record) -> Record:
+    curves = []
+    for what, points in record["results"].items():
+        unit, form = {"files": ("files", ","), "threads": ("GMACs a core-pair", ",.3g")}.get(what, ("GMACs", ",.3g"))
+        for row in points:
+            point = row["value"] if what == "depth" else f"{row['value']:,}"
+            curves.append(row | {"what": what, "unit": unit, "point": point, "work": format(row["work_gmacs"], form)})
+    slow = [
+        f"{row['what']} {row['point']} ({row['time_for_work']:.2f})"
+        for row in curves
+        if row["time_for_work"] > GROWS_FASTER
+    ]
+    tables = [[row for row in curves if row["what"] == what] for what in record["results"]]
+    return {"curves": tables, "grows_faster": GROWS_FASTER, "faster": ", ".join(slow) or "none"}
+
+
+def depth(record: Record) -> Record:
+    rows, changes = [], []
+    for name, seeds in record["results"].items():
+        last = [epochs[-1] for epochs in seeds.values()]
+        train, test = (sum(row[f"{part}_top1_percent"] for row in last) / len(last) for part in ("train", "test"))
+        rows.append({"name": name, "train": train, "test": test, "seeds": len(seeds)})
+    for kind in ("plain", "residual"):
+        shallow, *_, deep = (row for row in rows if row["name"].startswith(kind))
+        changes.append(f"by {deep['train'] - shallow['train']:+.1f} points from {shallow['name']} to {deep['name']}")
+    return {"networks": [rows], "changes": " and ".join(changes)}
+
+
+FACTS: dict[str, Callable[[Record], Record]] = {
     "compare_networks": compare_networks,
-    "predict_speed": predict_speed,
-    "training_speed": training_speed,
+    "predict_speed": lambda record: {key: [named(rows)] for key, rows in record["results"].items()},
+    "training_speed": lambda record: {"contenders": [named(record["results"])]},
     "gpu": gpu,
-    "two_processes": two_processes,
     "segmentation_training": segmentation_training,
     "cost_growth": cost_growth,
     "depth": depth,
 }
 
 
-def listed(records: dict[str, Record]) -> str:
-    shown = {*SIDE_BY_SIDE, *SECTIONS}
-    return table(
-        ("record", "of", "machine"),
-        [
-            (f"[{name}](results/{name}.json)", record["environment"]["created"][:10], machine(record))
-            for name, record in records.items()
-            if name not in shown
-        ],
-    )
+def listed(records: Mapping[str, Record]) -> Iterator[Record]:
+    """Records that have no section -> rows that name them."""
+    for name, record in records.items():
+        command = next(command for start, command in OTHERS.items() if name.startswith(start))
+        yield {**record, "name": name, "machine": machine(record), "command": command}
 
 
 def machine(record: Record) -> str:
@@ -428,37 +359,24 @@ def machine(record: Record) -> str:
     return f"{environment['cpu']} ({environment['cpu_count']} cores; {', '.join(environment.get('cpu_flags', []))})"
 
 
-def table(header: Sequence[str], rows: Cells) -> str:
-    lines: Cells = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def spread(ratio: dict[str, float] | None) -> str:
-    """Ratio over the rounds -> its median and extremes."""
-    if ratio is None:
-        return "-"
-    return f"{ratio['median']:.2f} ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
+def named(results: Mapping[str, Record]) -> list[Record]:
+    return [{"name": name, **result} for name, result in results.items()]
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------
 
 
-def plots(records: dict[str, Record]) -> dict[str, tuple[str, Callable[[], Any]]]:
+def plots(records: Mapping[str, Record]) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Records by name -> by file name: hash of what a plot shows, and what draws it."""
     drawn: dict[str, tuple[str, Callable[[], Any]]] = {}
     if PLOTTED in records:
         contenders = records[PLOTTED]["results"]["contenders"]
-        drawn["accuracy_latency.png"] = (hashed(contenders), lambda: accuracy_plot(contenders))
+        ours = {name for name, result in contenders.items() if kind_of(name, result).ours}
+        drawn["accuracy_latency.png"] = (hashed(contenders), lambda: accuracy_plot(contenders, ours))
     if "compare_networks" in records:
         networks = weighed(records["compare_networks"])
-        drawn["networks.png"] = (
-            hashed([[asdict(row), result] for row, result in networks]),
-            lambda: networks_plot(networks),
-        )
+        figures = [[asdict(row), result] for row, result in networks]
+        drawn["networks.png"] = (hashed(figures), lambda: networks_plot(networks))
     if "cost_growth" in records:
         curves = records["cost_growth"]["results"]
         drawn["growth.png"] = (hashed(curves), lambda: growth_plot(curves))

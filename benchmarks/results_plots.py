@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,98 +18,83 @@ SOURCE = "Source"  # key of a PNG's text: hash of the figures that it shows
 Record = dict[str, Any]
 
 
-def is_ours(name: str) -> bool:
-    return not name.startswith(("keras.applications", "PyTorch", "OpenVINO"))
-
-
-def accuracy_plot(contenders: Record) -> Any:
-    """Contenders whose accuracy was measured -> top-1 against latency and against file size."""
-    pyplot = require("matplotlib.pyplot", "plots")
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-    known = {name: result for name, result in contenders.items() if result.get("top1_percent") is not None}
-    latency = {name: result["timings"]["1"]["latency"]["median_ms"] for name, result in known.items()}
-    size = {name: result["size_mb"] for name, result in known.items() if result["size_mb"] is not None}
-    for panel, values, label in zip(panels, (latency, size), ("latency ms, batch 1", "file MB"), strict=True):
-        for index, (name, value) in enumerate(values.items()):
-            mark = "o" if is_ours(name) else "s"
-            panel.plot(value, known[name]["top1_percent"], mark, label=name, color=f"C{index}")
-        panel.set_xlabel(label)
-        panel.set_xlim(left=0)
+def panels(count: int, height: float = 4, **options: Any) -> tuple[Any, Sequence[Any]]:
+    """-> a figure, and its panels side by side."""
+    figure = require("matplotlib.figure", "plots").Figure(figsize=(5 * count, height), layout="constrained")
+    axes = figure.subplots(1, count, **options)
+    for panel in axes:
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("top-1 %")
-    panels[0].legend(fontsize=8)
+    return figure, axes
+
+
+def accuracy_plot(contenders: Record, ours: Collection[str]) -> Any:
+    """Contenders, names of ours -> top-1 against latency and file size of those whose accuracy was measured."""
+    figure, (by_latency, by_size) = panels(2, sharey=True)
+    known = {name: result for name, result in contenders.items() if result.get("top1_percent") is not None}
+    for index, (name, result) in enumerate(known.items()):
+        look = {"marker": "o" if name in ours else "s", "linestyle": "", "label": name, "color": f"C{index}"}
+        by_latency.plot(result["timings"]["1"]["latency"]["median_ms"], result["top1_percent"], **look)
+        if result["size_mb"] is not None:
+            by_size.plot(result["size_mb"], result["top1_percent"], **look)
+    by_latency.set(xlabel="latency ms, batch 1", xlim=(0, None), ylabel="top-1 %")
+    by_size.set(xlabel="file MB", xlim=(0, None))
+    by_latency.legend(fontsize=8)
     return figure
 
 
 def networks_plot(networks: Sequence[tuple[Row, Record]]) -> Any:
     """Networks and what was measured of them -> published top-1 against MACs, latency and file size."""
-    pyplot = require("matplotlib.pyplot", "plots")
-    figure, panels = pyplot.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
-    measures: dict[str, Callable[[Row, Record], float]] = {
-        "GMACs": lambda row, result: row.gmacs,
-        "latency ms, batch 1": lambda row, result: result["latency"]["median_ms"],
-        "file MB": lambda row, result: result["size_bytes"] / 1e6,
-    }
-    for panel, (label, measure) in zip(panels, measures.items(), strict=True):
-        for row, result in networks:
-            ours = row.package == OURS
-            place = (measure(row, result), row.top1_percent)
-            panel.plot(*place, "o" if ours else "s", color="C0" if ours else "C1")
-            panel.annotate(row.network, place, (4, -10 if ours else 4), textcoords="offset points", fontsize=7)
+    figure, axes = panels(3, 5, sharey=True)
+    for row, result in networks:
+        mark, color, drop = ("o", "C0", -10) if row.package == OURS else ("s", "C1", 4)
+        for panel, value in zip(
+            axes, (row.gmacs, result["latency"]["median_ms"], result["size_bytes"] / 1e6), strict=True
+        ):
+            panel.plot(value, row.top1_percent, mark, color=color)
+            panel.annotate(row.network, (value, row.top1_percent), (4, drop), textcoords="offset points", fontsize=7)
+    for panel, label in zip(axes, ("GMACs", "latency ms, batch 1", "file MB"), strict=True):
         panel.set(xlabel=label, xscale="log")
         panel.margins(x=0.2)
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("published top-1 %")
+    axes[0].set_ylabel("published top-1 %")
     for mark, color, package in (("o", "C0", OURS), ("s", "C1", THEIRS)):
-        panels[0].plot([], [], mark, color=color, label=package)
-    panels[0].legend(fontsize=8)
+        axes[0].plot([], [], mark, color=color, label=package)
+    axes[0].legend(fontsize=8)
     return figure
 
 
 def growth_plot(curves: Record) -> Any:
     """Curves of cost_growth -> latency against batch and image size, with the line of equal time for the work."""
-    pyplot = require("matplotlib.pyplot", "plots")
-    figure, panels = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, axes = panels(3)
     for panel, what, label in zip(
-        panels, ("batch", "size", "classes"), ("batch", "image size, pixels", "classes"), strict=True
+        axes, ("batch", "size", "classes"), ("batch", "image size, pixels", "classes"), strict=True
     ):
         rows = curves[what]
         values, times = [row["value"] for row in rows], [row["median_ms"] for row in rows]
-        first = rows[0]
+        as_the_work = [times[0] * row["work_gmacs"] / rows[0]["work_gmacs"] for row in rows]
         panel.plot(values, times, "o-", label="measured")
-        panel.plot(
-            values,
-            [first["median_ms"] * row["work_gmacs"] / first["work_gmacs"] for row in rows],
-            "--",
-            color="grey",
-            label="as the work grows",
-        )
+        panel.plot(values, as_the_work, "--", color="grey", label="as the work grows")
+        panel.set(xlabel=label, ylabel="ms", xscale="log")
         if what == "classes":  # hardly grows: from zero, or the plot would exaggerate
-            panel.set(xlabel=label, ylabel="ms", xscale="log", ylim=(0, None))
+            panel.set(ylim=(0, None))
         else:
-            panel.set(xlabel=label, ylabel="ms", xscale="log", yscale="log")
+            panel.set(yscale="log")
             panel.set_yticks(times, [f"{time:.0f}" for time in times], minor=False)
         panel.set_xticks(values, [f"{value:,}" for value in values], minor=False)
         panel.minorticks_off()
-        panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     return figure
 
 
 def segmentation_plot(runs: Record) -> Any:
     """Runs of segmentation_training -> mean IoU of validation, and the training's loss, by epoch."""
-    pyplot = require("matplotlib.pyplot", "plots")
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for panel, key, label in zip(
-        panels, ("val_mean_iou_percent", "loss"), ("mean IoU %, validation", "loss, training"), strict=True
-    ):
+    figure, axes = panels(2)
+    labels = {"val_mean_iou_percent": "mean IoU %, validation", "loss": "loss, training"}
+    for panel, (key, label) in zip(axes, labels.items(), strict=True):
         for index, (name, run) in enumerate(runs.items()):
-            epochs = [row["epoch"] for row in run["history"]]
-            values = [row[key] for row in run["history"]]
+            epochs, values = [row["epoch"] for row in run["history"]], [row[key] for row in run["history"]]
             panel.plot(epochs, values, "-" if name.endswith("imagenet") else "--", color=f"C{index // 2}", label=name)
         panel.set(xlabel="epoch", ylabel=label, ylim=(0, None))
-        panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     return figure
 
 

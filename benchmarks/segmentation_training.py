@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from keras_resnet.measure.record import write_record
+from shared import finish
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "segment.toml"
 EPOCHS = {"unet": 30, "deeplabv3plus": 12}  # of about equal time on two CPU cores
@@ -34,9 +33,8 @@ def main(
     for architecture, epochs in EPOCHS.items():
         for start, weights in (("imagenet", backbone_weights), ("random", "")):
             run = runs / f"{architecture}-{start}"
-            if (run / "recipe.toml").exists():
-                arguments = ["--resume", str(run)]
-            else:
+            arguments = ["--resume", str(run)]
+            if not (run / "recipe.toml").exists():
                 arguments = [str(RECIPE), "--out", str(run), "--data", data, "--void-labels", void_labels]
                 arguments += ["--architecture", architecture, "--backbone-weights", weights]
                 arguments += ["--epochs", str(epochs), "--precision", precision]
@@ -48,11 +46,9 @@ def main(
                 "minutes": sum(row["seconds"] for row in history) / 60,
                 "history": history,
             }
-            print(run.name, results[run.name] | {"history": len(history)}, flush=True)
     described = json.loads((run / "data.json").read_text())
-    settings = {"recipe": RECIPE.name, "precision": precision}
-    settings |= {f"{split}_images": described[split]["count"] for split in ("train", "val")}
-    write_record(out, "segmentation_training", settings, results)
+    images = {f"{split}_images": described[split]["count"] for split in ("train", "val")}
+    finish(out, "segmentation_training", {"recipe": RECIPE.name, "precision": precision, **images}, results)
 
 
 if __name__ == "__main__":

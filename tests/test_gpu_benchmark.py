@@ -138,7 +138,8 @@ def test_the_page_shows_the_record(gpu: ModuleType) -> None:
         **{"dtype": "bfloat16", "batch_size": 32, "size": 224, "rounds": 2},
     }
     results = {"training resnet50": {"contenders": rows, "failures": {"third": "third can't be measured: no"}}}
-    shown = "\n".join(page.SECTIONS["gpu"]({"settings": settings, "results": results}))
+    record = {"settings": settings, "results": results, "environment": {"cpu": "a CPU", "cpu_count": 2}}
+    shown = "\n".join(page.filled("gpu", page.facts_of("gpu", record)))
     assert f"{H100}, 86 GB" in shown
     assert "| resnet50, training |" in shown
     assert "| timm: as it is | 4,000 | 4,000 to 4,000 | 0.80 (0.75 to 0.90) | 10.0 | 1,234 |" in shown

@@ -1,4 +1,4 @@
-"""A sample of benchmarks/hostile_files.py: mutated files are refused by name, or do what the whole file does."""
+"""A sample of checks/hostile_files.py: mutated files are refused by name, or do what the whole file does."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+CHECKS = Path(__file__).parents[1] / "checks"
 COUNT = 30
 SEALED = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")
 CHECKED = ("keras, as a model", "keras, its weights")  # a zip's checksums
@@ -17,11 +17,11 @@ UNCHECKED = ("weights.h5", "safetensors")  # formats without a checksum: some mu
 
 
 def test_mutated_files_are_refused_or_unharmed(monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(BENCHMARKS)  # for the process of its own, too, in which the files are opened
-    benchmark = importlib.import_module("hostile_files")
+    monkeypatch.syspath_prepend(CHECKS)  # for the process of its own, too, in which the files are opened
+    check = importlib.import_module("hostile_files")
     out = tmp_path / "record.json"
     with pytest.raises(SystemExit) as left:
-        benchmark.main(out, count=COUNT, other_make=0, seed=5, limit_s=30.0)
+        check.main(out, count=COUNT, other_make=0, seed=5, limit_s=30.0)
     assert not left.value.code, capsys.readouterr().out[-3000:]
     kinds = json.loads(out.read_text())["results"]["kinds"]
     assert set(kinds) == {*SEALED, *CHECKED, *UNCHECKED}

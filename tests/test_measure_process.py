@@ -1,12 +1,13 @@
 """A subject in a process of its own: its figures are its own, and a failure says whose and why."""
 
+import os
 import time
 
 import numpy as np
 import pytest
 
 from keras_resnet.errors import MeasurementError
-from keras_resnet.measure.process import Loader, Opened, Subject
+from keras_resnet.measure.process import Loader, Opened, Subject, in_a_process, run_python
 
 HELD_BYTES = 200_000_000
 SLEEP_S = 0.05
@@ -81,3 +82,31 @@ def test_failure_says_whose_and_why():
 def test_no_answer_in_time_ends_the_process():
     with pytest.raises(MeasurementError, match="sleeper can't be measured: no answer in 2 s"):
         Subject("sleeper", OPENER, {"fails": "never"}, timeout_s=2)
+
+
+def what_is_around(first: int, fails: bool = False) -> dict:
+    print("chatter on stdout")
+    if fails:
+        raise ValueError("no such function")
+    return {"sum": first + 1, "said": os.environ["SAID"], "cores": sorted(os.sched_getaffinity(0)), "pid": os.getpid()}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_a_function_is_called_once_in_a_process_of_its_own(monkeypatch):
+    """It finds the modules that this process finds, whatever PYTHONPATH says."""
+    monkeypatch.delenv("PYTHONPATH")
+    core = max(os.sched_getaffinity(0))
+    name = f"{__name__}:what_is_around"
+    answer = in_a_process(name, {"first": 2}, environment={"SAID": "so"}, cores=[core])
+    assert answer.pop("pid") != os.getpid()
+    assert answer == {"sum": 3, "said": "so", "cores": [core]}
+    with pytest.raises(MeasurementError, match=r"exit status 1\n(.|\n)*ValueError: no such function"):
+        in_a_process(name, {"first": 2, "fails": True}, environment={"SAID": ""})
+
+
+def test_python_is_timed_from_its_start_to_its_end():
+    finished = run_python(["-c", "import sys, time; time.sleep(0.3); print('out'); print('err', file=sys.stderr)"])
+    assert finished.seconds >= 0.3
+    assert (finished.stdout, finished.stderr) == ("out\n", "err\n")
+    with pytest.raises(MeasurementError, match=r"did not end in 0.2 s"):
+        run_python(["-c", "import time; time.sleep(9)"], timeout_s=0.2)

@@ -1,32 +1,45 @@
-"""The exported ResNet-50 with real ImageNet weights, on real photographs, through the benchmark's entry point."""
+"""The exported ResNets with real ImageNet weights, on real photographs."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+import csv
 
+import numpy as np
 import pytest
 
+from keras_resnet.export import export
 from keras_resnet.export.formats import FORMATS
-
-ROOT = Path(__file__).parents[1]
+from keras_resnet.loading import open_network
+from keras_resnet.preprocessing import load_images
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_artifacts_keep_the_models_answers(name, shared_data, unpacked_weights, tmp_path):
-    """Float: relative error at most 5e-5 and top-1 equal on 500 of 500. Integer: within a point on 400."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "export_accuracy.py"), name]
-    command += ["--weights", str(unpacked_weights / f"{name}_imagenet_pqf.safetensors")]
-    command += ["--images", str(shared_data / "imagenet_500" / "images")]
-    command += ["--labels", str(shared_data / "imagenet_500" / "labels.csv"), "--out", str(tmp_path / "record.json")]
-    subprocess.run(command, check=True, capture_output=True)
-    results = json.loads((tmp_path / "record.json").read_text())["results"]
+    """100 photographs calibrate. On the 400 others, float: relative error at most 5e-5, in float16 2e-2 (measured:
+    1.3e-2), and top-1 equal on all. Integer: top-1 within a point."""
+    network, contract = open_network(name, str(unpacked_weights / f"{name}_imagenet_pqf.safetensors"))
+    folder = shared_data / "imagenet_500"
+    with (folder / "labels.csv").open() as file:
+        entries = list(csv.DictReader(file))
+    pixels = load_images([folder / "images" / entry["file"] for entry in entries], contract)
+    classes = np.array([int(entry["index"]) for entry in entries])
+    calibrates = np.isin(np.arange(500), np.linspace(0, 499, 100).astype(int))
+    report = export(
+        network,
+        tmp_path,
+        list(FORMATS),
+        calibration=pixels[calibrates],
+        data=(pixels[~calibrates], classes[~calibrates]),
+        max_drop=100.0,
+        contract=contract,
+    )
+    expected = report.evaluations["model"].probabilities
     for row in FORMATS.values():
-        result = results[row.name]
+        accuracy, answers = report.accuracy[row.name], report.evaluations[row.name].probabilities
+        assert accuracy.images == 400
         if row.integer:
-            assert abs(result["top1_percent"] - results["model"]["top1_percent"]) <= 1
-            assert result["top1_agreement_percent"] >= 94
+            assert abs(accuracy.drop_points) <= 1
+            assert accuracy.agreement_percent >= 94
         else:
-            assert result["relative_error"] <= 5e-5
-            assert result["top1_agreement_percent_all"] == 100
+            relative_error = np.abs(answers - expected).max() / np.abs(expected).max()
+            assert relative_error <= (2e-2 if row.numbers == "float16" else 5e-5)
+            assert accuracy.agreement_percent == 100

@@ -19,6 +19,7 @@ from keras_resnet.errors import MeasurementError
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Opening, Subject
+from keras_resnet.measure.turns import ratio
 from keras_resnet.predictor import Predictor
 
 WARMUP = 2  # calls at the start of each turn that do not count
@@ -39,6 +40,8 @@ class Contender:
     setting: str  # in words, how it runs
     file: Path | None = None
     answers: Predictor | None = None  # what its answers mean; None: nothing
+    ours: bool = True  # whether what runs is of this package; the runtime may be another's
+    numbers: str = "float32"  # in which it computes, or in which its weights are kept
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Result:
     setting: str
     opening: Opening
     size_mb: float | None  # of its file; 1 MB = 10^6 bytes
+    ours: bool = True
+    numbers: str = "float32"
     timings: dict[int, Timing] = field(default_factory=dict)  # by batch size
     peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on; of a GPU the GPU's
     figures: dict[str, float | None] = field(default_factory=dict)  # of its answers, by name with unit
@@ -110,7 +115,9 @@ def compare(
                 )
                 subjects[contender.name] = stack.enter_context(subject)
                 size_mb = None if contender.file is None else size_bytes(contender.file) / 1e6
-                compared.results[contender.name] = Result(contender.setting, subject.opening, size_mb)
+                compared.results[contender.name] = Result(
+                    contender.setting, subject.opening, size_mb, contender.ours, contender.numbers
+                )
         for number in range(rounds):
             for batch_size in batch_sizes:
                 tell(f"round {number + 1} of {rounds}, batch {batch_size}")
@@ -151,6 +158,5 @@ def _turn(subject: Subject, batch_size: int) -> list[float]:
 def _timing(turns_ms: list[list[float]], first: list[list[float]], batch_size: int) -> Timing:
     """Milliseconds of the calls, round by round, of a contender and of the first -> what they say."""
     latency = Latency.of(np.concatenate(turns_ms))
-    ratios = [float(np.median(own) / np.median(other)) for own, other in zip(turns_ms, first, strict=True)]
-    ratio = Ratio(float(np.median(ratios)), min(ratios), max(ratios))
-    return Timing(latency, 1e3 * batch_size / latency.median_ms, ratio)
+    to_first = Ratio(**ratio([float(np.median(turn)) for turn in turns_ms], [float(np.median(turn)) for turn in first]))
+    return Timing(latency, 1e3 * batch_size / latency.median_ms, to_first)

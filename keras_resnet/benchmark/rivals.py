@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Rival:
     of_ours: bool = False  # made of our ONNX file and calibration pixels, so that it has our weights
     suffix: str = ""
     networks: tuple[str, ...] = NETWORKS
+    numbers: str = "float32"
 
 
 def _ready(convert: Callable[[np.ndarray], Any], run: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
@@ -297,6 +298,7 @@ RIVALS = (
         {"precision": "bfloat16"},
         export_pytorch,
         suffix=".onnx",
+        numbers="bfloat16",
     ),
     Rival(
         "OpenVINO int8 (NNCF)",
@@ -306,6 +308,7 @@ RIVALS = (
         {},
         quantize_by_nncf,
         of_ours=True,
+        numbers="int8",
     ),
 )
 
@@ -353,15 +356,22 @@ def rivals_of(
                     continue
             arguments["path"] = str(file)
         known = answers if rival.of_ours else None
-        contenders.append(Contender(rival.name, f"{__name__}:{rival.opener}", arguments, rival.setting, file, known))
+        opener = f"{__name__}:{rival.opener}"
+        contenders.append(
+            Contender(rival.name, opener, arguments, rival.setting, file, known, ours=False, numbers=rival.numbers)
+        )
     return contenders, absent
 
 
-def in_openvino(name: str, path: Path, threads: int, answers: Predictor | None) -> Contender:
-    """Name and path of our ONNX artifact -> contender that runs the artifact in OpenVINO."""
-    arguments = {"path": str(path), "threads": threads}
-    setting = "hint LATENCY, precision f32, from pixels as float32"
-    return Contender(f"{name} in OpenVINO", f"{__name__}:openvino", arguments, setting, path, answers)
+def in_openvino(ours: Contender, threads: int) -> Contender:
+    """Contender of our ONNX artifact -> contender that runs the artifact in OpenVINO."""
+    return replace(
+        ours,
+        name=f"{ours.name} in OpenVINO",
+        opener=f"{__name__}:openvino",
+        arguments={"path": str(ours.file), "threads": threads},
+        setting="hint LATENCY, precision f32, from pixels as float32",
+    )
 
 
 def _in_a_process(name: str, make: Callable[..., None], *arguments: Any) -> None:

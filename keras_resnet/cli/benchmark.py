@@ -153,7 +153,8 @@ def _contender(subject: str, name: str, weights: str | None, threads: int, answe
         artifact = open_artifact(subject, threads)
         setting = f"{artifact.format.runtime}, from pixels"
         arguments = {"path": subject, "threads": threads}
-        return Contender(name, cost.OPENER, arguments, setting, Path(subject), artifact.predictor)
+        numbers = artifact.format.numbers
+        return Contender(name, cost.OPENER, arguments, setting, Path(subject), artifact.predictor, numbers=numbers)
     return Contender(
         name,
         f"{__name__}:model_loader",
@@ -217,7 +218,7 @@ def _rivals(
         typer.echo(line, err=True)
     if importlib.util.find_spec("openvino") is not None:
         ours = [contenders[kinds[kind]] for kind in ("onnx", "onnx-int8") if kind in kinds]
-        found += [in_openvino(one.name, one.file, threads, one.answers) for one in ours if one.file is not None]
+        found += [in_openvino(one, threads) for one in ours]
     return found
 
 

@@ -109,6 +109,11 @@ class Format:
     output: Output = SCORES
 
     @property
+    def numbers(self) -> str:
+        """-> the numbers in which a file's weights are kept."""
+        return {4: "float32", 2: "float16", 1: "int8"}[self.bytes_per_parameter]
+
+    @property
     def output_step(self) -> float:
         """Smallest difference between two probabilities that the format can express."""
         return 0.0 if self.output_dtype == "float32" and not self.integer_answers else 1 / 256

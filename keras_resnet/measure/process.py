@@ -3,6 +3,9 @@
 A subject is named by its opener, `"package.module:function"`, and the opener's arguments. The opener imports what it
 needs and returns a function; that function opens the model. So the import of a framework, the opening of a model and
 its calls are told apart.
+
+`in_a_process` is for what has one answer: a function, named in the same way, is called once. Modules are found in a
+process where they are found in this one.
 """
 
 import contextlib
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +34,7 @@ from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 
 TIMEOUT_S = 600  # of one answer
 FREE_SIDE = 224  # pixels, where a model leaves height and width free
+MODULE = "keras_resnet.measure.process"
 
 
 class Opened(NamedTuple):
@@ -86,10 +90,11 @@ class Subject:
                 "batch_size": batch_size,
                 "side": free_side,
                 "threads": threads,
+                "search": sys.path,
             }
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "keras_resnet.measure.process", request],
+            [sys.executable, "-m", MODULE, request],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -152,11 +157,88 @@ class Subject:
         return json.loads(line)
 
 
-def _serve(request: dict[str, Any]) -> None:
-    """The other side, in the process itself, which has done nothing before."""
-    # Whatever a framework prints goes to stderr, and the answers alone to the pipe.
+class Finished(NamedTuple):
+    """A process that has ended well."""
+
+    seconds: float  # from its start to its end
+    stdout: str
+    stderr: str
+
+
+def run_python(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float | None = None
+) -> Finished:
+    """Arguments of Python, what its environment has besides this one's -> what came of it.
+
+    Raises:
+        MeasurementError: It failed, or did not end in time; the message has all that it said.
+    """
+    command = f"python {' '.join(arguments)[:100]}"
+    start = time.perf_counter()
+    try:
+        process = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **(environment or {})},
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MeasurementError(f"{command} did not end in {timeout_s:g} s") from error
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise MeasurementError(f"{command}: exit status {process.returncode}\n{process.stderr.strip()}")
+    return Finished(seconds, process.stdout, process.stderr)
+
+
+def in_a_process(
+    function: str,
+    arguments: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+    cores: Sequence[int] | None = None,
+    timeout_s: float | None = None,
+) -> Any:
+    """`"package.module:function"` and its arguments -> what it returns in a fresh process, by way of JSON.
+
+    With `cores`, that process keeps to these (on Linux).
+
+    Raises:
+        MeasurementError: as `run_python`.
+    """
+    request = {"function": function, "arguments": dict(arguments), "cores": cores, "search": sys.path}
+    said = run_python(["-m", MODULE, json.dumps(request)], environment, timeout_s)
+    return json.loads(said.stdout)
+
+
+def _named_function(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), function))
+
+
+def _keep_to(cores: Sequence[int] | None) -> None:
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def _own_stdout() -> IO[str]:
+    """-> the pipe to the parent, for answers alone: whatever a framework prints goes to stderr from here on."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    return answers
+
+
+def _call(request: dict[str, Any]) -> None:
+    """The other side of `in_a_process`."""
+    answers = _own_stdout()
+    _keep_to(request["cores"])
+    print(json.dumps(_named_function(request["function"])(**request["arguments"])), file=answers, flush=True)
+
+
+def _serve(request: dict[str, Any]) -> None:
+    """The other side of `Subject`, in the process itself, which has done nothing before."""
+    answers = _own_stdout()
 
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)
@@ -167,11 +249,10 @@ def _serve(request: dict[str, Any]) -> None:
         shape = (batch_size, height or request["side"], width or request["side"], channels)
         return np.random.default_rng(0).integers(0, 256, shape, "uint8")
 
-    if request["threads"] and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
-    module, _, function = request["opener"].partition(":")
+    if request["threads"] and hasattr(os, "sched_getaffinity"):
+        _keep_to(sorted(os.sched_getaffinity(0))[: request["threads"]])
     start = time.perf_counter()
-    load: Loader = getattr(importlib.import_module(module), function)(**request["arguments"])
+    load: Loader = _named_function(request["opener"])(**request["arguments"])
     import_ms = _since_ms(start)
     gc.collect()
     before_mb = reset_peak_memory_mb()
@@ -207,4 +288,6 @@ def _since_ms(start: float) -> float:
 
 
 if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))
+    given = json.loads(sys.argv[1])
+    sys.path[:] = given["search"]
+    (_call if "function" in given else _serve)(given)

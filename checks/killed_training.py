@@ -1,6 +1,6 @@
 """Training runs that are killed, go on, and come to the weights of the run that nothing interrupted, to the bit.
 
-    python benchmarks/killed_training.py --kills 20
+    python checks/killed_training.py --kills 20
 
 Every run is a process of its own, on images made here. SIGKILL comes while it starts, at a random moment after a random
 step, or while a checkpoint is half written; in every other run each step writes one. What was killed goes on as
@@ -28,9 +28,24 @@ from keras_resnet.quiet import import_keras
 from keras_resnet.training.checkpoint import checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe
 
-RECORD = Path(__file__).parent / "results" / "killed_training.json"
-IMAGES, CLASSES, BATCH_SIZE, EPOCHS = 320, 4, 32, 3
-STEPS_PER_EPOCH = IMAGES // BATCH_SIZE
+RECORD = Path(__file__).parents[1] / "benchmarks" / "results" / "killed_training.json"
+IMAGES, CLASSES = 320, 4
+RECIPE: dict[str, Any] = {
+    "network": "resnet20",
+    "size": 32,
+    "crop": "padded",
+    "colour_jitter": 0.3,
+    "mixup_alpha": 0.2,
+    "epochs": 3,
+    "head_epochs": 1,
+    "batch_size": 32,
+    "learning_rate": 0.05,
+    "warmup_epochs": 0.5,
+    "ema_momentum": 0.9,
+    "xla": "off",
+    "deterministic": True,
+}
+STEPS = RECIPE["epochs"] * (IMAGES // RECIPE["batch_size"])
 CHECKPOINT_STEPS = (4, 1)  # of the two kinds of runs
 AGAIN = 0.5  # share of the runs that are killed once more
 LONGEST_S = 1200
@@ -103,11 +118,8 @@ def main(
 
 
 def record(out: Path, done: list[Kill], runs: int, seed: int) -> None:
-    settings = {
-        **{"network": "resnet20", "images": IMAGES, "batch_size": BATCH_SIZE, "epochs": EPOCHS, "head_epochs": 1},
-        **{"steps": EPOCHS * STEPS_PER_EPOCH, "checkpoint_steps": list(CHECKPOINT_STEPS), "deterministic": True},
-        "seed": seed,
-    }
+    fixed = {key: RECIPE[key] for key in ("network", "batch_size", "epochs", "head_epochs", "deterministic")}
+    settings = {**fixed, "images": IMAGES, "steps": STEPS, "checkpoint_steps": list(CHECKPOINT_STEPS), "seed": seed}
     results = {
         "kills": len(done),
         "runs": runs,
@@ -137,7 +149,7 @@ def interrupt(run: Path, recipe: Path, steps: int, moments: random.Random, done:
         if process.returncode == 0:
             return
         if process.returncode != -signal.SIGKILL:
-            sys.exit(f"{run}: exit status {process.returncode}\n{errors_of(run)}")
+            fail(run, process.returncode)
         after_s = round(time.perf_counter() - began, 2)
         noted, step = noted_steps(run), newest_step(run)
         lost = max(0, noted[-1] - (step or 0)) if noted else 0
@@ -148,7 +160,7 @@ def interrupt(run: Path, recipe: Path, steps: int, moments: random.Random, done:
         again = moments.random() < AGAIN
     finish(recipe, run)
     noted, step = noted_steps(run), newest_step(run)
-    if step != EPOCHS * STEPS_PER_EPOCH or (noted and noted[-1] != step):
+    if step != STEPS or (noted and noted[-1] != step):
         sys.exit(f"{run}: ended at step {step}, {noted[-1:]}")
 
 
@@ -157,7 +169,7 @@ def wait_for(when: When, process: "subprocess.Popen[bytes]", run: Path, begun: i
     if when == "starting":
         target, delay_s = 0, moments.uniform(0.5, 10)
     else:
-        target, delay_s = moments.randint(begun + 1, max(begun + 1, EPOCHS * STEPS_PER_EPOCH - 1)), moments.random()
+        target, delay_s = moments.randint(begun + 1, max(begun + 1, STEPS - 1)), moments.random()
     end = time.perf_counter() + LONGEST_S
     while process.poll() is None and target and (noted_steps(run) or [0])[-1] < target:
         if time.perf_counter() > end:
@@ -197,11 +209,11 @@ def start(recipe: Path, run: Path) -> "subprocess.Popen[bytes]":
 
 def finish(recipe: Path, run: Path) -> None:
     if status := start(recipe, run).wait(LONGEST_S):
-        sys.exit(f"{run}: exit status {status}\n{errors_of(run)}")
+        fail(run, status)
 
 
-def errors_of(run: Path) -> str:
-    return run.with_suffix(".errors").read_text(errors="replace")[-3000:]
+def fail(run: Path, status: int) -> None:
+    sys.exit(f"{run}: exit status {status}\n{run.with_suffix('.errors').read_text(errors='replace')[-3000:]}")
 
 
 def noted_steps(run: Path) -> list[int]:
@@ -262,23 +274,7 @@ def write_images(path: Path) -> None:
 
 
 def write_recipe(work: Path, checkpoint_steps: int) -> Path:
-    recipe = Recipe(
-        data=str(work / "data.npz"),
-        network="resnet20",
-        size=32,
-        crop="padded",
-        colour_jitter=0.3,
-        mixup_alpha=0.2,
-        epochs=EPOCHS,
-        head_epochs=1,
-        batch_size=BATCH_SIZE,
-        learning_rate=0.05,
-        warmup_epochs=0.5,
-        ema_momentum=0.9,
-        xla="off",
-        deterministic=True,
-        checkpoint_steps=checkpoint_steps,
-    )
+    recipe = Recipe(data=str(work / "data.npz"), checkpoint_steps=checkpoint_steps, **RECIPE)
     path = work / f"recipe-{checkpoint_steps}.toml"
     path.write_text(recipe.to_toml())
     return path

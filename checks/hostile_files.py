@@ -5,7 +5,7 @@ run through the package, in a worker process that is replaced when it crashes or
 is mutated or deleted. The kinds "... of other make" carry no hash of this package: there, the runtime itself reads the
 mutated file.
 
-    python benchmarks/hostile_files.py --out benchmarks/results/hostile_files.json
+    python checks/hostile_files.py --out benchmarks/results/hostile_files.json
 
 | outcome | is |
 | --- | --- |
@@ -15,6 +15,7 @@ mutated file.
 | crash, time-out, other exception | none of these is wanted |
 """
 
+import functools
 import multiprocessing
 import resource
 import shutil
@@ -23,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,13 +102,8 @@ def _swap(data: bytes, random: np.random.Generator) -> bytes:
     first, second = sorted((_place(data, random), _place(data, random)))
     if second < first + length or second + length > len(data):
         return data[length:] + data[:length]
-    return (
-        data[:first]
-        + data[second : second + length]
-        + data[first + length : second]
-        + data[first : first + length]
-        + data[second + length :]
-    )
+    swapped, between = data[second : second + length], data[first + length : second]
+    return data[:first] + swapped + between + data[first : first + length] + data[second + length :]
 
 
 def _insert(data: bytes, random: np.random.Generator, repeated: bool) -> bytes:
@@ -141,18 +137,14 @@ def tiny_resnet18() -> Any:
     import keras
 
     from keras_resnet import layer_names
-    from keras_resnet.blocks import basic_block, conv_bn
+    from keras_resnet.backbone import resnet_backbone
     from keras_resnet.heads.classification import classification_head
     from keras_resnet.preprocessing import normalisation_layer
+    from keras_resnet.variants import IMAGENET, VARIANTS
 
+    narrow = replace(VARIANTS["resnet18"], design=replace(IMAGENET, filters=4))
     image = keras.Input((SIZE, SIZE, 3), name=layer_names.IMAGE)
-    x = conv_bn(normalisation_layer(3)(image), 4, 7, stride=2, name=layer_names.STEM)
-    x = keras.layers.ZeroPadding2D(1)(x)
-    x = keras.layers.MaxPooling2D(3, strides=2, name=layer_names.pool(layer_names.STEM))(x)
-    for stage in (2, 3, 4, 5):
-        for index in (1, 2):
-            stride = 2 if index == 1 and stage > 2 else 1
-            x = basic_block(x, 2**stage, stride=stride, name=layer_names.block(stage, index))
+    x = resnet_backbone(normalisation_layer(3)(image), narrow, IMAGENET.output_stride)["C5"]
     model = keras.Model(image, classification_head(x, 10, "softmax"), name="resnet18")
     random = np.random.default_rng(4)
     for variable in model.weights:
@@ -181,10 +173,10 @@ def make_sources(folder: Path, of_other_make: bool) -> list[Source]:
             pipeline.embed = embed
         write_savedmodel(model, folder / "other" / "saved_model", batch_size=None)
         paths = {"saved_model": folder / "other" / "saved_model", **made.paths}
-        return [Source(name + OTHER_MAKE, path, "_answers_of_artifact") for name, path in paths.items()]
+        return [Source(name + OTHER_MAKE, path, "_answers") for name, path in paths.items()]
 
     made = export(model, folder / "made", FORMATS, calibration=images, class_names=[f"class {i}" for i in range(10)])
-    sources = [Source(name, path, "_answers_of_artifact") for name, path in made.paths.items()]
+    sources = [Source(name, path, "_answers") for name, path in made.paths.items()]
     whole, weights, tensors = folder / "whole.keras", folder / "whole.weights.h5", folder / "whole.safetensors"
     model.save(whole)
     model.save_weights(weights)
@@ -197,7 +189,7 @@ def make_sources(folder: Path, of_other_make: bool) -> list[Source]:
     save_file(values, tensors)
     return [
         *sources,
-        Source("keras, as a model", whole, "_answers_of_model"),
+        Source("keras, as a model", whole, "_answers"),
         Source("keras, its weights", whole, "_weights"),
         Source("weights.h5", weights, "_weights"),
         Source("safetensors", tensors, "_weights"),
@@ -234,31 +226,24 @@ def _compare(answers: list[np.ndarray], wanted: list[np.ndarray]) -> str:
     return "unharmed" if same else "other answers"
 
 
-def _answers_of_artifact(path: Path) -> list[np.ndarray]:
-    from keras_resnet.export.artifact import open_artifact
-    from keras_resnet.export.images import synthetic_images
-
-    return [open_artifact(path, threads=1).predict(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))[PROBABILITIES]]
-
-
-def _answers_of_model(path: Path) -> list[np.ndarray]:
+def _answers(path: Path) -> list[np.ndarray]:
     from keras_resnet.export.images import synthetic_images
     from keras_resnet.loading import open_predictor
 
-    return [open_predictor(str(path), None).run(synthetic_images((SIZE, SIZE, 3), count=2, seed=9))[PROBABILITIES]]
-
-
-_loaded: list[Any] = []
+    pixels = synthetic_images((SIZE, SIZE, 3), count=2, seed=9)
+    return [open_predictor(str(path), None, threads=1).run(pixels)[PROBABILITIES]]
 
 
 def _weights(path: Path) -> list[np.ndarray]:
     from keras_resnet.variants import VARIANTS
     from keras_resnet.weights import load_weights
 
-    if not _loaded:
-        _loaded.append(tiny_resnet18())
-    load_weights(_loaded[0], VARIANTS["resnet18"], path)
-    return list(_loaded[0].get_weights())
+    model = _receiver()
+    load_weights(model, VARIANTS["resnet18"], path)
+    return list(model.get_weights())
+
+
+_receiver = functools.cache(tiny_resnet18)
 
 
 class Worker:
@@ -324,17 +309,13 @@ def main(
                 times = min(times, SLOW_COUNT)
             result = _run(worker, index, source, times, np.random.default_rng([seed, index]), folder)
             results[source.kind] = result
-            print(
-                source.kind, result["outcomes"], f"{result['longest_s']} s, {result['peak_memory_mb']} MB", flush=True
-            )
-            for line in result["unwanted"][:5]:
-                print("   ", line, flush=True)
+            figures = f"{result['longest_s']} s, {result['peak_memory_mb']} MB"
+            print(source.kind, result["outcomes"], figures, *result["unwanted"][:5], sep="\n    ", flush=True)
             unwanted |= bool(result["unwanted"]) and not source.kind.endswith(OTHER_MAKE)
         worker.close()
-    ours = {kind: result for kind, result in results.items() if not kind.endswith(OTHER_MAKE)}
     total = Counter[str]()
-    for result in ours.values():
-        total.update(result["outcomes"])
+    for kind, result in results.items():
+        total.update({} if kind.endswith(OTHER_MAKE) else result["outcomes"])
     print(f"{sum(total.values())} mutations: {dict(total)}")
     settings = {"count": count, "other_make": other_make, "seed": seed, "limit_s": limit_s}
     write_record(out, "hostile_files", settings, {"total": dict(total), "kinds": results})
@@ -357,13 +338,12 @@ def _run(
         if outcome not in ("clear error", "unharmed", *(["other answers"] if unchecked else [])):
             unwanted.append(f"{number} {mutation}: {outcome}: {detail[:300]}".replace(str(folder), ""))
         shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+    files = [source.path] if source.path.is_file() else source.path.rglob("*")
     return {
         "outcomes": dict(outcomes),
         "longest_s": round(longest_s, 3),
         "peak_memory_mb": round(peak_mb, 1),
-        "file_bytes": sum(
-            f.stat().st_size for f in ([source.path] if source.path.is_file() else source.path.rglob("*"))
-        ),
+        "file_bytes": sum(file.stat().st_size for file in files),
         "mutations": dict(sorted(mutations.items())),
         "unwanted": unwanted,
     }
