@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import typer.main
 from command_line import in_process
 
 from keras_resnet import __version__
@@ -197,3 +198,28 @@ def test_scenes_of_the_demo(tmp_path):
         shares = areas / areas.sum()
         assert 0.5 < shares[0] < 0.85
         assert shares[1:].min() > 0.005
+
+
+def examples(command, name="keras-resnet"):
+    """Command -> the example of each command in it: its name, the words of the example, the options that it has."""
+    children = getattr(command, "commands", {})
+    for child in children.values():
+        yield from examples(child, f"{name} {child.name}")
+    if not children:
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        yield name, command.epilog or "", options
+
+
+EXAMPLES = list(examples(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize(("name", "example", "options"), EXAMPLES, ids=[name for name, _, _ in EXAMPLES])
+def test_each_help_ends_with_an_example(name, example, options):
+    assert example.startswith(f"Example: {name}")
+    assert {word for word in shlex.split(example) if word.startswith("--")} <= options
+
+
+def test_the_help_groups_the_commands():
+    _, lines, _ = in_process("--help")
+    panels = [line.split()[1] for line in lines if line.startswith("╭─") and "Options" not in line]
+    assert panels == ["Data", "Train", "Look", "Ship", "Measure"]

@@ -21,7 +21,7 @@ DataArgument = Annotated[
 ]
 
 
-@data_app.command("check")
+@data_app.command("check", epilog="Example: keras-resnet data check images")
 @with_data_options
 def check(data: DataArgument, reading: Any = None) -> None:
     """Decode every image and mask once: print counts by class, sizes, and files that can't be read or are unusual.
@@ -76,7 +76,7 @@ def check(data: DataArgument, reading: Any = None) -> None:
         raise typer.Exit(1)
 
 
-@data_app.command("pack")
+@data_app.command("pack", epilog="Example: keras-resnet data pack images shards")
 @with_data_options
 def pack(
     data: DataArgument,

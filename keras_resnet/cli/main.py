@@ -6,9 +6,11 @@
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 from keras_resnet import __version__
 from keras_resnet.cli.benchmark import benchmark
@@ -24,24 +26,86 @@ from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError
 
+
+class DataFirst(TyperGroup):
+    """Commands in the order of the work, which begins with the data; Typer would show groups of commands last."""
+
+    def list_commands(self, context: Any) -> list[str]:
+        """-> names of the commands, in the order of the help."""
+        names = super().list_commands(context)
+        return sorted(names, key=lambda name: name != "data")
+
+
 app = typer.Typer(
+    cls=DataFirst,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="ResNets for Keras 3 that you can train, trust and ship.",
 )
-app.command("list")(list_networks)
-app.command("train")(train)
-app.command("predict")(predict)
-app.command("evaluate")(evaluate)
-app.command("explain")(explain)
-app.command("export")(export)
-app.command("info")(info)
-app.command("verify")(verify)
-app.command("benchmark")(benchmark)
-app.command("demo")(demo)
-app.add_typer(data, name="data")
+
+
+class Command(NamedTuple):
+    """One command, as the help shows it."""
+
+    name: str
+    run: Callable[..., None]
+    group: str
+    title: str
+    example: str
+
+
+COMMANDS = (
+    Command(
+        *("demo", demo, "Train", "Train, export and compare a small network on real digits."),
+        "keras-resnet demo --out runs/demo",
+    ),
+    Command(
+        *("list", list_networks, "Train", "List the networks and their published weights."),
+        "keras-resnet list --compare",
+    ),
+    Command(
+        *("train", train, "Train", "Train a network by a recipe."),
+        "keras-resnet train recipes/smoke.toml --data images --out runs/smoke",
+    ),
+    Command(
+        *("predict", predict, "Look", "Print the most probable classes of images."),
+        "keras-resnet predict photo.jpg --model runs/smoke/model.keras --top 3",
+    ),
+    Command(
+        *("explain", explain, "Look", "Show which part of an image speaks for its class."),
+        "keras-resnet explain photo.jpg --model runs/smoke/model.keras --out explained",
+    ),
+    Command(
+        *("export", export, "Ship", "Write SavedModel, TFLite and ONNX files, proved equal to the model."),
+        "keras-resnet export --model runs/smoke/model.keras --formats tflite-int8,onnx --calibration images --out out",
+    ),
+    Command(
+        *("verify", verify, "Ship", "Compare an exported file with its model again."),
+        "keras-resnet verify out/model.onnx --model runs/smoke/model.keras",
+    ),
+    Command(
+        *("info", info, "Ship", "Print what a file says about itself."),
+        "keras-resnet info out/model.onnx",
+    ),
+    Command(
+        *("evaluate", evaluate, "Measure", "Measure the accuracy on images with known classes or masks."),
+        "keras-resnet evaluate out/model.onnx images --out evaluation",
+    ),
+    Command(
+        *("benchmark", benchmark, "Measure", "Measure latency and memory of models and files, side by side."),
+        "keras-resnet benchmark out/model.onnx out/model-int8.tflite",
+    ),
+)
+app.add_typer(data, name="data", rich_help_panel="Data", short_help="Check a set of images, or pack it into shards.")
+for command in COMMANDS:
+    app.command(
+        command.name,
+        short_help=command.title,
+        epilog=f"Example: {command.example}",
+        rich_help_panel=command.group,
+    )(command.run)
 
 
 @app.callback(invoke_without_command=True)
