@@ -4,10 +4,8 @@ A file can hold several: a network and its moving average, a student and its tea
 fit the network best is taken, and of a network and its average the network itself. `WeightsFrom` names another.
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,29 +25,6 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _ON_BACKBONE = re.compile(r"((?:.*\.)?)backbone\.(?:_orig_mod\.)?")
 
 
-@dataclass(frozen=True)
-class WeightsFrom(os.PathLike[str]):
-    """Source of weights, as `weights=` and `backbone_weights=` take it, and how its file is read.
-
-    Args:
-        source: Tag, "hf://owner/repository", or path.
-        prefix: Names one of several networks in a file: the beginning of its tensors' names, or parts of it that no
-            other has: "encoder_k" of "state_dict.module.encoder_k.". Default: by the rule of this module.
-        fresh_head: Whether a file without a head leaves the model's head random, with a warning; otherwise it is an
-            error.
-    """
-
-    source: str | os.PathLike[str]
-    prefix: str = ""
-    fresh_head: bool = False
-
-    def __fspath__(self) -> str:
-        return os.fspath(self.source)
-
-    def __str__(self) -> str:
-        return f"{self.source} ({self.prefix})" if self.prefix else str(self.source)
-
-
 class Head(NamedTuple):
     """The dense layer that a classifier ends in."""
 
@@ -64,7 +39,8 @@ class Taken(NamedTuple):
     tensors: dict[str, np.ndarray]  # by torchvision's name
     file_names: dict[str, str]  # torchvision's name -> the file's own
     around: set[str]  # the names around a backbone, for errors: of the segmentation network that it belongs to
-    line: str  # what was taken, and what was left aside; empty where there was no choice
+    where: str  # prefix and dialect
+    line: str  # what was taken, and what was left aside; empty for a plain file
 
 
 def take_network(
@@ -76,7 +52,7 @@ def take_network(
         wanted: torchvision's names of the network's tensors, without the head's.
         head: The head that the model has; None where it has none, and for segmentation networks.
         on_backbone: Whether it is a segmentation network, whose names begin with "backbone.".
-        prefix: As `WeightsFrom` has it.
+        prefix: Names one of several; as `WeightsFrom` has it.
 
     Raises:
         WeightsError: There is no such network, or there are several.
@@ -92,7 +68,7 @@ def take_network(
     _check_sizes(checkpoint, ours.values())
     tensors = {name: checkpoint.tensors[theirs].read() for name, theirs in ours.items()}
     line = _line(checkpoint, whole or resnets, taken, ours)
-    return Taken(tensors, ours, _around(checkpoint, taken), line)
+    return Taken(tensors, ours, _around(checkpoint, taken), _where(taken), line)
 
 
 def _on_backbones(checkpoint: Checkpoint, resnets: Iterable[NamedResNet]) -> list[NamedResNet]:
@@ -131,13 +107,19 @@ def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str]
             f"{checkpoint.path}: no ResNet has the prefix {prefix!r}; nothing was loaded. Those in the file are under "
             f"{_listed(resnet.prefix for resnet in resnets)}"
         )
-    best = max(len(wanted & resnet.names.keys()) for resnet in chosen)
-    chosen = [resnet for resnet in chosen if len(wanted & resnet.names.keys()) == best]
+    best = max(_fit(resnet, wanted) for resnet in chosen)
+    chosen = [resnet for resnet in chosen if _fit(resnet, wanted) == best]
     chosen = [resnet for resnet in chosen if not _is_average(resnet)] or chosen
     chosen = _without_copies(checkpoint, chosen)
     if len(chosen) > 1:
         raise WeightsError(_several(checkpoint, chosen))
     return chosen[0]
+
+
+def _fit(resnet: NamedResNet, wanted: set[str]) -> tuple[int, int]:
+    """-> how many names are wanted, and then how few are not: a deeper network has all names of one less deep."""
+    unwanted = {name for name in resnet.names if name not in wanted and not name.endswith(_COUNTER)}
+    return len(wanted & resnet.names.keys()), -len(unwanted)
 
 
 def _with_prefix(resnets: Iterable[NamedResNet], prefix: str) -> list[NamedResNet]:
@@ -209,7 +191,6 @@ def _beside(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: Named
     """-> tensors in the same dict of the file that are of no ResNet, nor within another one."""
     resnets = list(resnets)
     in_networks = {name for resnet in resnets for name in resnet.names.values()}
-    inside = tuple(resnet.prefix for resnet in resnets if len(resnet.prefix) > len(taken.prefix))
     folder = checkpoint.folder[next(iter(taken.names.values()))]
     return {
         name: tensor
@@ -217,9 +198,14 @@ def _beside(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: Named
         if name not in in_networks
         and checkpoint.folder[name].startswith(folder)
         and (checkpoint.folder[name] == folder or (name.startswith(taken.prefix) and taken.prefix != folder))
-        and not name.startswith(inside)
+        and not name.startswith(_prefixes_beside(resnets, taken))
         and not name.endswith(_COUNTER)
     }
+
+
+def _prefixes_beside(resnets: Iterable[NamedResNet], taken: NamedResNet) -> tuple[str, ...]:
+    """-> the prefixes of other networks; what else has them, as their heads, is theirs."""
+    return tuple(resnet.prefix for resnet in resnets if not taken.prefix.startswith(resnet.prefix))
 
 
 def _scopes(checkpoint: Checkpoint, taken: NamedResNet) -> list[str]:
@@ -288,10 +274,10 @@ def _content(checkpoint: Checkpoint) -> str:
     keys = [f"'{escaped(key)}' ({what})" for key, what in checkpoint.entries.items()]
     more = f", ... ({len(keys)} in all)" if len(keys) > LISTED else ""
     names = [f"'{escaped(name)}' {list(tensor.shape)}" for name, tensor in checkpoint.tensors.items()]
-    return (
-        f"top-level keys: {', '.join(keys[:LISTED])}{more}\n"
-        f"first of {len(names)} tensors: {', '.join(names[:LISTED]) or 'there are none'}"
-    )
+    of_tensors = f"first of {len(names)} tensors: {', '.join(names[:LISTED]) or 'there are none'}"
+    if checkpoint.entries.keys() == checkpoint.tensors.keys():
+        return of_tensors
+    return f"top-level keys: {', '.join(keys[:LISTED])}{more}\n{of_tensors}"
 
 
 def _nothing(checkpoint: Checkpoint) -> str:
@@ -313,33 +299,40 @@ def _several(checkpoint: Checkpoint, resnets: list[NamedResNet]) -> str:
     )
 
 
+def _where(taken: NamedResNet) -> str:
+    return f"under '{escaped(taken.prefix)}', with the names of {taken.dialect.name}"
+
+
 def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedResNet, ours: Mapping[str, str]) -> str:
     """-> what was taken and what was not; empty for a plain file, of which at most the head is left aside."""
-    others = [resnet for resnet in resnets if resnet is not taken and resnet.names.values() != taken.names.values()]
+    others = [resnet for resnet in resnets if (resnet.prefix, resnet.dialect) != (taken.prefix, taken.dialect)]
     in_others = {name for resnet in others for name in resnet.names.values()}
+    within_others = _prefixes_beside(others, taken)
     rest = [
         name
         for name in checkpoint.tensors
-        if name not in ours.values() and name not in in_others and not name.endswith(_COUNTER)
+        if name not in ours.values()
+        and name not in in_others
+        and not name.startswith(within_others)
+        and not name.endswith(_COUNTER)
     ]
     objects = [key for key, what in checkpoint.entries.items() if not what.endswith(("tensor", "tensors"))]
-    heads = [name for name in rest if name.startswith((f"{taken.prefix}fc.", f"{taken.prefix}linear."))]
-    renamed = [theirs for name, theirs in ours.items() if theirs.removeprefix(taken.prefix) != name]
-    if not taken.prefix and not others and not objects and len(heads) == len(rest) and not renamed:
+    renamed = any(theirs != name for name, theirs in ours.items())
+    if not (others or objects or renamed or any(not name.startswith(("fc.", "linear.")) for name in rest)):
         return ""
     aside = [
-        f"the network under '{escaped(resnet.prefix)}'"
-        + (f" (a moving average; --weights-prefix {escaped(resnet.prefix.strip('.'))})" if _is_average(resnet) else "")
+        f"the {'average' if _is_average(resnet) else 'network'} under '{escaped(resnet.prefix)}'"
         for resnet in others[:LISTED]
     ]
-    aside += [
-        _counted(some, what) for some, what in ((rest, "other tensor"), (objects, "entry without tensors")) if some
-    ]
-    where = f" under '{escaped(taken.prefix)}'" if taken.prefix else ""
-    line = (
-        f"{checkpoint.path.name}: took {len(ours)} tensors{where}, with the names of {taken.dialect.name}; left aside: "
-        f"{', '.join(aside) or 'nothing'}"
-    )
+    aside += [f"{len(others) - LISTED} more networks"] if len(others) > LISTED else []
+    aside = [f"{', '.join(aside)} (--weights-prefix takes another)"] if aside else []
+    aside += [_counted(rest, "other tensor", "other tensors")] if rest else []
+    aside += [_counted(objects, "entry without tensors", "entries without tensors")] if objects else []
+    line = f"{checkpoint.path.name}: {len(ours)} tensors {_where(taken)}"
+    heads = [theirs for name, theirs in ours.items() if name in ("fc.weight", "linear.weight")]
+    if heads and heads[0] not in (f"{taken.prefix}fc.weight", f"{taken.prefix}linear.weight"):
+        line += f", and the head '{escaped(heads[0].removesuffix('.weight'))}'"
+    line += f"; left aside: {', '.join(aside) or 'nothing'}"
     return f"{line}. {taken.dialect.note}" if taken.dialect.note else line
 
 

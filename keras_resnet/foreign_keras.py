@@ -22,7 +22,7 @@ def keras_applications(layers: Iterable[str]) -> str | None:
     if any(re.fullmatch(r"conv2_block1_\d_conv|res2a_branch2a", name) for name in names):
         return (
             "these are the weights of a ResNet of keras.applications, which has the stride in the first 1x1 "
-            "convolution of a block, biases before BatchNorm, and BGR pixels less a mean: another network than this one, with "
+            "convolution of a block, biases before BatchNorm, and BGR pixels less a mean: another network, with "
             "other answers for the same weights. weights='imagenet' has ImageNet's weights for this network"
         )
     return None

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from keras_resnet import layer_names
-from keras_resnet.checkpoints import Head, Taken, WeightsFrom, take_network
+from keras_resnet.checkpoints import Head, Taken, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.foreign_keras import keras_applications
@@ -40,6 +40,7 @@ from keras_resnet.variants import (
     Variant,
 )
 from keras_resnet.weight_files import WEIGHT_SUFFIXES, WeightFile, read_weight_file
+from keras_resnet.weights_from import WeightsFrom
 from keras_resnet.whole_files import file_sha256
 
 WeightsTarget = tuple[str, str]  # our layer, its variable
@@ -415,7 +416,8 @@ def match_weights(
     if problems:
         cause = _another_network(network, file.layout, taken.around) if taken else None
         cause = cause or _likely_cause(network, file.layout, names, tensors, problems)
-        raise WeightsError(_report(model, source, problems, cause))
+        where = f"{source} ({taken.where})" if taken and taken.line else source
+        raise WeightsError(_report(model, where, problems, cause))
     if taken and taken.line:
         _LOG.warning(taken.line)
     return values

@@ -53,6 +53,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("void_labels", (11, 256), "hold labels in 0..255"),
     ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
+    ("weights_prefix", "encoder_q", "be left out where no weights are given"),
     ("freeze", "C3", "leave something to train: give weights"),
     ("task", "paint", "be one of classify, segment, tag"),
     ("architecture", "unet", "be left out, but for task = segment"),

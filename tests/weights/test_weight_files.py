@@ -229,7 +229,7 @@ def test_pytorch_files_that_hold_something_else(tmp_path, small):
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     torch.save({"net": {"conv1.weight": torch.zeros(3)}, "epoch": 4}, tmp_path / "nested.pth")
     assert "it holds Tensor" in refusal(small, tmp_path / "tensor.pth")
-    assert "no tensors: net, epoch" in refusal(small, tmp_path / "nested.pth")
+    assert "top-level keys: 'net' (1 tensor), 'epoch' (int)" in refusal(small, tmp_path / "nested.pth")
 
 
 def test_a_pytorch_file_without_pytorch_names_the_extra(tmp_path, small, monkeypatch):
