@@ -300,7 +300,8 @@ def _several(checkpoint: Checkpoint, resnets: list[NamedResNet]) -> str:
 
 
 def _where(taken: NamedResNet) -> str:
-    return f"under '{escaped(taken.prefix)}', with the names of {taken.dialect.name}"
+    place = f"under '{escaped(taken.prefix)}'" if taken.prefix else "without a prefix"
+    return f"{place} (names of {taken.dialect.name})"
 
 
 def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedResNet, ours: Mapping[str, str]) -> str:
@@ -328,7 +329,7 @@ def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedRe
     aside = [f"{', '.join(aside)} (--weights-prefix takes another)"] if aside else []
     aside += [_counted(rest, "other tensor", "other tensors")] if rest else []
     aside += [_counted(objects, "entry without tensors", "entries without tensors")] if objects else []
-    line = f"{checkpoint.path.name}: {len(ours)} tensors {_where(taken)}"
+    line = f"{checkpoint.path.name}: took {len(ours)} tensors {_where(taken)}"
     heads = [theirs for name, theirs in ours.items() if name in ("fc.weight", "linear.weight")]
     if heads and heads[0] not in (f"{taken.prefix}fc.weight", f"{taken.prefix}linear.weight"):
         line += f", and the head '{escaped(heads[0].removesuffix('.weight'))}'"

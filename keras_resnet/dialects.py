@@ -24,6 +24,7 @@ class Dialect(NamedTuple):
     name: str
     example: str  # the first convolution of the first block
     rules: tuple[Rule, ...]
+    stem_tells: bool = True  # whether no other network has such names of the stem
     note: str = ""  # what the names do not tell
 
 
@@ -34,7 +35,9 @@ def _as_it_is(name: str) -> str:
 _PARAMETER = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _STAGE = r"encoder\.stages\.(\d)\.layers\.(\d+)"
 DIALECTS = (
-    Dialect("torchvision", "layer1.0.conv1.weight", (Rule(r"((?:conv1|bn1|layer\d)\..+)", _as_it_is),)),
+    Dialect(
+        "torchvision", "layer1.0.conv1.weight", (Rule(r"((?:conv1|bn1|layer\d)\..+)", _as_it_is),), stem_tells=False
+    ),
     Dialect(  # ResNetForImageClassification
         "transformers",
         "encoder.stages.0.layers.0.layer.0.convolution.weight",
@@ -77,8 +80,8 @@ DIALECTS = (
             Rule(r"res(\d)\.(\d+)\.shortcut\.(.+)", lambda r, block, x: f"layer{int(r) - 1}.{block}.downsample.0.{x}"),
             Rule(r"(res\d\..+)", _as_it_is),
         ),
-        "the names do not tell the pixels: detectron2's published networks take BGR with another mean and deviation, "
-        "and most stride in the first 1x1 convolution of a block; they would give wrong answers here",
+        note="The names do not tell that detectron2's published networks take BGR with another mean and deviation, and "
+        "that most stride in the first 1x1 convolution of a block: they would give wrong answers here",
     ),
     Dialect(  # torch.nn.Sequential(*resnet.children())
         "a torch.nn.Sequential",
@@ -88,6 +91,7 @@ DIALECTS = (
             Rule(rf"1\.{_PARAMETER}", lambda x: f"bn1.{x}"),
             Rule(r"([4-7])\.(\d+\.(?:conv|bn|downsample).+)", lambda child, x: f"layer{int(child) - 3}.{x}"),
         ),
+        stem_tells=False,
     ),
 )
 _PATTERNS = {rule.theirs: re.compile(rule.theirs) for dialect in DIALECTS for rule in dialect.rules}
@@ -112,7 +116,7 @@ def torchvision_name(dialect: Dialect, name: str) -> str | None:
 
 
 def resnets_in(names: Iterable[str]) -> list[NamedResNet]:
-    """Dotted names of tensors -> every set among them that has a convolution in a block of a ResNet."""
+    """Dotted names of tensors -> every set among them that has a convolution in a block of a ResNet, or its stem."""
     found: dict[tuple[str, str], NamedResNet] = {}
     for name in names:
         places = [place.start() for place in _PLACES.finditer(name)][:MOST_PARTS]
@@ -123,4 +127,9 @@ def resnets_in(names: Iterable[str]) -> list[NamedResNet]:
                     resnet = found.setdefault((name[:place], dialect.name), NamedResNet(name[:place], dialect, {}))
                     resnet.names.setdefault(ours, name)
                     break
-    return [resnet for resnet in found.values() if any(map(_BLOCK.fullmatch, resnet.names))]
+    return [
+        resnet
+        for resnet in found.values()
+        if any(_BLOCK.fullmatch(name) for name in resnet.names)
+        or (resnet.dialect.stem_tells and "conv1.weight" in resnet.names)
+    ]

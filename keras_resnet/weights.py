@@ -416,7 +416,7 @@ def match_weights(
     if problems:
         cause = _another_network(network, file.layout, taken.around) if taken else None
         cause = cause or _likely_cause(network, file.layout, names, tensors, problems)
-        where = f"{source} ({taken.where})" if taken and taken.line else source
+        where = f"{source}, {taken.where}," if taken and taken.line else source
         raise WeightsError(_report(model, where, problems, cause))
     if taken and taken.line:
         _LOG.warning(taken.line)

@@ -230,7 +230,8 @@ def test_a_network_is_found_under_any_wrapper_and_prefix(case, tmp_path, few):
     content, prefix = WHOLE[case]
     torch.save(content(few), tmp_path / "checkpoint")
     line = take(tmp_path / "checkpoint", few, Head("fc", 4, 3))
-    assert line.startswith(f"checkpoint: 102 tensors under '{prefix}', with the names of ")
+    place = f"under '{prefix}'" if prefix else "without a prefix"
+    assert line.startswith(f"checkpoint: took 102 tensors {place} (names of ")
 
 
 @pytest.mark.parametrize("case", HEADLESS)
@@ -238,7 +239,7 @@ def test_a_backbone_is_found_beside_what_is_not_the_networks(case, tmp_path, few
     content, prefix = HEADLESS[case]
     torch.save(content(few), tmp_path / "checkpoint")
     line = take(tmp_path / "checkpoint", few)
-    assert line.startswith(f"checkpoint: 100 tensors under '{prefix}', with the names of ")
+    assert line.startswith(f"checkpoint: took 100 tensors under '{prefix}' (names of ")
 
 
 @pytest.mark.parametrize("case", ["Lightning", "EMA beside it", "transformers"])
@@ -284,7 +285,7 @@ def test_harmless_objects_are_left_unread(tmp_path, few):
     }
     torch.save(content, tmp_path / "train.pth")
     assert take(tmp_path / "train.pth", few, Head("fc", 4, 3)) == (
-        "train.pth: 102 tensors under 'model.', with the names of torchvision; left aside: 7 entries without tensors "
+        "train.pth: took 102 tensors under 'model.' (names of torchvision); left aside: 7 entries without tensors "
         "('args', ...)"
     )
 
@@ -400,6 +401,14 @@ def test_without_a_network_the_files_own_names_are_shown(tmp_path, small):
     assert "\x1b" not in message
 
 
+def test_a_part_of_a_network_is_recognised_by_its_stem(tmp_path, tensors, small):
+    stem = {name: tensor for name, tensor in transformers_names(tensors).items() if "embedder" in name}
+    torch.save(stem, tmp_path / "part.bin")
+    message = refusal(small, tmp_path / "part.bin")
+    assert "part.bin, under 'resnet.' (names of transformers), does not fit resnet18" in message
+    assert "missing (97)" in message
+
+
 def test_several_networks_are_an_error_that_names_them_and_the_option(tmp_path, tensors, small):
     torch.save({"left": under("net.", tensors), "right": under("net.", other(tensors))}, tmp_path / "two.pth")
     message = refusal(small, tmp_path / "two.pth")
@@ -422,7 +431,7 @@ def test_problems_are_named_by_the_files_own_names(tmp_path, tensors, small):
     torch.save({"state_dict": broken}, tmp_path / "x.ckpt")
     message = refusal(small, tmp_path / "x.ckpt")
     for part in (
-        "x.ckpt (under 'state_dict.model.', with the names of torchvision) does not fit resnet18",
+        "x.ckpt, under 'state_dict.model.' (names of torchvision), does not fit resnet18",
         "missing (1):\n  layer4.1.bn2.bias -> stage5_block2_2_bn/beta",
         "unknown (1):\n  state_dict.model.layer1.0.se.weight",
         "negative variance (1):\n  state_dict.model.bn1.running_var -> stem_bn/moving_variance",
@@ -528,9 +537,9 @@ def test_a_segmentation_network_in_a_wrapper_and_its_backbone(tmp_path, tensors,
     np.testing.assert_array_equal(value(fcn, "logits", 1), np.arange(5))
     unet = UNet("resnet18", 5, backbone_weights=tmp_path / "fcn.pth")
     np.testing.assert_array_equal(value(unet, "stem_bn", 1), tensors["bn1.bias"].numpy())
-    assert [line.partition(", with")[0] for line in said()] == [
-        "fcn.pth: 107 tensors under 'model.module.'",
-        "fcn.pth: 100 tensors under 'model.module.backbone.'",
+    assert [line.partition(" (")[0] for line in said()] == [
+        "fcn.pth: took 107 tensors under 'model.module.'",
+        "fcn.pth: took 100 tensors under 'model.module.backbone.'",
     ]
     with pytest.raises(WeightsError, match="these are the weights of a fcn_resnet18, and the model is a resnet18"):
         ResNet18(weights=tmp_path / "fcn.pth", classes=5)
