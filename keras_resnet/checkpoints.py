@@ -100,7 +100,7 @@ def _around(checkpoint: Checkpoint, taken: NamedResNet) -> set[str]:
 
 def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str], prefix: str) -> NamedResNet:
     if not resnets:
-        raise WeightsError(_nothing(checkpoint))
+        raise WeightsError(_nothing(checkpoint, wanted))
     chosen = _with_prefix(resnets, prefix) if prefix else resnets
     if not chosen:
         raise WeightsError(
@@ -110,7 +110,7 @@ def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str]
     best = max(_fit(resnet, wanted) for resnet in chosen)
     chosen = [resnet for resnet in chosen if _fit(resnet, wanted) == best]
     chosen = [resnet for resnet in chosen if not _is_average(resnet)] or chosen
-    chosen = _without_copies(checkpoint, chosen)
+    chosen = _without_copies(checkpoint, sorted(chosen, key=lambda resnet: DIALECTS.index(resnet.dialect)))
     if len(chosen) > 1:
         raise WeightsError(_several(checkpoint, chosen))
     return chosen[0]
@@ -191,6 +191,7 @@ def _beside(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: Named
     """-> tensors in the same dict of the file that are of no ResNet, nor within another one."""
     resnets = list(resnets)
     in_networks = {name for resnet in resnets for name in resnet.names.values()}
+    prefixes = _prefixes_beside(resnets, taken)
     folder = checkpoint.folder[next(iter(taken.names.values()))]
     return {
         name: tensor
@@ -198,7 +199,7 @@ def _beside(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: Named
         if name not in in_networks
         and checkpoint.folder[name].startswith(folder)
         and (checkpoint.folder[name] == folder or (name.startswith(taken.prefix) and taken.prefix != folder))
-        and not name.startswith(_prefixes_beside(resnets, taken))
+        and not name.startswith(prefixes)
         and not name.endswith(_COUNTER)
     }
 
@@ -280,14 +281,14 @@ def _content(checkpoint: Checkpoint) -> str:
     return f"top-level keys: {', '.join(keys[:LISTED])}{more}\n{of_tensors}"
 
 
-def _nothing(checkpoint: Checkpoint) -> str:
+def _nothing(checkpoint: Checkpoint, wanted: set[str]) -> str:
+    before = "backbone." if "backbone.conv1.weight" in wanted else ""
     known = "; ".join(f"{dialect.name}: {dialect.example}" for dialect in DIALECTS)
     return (
         f"{checkpoint.path} holds no ResNet under names that are known; nothing was loaded\n"
-        "likely cause: another architecture, no tensor has a name of torchvision's ResNet (conv1.weight, "
-        "layer1.0.conv1.weight, ...; of a segmentation network backbone.conv1.weight, backbone.layer1.0.conv1.weight, "
-        f"...) or of another dialect, behind any prefix\n{_content(checkpoint)}\n"
-        f"known names: {known}"
+        "likely cause: another architecture; no tensor has a name of torchvision's ResNet "
+        f"({before}conv1.weight, {before}layer1.0.conv1.weight, ...) or of another package, behind any prefix\n"
+        f"{_content(checkpoint)}\nknown names: {known}"
     )
 
 
@@ -307,15 +308,12 @@ def _where(taken: NamedResNet) -> str:
 def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedResNet, ours: Mapping[str, str]) -> str:
     """-> what was taken and what was not; empty for a plain file, of which at most the head is left aside."""
     others = [resnet for resnet in resnets if (resnet.prefix, resnet.dialect) != (taken.prefix, taken.dialect)]
-    in_others = {name for resnet in others for name in resnet.names.values()}
+    elsewhere = {*ours.values(), *(name for resnet in others for name in resnet.names.values())}
     within_others = _prefixes_beside(others, taken)
     rest = [
         name
         for name in checkpoint.tensors
-        if name not in ours.values()
-        and name not in in_others
-        and not name.startswith(within_others)
-        and not name.endswith(_COUNTER)
+        if name not in elsewhere and not name.startswith(within_others) and not name.endswith(_COUNTER)
     ]
     objects = [key for key, what in checkpoint.entries.items() if not what.endswith(("tensor", "tensors"))]
     renamed = any(theirs != name for name, theirs in ours.items())
@@ -325,7 +323,7 @@ def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedRe
         f"the {'average' if _is_average(resnet) else 'network'} under '{escaped(resnet.prefix)}'"
         for resnet in others[:LISTED]
     ]
-    aside += [f"{len(others) - LISTED} more networks"] if len(others) > LISTED else []
+    aside += [f"more networks ({len(others)} in all)"] if len(others) > LISTED else []
     aside = [f"{', '.join(aside)} (--weights-prefix takes another)"] if aside else []
     aside += [_counted(rest, "other tensor", "other tensors")] if rest else []
     aside += [_counted(objects, "entry without tensors", "entries without tensors")] if objects else []

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 MOST_PARTS = 40  # of a dotted name
+MOST_NETWORKS = 50  # in a file; those of the most tensors
 # Modules that wrap others, and add a part to every name inside: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _PLACES = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9])")  # where a name can begin, behind its prefix
@@ -127,9 +128,12 @@ def resnets_in(names: Iterable[str]) -> list[NamedResNet]:
                     resnet = found.setdefault((name[:place], dialect.name), NamedResNet(name[:place], dialect, {}))
                     resnet.names.setdefault(ours, name)
                     break
-    return [
+    resnets = [
         resnet
         for resnet in found.values()
         if any(_BLOCK.fullmatch(name) for name in resnet.names)
         or (resnet.dialect.stem_tells and "conv1.weight" in resnet.names)
     ]
+    if len(resnets) <= MOST_NETWORKS:
+        return resnets
+    return sorted(resnets, key=lambda resnet: -len(resnet.names))[:MOST_NETWORKS]

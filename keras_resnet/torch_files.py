@@ -16,7 +16,7 @@ from keras_resnet.errors import WeightsError
 from keras_resnet.optional import require
 
 DEEPEST = 20  # dicts and lists in each other
-MOST_ENTRIES = 100_000  # a small file can refer to one dict over and over
+MOST_ENTRIES = 50_000  # a small file can refer to one dict over and over
 LONGEST_TEXT = 80
 
 

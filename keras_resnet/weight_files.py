@@ -25,6 +25,7 @@ from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_array
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
+FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".h5", ".tar", ".ckpt", ".bin")  # which a file of weights can have as well
 _SUFFIX_KINDS: dict[str, Kind] = {
     ".safetensors": "safetensors",
     **dict.fromkeys(TORCH_SUFFIXES, "pytorch"),

@@ -39,7 +39,7 @@ from keras_resnet.variants import (
     TorchvisionFile,
     Variant,
 )
-from keras_resnet.weight_files import WEIGHT_SUFFIXES, WeightFile, read_weight_file
+from keras_resnet.weight_files import FILE_SUFFIXES, WEIGHT_SUFFIXES, WeightFile, read_weight_file
 from keras_resnet.weights_from import WeightsFrom
 from keras_resnet.whole_files import file_sha256
 
@@ -49,6 +49,7 @@ HUB_FILE = "model.safetensors"
 STEM_KERNEL: WeightsTarget = (layer_names.STEM_CONV, "kernel")
 TENSORS_LISTED = 10  # tensors of one kind of problem that an error names
 _LOG = logging.getLogger("keras_resnet")
+_IN_BACKBONE = re.compile(r"(conv1|bn1|layer\d)\.")
 
 
 def load_weights(model: keras.Model, network: Network, weights: str | os.PathLike[str]) -> None:
@@ -126,7 +127,7 @@ def resolve_weights(
     path = Path(weights).expanduser()
     if path.exists():
         return path, None
-    if path.name.lower().endswith(WEIGHT_SUFFIXES) or len(path.parts) > 1:
+    if path.name.lower().endswith(FILE_SUFFIXES) or len(path.parts) > 1:
         raise WeightsError(f"`weights` names a file that does not exist. Received: weights={str(weights)!r}")
     raise WeightsError(_unknown_word(network, str(weights)))
 
@@ -526,6 +527,12 @@ def _likely_cause(
                 "the file has no head: build the network with include_top=False, or with a random head, "
                 "weights=WeightsFrom(path, fresh_head=True), as `train` does"
             )
+    beside = found - wanted
+    if problems.keys() == {"unknown"} and isinstance(network, Variant) and not any(map(_IN_BACKBONE.match, beside)):
+        return (
+            "these tensors stand beside the network, and could change what its head is given: include_top=False leaves "
+            "both aside"
+        )
     if problems.keys() == {"misshaped"} and found == wanted:
         return "same depth, other widths: a Wide ResNet, a ResNeXt, or other input channels or classes"
     return None

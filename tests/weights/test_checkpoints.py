@@ -346,6 +346,7 @@ def test_a_layer_between_backbone_and_head_is_refused_with_the_head_and_left_asi
     torch.save(under("backbone.", without_head(tensors)) | neck | head, tmp_path / "reid.pth")
     message = refusal(small, tmp_path / "reid.pth")
     assert "unknown (2):\n  neck." in message
+    assert "these tensors stand beside the network, and could change what its head is given" in message
     load(tmp_path / "reid.pth", include_top=False)
 
 

@@ -222,6 +222,7 @@ def test_paths_that_are_no_weight_file(tmp_path, small):
     assert "is a folder" in refusal(small, tmp_path / "folder.keras")
     assert "does not exist" in refusal(small, tmp_path / "absent.pth")
     assert "does not exist" in refusal(small, "absent.safetensors")
+    assert "does not exist" in refusal(small, "absent.ckpt")
 
 
 def test_pytorch_files_that_hold_something_else(tmp_path, small):
