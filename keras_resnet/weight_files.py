@@ -73,7 +73,7 @@ def read_weight_file(path: Path) -> WeightFile | Checkpoint:
         raise WeightsError(f"{path} can't be read; is it whole, and what its suffix says? ({reason(error)})") from error
 
 
-# --- PyTorch's side -----------------------------------------------------------------------------------------------
+# --- safetensors --------------------------------------------------------------------------------------------------
 
 _SAFETENSORS_DTYPES = {
     "F64": "<f8",
