@@ -351,12 +351,9 @@ def test_a_layer_between_backbone_and_head_is_refused_with_the_head_and_left_asi
 
 
 def test_an_mlp_is_no_head(tmp_path, tensors, small):
-    mlp = {
-        f"fc.{i}.{kind}": torch.zeros((512, 512) if kind == "weight" else 512)
-        for i in (0, 2)
-        for kind in ("weight", "bias")
-    }
-    torch.save(without_head(tensors) | mlp, tmp_path / "simclr.pth")
+    first = {"weight": torch.zeros(64, 512), "bias": torch.zeros(64)}
+    second = {"weight": torch.zeros(128, 64), "bias": torch.zeros(128)}
+    torch.save(without_head(tensors) | under("fc.0.", first) | under("fc.2.", second), tmp_path / "simclr.pth")
     assert "the file has no head" in refusal(small, tmp_path / "simclr.pth")
 
 
