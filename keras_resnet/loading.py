@@ -20,6 +20,7 @@ from keras_resnet.quiet import import_keras
 from keras_resnet.tasks import contract_of, task_of
 from keras_resnet.tasks.base import Task
 from keras_resnet.variants import VARIANTS, Contract
+from keras_resnet.weights_from import WeightsFrom
 
 MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # 16-bit weights expand to 32 bits; some layers' state is not stored
 
@@ -52,7 +53,7 @@ def is_artifact(model: str) -> bool:
     return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
 
 
-def open_predictor(model: str, weights: str | None, threads: int | None = None) -> Predictor:
+def open_predictor(model: str, weights: str | WeightsFrom | None, threads: int | None = None) -> Predictor:
     """Network's name and weights, `.keras` file or artifact -> network that is ready for images; see `load`.
 
     Raises:
@@ -111,7 +112,7 @@ def class_names_of(network: Any) -> list[str] | None:
     return [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
 
 
-def check_model(model: str, weights: str | None) -> None:
+def check_model(model: str, weights: str | WeightsFrom | None) -> None:
     """Checks `--model` and `--weights` before Keras is imported.
 
     Raises:
@@ -132,7 +133,7 @@ def check_model(model: str, weights: str | None) -> None:
         )
 
 
-def open_network(model: str, weights: str | None) -> tuple[Any, Contract]:
+def open_network(model: str, weights: str | WeightsFrom | None) -> tuple[Any, Contract]:
     """Name of a network and its weights, or a .keras file -> Keras model with all its facts stated, and its contract
     for image files.
 
@@ -165,7 +166,7 @@ def _is_file(model: str) -> bool:
     return model.endswith(".keras")
 
 
-def _build(name: str, weights: str) -> Any:
+def _build(name: str, weights: str | WeightsFrom) -> Any:
     from keras_resnet.models import BUILDERS
 
     with warnings.catch_warnings():

@@ -1,28 +1,37 @@
 """Path of a weight file -> its tensors, under the file's own names. No format runs code on loading.
 
-| suffix | holds | read by |
+| usual suffix | holds | read by |
 | --- | --- | --- |
-| `.safetensors` | torchvision's names and layouts | safetensors |
-| `.pth`, `.pt`, `.th` | torchvision's names and layouts, as a state dict | torch, with `weights_only=True` |
+| `.safetensors` | PyTorch's layouts, under the names of a known package | safetensors |
+| `.pth`, `.pt`, `.th`, and others | such tensors, in dicts | `torch_files`: torch, with `weights_only=True` |
 | `.keras` | Keras' layout; its configuration is never read | h5py, from the archive's `model.weights.h5` |
 | `.weights.h5` | Keras' layout | h5py |
 """
 
 import io
 import json
-import pickle
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from keras_resnet.errors import KerasResnetError, WeightsError, reason
-from keras_resnet.optional import require
+from keras_resnet.file_kinds import Kind, kind_of
+from keras_resnet.foreign_keras import refuse_foreign_file
+from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_arrays, read_torch
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
+FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".h5", ".tar", ".ckpt", ".bin")  # suffixes that files of weights can have
+_SUFFIX_KINDS: dict[str, Kind] = {
+    ".safetensors": "safetensors",
+    **dict.fromkeys(TORCH_SUFFIXES, "pytorch"),
+    ".keras": "keras",
+    ".h5": "hdf5",
+}
 
 
 class WeightFile(NamedTuple):
@@ -32,12 +41,14 @@ class WeightFile(NamedTuple):
     tensors: dict[str, np.ndarray]  # "layer1.0.conv1.weight" (OIHW), or "stage2_block1_1_conv/0" (variable 0, HWIO)
 
 
-def read_weight_file(path: Path) -> WeightFile:
-    """Path -> tensors as stored, except that bfloat16 is widened to float32.
+def read_weight_file(path: Path) -> WeightFile | Checkpoint:
+    """Path -> tensors as stored, except that bfloat16 becomes float32; a checkpoint for PyTorch's files.
+
+    The content decides what a file is, and its suffix where the content does not tell.
 
     Raises:
-        WeightsError: No such file, an unknown suffix, or content that can't be read.
-        MissingDependencyError: The file is PyTorch's, and PyTorch is not installed.
+        WeightsError: No such file, or content that is of no known kind or can't be read.
+        MissingDependencyError: A PyTorch file, and no PyTorch.
     """
     name = path.name.lower()
     if path.is_dir():
@@ -46,25 +57,23 @@ def read_weight_file(path: Path) -> WeightFile:
         raise WeightsError(f"no such file: {path}")
     if name.endswith((".weights.json", ".index.json")):
         raise WeightsError(f"{path} is the index of weights in several files; save them in one file instead")
-    if not name.endswith(WEIGHT_SUFFIXES):
-        raise WeightsError(f"{path} has none of the known suffixes: {', '.join(WEIGHT_SUFFIXES)}")
     try:
         if path.stat().st_size == 0:
             raise WeightsError(f"{path} is empty")
-        if name.endswith(".safetensors"):
-            return WeightFile("torchvision", _read_safetensors(path))
-        if name.endswith(TORCH_SUFFIXES):
-            return WeightFile("torchvision", _read_torch(path))
-        if name.endswith(".keras"):
-            return WeightFile("keras", _read_keras_archive(path))
-        return WeightFile("keras", _read_h5(path.read_bytes(), str(path)))
+        kind = kind_of(path) or next((kind for suffix, kind in _SUFFIX_KINDS.items() if name.endswith(suffix)), None)
+        if kind is None:
+            raise WeightsError(
+                f"{path} is no weight file by its content, and has none of the known suffixes: "
+                f"{', '.join(WEIGHT_SUFFIXES)}"
+            )
+        return _READERS[kind](path)
     except KerasResnetError:
         raise
     except Exception as error:  # a damaged file can make a parser raise anything
         raise WeightsError(f"{path} can't be read; is it complete, with the right suffix? ({reason(error)})") from error
 
 
-# --- PyTorch's side -----------------------------------------------------------------------------------------------
+# --- safetensors --------------------------------------------------------------------------------------------------
 
 _SAFETENSORS_DTYPES = {
     "F64": "<f8",
@@ -80,7 +89,7 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path) -> Checkpoint:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy"):  # checks the header, and that the declared tensors fill the file
@@ -92,46 +101,22 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     for name, stored in json.loads(content[8:start].tobytes()).items():
         if name == "__metadata__":
             continue
-        if stored["dtype"] not in _SAFETENSORS_DTYPES:
-            raise WeightsError(f"{path}: tensor {name!r} has type {stored['dtype']}; save it as float32 or float16")
         first, last = (start + offset for offset in stored["data_offsets"])
-        array = content[first:last].view(_SAFETENSORS_DTYPES[stored["dtype"]]).reshape(stored["shape"])
-        tensors[name] = _widen_bfloat16(array) if stored["dtype"] == "BF16" else array
-    return tensors
+        read = partial(_read_stored, path, name, stored["dtype"], content[first:last], stored["shape"])
+        tensors[name] = StoredTensor(tuple(stored["shape"]), last - first, last - first, read)
+    return of_arrays(path, tensors)
+
+
+def _read_stored(path: Path, name: str, dtype: str, content: np.ndarray, shape: list[int]) -> np.ndarray:
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise WeightsError(f"{path}: tensor {escaped(name)!r} has type {dtype}; save it as float32 or float16")
+    array = content.view(_SAFETENSORS_DTYPES[dtype]).reshape(shape)
+    return _widen_bfloat16(array) if dtype == "BF16" else array
 
 
 def _widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     """uint16 -> float32: bfloat16 is the upper half of a float32."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    torch = require("torch", "torch")
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own message recommends weights_only=False, which is unsafe.
-        raise WeightsError(
-            f"{path} is damaged, or holds Python objects other than tensors, which could run code and are not loaded. "
-            "Save only the tensors: torch.save(model.state_dict(), path)"
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state:
-        raise WeightsError(f"{path} must hold a state dict (names and tensors). Received: {type(state).__name__}")
-    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        raise WeightsError(
-            f"{path} must hold a state dict, directly or under 'state_dict' or 'model'. "
-            f"These entries are no tensors: {', '.join(others[:10])}"
-        )
-    if all(name.startswith("module.") for name in state):  # the file was saved from torch.nn.DataParallel
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return {
-        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
-        for name, tensor in state.items()
-    }
 
 
 # --- Keras' side --------------------------------------------------------------------------------------------------
@@ -141,10 +126,14 @@ _HEAP_COLLECTION = b"GCOL\x01"  # signature and version
 WEIGHTS_MEMBER = "model.weights.h5"
 
 
-def _read_keras_archive(path: Path) -> dict[str, np.ndarray]:
+def _read_keras_archive(path: Path) -> WeightFile:
     with zipfile.ZipFile(path) as archive:
         _check_members(archive, path)
-        return _read_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})")
+        return WeightFile("keras", _read_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})"))
+
+
+def _read_h5_file(path: Path) -> WeightFile:
+    return WeightFile("keras", _read_h5(path.read_bytes(), str(path)))
 
 
 def check_keras_archive(path: Path) -> int:
@@ -206,6 +195,7 @@ def _read_h5(content: bytes, where: str) -> dict[str, np.ndarray]:
         tensors[key] = _widen_bfloat16(node[()].view("<u2")) if is_bfloat16 else node[()]
 
     with _open_h5(content, where) as h5:
+        refuse_foreign_file(h5, where)
         _visit_datasets(h5, where, take)
         if not tensors:
             raise WeightsError(f"{where} holds no layer's weights; save it with model.save_weights(path)")
@@ -264,3 +254,11 @@ def _refuse_indirect_data(dataset: Any, where: str) -> None:
             f"{where} stores {dataset.id.get_storage_size():,} of the {dataset.nbytes:,} bytes of {dataset.name}: "
             "damaged, or compressed, which Keras does not do"
         )
+
+
+_READERS: dict[Kind, Callable[[Path], WeightFile | Checkpoint]] = {
+    "safetensors": _read_safetensors,
+    "pytorch": read_torch,
+    "keras": _read_keras_archive,
+    "hdf5": _read_h5_file,
+}

@@ -6,6 +6,7 @@ names of this package. Nothing is assigned before every tensor has passed every 
 
 import difflib
 import json
+import logging
 import math
 import os
 import re
@@ -19,10 +20,13 @@ import keras
 import numpy as np
 
 from keras_resnet import layer_names
+from keras_resnet.checkpoints import Head, Taken, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
+from keras_resnet.foreign_keras import keras_applications
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.torch_files import Checkpoint, escaped
 from keras_resnet.variants import (
     BACKBONES,
     CIFAR_FILES,
@@ -34,7 +38,8 @@ from keras_resnet.variants import (
     TorchvisionFile,
     Variant,
 )
-from keras_resnet.weight_files import WEIGHT_SUFFIXES, WeightFile, read_weight_file
+from keras_resnet.weight_files import FILE_SUFFIXES, WEIGHT_SUFFIXES, WeightFile, read_weight_file
+from keras_resnet.weights_from import WeightsFrom
 from keras_resnet.whole_files import file_sha256
 
 WeightsTarget = tuple[str, str]  # (our layer, its variable)
@@ -42,6 +47,8 @@ WeightsTarget = tuple[str, str]  # (our layer, its variable)
 HUB_FILE = "model.safetensors"
 STEM_KERNEL: WeightsTarget = (layer_names.STEM_CONV, "kernel")
 TENSORS_LISTED = 10  # largest number of tensors that an error lists for each kind of problem
+_LOG = logging.getLogger("keras_resnet")
+_IN_BACKBONE = re.compile(r"(conv1|bn1|layer\d)\.")
 
 
 def load_weights(model: keras.Model, network: Network, weights: str | os.PathLike[str]) -> None:
@@ -52,16 +59,19 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
     Args:
         model: Model with or without its head or auxiliary head. The file's weights for a missing head are ignored.
         network: Row of the table from which the model was built.
-        weights: "imagenet" or a tag, if the network has it, "hf://owner/repository", or a path.
+        weights: "imagenet" or a tag, if the network has it, "hf://owner/repository", or a path.; any of
+            them in a `WeightsFrom`, which says how the file is read.
 
     Raises:
         WeightsError: The source can't be found or read, or a tensor is missing, unknown, misshaped or not a number.
     """
+    reading = weights if isinstance(weights, WeightsFrom) else WeightsFrom(weights)
+    weights = reading.source
     has_preprocessing = any(layer.name == layer_names.PREPROCESSING for layer in model.layers)
     path, contract = resolve_weights(network, weights, has_preprocessing)
     sha256 = file_sha256(path) if path.is_file() else ""
     _check_download(path, sha256)
-    values = match_weights(model, network, read_weight_file(path), str(path))
+    values = match_weights(model, network, read_weight_file(path), str(path), reading)
     for variable, value in values:
         variable.assign(value)
     tag = network.tag_of(weights)
@@ -116,7 +126,7 @@ def resolve_weights(
     path = Path(weights).expanduser()
     if path.exists():
         return path, None
-    if path.name.lower().endswith(WEIGHT_SUFFIXES) or len(path.parts) > 1:
+    if path.name.lower().endswith(FILE_SUFFIXES) or len(path.parts) > 1:
         raise WeightsError(f"`weights` names a file that does not exist. Received: weights={str(weights)!r}")
     raise WeightsError(_unknown_word(network, str(weights)))
 
@@ -338,25 +348,35 @@ def _file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 WeightsProblem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
 
 
-def match_weights(model: keras.Model, network: Network, file: WeightFile, source: str) -> list[tuple[Any, np.ndarray]]:
+def match_weights(
+    model: keras.Model, network: Network, file: WeightFile | Checkpoint, source: str, reading: WeightsFrom
+) -> list[tuple[Any, np.ndarray]]:
     """Model, its row, a file's content -> `[(variable, float32 array)]`, checked and complete.
 
     For other than 3 input channels, the stem is summed (1 channel) or repeated and scaled (2, 4 or more). A
-    head with another number of classes stays random, with a warning.
+    head with another number of classes stays random, with a warning. One line is logged
+    about a file that holds more than one plain network.
 
     Raises:
         WeightsError: Tensors are wrong; the message lists each with its problem.
     """
     problems: dict[WeightsProblem, list[str]] = {}
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
-    names = torchvision_names(network) if file.layout == "torchvision" else _keras_names(variables)
-    tensors = {
-        name: tensor
-        for name, tensor in file.tensors.items()
-        if not (file.layout == "torchvision" and name.endswith(".num_batches_tracked"))
-    }
+    names = _keras_names(variables) if isinstance(file, WeightFile) else torchvision_names(network)
+    taken: Taken | None = None
+    if isinstance(file, Checkpoint):
+        taken = take_network(
+            file,
+            [name for name, (layer, _) in names.items() if not _is_optional(layer)],
+            _head_of(network, variables),
+            isinstance(network, NetworkOnBackbone),
+            reading.prefix,
+        )
+        file = WeightFile("torchvision", taken.tensors)
+    own = taken.file_names if taken else {}
+    tensors = file.tensors
 
-    fresh = _fresh_heads(variables, names, tensors, file.layout, source)
+    fresh = _fresh_heads(variables, names, tensors, file.layout, source, reading.fresh_head)
     layer_of = {name: name.rpartition("/")[0] for name in tensors} | {name: layer for name, (layer, _) in names.items()}
     present = {layer for layer, _ in variables}
     aside = fresh | {layer for layer in layer_of.values() if _is_optional(layer) and layer not in present}
@@ -368,7 +388,7 @@ def match_weights(model: keras.Model, network: Network, file: WeightFile, source
         kernel, draw = variables[layer, "kernel"], model.get_layer(layer).kernel_initializer
         values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))
     for name, target in names.items():
-        label = f"{name} -> {'/'.join(target)}"
+        label = f"{escaped(own.get(name, name))} -> {'/'.join(target)}"
         if name not in tensors:
             problems.setdefault("missing", []).append(label)
             continue
@@ -390,13 +410,25 @@ def match_weights(model: keras.Model, network: Network, file: WeightFile, source
         elif target[1] == "moving_variance" and value.min() < 0:
             problems.setdefault("negative variance", []).append(f"{label}: down to {value.min():.4g}")
         values.append((variables[target], value))
-    unknown = [name for name in tensors if name not in names]
+    unknown = [escaped(own.get(name, name)) for name in tensors if name not in names]
     if unknown:
         problems["unknown"] = unknown
     if problems:
-        cause = _likely_cause(network, file.layout, names, tensors, problems)
-        raise WeightsError(_report(model, source, problems, cause))
+        cause = _another_network(network, file.layout, taken.around) if taken else None
+        cause = cause or _likely_cause(network, file.layout, names, tensors, problems)
+        where = f"{source}, {taken.where}," if taken and taken.line else source
+        raise WeightsError(_report(model, where, problems, cause))
+    if taken and taken.line:
+        _LOG.warning(taken.line)
     return values
+
+
+def _head_of(network: Network, variables: Mapping[WeightsTarget, Any]) -> Head | None:
+    """-> the dense layer that a classifier has; None for features and segmentation networks."""
+    kernel = variables.get((layer_names.LOGITS, "kernel"))
+    if kernel is None or not isinstance(network, Variant):
+        return None
+    return Head(network.design.dense_layer, *kernel.shape)
 
 
 def _fresh_heads(
@@ -405,8 +437,13 @@ def _fresh_heads(
     tensors: Mapping[str, np.ndarray],
     layout: str,
     source: str,
+    may_be_missing: bool,
 ) -> set[str]:
-    """Layers of the model that the file holds for another number of classes; warns if there are any."""
+    """Layers of the model that the file holds for another number of classes; warns if there are any.
+
+    Args:
+        may_be_missing: Whether a classifier's head that the file lacks counts as well.
+    """
     fresh = set()
     for layer in _HEADS:
         ours = [tuple(variable.shape) for target, variable in variables.items() if target[0] == layer]
@@ -416,6 +453,9 @@ def _fresh_heads(
         if len(ours) == len(theirs) == 2 and ours[0][:-1] == theirs[0][:-1] and ours[1] != theirs[1] == theirs[0][-1:]:
             fresh.add(layer)
             classes = f"the model has {ours[1][0]} classes, {source} has {theirs[1][0]}"
+        elif may_be_missing and layer == layer_names.LOGITS and ours and not theirs:
+            fresh.add(layer)
+            classes = f"{source} has none"
     if fresh:
         # The warning names the line that calls ResNet50(...).
         warnings.warn(f"the head stays fresh (random): {classes}", stacklevel=7)
@@ -435,6 +475,24 @@ def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
     return kernel[:, :, np.arange(channels) % 3] * np.float32(3 / channels)
 
 
+def _split(names: Mapping[str, WeightsTarget], tensors: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Names of a network, names in a file -> both without the names of the network's heads."""
+    heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
+    return set(names) - heads, set(tensors) - heads
+
+
+def _another_network(network: Network, layout: str, tensors: Iterable[str]) -> str | None:
+    """What the file is, if it holds just the tensors of another network; heads are left out of the comparison."""
+    on_backbones = [NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES]
+    others: list[Network] = [*VARIANTS.values(), *on_backbones]
+    for other in others:
+        theirs = torchvision_names(other)
+        wanted, found = _split(theirs if layout == "torchvision" else _keras_names(theirs.values()), tensors)
+        if other.name != network.name and found == wanted:
+            return f"these are the weights of a {other.name}, and the model is a {network.name}"
+    return None
+
+
 def _likely_cause(
     network: Network,
     layout: str,
@@ -442,20 +500,15 @@ def _likely_cause(
     tensors: Mapping[str, np.ndarray],
     problems: Mapping[WeightsProblem, list[str]],
 ) -> str | None:
-    """-> probable cause, from the names of the tensors without heads."""
-
-    def split(names: Mapping[str, WeightsTarget]) -> tuple[set[str], set[str]]:
-        heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
-        return set(names) - heads, set(tensors) - heads
-
-    on_backbones = [NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES]
-    others: list[Network] = [*VARIANTS.values(), *on_backbones]
-    for other in others:
-        theirs = torchvision_names(other)
-        wanted, found = split(theirs if layout == "torchvision" else _keras_names(theirs.values()))
-        if other.name != network.name and found == wanted:
-            return f"these are the weights of a {other.name}, but the model is a {network.name}"
-    wanted, found = split(names)
+    """What the file probably is, from the names of its tensors."""
+    another = _another_network(network, layout, tensors)
+    if another:
+        return another
+    if layout == "keras":
+        foreign = keras_applications(name.rpartition("/")[0] for name in tensors)
+        if foreign:
+            return foreign
+    wanted, found = _split(names, tensors)
     if not found & wanted:
         prefix = "" if isinstance(network, Variant) else "backbone."
         return (
@@ -469,7 +522,16 @@ def _likely_cause(
         if all(layer_names.is_of(layer, layer_names.AUXILIARY) for layer in missing):
             return "the file has no auxiliary head: build the network with auxiliary_head=False"
         if missing == {layer_names.LOGITS} and isinstance(network, Variant):
-            return "the file has no head: build the network with include_top=False, or add a head to the file"
+            return (
+                "the file has no head: build the network with include_top=False, or with a random head, "
+                "weights=WeightsFrom(path, fresh_head=True), as `train` does"
+            )
+    beside = found - wanted
+    if problems.keys() == {"unknown"} and isinstance(network, Variant) and not any(map(_IN_BACKBONE.match, beside)):
+        return (
+            "these tensors stand beside the network, and could change what its head is given: include_top=False leaves "
+            "both aside"
+        )
     if problems.keys() == {"misshaped"} and found == wanted:
         return "the depth fits, but the widths differ: a Wide ResNet, a ResNeXt, or other input channels or classes"
     return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from keras_resnet.cli.network import SplitOption, WeightsOption
+from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
@@ -35,6 +35,7 @@ def benchmark(
         ),
     ],
     weights: WeightsOption = None,
+    weights_prefix: WeightsPrefixOption = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
@@ -76,13 +77,14 @@ def benchmark(
     from keras_resnet.measure.record import write_record
     from keras_resnet.quiet import terminal_stderr
 
+    source = weights_from(weights, weights_prefix)
     cores = threads or os.cpu_count() or 1
     chosen = [path for subject in subjects for path in _expand(subject)]
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
         raise ArgumentError(f"a subject must not be given twice. Received twice: {', '.join(repeated)}")
     for subject in chosen:
         if not is_artifact(subject):
-            check_model(subject, weights if subject in VARIANTS else None)
+            check_model(subject, source if subject in VARIANTS else None)
     if profile:
         require("matplotlib", "plots")
         if not any(subject.endswith((".tflite", ".onnx")) for subject in chosen):
@@ -94,8 +96,8 @@ def benchmark(
         raise ArgumentError(f"a --batch-size must not be given twice. Received: {batch_sizes}")
     console = Console(file=terminal_stderr())
     with tempfile.TemporaryDirectory() as name, console.status("start") as status:
-        names = _names(chosen)
-        contenders = [_contender(one, names[one], weights, cores, rivals or data is not None) for one in chosen]
+        names, answers = _names(chosen), rivals or data is not None
+        contenders = [_contender(one, names[one], weights, weights_prefix, cores, answers) for one in chosen]
         if rivals:
             contenders += _rivals(chosen, contenders, Path(name), cores, calibration, status.update)
         from keras_resnet.benchmark.compare import compare
@@ -141,7 +143,9 @@ def _names(subjects: Sequence[str]) -> dict[str, str]:
     return {subject: name if names.count(name) == 1 else subject for subject, name in zip(subjects, names, strict=True)}
 
 
-def _contender(subject: str, name: str, weights: str | None, threads: int, answers: bool) -> "Contender":
+def _contender(
+    subject: str, name: str, weights: str | None, weights_prefix: str | None, threads: int, answers: bool
+) -> "Contender":
     """Model or artifact -> `Contender`. `answers`: build a model in this process too, to read its task and contract."""
     from keras_resnet.benchmark.compare import Contender
     from keras_resnet.loading import is_artifact, open_predictor
@@ -158,15 +162,15 @@ def _contender(subject: str, name: str, weights: str | None, threads: int, answe
     return Contender(
         name,
         f"{__name__}:model_loader",
-        {"model": subject, "weights": weights},
+        {"model": subject, "weights": weights, "weights_prefix": weights_prefix},
         "Keras, predict_on_batch, from pixels",
         Path(subject) if subject.endswith(".keras") else None,
-        open_predictor(subject, weights) if answers else None,
+        open_predictor(subject, weights_from(weights, weights_prefix)) if answers else None,
     )
 
 
-def model_loader(model: str, weights: str | None) -> "Loader":
-    """Values of `--model` and `--weights` -> loader that opens the network as `keras-resnet predict` does."""
+def model_loader(model: str, weights: str | None, weights_prefix: str | None) -> "Loader":
+    """Values of the options of a network -> loader that opens it as `keras-resnet predict` does."""
     from keras_resnet.loading import open_predictor
     from keras_resnet.measure.process import Opened
     from keras_resnet.quiet import import_keras
@@ -174,7 +178,7 @@ def model_loader(model: str, weights: str | None) -> "Loader":
     import_keras()
 
     def load() -> Opened:
-        predictor = open_predictor(model, weights)
+        predictor = open_predictor(model, weights_from(weights, weights_prefix))
         return Opened(predictor.run, (*predictor.contract.sides, 3))
 
     return load

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.images import progress_bar
-from keras_resnet.cli.network import SplitOption, WeightsOption
+from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.cli.setting_options import with_data_options
 
 
@@ -21,6 +21,7 @@ def evaluate(
         typer.Argument(help="Images with their classes or masks, as `train` takes them."),
     ],
     weights: WeightsOption = None,
+    weights_prefix: WeightsPrefixOption = None,
     split: SplitOption = "val",
     out: Annotated[
         Path | None,
@@ -43,12 +44,13 @@ def evaluate(
     from keras_resnet.optional import require
 
     # Cheap mistakes first: opening the network takes seconds.
+    source = weights_from(weights, weights_prefix)
     if not is_artifact(model):
-        check_model(model, weights)
+        check_model(model, source)
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    predictor = open_predictor(model, weights)
+    predictor = open_predictor(model, source)
     task = predictor.task
     from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate as evaluate_on
@@ -67,7 +69,8 @@ def evaluate(
     if evaluation is not None:
         evaluation.show()
         if out is not None:
-            about = {"model": model, "weights": weights, "data": data, "split": split, "unreadable": unreadable}
+            named = None if source is None else str(source)
+            about = {"model": model, "weights": named, "data": data, "split": split, "unreadable": unreadable}
             _write(evaluation, out, about)
     if unreadable:
         raise typer.Exit(1)

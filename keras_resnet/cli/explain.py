@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.images import list_or_name, read_batches
-from keras_resnet.cli.network import ModelOption, WeightsOption
+from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.errors import ArgumentError
+from keras_resnet.weights_from import WeightsFrom
 
 SUFFIX = "-explained.png"
 MAPS_AT_ONCE = 8
@@ -23,6 +24,7 @@ def explain(
     out: Annotated[Path, typer.Option(help="Folder for the pictures; files with equal names are replaced.")],
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
+    weights_prefix: WeightsPrefixOption = None,
     class_: Annotated[
         str | None,
         typer.Option("--class", help="Name or index of the class to explain.", show_default="the most probable one"),
@@ -38,16 +40,19 @@ def explain(
     require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
     if is_artifact(model):
         raise ArgumentError(f"--model must be a network's name or a .keras file, not an artifact. Received: {model}")
-    check_model(model, weights)
+    source = weights_from(weights, weights_prefix)
+    check_model(model, source)
     out.mkdir(parents=True, exist_ok=True)
     paths, failures = list_or_name(images)
     if paths:
-        failures += _explain_all(paths, out, model, weights, class_)
+        failures += _explain_all(paths, out, model, source, class_)
     if failures:
         raise typer.Exit(1)
 
 
-def _explain_all(paths: list[Path], out: Path, model: str, weights: str | None, class_: str | None) -> int:
+def _explain_all(
+    paths: list[Path], out: Path, model: str, weights: str | WeightsFrom | None, class_: str | None
+) -> int:
     """Writes a picture for each image -> how many images can't be read."""
     import numpy as np
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption
+from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
@@ -39,6 +39,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the artifacts and manifest.json.")],
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
+    weights_prefix: WeightsPrefixOption = None,
     formats: Annotated[
         str,
         typer.Option(help=f"Formats to write, comma-separated, or all: {', '.join(FORMATS)}."),
@@ -144,6 +145,7 @@ def export(
         "keep_float": keep_float or None,
     }
     options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
+    source = weights_from(weights, weights_prefix)
     _check(names, options)  # cheap mistakes first: opening the network takes seconds
     if max_drop is not None and data is None:
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
@@ -153,7 +155,7 @@ def export(
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of
 
-    network, contract = open_network(model, weights)  # imports Keras without its start-up lines
+    network, contract = open_network(model, source)  # imports Keras without its start-up lines
     from keras_resnet.export import CalibrationImages, LabelledImages
     from keras_resnet.export import export as export_model
 

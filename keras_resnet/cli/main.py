@@ -86,7 +86,7 @@ COMMANDS = (
         "keras-resnet verify out/model.onnx --model runs/smoke/model.keras",
     ),
     Command(
-        *("info", info, "Ship", "Print what a file says about itself."),
+        *("info", info, "Ship", "Print the facts that a file holds about its network."),
         "keras-resnet info out/model.onnx",
     ),
     Command(

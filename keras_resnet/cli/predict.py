@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.images import list_or_name, read_batches
-from keras_resnet.cli.network import WeightsOption
+from keras_resnet.cli.network import WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.variants import VARIANTS
 
@@ -26,6 +26,7 @@ def predict(
         ),
     ] = "resnet50",
     weights: WeightsOption = None,
+    weights_prefix: WeightsPrefixOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name for each image.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the network.")] = 16,
     **options: Any,
@@ -39,11 +40,12 @@ def predict(
     """
     from keras_resnet.loading import check_model, is_artifact, open_predictor
 
+    source = weights_from(weights, weights_prefix)
     if not is_artifact(model):
-        check_model(model, weights)
+        check_model(model, source)
     paths, failures = list_or_name(images)
     if paths:
-        predictor = open_predictor(model, weights)
+        predictor = open_predictor(model, source)
         given = options_of(predictor.task, "predict", options, model)
         failures += _predict_all(paths, predictor, top, batch_size, given)
     if failures:

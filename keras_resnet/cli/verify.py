@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from keras_resnet.cli.network import ModelOption, WeightsOption
+from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
 
 
 def verify(
     artifact: Annotated[Path, typer.Argument(help="A SavedModel folder, a .tflite or an .onnx file.")],
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
+    weights_prefix: WeightsPrefixOption = None,
     images: Annotated[
         str | None, typer.Option(help="Images to compare on, a folder or a quoted glob. Default: synthetic pictures.")
     ] = None,
@@ -23,12 +24,13 @@ def verify(
     from keras_resnet.export.runtimes import format_of
     from keras_resnet.preprocessing import list_images
 
+    source = weights_from(weights, weights_prefix)
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
     from keras_resnet.loading import open_network
 
-    network, contract = open_network(model, weights)
+    network, contract = open_network(model, source)
     from keras_resnet.export.pipeline import examine_artifact
 
     report = examine_artifact(artifact, network, images=images, contract=contract)

@@ -29,6 +29,7 @@ from keras_resnet.settings import (
 )
 from keras_resnet.tasks import TASKS
 from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.weights_from import WeightsFrom
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class _Network:
         "Weights for the backbone of the segmentation network: a published tag, a path, or hf://owner/repository; "
         "empty: random.",
         task="segment",
+    )
+    weights_prefix: str = setting(
+        "",
+        "Prefix of the network's names in the file of weights, if the file holds several networks; empty: the network "
+        "that fits, not its moving average.",
     )
     classes: int = setting(0, "Number of classes, for checking the data; 0: as many as the data has.", NOT_NEGATIVE)
     freeze: Literal["none", "stem", "C2", "C3", "C4", "C5"] = setting(
@@ -175,6 +181,8 @@ class Recipe(Reading, _Training, Augmentation, _Network):
         yield "head_epochs", "be fewer than the epochs", self.head_epochs < self.epochs
         scales = 0 < self.minimum_scale <= self.maximum_scale
         yield "minimum_scale", "lie above 0 and not above maximum_scale", scales
+        named = self.weights_prefix == "" or self.starts_from != ""
+        yield "weights_prefix", "be left out where no weights are given", named
         yield "freeze", "be none unless weights are given", self.freeze == "none" or self.starts_from != ""
         smallest = VARIANTS[self.network].design.output_stride
         yield "size", f"be at least {smallest} for {self.network}", self.size >= smallest
@@ -184,6 +192,14 @@ class Recipe(Reading, _Training, Augmentation, _Network):
     def starts_from(self) -> str:
         """-> weights for the whole network or its backbone; empty: random."""
         return self.weights or self.backbone_weights
+
+    def source_of(self, name: str) -> WeightsFrom | None:
+        """Key, which is "weights" or "backbone_weights" -> its value as a network takes it; None where it is empty.
+
+        A file need not have a head: the head starts random, as it does for other classes.
+        """
+        source = getattr(self, name)
+        return WeightsFrom(source, self.weights_prefix, fresh_head=True) if source else None
 
     @property
     def contract(self) -> InputContract:

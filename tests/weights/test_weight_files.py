@@ -222,14 +222,15 @@ def test_paths_that_are_no_weight_file(tmp_path, small):
     assert "is a folder" in refusal(small, tmp_path / "folder.keras")
     assert "does not exist" in refusal(small, tmp_path / "absent.pth")
     assert "does not exist" in refusal(small, "absent.safetensors")
+    assert "does not exist" in refusal(small, "absent.ckpt")
 
 
 def test_pytorch_files_that_hold_something_else(tmp_path, small):
     torch = pytest.importorskip("torch")
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     torch.save({"net": {"conv1.weight": torch.zeros(3)}, "epoch": 4}, tmp_path / "nested.pth")
-    assert "Received: Tensor" in refusal(small, tmp_path / "tensor.pth")
-    assert "no tensors: net, epoch" in refusal(small, tmp_path / "nested.pth")
+    assert "it holds Tensor" in refusal(small, tmp_path / "tensor.pth")
+    assert "top-level keys: 'net' (1 tensor), 'epoch' (int)" in refusal(small, tmp_path / "nested.pth")
 
 
 def test_a_pytorch_file_without_pytorch_names_the_extra(tmp_path, small, monkeypatch):

@@ -161,8 +161,8 @@ def test_wrong_depth_is_named_as_the_cause(tmp_path, file, trained, suffix):
 def test_other_widths_and_other_names_are_named_as_the_cause(tmp_path, state, small):
     wide = {**state, "layer1.0.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)}
     assert "Wide ResNet" in refusal(small, save(tmp_path, wide))
-    prefixed = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    assert "its names have a prefix" in refusal(small, save(tmp_path, prefixed))
+    renamed = {f"net.{index}.weight": tensor for index, tensor in enumerate(state.values())}
+    assert "no tensor has a name of torchvision's ResNet" in refusal(small, save(tmp_path, renamed))
 
 
 # --- head ---------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class ClassifierTraining:
 
     def training_model(self, fresh: bool) -> keras.Model:
         side = None if self.recipe.progressive_sizes else self.recipe.size
-        weights = self.recipe.weights or None if fresh else None
+        weights = self.recipe.source_of("weights") if fresh else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the head stays fresh")  # expected for new classes
             return self._build(weights=weights, input_shape=(side, side, 3), classifier_activation=None)

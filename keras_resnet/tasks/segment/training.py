@@ -27,7 +27,7 @@ class SegmenterTraining:
 
     def training_model(self, fresh: bool) -> keras.Model:
         side = None if self.recipe.progressive_sizes else self.recipe.size
-        weights = {"weights": self.recipe.weights or None, "backbone_weights": self.recipe.backbone_weights or None}
+        weights = {name: self.recipe.source_of(name) for name in ("weights", "backbone_weights")}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the head stays fresh")
             return self._build(

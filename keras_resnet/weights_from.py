@@ -1,0 +1,28 @@
+"""A source of weights together with how its file is read, for `weights=` and `backbone_weights=` of every network."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WeightsFrom(os.PathLike[str]):
+    """Source of weights, as `weights=` and `backbone_weights=` take it, and how its file is read.
+
+    Args:
+        source: Tag, "hf://owner/repository", or path.
+        prefix: Names one of several networks in a file: the beginning of its tensors' names, or parts of it that no
+            other has: "encoder_k" of "state_dict.module.encoder_k.". Default: the one whose names fit the network best,
+            and of a network and its moving average the network itself.
+        fresh_head: Whether a file without a head leaves the model's head random, with a warning; otherwise it is an
+            error.
+    """
+
+    source: str | os.PathLike[str]
+    prefix: str = ""
+    fresh_head: bool = False
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.source)
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.prefix})" if self.prefix else str(self.source)
