@@ -489,7 +489,7 @@ def _another_network(network: Network, layout: str, tensors: Iterable[str]) -> s
         theirs = torchvision_names(other)
         wanted, found = _split(theirs if layout == "torchvision" else _keras_names(theirs.values()), tensors)
         if other.name != network.name and found == wanted:
-            return f"these are the weights of a {other.name}, and the model is a {network.name}"
+            return f"these are the weights of a {other.name}, but the model is a {network.name}"
     return None
 
 

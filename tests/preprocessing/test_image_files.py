@@ -31,7 +31,9 @@ def test_load_images_lists_every_bad_file(tmp_path):
     (tmp_path / "good.png").write_bytes(encode(noise(9, 9)))
     (tmp_path / "text.jpg").write_bytes(b"text")
     paths = [tmp_path / name for name in ("good.png", "text.jpg", "absent.jpg")]
-    with pytest.raises(ImageError, match=r"(?s)^2 of 3 images:\n.*text\.jpg: not an image.*\n.*absent\.jpg: No such"):
+    with pytest.raises(
+        ImageError, match=r"(?s)^2 of 3 images failed:\n.*text\.jpg: not an image.*\n.*absent\.jpg: No such"
+    ):
         load_images(paths)
     with pytest.raises(ValueError, match="`paths` must name at least one"):
         load_images([])

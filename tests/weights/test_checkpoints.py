@@ -541,7 +541,7 @@ def test_a_segmentation_network_in_a_wrapper_and_its_backbone(tmp_path, tensors,
         "fcn.pth: took 107 tensors under 'model.module.'",
         "fcn.pth: took 100 tensors under 'model.module.backbone.'",
     ]
-    with pytest.raises(WeightsError, match="these are the weights of a fcn_resnet18, and the model is a resnet18"):
+    with pytest.raises(WeightsError, match="these are the weights of a fcn_resnet18, but the model is a resnet18"):
         ResNet18(weights=tmp_path / "fcn.pth", classes=5)
 
 

@@ -203,7 +203,7 @@ def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
             values = values[..., 0]
         if values.ndim == 3:
             raise ArgumentError(
-                f"{masks.path}: the mask {masks.name_of(index)} has colours; give a {CLASSES} with the columns name, "
+                f"{masks.path}: the mask {masks.name_of(index)} has colours; add a {CLASSES} with the columns name, "
                 f"{', '.join(COLOURS)} that says which class each colour is. Its colours: {_some_colours(values)}"
             )
         return count_labels(values)
