@@ -144,7 +144,7 @@ def test_a_tag_is_refused_with_what_there_is_instead(weights: str) -> None:
     message = str(refused.value)
     assert re.match(r"`weights` must be None, 'hf://owner/repository', or the path of a file .*Received", message)
     assert f"weights={weights!r}" in message
-    assert "download resnet20-12fca82f.th from https://github.com/akamaster/pytorch_resnet_cifar10" in message
+    assert "Download resnet20-12fca82f.th from https://github.com/akamaster/pytorch_resnet_cifar10" in message
 
 
 def test_missing_unknown_and_misshaped_tensors_are_listed(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_command_line_predicts_with_a_file_of_weights(tmp_path: Path, image_
 
     status, _, errors = in_process("predict", image, "--model", "resnet20")
     assert status == 1
-    assert "download resnet20-12fca82f.th" in " ".join(errors)
+    assert "Download resnet20-12fca82f.th" in " ".join(errors)
 
 
 # --- the published weights ----------------------------------------------------------------------------------------
