@@ -14,8 +14,7 @@ import keras_resnet
 from keras_resnet.cli.main import app
 
 PACKAGE = Path(keras_resnet.__file__).parent
-OLD_WORDS = {*PACKAGE.glob("benchmark/*.py"), *PACKAGE.glob("measure/*.py")} - {PACKAGE / "benchmark" / "rivals.py"}
-FILES = {path: path.read_text(encoding="utf-8") for path in sorted({*PACKAGE.rglob("*.py")} - OLD_WORDS)}
+FILES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 Texts = list[tuple[str, str]]  # place and text
 
 

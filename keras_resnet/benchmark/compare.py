@@ -1,8 +1,8 @@
-"""Contenders -> latency, memory, load time, accuracy and size of each, measured by turns in processes of their own.
+"""Contenders -> latency, memory, load time, accuracy and size of each, measured in turn, each in its own process.
 
-Every contender is opened once, in a process that lives as long as the comparison and does nothing out of turn. In each
-round each of them has one turn; the ratio of two is that of the medians of their turns, round by round, so that what
-slows the whole machine for a while cancels out.
+Each contender is opened once. Its process lives as long as the comparison and is idle between its turns. In each round,
+each contender has one turn. The ratio of two contenders compares the medians of their turns within a round, so that a
+slow phase of the machine cancels out.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Contender:
     name: str
     opener: str
     arguments: Mapping[str, Any]
-    setting: str  # in words, how it runs
+    setting: str  # how it runs, in words
     file: Path | None = None
     answers: Predictor | None = None  # what its answers mean; None: nothing
     ours: bool = True  # whether what runs is of this package; the runtime may be another's
@@ -46,7 +46,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of a contender's latency to the first one's, over the rounds."""
+    """Ratio of a contender's latency to the first contender's latency, over the rounds."""
 
     median: float
     minimum: float
@@ -55,7 +55,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one contender at one batch size."""
+    """Latency of one contender at one batch size."""
 
     latency: Latency  # over the calls of all rounds
     images_per_s: float
@@ -64,16 +64,18 @@ class Timing:
 
 @dataclass
 class Result:
-    """Of one contender."""
+    """Measurements of one contender."""
 
     setting: str
     opening: Opening
-    size_mb: float | None  # of its file; 1 MB = 10^6 bytes
+    size_mb: float | None  # size of its file; 1 MB = 10^6 bytes
     ours: bool = True
     numbers: str = "float32"
     timings: dict[int, Timing] = field(default_factory=dict)  # by batch size
-    peak_memory_mb: float = 0.0  # of its process, resident, from the opening of the model on; of a GPU the GPU's
-    figures: dict[str, float | None] = field(default_factory=dict)  # of its answers, by name with unit
+    peak_memory_mb: float = (
+        0.0  # resident memory of its process since the model was opened; on a GPU, memory of the GPU
+    )
+    figures: dict[str, float | None] = field(default_factory=dict)  # figures of its answers, by name with unit
 
     def as_dict(self) -> dict[str, Any]:
         """-> as a record in JSON holds it."""
@@ -83,7 +85,7 @@ class Result:
 
 @dataclass
 class Comparison:
-    """Of all contenders that could be measured; by name, why each of the others could not."""
+    """Results of the contenders by name, and why the other contenders could not be measured."""
 
     results: dict[str, Result] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -156,7 +158,7 @@ def _turn(subject: Subject, batch_size: int) -> list[float]:
 
 
 def _timing(turns_ms: list[list[float]], first: list[list[float]], batch_size: int) -> Timing:
-    """Milliseconds of the calls, round by round, of a contender and of the first -> what they say."""
+    """Milliseconds of the calls, round by round, of a contender and of the first contender -> latency, rate and ratio."""
     latency = Latency.of(np.concatenate(turns_ms))
     to_first = Ratio(**ratio([float(np.median(turn)) for turn in turns_ms], [float(np.median(turn)) for turn in first]))
     return Timing(latency, 1e3 * batch_size / latency.median_ms, to_first)

@@ -29,14 +29,14 @@ _KIND_OF = {operator: kind for kind, operators in _OPERATORS.items() for operato
 class Layer:
     """One operator as the runtime executes it, with what the runtime has fused into it."""
 
-    name: str  # of the Keras layer as far as the file tells it, else the file's own
+    name: str  # name of the Keras layer, if the file has it; otherwise the file's own name
     operator: str  # the runtime's own name for it
     node: str  # name of the node, or of the tensor that it makes
-    output_shape: tuple[int, ...]  # as it lies in memory
+    output_shape: tuple[int, ...]  # shape in memory
     macs: int  # multiply-accumulates of the whole batch
     traffic_bytes: int  # activations read and written, and weights
     ms: float
-    share_percent: float = 0.0  # of the sum over all layers
+    share_percent: float = 0.0  # share of the sum over all layers
 
     @property
     def kind(self) -> str:

@@ -21,8 +21,8 @@ class Row:
     """One network with one set of published ImageNet-1k weights."""
 
     package: str
-    network: str  # as its package calls it
-    tag: str  # of the weights; "" where there is one set
+    network: str  # name in its package
+    tag: str  # tag of the weights; "" if there is one set
     top1_percent: float  # published
     parameters: int  # trainable, 1000 classes
     gmacs: float  # 10^9 multiply-accumulates of one image
@@ -97,7 +97,7 @@ class Measurements:
 
     @classmethod
     def read(cls) -> "Measurements":
-        """-> those that the package holds."""
+        """-> the measurements that the package holds."""
         if not RECORD.exists():
             return cls({})
         record = json.loads(RECORD.read_text("utf-8"))
@@ -117,9 +117,9 @@ class Measurements:
 
 # When to take which.
 
-WITHIN_POINTS = 2  # of top-1: of the most accurate, what still counts as accurate
-PHONE_GMACS = 0.6  # at most
-USEFUL_PERCENT = 75  # of top-1, at least, where speed decides
+WITHIN_POINTS = 2  # largest distance of an accurate network from the highest top-1
+PHONE_GMACS = 0.6  # largest number for a phone
+USEFUL_PERCENT = 75  # lowest top-1 of a network that is chosen for its speed
 
 
 def advice(measurements: Measurements) -> dict[str, str]:

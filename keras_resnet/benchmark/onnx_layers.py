@@ -1,7 +1,7 @@
 """ONNX file -> time of each node that ONNX Runtime executes, by the runtime's own trace.
 
-The runtime runs its optimized graph: nodes are fused, renamed and added. What each stands for is found in the graph of
-the file, to which it has kept a name: its own, or that of a tensor.
+The runtime runs its optimized graph: nodes are fused, renamed and added. The graph of
+the file tells what each node stands for: the node has kept its own name, or the name of a tensor.
 """
 
 import json

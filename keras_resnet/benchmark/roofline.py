@@ -1,7 +1,7 @@
 """The machine's own limits, as measured: float32 arithmetic, and traffic to memory.
 
-A layer that does so many operations for each byte that moves can't be faster than the lower of the two limits
-(Williams et al. 2009, the roofline model). The measured limits are those that a program can reach, not a data sheet's.
+The number of operations for each moved byte decides which of the two limits holds for a layer (Williams et al. 2009, the
+roofline model). The limits are measured: a program can reach them, unlike the numbers of a data sheet.
 """
 
 import json
@@ -18,7 +18,7 @@ import numpy as np
 from keras_resnet.errors import ArgumentError, MeasurementError
 from keras_resnet.quiet import quiet_stderr
 
-SIDE = 2048  # of the matrices: 48 MB, and 17 GFLOP
+SIDE = 2048  # side of the matrices: 48 MB, and 17 GFLOP
 COPIED_BYTES = 256_000_000  # far above the caches
 REPEATS = 7
 TIMEOUT_S = 300
@@ -43,7 +43,7 @@ def measure_peak(threads: int | None = None) -> Peak:
 
     A library's number of threads is settled when it is loaded. Arithmetic is a product of two large float32 matrices,
     by numpy or by TensorFlow, whichever is faster; traffic is the copy of a large array, each thread a part. The roof
-    is that of float32: integer layers can lie above it.
+    is for float32: integer layers can lie above it.
 
     Raises:
         ArgumentError: `threads` is below 1.

@@ -4,8 +4,8 @@ LiteRT's Python package tells the time of no operator: XNNPACK takes the whole g
 runtime's own kernel, on the tensors of a real inference; what it can't show is what the runtime might do across a cut.
 XNNPACK takes a padding into the convolution behind it, so these two stay together.
 
-Cutting after each layer and taking differences between ever longer files measures the same, but a small difference of
-large times: on a busy machine ResNet-18's layers of 2.2 ms came out between -22 and +17 ms, where those cut out were
+The other way, to cut after each layer and to take differences between ever longer files, gives small differences of
+large times: on a busy machine, ResNet-18's layers of 2.2 ms came out between -22 and +17 ms. Layers that are cut out were
 within 2 %.
 """
 
@@ -39,7 +39,7 @@ class TfliteLayers:
             piece.read_last = [tensor for tensor in piece.inputs if last_reader[tensor] is piece]
 
     def run(self) -> None:
-        tensors = {self._given: self._pixels}  # those that are still to be read
+        tensors = {self._given: self._pixels}  # tensors that are still to be read
         for piece in self._pieces:
             tensors.update(piece.run(tensors))
             for tensor in piece.read_last:
@@ -91,11 +91,11 @@ class _Graph:
         return list(dict.fromkeys(int(t) for operator in operators for t in operator.inputs if t >= 0))
 
     def unpacks(self, operator: Any) -> bool:
-        """-> whether it reads constants alone, as what unpacks the float16 weights of a file."""
+        """-> whether it reads only constants, as an operator does that unpacks float16 weights."""
         return all(self.constant_bytes(tensor) for tensor in self.read_by([operator]))
 
     def cut(self, operators: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """-> file with these operators alone, and the constants that they read; tensors keep their numbers."""
+        """-> file with only these operators and the constants that they read; tensors keep their numbers."""
         schema, model = self._schema, self._model
         buffers = {self.tensors[tensor].buffer for tensor in self.read_by(operators)}
         piece = schema.ModelT(
@@ -159,7 +159,9 @@ class _Piece:
         tensors.update(self.run(tensors))
         self._times_ms.clear()
         output = self._outputs[-1]
-        named = self.inputs[0] if graph.name(output).startswith("tfl.") else output  # which the converter added
+        named = (
+            self.inputs[0] if graph.name(output).startswith("tfl.") else output
+        )  # the converter added an output named tfl.
         computing = [operator for operator in operators if not graph.unpacks(operator)]
         self._layer = Layer(
             name=layer_name(graph.name(named)),
@@ -173,7 +175,7 @@ class _Piece:
         )
 
     def run(self, tensors: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Tensors by number, those that it reads among them -> those that it makes."""
+        """Tensors by number, with its inputs -> its outputs."""
         for tensor in self._outputs:
             self._interpreter.get_tensor(tensor)
         for tensor in self.inputs:

@@ -20,7 +20,7 @@ def peak_memory_mb() -> float:
 
 
 def reset_peak_memory_mb() -> float:
-    """-> resident memory now, from which on Linux the peak is counted anew; elsewhere the peak so far."""
+    """-> resident memory now, where Linux starts to count the peak again; on other systems, the peak so far."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory_mb()

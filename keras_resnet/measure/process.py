@@ -32,7 +32,7 @@ from keras_resnet.errors import MeasurementError
 from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 
-TIMEOUT_S = 600  # of one answer
+TIMEOUT_S = 600  # longest time of one answer
 FREE_SIDE = 224  # pixels, where a model leaves height and width free
 MODULE = "keras_resnet.measure.process"
 
@@ -40,7 +40,7 @@ MODULE = "keras_resnet.measure.process"
 class Opened(NamedTuple):
     """An opened model."""
 
-    # Pixels uint8 [N, H, W, C] -> outputs [N, ...] by name, or an array alone where there is one, of probabilities.
+    # Pixels uint8 [N, H, W, C] -> outputs [N, ...] by name, or only an array of probabilities.
     predict: Callable[[np.ndarray], Any]
     image_shape: tuple[int | None, int | None, int]  # height and width, which it may leave free, and channels
     device_peak_memory_mb: Callable[[], float] | None = None  # where it runs in a memory that is not the process's own
@@ -223,7 +223,7 @@ def _keep_to(cores: Sequence[int] | None) -> None:
 
 
 def _own_stdout() -> IO[str]:
-    """-> the pipe to the parent, for answers alone: whatever a framework prints goes to stderr from here on."""
+    """-> the pipe to the parent, only for answers; from now on, all that a framework prints goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
