@@ -158,7 +158,7 @@ def _turn(subject: Subject, batch_size: int) -> list[float]:
 
 
 def _timing(turns_ms: list[list[float]], first: list[list[float]], batch_size: int) -> Timing:
-    """Milliseconds of the calls, round by round, of a contender and of the first contender -> latency, rate and ratio."""
+    """Milliseconds of the calls by round, of a contender and of the first contender -> latency, rate and ratio."""
     latency = Latency.of(np.concatenate(turns_ms))
     to_first = Ratio(**ratio([float(np.median(turn)) for turn in turns_ms], [float(np.median(turn)) for turn in first]))
     return Timing(latency, 1e3 * batch_size / latency.median_ms, to_first)

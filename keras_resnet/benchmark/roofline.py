@@ -1,7 +1,7 @@
 """The machine's own limits, as measured: float32 arithmetic, and traffic to memory.
 
-The number of operations for each moved byte decides which of the two limits holds for a layer (Williams et al. 2009, the
-roofline model). The limits are measured: a program can reach them, unlike the numbers of a data sheet.
+The number of operations for each moved byte decides which of the two limits holds for a layer (Williams et al. 2009,
+the roofline model). The limits are measured: a program can reach them, unlike the numbers of a data sheet.
 """
 
 import json

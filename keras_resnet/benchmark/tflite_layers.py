@@ -5,8 +5,8 @@ runtime's own kernel, on the tensors of a real inference; what it can't show is 
 XNNPACK takes a padding into the convolution behind it, so these two stay together.
 
 The other way, to cut after each layer and to take differences between ever longer files, gives small differences of
-large times: on a busy machine, ResNet-18's layers of 2.2 ms came out between -22 and +17 ms. Layers that are cut out were
-within 2 %.
+large times: on a busy machine, ResNet-18's layers of 2.2 ms came out between -22 and +17 ms. Layers that are cut out
+were within 2 %.
 """
 
 import time
