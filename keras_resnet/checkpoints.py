@@ -34,7 +34,7 @@ class Head(NamedTuple):
     classes: int
 
 
-class Taken(NamedTuple):
+class TakenNetwork(NamedTuple):
     """The network in a file."""
 
     tensors: dict[str, np.ndarray]  # by torchvision's name
@@ -46,7 +46,7 @@ class Taken(NamedTuple):
 
 def take_network(
     checkpoint: Checkpoint, wanted: Iterable[str], head: Head | None, on_backbone: bool, prefix: str
-) -> Taken:
+) -> TakenNetwork:
     """Content of a file -> the network that is wanted.
 
     Args:
@@ -69,7 +69,7 @@ def take_network(
     _check_sizes(checkpoint, ours.values())
     tensors = {name: checkpoint.tensors[theirs].read() for name, theirs in ours.items()}
     line = _line(checkpoint, whole or resnets, taken, ours)
-    return Taken(tensors, ours, _around(checkpoint, taken), _where(taken), line)
+    return TakenNetwork(tensors, ours, _around(checkpoint, taken), _where(taken), line)
 
 
 def _on_backbones(checkpoint: Checkpoint, resnets: Iterable[NamedResNet]) -> list[NamedResNet]:

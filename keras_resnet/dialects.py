@@ -12,7 +12,7 @@ _PLACES = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9])")  # where a name can beg
 _BLOCK = re.compile(r"layer\d\.\d+\.conv\d\.weight")
 
 
-class Rule(NamedTuple):
+class NameRule(NamedTuple):
     """Names of one form."""
 
     theirs: str  # pattern of a whole name, behind its prefix
@@ -24,7 +24,7 @@ class Dialect(NamedTuple):
 
     name: str
     example: str  # the first convolution of the first block
-    rules: tuple[Rule, ...]
+    rules: tuple[NameRule, ...]
     stem_tells: bool = True  # whether no other network has such names of the stem
     note: str = ""  # what the names do not tell
 
@@ -37,49 +37,53 @@ _PARAMETER = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _STAGE = r"encoder\.stages\.(\d)\.layers\.(\d+)"
 DIALECTS = (
     Dialect(
-        "torchvision", "layer1.0.conv1.weight", (Rule(r"((?:conv1|bn1|layer\d)\..+)", _as_it_is),), stem_tells=False
+        "torchvision", "layer1.0.conv1.weight", (NameRule(r"((?:conv1|bn1|layer\d)\..+)", _as_it_is),), stem_tells=False
     ),
     Dialect(  # ResNetForImageClassification
         "transformers",
         "encoder.stages.0.layers.0.layer.0.convolution.weight",
         (
-            Rule(r"embedder\.embedder\.convolution\.(.+)", lambda x: f"conv1.{x}"),
-            Rule(r"embedder\.embedder\.normalization\.(.+)", lambda x: f"bn1.{x}"),
-            Rule(
+            NameRule(r"embedder\.embedder\.convolution\.(.+)", lambda x: f"conv1.{x}"),
+            NameRule(r"embedder\.embedder\.normalization\.(.+)", lambda x: f"bn1.{x}"),
+            NameRule(
                 _STAGE + r"\.layer\.(\d)\.convolution\.(.+)",
                 lambda stage, block, i, x: f"layer{int(stage) + 1}.{block}.conv{int(i) + 1}.{x}",
             ),
-            Rule(
+            NameRule(
                 _STAGE + r"\.layer\.(\d)\.normalization\.(.+)",
                 lambda stage, block, i, x: f"layer{int(stage) + 1}.{block}.bn{int(i) + 1}.{x}",
             ),
-            Rule(
+            NameRule(
                 _STAGE + r"\.shortcut\.convolution\.(.+)",
                 lambda stage, block, x: f"layer{int(stage) + 1}.{block}.downsample.0.{x}",
             ),
-            Rule(
+            NameRule(
                 _STAGE + r"\.shortcut\.normalization\.(.+)",
                 lambda stage, block, x: f"layer{int(stage) + 1}.{block}.downsample.1.{x}",
             ),
-            Rule(r"(encoder\.stages\..+)", _as_it_is),
+            NameRule(r"(encoder\.stages\..+)", _as_it_is),
         ),
     ),
     Dialect(  # tools/convert-torchvision-to-d2.py
         "detectron2",
         "res2.0.conv1.weight",
         (
-            Rule(r"stem\.conv1\.norm\.(.+)", lambda x: f"bn1.{x}"),
-            Rule(r"stem\.conv1\.(.+)", lambda x: f"conv1.{x}"),
-            Rule(
+            NameRule(r"stem\.conv1\.norm\.(.+)", lambda x: f"bn1.{x}"),
+            NameRule(r"stem\.conv1\.(.+)", lambda x: f"conv1.{x}"),
+            NameRule(
                 r"res(\d)\.(\d+)\.conv(\d)\.norm\.(.+)", lambda r, block, i, x: f"layer{int(r) - 1}.{block}.bn{i}.{x}"
             ),
-            Rule(r"res(\d)\.(\d+)\.conv(\d)\.(.+)", lambda r, block, i, x: f"layer{int(r) - 1}.{block}.conv{i}.{x}"),
-            Rule(
+            NameRule(
+                r"res(\d)\.(\d+)\.conv(\d)\.(.+)", lambda r, block, i, x: f"layer{int(r) - 1}.{block}.conv{i}.{x}"
+            ),
+            NameRule(
                 r"res(\d)\.(\d+)\.shortcut\.norm\.(.+)",
                 lambda r, block, x: f"layer{int(r) - 1}.{block}.downsample.1.{x}",
             ),
-            Rule(r"res(\d)\.(\d+)\.shortcut\.(.+)", lambda r, block, x: f"layer{int(r) - 1}.{block}.downsample.0.{x}"),
-            Rule(r"(res\d\..+)", _as_it_is),
+            NameRule(
+                r"res(\d)\.(\d+)\.shortcut\.(.+)", lambda r, block, x: f"layer{int(r) - 1}.{block}.downsample.0.{x}"
+            ),
+            NameRule(r"(res\d\..+)", _as_it_is),
         ),
         note="The names do not tell that detectron2's published networks take BGR with another mean and deviation, and "
         "that most stride in the first 1x1 convolution of a block: they would give wrong answers here",
@@ -88,9 +92,9 @@ DIALECTS = (
         "a torch.nn.Sequential",
         "4.0.conv1.weight",
         (
-            Rule(rf"0\.{_PARAMETER}", lambda x: f"conv1.{x}"),
-            Rule(rf"1\.{_PARAMETER}", lambda x: f"bn1.{x}"),
-            Rule(r"([4-7])\.(\d+\.(?:conv|bn|downsample).+)", lambda child, x: f"layer{int(child) - 3}.{x}"),
+            NameRule(rf"0\.{_PARAMETER}", lambda x: f"conv1.{x}"),
+            NameRule(rf"1\.{_PARAMETER}", lambda x: f"bn1.{x}"),
+            NameRule(r"([4-7])\.(\d+\.(?:conv|bn|downsample).+)", lambda child, x: f"layer{int(child) - 3}.{x}"),
         ),
         stem_tells=False,
     ),

@@ -11,7 +11,7 @@ _EARLIER_LAYOUT = ("layer_names", "layer_names0", "keras_version", "backend")  #
 _MODEL_GROUP = "model_weights"  # beside the optimizer's, where the file holds a whole model
 
 
-def keras_applications(layers: Iterable[str]) -> str | None:
+def weights_of_keras_applications(layers: Iterable[str]) -> str | None:
     """Names of layers -> why a ResNet of keras.applications with them does not fit, or None for another network."""
     names = set(layers)
     if any(name.endswith("_preact_bn") for name in names):
@@ -37,7 +37,7 @@ def refuse_foreign_file(h5: Any, where: str) -> None:
     layers = set(h5)
     if isinstance(h5.get(_MODEL_GROUP, getlink=True), h5py.HardLink) and isinstance(h5[_MODEL_GROUP], h5py.Group):
         layers = set(h5[_MODEL_GROUP])
-    what = keras_applications(layers)
+    what = weights_of_keras_applications(layers)
     if what is None:
         ours = set(layer_names.EXAMPLES) <= layers
         what = (

@@ -20,10 +20,10 @@ import keras
 import numpy as np
 
 from keras_resnet import layer_names
-from keras_resnet.checkpoints import Head, Taken, take_network
+from keras_resnet.checkpoints import Head, TakenNetwork, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
-from keras_resnet.foreign_keras import keras_applications
+from keras_resnet.foreign_keras import weights_of_keras_applications
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.torch_files import Checkpoint, escaped
@@ -363,7 +363,7 @@ def match_weights(
     problems: dict[WeightsProblem, list[str]] = {}
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
     names = _keras_names(variables) if isinstance(file, WeightFile) else torchvision_names(network)
-    taken: Taken | None = None
+    taken: TakenNetwork | None = None
     if isinstance(file, Checkpoint):
         taken = take_network(
             file,
@@ -505,7 +505,7 @@ def _likely_cause(
     if another:
         return another
     if layout == "keras":
-        foreign = keras_applications(name.rpartition("/")[0] for name in tensors)
+        foreign = weights_of_keras_applications(name.rpartition("/")[0] for name in tensors)
         if foreign:
             return foreign
     wanted, found = _split(names, tensors)

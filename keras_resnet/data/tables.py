@@ -118,7 +118,7 @@ class Table:
         cells = [row[header].strip() for row in self.rows]
         empty = [number for number, cell in enumerate(cells, start=FIRST_ROW) if not cell]
         if empty and not may_be_empty:
-            raise ArgumentError(f"{self.file}: column {header!r} is empty in {numbered(empty)}")
+            raise ArgumentError(f"{self.file}: column {header!r} is empty in {rows_in_words(empty)}")
         return cells
 
     def files(self) -> list[str]:
@@ -158,7 +158,7 @@ class Table:
             first = cells[unknown[0] - FIRST_ROW]
             raise ArgumentError(
                 f"{self.file}: column {self.columns[SPLIT]!r} must hold train, val or test. Received: {first} in "
-                f"{numbered(unknown)}"
+                f"{rows_in_words(unknown)}"
             )
         return [str(split) for split in splits]
 
@@ -214,7 +214,7 @@ def normal(header: str) -> str:
     return "_".join(header.strip().lower().replace("-", " ").split())
 
 
-def numbered(rows: Sequence[int]) -> str:
+def rows_in_words(rows: Sequence[int]) -> str:
     """Numbers of rows -> in words, the first few."""
     shown = ", ".join(map(str, rows[:ROWS_LISTED]))
     more = f" and {len(rows) - ROWS_LISTED} more" if len(rows) > ROWS_LISTED else ""
