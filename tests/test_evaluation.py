@@ -304,7 +304,7 @@ def test_evaluate_prints_and_writes_the_figures(user, expected, tmp_path, batch_
     assert status == 1
     broken = user / "labelled" / "thing 9" / "broken.png"
     assert errors == [
-        f"{broken}: not an image, or not a whole one, of the formats JPEG, PNG, GIF, BMP, TIFF, WEBP, PPM, AVIF"
+        f"{broken}: not an image of the formats JPEG, PNG, GIF, BMP, TIFF, WEBP, PPM, AVIF, or incomplete"
     ]
     top1, top5 = (topk_accuracy_percent(answers, true, k) for k in (1, 5))
     assert 0 < top1 < top5 < 100
