@@ -164,13 +164,13 @@ def test_a_listener_hears_of_every_step_and_epoch(run: Run) -> None:
     ]
     assert all(s.images_per_second > 0 and set(s.figures) == {"loss", "top1_percent"} for s in heard.standings)
     assert heard.standings[-1].figures["loss"] == pytest.approx(run.result.history[-1]["loss"])
-    assert heard.sentences[:2] == [
-        "48 training and 12 validation images",
-        "training on 1 CPU, float32, Keras on tensorflow",
-    ]
+    assert [sentence.partition(":")[0] for sentence in heard.sentences[:3]] == ["data", "train", "val"]
+    assert heard.sentences[1].startswith("train: 48 images of 3 classes: ")
+    assert heard.sentences[2].startswith("val: 12 images of 3 classes: ")
+    assert heard.sentences[3] == "training on 1 CPU, float32, Keras on tensorflow"
     row = run.result.history[0]
     low, high = wilson_interval_percent(row["val_top1_percent"], 12)
-    assert heard.sentences[2] == (
+    assert heard.sentences[4] == (
         f"epoch 1 of 2: loss {row['loss']:.4f}, top-1 {row['top1_percent']:.2f} %; "
         f"validation top-1 {row['val_top1_percent']:.2f} % ({low:.2f} to {high:.2f}), loss {row['val_loss']:.4f}"
     )
