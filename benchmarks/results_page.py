@@ -10,6 +10,7 @@ python benchmarks/results_page.py --check    exit status 1 if they are not what 
 
 import json
 import string
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +50,43 @@ OTHERS = {
     "quantizers": "`benchmarks/quantizers.py`",
 }
 LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
+
+# Names of contenders in records -> what readers see.
+SHOWN = {
+    "saved_model": "SavedModel in TensorFlow, float32",
+    "model.tflite": "TFLite file in LiteRT, float32",
+    "model-float16.tflite": "TFLite file in LiteRT, float16",
+    "model-dynamic.tflite": "TFLite file in LiteRT, int8 weights",
+    "model-int8.tflite": "TFLite file in LiteRT, int8",
+    "model.onnx": "ONNX file in ONNX Runtime, float32",
+    "model-float16.onnx": "ONNX file in ONNX Runtime, float16",
+    "model-int8.onnx": "ONNX file in ONNX Runtime, int8",
+    "model.onnx in OpenVINO": "ONNX file in OpenVINO, float32",
+    "model-int8.onnx in OpenVINO": "ONNX file in OpenVINO, int8",
+    "keras.applications, Keras": "keras.applications in Keras, float32",
+    "keras.applications, LiteRT": "keras.applications in LiteRT, float32",
+    "PyTorch, eager": "PyTorch, eager, float32",
+    "PyTorch, torch.compile": "PyTorch, torch.compile, float32",
+    "PyTorch, ONNX Runtime": "PyTorch's network in ONNX Runtime, float32",
+    "PyTorch, OpenVINO float32": "PyTorch's network in OpenVINO, float32",
+    "PyTorch, OpenVINO bfloat16": "PyTorch's network in OpenVINO, bfloat16",
+    "OpenVINO int8 (NNCF)": "our float32 ONNX file, made int8 by NNCF, in OpenVINO",
+    "command": "`keras-resnet predict`",
+    "ours in Python": "this package in Python",
+    OURS: "this package",
+    "ours float32": "this package, float32",
+    "ours mixed_bfloat16": "this package, mixed_bfloat16",
+    "keras.applications float32": "keras.applications, float32",
+    "keras.applications mixed_bfloat16": "keras.applications, mixed_bfloat16",
+    "pytorch float32": "PyTorch, float32",
+    "pytorch bfloat16": "PyTorch, bfloat16",
+    "ours": "this package",
+    "ours packed": "this package, from packed images",
+    "keras RandomCrop": "Keras' RandomCrop",
+    "keras RandomZoom": "Keras' RandomZoom",
+    "pillow 2 processes": "Pillow in two processes",
+    LIMIT: "TensorFlow, only decoding the cropped areas",
+}
 
 
 class Kind(NamedTuple):
@@ -108,7 +146,13 @@ def text_of(records: Mapping[str, Record]) -> str:
     names = dict.fromkeys(name for names, _ in sections() for name in names)
     others = {name: record for name, record in records.items() if name not in names}
     facts = {name: facts_of(name, records[name]) for name in names if name in records}
-    facts |= {"page": {"wins": [list(wins_and_losses(records))]}, "others": {"records": [list(listed(others))]}}
+    wins = list(wins_and_losses(records))
+    ranked = sorted(wins, key=lambda row: float(row["speed"]))
+    counts = Counter(row["result"] for row in wins)
+    facts |= {
+        "page": {"wins": [wins], "comparisons": len(wins), "counts": counts, "best": ranked[-1], "worst": ranked[0]}
+    }
+    facts |= {"others": {"records": [list(listed(others))]}}
     blocks = [block for name in names if name in facts for block in filled(name, facts[name])]
     return "\n\n".join(blocks) + "\n"
 
@@ -156,10 +200,14 @@ class Measured(NamedTuple):
     speed: float  # the higher the better
     figure: str  # with its unit
 
+    @property
+    def shown(self) -> str:
+        return SHOWN.get(self.name, self.name)
+
 
 def wins_and_losses(records: Mapping[str, Record]) -> Iterator[Record]:
     """-> for each comparison and each scope: our fastest beside the fastest rival."""
-    for title, contenders in comparisons(records):
+    for title, name, contenders in comparisons(records):
         seen = set()
         for scope, numbers in SCOPES.items():
             within = [one for one in contenders if one.kind.numbers in numbers]
@@ -169,40 +217,44 @@ def wins_and_losses(records: Mapping[str, Record]) -> Iterator[Record]:
                 speed = f"{ours.speed / rival.speed:.2f}"
                 result = "equal" if speed == "1.00" else "won" if ours.speed > rival.speed else "lost"
                 if pair not in seen:
-                    yield {"what": f"{title}{scope}", "ours": ours, "rival": rival, "speed": speed, "result": result}
+                    row = {"what": f"{title}{scope}", "ours": ours, "rival": rival, "speed": speed, "result": result}
+                    yield row | {"where": where(records[name])}
                 seen.add(pair)
 
 
-def comparisons(records: Mapping[str, Record]) -> Iterator[tuple[str, list[Measured]]]:
-    """-> what is compared, and its contenders."""
+def comparisons(records: Mapping[str, Record]) -> Iterator[tuple[str, str, list[Measured]]]:
+    """-> what is compared, the name of its record, and its contenders."""
     for record, (title, _) in SIDE_BY_SIDE.items():
         if record in records:
             contenders = records[record]["results"]["contenders"]
             for size in records[record]["settings"]["batch_sizes"]:
                 times_ms = {name: median_ms(result, size) for name, result in contenders.items()}
-                yield f"{title}, batch {size}", measured(times_ms, "ms", contenders)
+                yield f"{title}, batch {size}", record, measured(times_ms, "ms", contenders)
     if "compare_networks" in records:
         times_ms = {row.network: result["latency"]["median_ms"] for row, result in weighed(records["compare_networks"])}
         for theirs, ours in ((name, name.lower()) for name in times_ms if name != name.lower() in times_ms):
-            yield f"{theirs} as TFLite, batch 1", measured({OURS: times_ms[ours], THEIRS: times_ms[theirs]}, "ms")
+            pair = {OURS: times_ms[ours], THEIRS: times_ms[theirs]}
+            yield f"{theirs} as TFLite, batch 1", "compare_networks", measured(pair, "ms")
     if "predict_speed" in records:
         first = records["predict_speed"]["results"]["first_prediction_s"]
         for ours in ("command", "ours in Python"):
             seconds = {name: first[name]["median"] for name in (ours, THEIRS)}
-            yield "first prediction from a cold start", measured(seconds, "s")
-    rated = {
-        f"training of {record['settings']['network']} on the CPU": record["results"]
-        for name, record in records.items()
-        if name == "training_speed"
-    }
+            yield "first prediction from a cold start", "predict_speed", measured(seconds, "s")
+    rated: list[tuple[str, str, Record]] = []
+    if "training_speed" in records:
+        trained = records["training_speed"]
+        rated.append((f"training of {trained['settings']['network']} on the CPU", "training_speed", trained["results"]))
     if "input_pipeline" in records:
         results = records["input_pipeline"]["results"]
-        rated["input pipeline"] = {name: results[name] for name in results.keys() & KINDS.keys() - {LIMIT}}
-        rated["input pipeline beside bare decoding"] = {name: results[name] for name in ("ours", LIMIT)}
+        whole = {name: results[name] for name in results.keys() & KINDS.keys() - {LIMIT}}
+        bare = {name: results[name] for name in ("ours", LIMIT)}
+        rated.append(("input pipeline (decoding, cropping, mirroring)", "input_pipeline", whole))
+        rated.append(("input pipeline beside bare decoding", "input_pipeline", bare))
     for subject, result in records.get("gpu", {"results": {}})["results"].items():
-        rated[f"{subject} on a GPU"] = result["contenders"]
-    for title, results in rated.items():
-        yield title, measured({name: row["images_per_second"] for name, row in results.items()}, "images/s", results)
+        rated.append((f"{subject} on a GPU", "gpu", result["contenders"]))
+    for title, name, results in rated:
+        rates = {contender: row["images_per_second"] for contender, row in results.items()}
+        yield title, name, measured(rates, "images/s", results)
 
 
 def measured(figures: Mapping[str, float], unit: str, results: Mapping[str, Record] | None = None) -> list[Measured]:
@@ -265,7 +317,7 @@ def side_by_side(record: Record) -> Record:
     for name, profile in profiles.items():
         percents = (profile["share_percent_by_kind"].get(kind) for kind in layers)
         cells = ("-" if percent is None else f"{percent:.1f}" for percent in percents)
-        shares.append({"name": name, "layers": " | ".join(layers), "percents": " | ".join(cells)})
+        shares.append({"shown": SHOWN.get(name, name), "layers": " | ".join(layers), "percents": " | ".join(cells)})
     return {"batches": batches, "contenders": [rows], "shares": [shares]}
 
 
@@ -292,7 +344,7 @@ def gpu(record: Record) -> Record:
         subjects.append([{"work": work, "network": network, **row} for row in named(result["contenders"])])
     failures = [f"Not measured: {why}." for result in results.values() for why in result["failures"].values()]
     return {
-        "where": f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record),
+        "device": f"{card['name']}, {card['memory_mb'] / 1e3:.0f} GB" if card else machine(record),
         "versions": ", ".join(f"{name} {version}" for name, version in settings["versions"].items()),
         "subjects": subjects,
         "failures": " ".join(failures),
@@ -359,8 +411,19 @@ def machine(record: Record) -> str:
     return f"{environment['cpu']} ({environment['cpu_count']} cores; {', '.join(environment.get('cpu_flags', []))})"
 
 
+def where(record: Record) -> str:
+    """-> the device in a few words: the GPU, or the processor and its widest vectors."""
+    if card := record["settings"].get("gpu"):
+        return str(card["name"])
+    environment = record["environment"]
+    cpu = environment["cpu"].replace("(R)", "").removesuffix(" Processor")
+    flags = environment.get("cpu_flags", [])
+    vectors = [title for flag, title in (("avx512f", ", AVX-512"), ("avx2", ", AVX2")) if flag in flags]
+    return f"{environment['cpu_count']} cores of {cpu}{''.join(vectors[:1])}"
+
+
 def named(results: Mapping[str, Record]) -> list[Record]:
-    return [{"name": name, **result} for name, result in results.items()]
+    return [{"name": name, "shown": SHOWN.get(name, name), **result} for name, result in results.items()]
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ def training(**rates: tuple[bool, str, float]) -> dict[str, Any]:
         name: {"ours": ours, "numbers": numbers, "images_per_second": rate}
         for name, (ours, numbers, rate) in rates.items()
     }
-    return {"training_speed": {"settings": {"network": "ResNet-50"}, "results": results}}
+    environment = {"cpu": "Some CPU", "cpu_count": 2}
+    return {"training_speed": {"environment": environment, "settings": {"network": "ResNet-50"}, "results": results}}
 
 
 def test_the_fastest_of_ours_stands_beside_the_fastest_rival_of_each_scope(page: ModuleType) -> None:
@@ -56,6 +57,6 @@ def test_a_contender_of_unknown_kind_is_no_guess(page: ModuleType) -> None:
 def test_no_rival_of_the_records_is_faster_than_those_of_the_first_table(page: ModuleType) -> None:
     record = json.loads((BENCHMARKS / "results" / "rivals_resnet50.json").read_text())["results"]["contenders"]
     rivals = {name: page.median_ms(result, 1) for name, result in record.items() if not page.kind_of(name, result).ours}
-    shown = page.PAGE.read_text().split("\n\n")[1]
+    [shown] = [block for block in page.PAGE.read_text().split("\n\n") if block.startswith("| comparison |")]
     for least in (min(rivals.values()), min(ms for name, ms in rivals.items() if "int8" not in name)):
         assert f": {least:.1f} ms |" in shown
