@@ -183,6 +183,6 @@ def test_a_folder_that_cannot_be_written(kind, model_file, older, tmp_path, monk
         subprocess.run(undo, check=True)
     assert line in (
         f"error: tflite can't be written in {out}: {reason}",
-        f"error: `folder` can't be written: {out}: {reason}",
+        f"error: `folder` (--out) can't be written: {out}: {reason}",
     )
     assert contents(out) == before

@@ -40,17 +40,20 @@ def benchmark(
         list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for each subject.", show_default="all")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds, in each of which every subject is measured once.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds, in each of which every subject is measured once.")
+    ] = 5,
     rivals: Annotated[
         bool,
         typer.Option(
             "--rivals",
-            help="Measure the first subject's network in other packages too: keras.applications, PyTorch, ONNX Runtime, "
-            "OpenVINO. The extra `rivals` installs them; absent ones are left out.",
+            help="Measure the first subject's network in other packages too: keras.applications, PyTorch, ONNX "
+            "Runtime, OpenVINO. The extra `rivals` installs them; absent ones are left out.",
         ),
     ] = False,
     calibration: Annotated[
-        str | None, typer.Option(help="Images for calibrating OpenVINO's int8 rival: a folder or a quoted glob. Needs --rivals.")
+        str | None,
+        typer.Option(help="Images for calibrating OpenVINO's int8 rival: a folder or a quoted glob. Needs --rivals."),
     ] = None,
     data: Annotated[
         str | None,

@@ -46,7 +46,9 @@ def export(
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
         str | None,
-        typer.Option(help=f"Folder or quoted glob with at least 32 typical images. Needed for {', '.join(_CALIBRATED)}."),
+        typer.Option(
+            help=f"Folder or quoted glob with at least 32 typical images. Needed for {', '.join(_CALIBRATED)}."
+        ),
     ] = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="Number of calibration images to draw.", show_default="all")
@@ -88,7 +90,10 @@ def export(
         ),
     ] = None,
     keep_float: Annotated[
-        list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given several times. --debug lists the names.")
+        list[str] | None,
+        typer.Option(
+            help="Layer that int8 formats leave in float; may be given several times. --debug lists the names."
+        ),
     ] = None,
     input_type: Annotated[
         str | None,
@@ -108,7 +113,8 @@ def export(
         str | None, typer.Option(help="Layout of the ONNX input: nhwc or nchw.", show_default="nhwc")
     ] = None,
     any_size: Annotated[
-        bool, typer.Option("--any-size", help=f"Let the files take images of any height and width ({_takers('any_size')}).")
+        bool,
+        typer.Option("--any-size", help=f"Let the files take images of any height and width ({_takers('any_size')})."),
     ] = False,
     int_weights: Annotated[
         str | None,
@@ -119,7 +125,11 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artifacts.")] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Write the error of each layer of the int8 formats to quantization-error-FORMAT.csv and .png.")
+        bool,
+        typer.Option(
+            "--debug",
+            help="Write the error of each layer of the int8 formats to quantization-error-FORMAT.csv and .png.",
+        ),
     ] = False,
     report: Annotated[
         bool,

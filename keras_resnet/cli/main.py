@@ -79,7 +79,8 @@ COMMANDS = (
     ),
     Command(
         *("export", export, "Ship", "Write SavedModel, TFLite and ONNX files, compared with the model."),
-        "keras-resnet export --model runs/smoke/model.keras --formats tflite-int8,onnx --calibration images --out out",
+        "keras-resnet export --model runs/smoke/model.keras --formats tflite-int8 --calibration photos "
+        "--data images --out out",
     ),
     Command(
         *("verify", verify, "Ship", "Compare an exported file with its model again."),

@@ -29,7 +29,9 @@ def predict(
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name for each image.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Number of images that the network takes at a time; for segmentation always 1.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of images that the network takes at a time; for segmentation always 1.")
+    ] = 16,
     **options: Any,
 ) -> None:
     """Print the most probable classes of each image.

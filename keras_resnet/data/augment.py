@@ -20,7 +20,9 @@ class Augmentation:
         "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor) or none.",
         choices={"segment": ("resized", "scaled", "none")},
     )
-    minimum_area: float = setting(0.08, "Smallest area of a random crop, as a share of the image, for crop = resized.", SHARE_WITHOUT_ZERO)
+    minimum_area: float = setting(
+        0.08, "Smallest area of a random crop, as a share of the image, for crop = resized.", SHARE_WITHOUT_ZERO
+    )
     minimum_scale: float = setting(0.5, "Smallest resize factor for crop = scaled.")
     maximum_scale: float = setting(2.0, "Largest resize factor for crop = scaled.")
     flip: bool = setting(True, "Random mirroring of training images, left to right.")

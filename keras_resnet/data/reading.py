@@ -25,18 +25,21 @@ class Reading:
     )
     label_column: str = setting(
         "",
-        "Column of a CSV file with the class of each image. Needed only if it has no usual name, such as label or class.",
+        "Column of a CSV file with the class of each image. Needed only if it has no usual name, such as label or "
+        "class.",
     )
     split_column: str = setting(
         "",
         "Column of a CSV file with train, val or test in each row. Needed only if it has no usual name, such as split.",
     )
     encoding: str = setting("", "Encoding of a CSV file, for example cp949. Needed only if the file is not Unicode.")
-    strict: bool = setting(False, "An error if anything is left aside: a file that is no image, a hidden file, an unused split.")
+    strict: bool = setting(
+        False, "Error if anything is left aside: a file that is no image, a hidden file, an unused split."
+    )
     mask_suffix: str = setting(
         "",
-        "Ending of the masks' names after the images' names: _mask if cat.jpg has cat_mask.png. Needed only if several "
-        "endings fit.",
+        "Ending that the masks' names add to the images' names: _mask for cat.jpg and cat_mask.png. Needed only if "
+        "several endings fit.",
         task="segment",
     )
     mask_values: tuple[int, ...] = setting(

@@ -56,7 +56,9 @@ class _Network:
         task="segment",
     )
     auxiliary_head: bool = setting(
-        False, "Second output of fcn and deeplabv3 for training, with a loss of its own, on the feature maps C4.", task="segment"
+        False,
+        "Second output of fcn and deeplabv3 for training, with a loss of its own, on the feature maps C4.",
+        task="segment",
     )
     weights: str = setting(
         "", "Weights to start from: imagenet, a published tag, a path, or hf://owner/repository; empty: random."
@@ -77,8 +79,8 @@ class _Network:
     )
     freeze: Literal["none", "stem", "C2", "C3", "C4", "C5"] = setting(
         "none",
-        "Last part of the network that is frozen; all parts before it are frozen too: none, stem, C2 (the first stage), "
-        "C3, C4 or C5 (the last stage). Frozen BatchNorm runs in inference mode.",
+        "Last part of the network that is frozen; all parts before it are frozen too: none, stem, C2 (the first "
+        "stage), C3, C4 or C5 (the last stage). Frozen BatchNorm runs in inference mode.",
     )
     freeze_batch_norm: bool = setting(False, "Frozen BatchNorm in the whole network.")
 
@@ -98,7 +100,9 @@ class _Training:
     class_weights: Literal["none", "balanced"] = setting(
         "none", "Class weights: balanced (classes have equal influence, however many images they have) or none."
     )
-    problem_limit: int = setting(1000, "Largest number of unreadable files that a run accepts; one more ends it.", NOT_NEGATIVE)
+    problem_limit: int = setting(
+        1000, "Largest number of unreadable files that a run accepts; one more ends it.", NOT_NEGATIVE
+    )
 
     epochs: int = setting(90, "Number of epochs (passes over the training images).", AT_LEAST_ONE)
     head_epochs: int = setting(0, "Number of epochs at the start that train only the head.", NOT_NEGATIVE)
@@ -115,8 +119,8 @@ class _Training:
     )
     schedule: Literal["cosine", "poly"] = setting(
         "cosine",
-        "Fall of the learning rate from its peak to 0: cosine (half a wave), or poly (the share of the updates that remain, "
-        "to the power of 0.9).",
+        "Fall of the learning rate from its peak to 0: cosine (half a wave), or poly (the share of the updates that "
+        "remain, to the power of 0.9).",
     )
     level_decay: float = setting(
         1.0,
@@ -129,7 +133,11 @@ class _Training:
         "Weight decay of kernels, without BatchNorm and biases; coupled for sgd, as in PyTorch, otherwise decoupled.",
         NOT_NEGATIVE,
     )
-    warmup_epochs: float = setting(5.0, "Number of epochs in which the learning rate rises to its peak; at most half of the epochs are used.", NOT_NEGATIVE)
+    warmup_epochs: float = setting(
+        5.0,
+        "Number of epochs in which the learning rate rises to its peak, but at most half of the epochs.",
+        NOT_NEGATIVE,
+    )
     clip_norm: float = setting(0.0, "Largest norm of the gradient over all weights; 0: no limit.", NOT_NEGATIVE)
     accumulation_steps: int = setting(1, "Number of batches whose gradients are averaged for one update.", AT_LEAST_ONE)
     ema_momentum: float = setting(

@@ -41,7 +41,10 @@ SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
         ],
         "longest_side": Annotated[
             int | None,
-            typer.Option(min=32, help="Longest side in pixels for segmentation networks of any size; larger images are resized to it."),
+            typer.Option(
+                min=32,
+                help="Longest side in pixels for segmentation networks of any size; larger images are resized to it.",
+            ),
         ],
     },
     "export": {
@@ -50,7 +53,7 @@ SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             typer.Option(
                 metavar="HxW",
                 help="Height and width of the images that the exported files take, for example 360x480. Needed for "
-                "segmentation networks of any size, unless --any-size is given.",
+                "segmentation networks of any size; with --any-size, the files are verified at it.",
             ),
         ],
         "argmax": Annotated[
