@@ -74,7 +74,9 @@ def test_the_help_of_the_command_names_it():
 def test_its_options_are_checked():
     assert takers_of("int_weights") == ["onnx-int8", "onnx-tenth"]
     check_options(Options(opset=15, int_weights="int7"), [TENTH])
-    with pytest.raises(ExportError, match=r"^`opset` \(--opset\) of onnx-tenth must be 15 or later\. Received: opset=14$"):
+    with pytest.raises(
+        ExportError, match=r"^`opset` \(--opset\) of onnx-tenth must be 15 or later\. Received: opset=14$"
+    ):
         check_options(Options(opset=14), [FORMATS["onnx-int8"], TENTH])
     with pytest.raises(ExportError, match=r"^`int_weights` belongs to onnx-int8, onnx-tenth\. Received: .*'int7'"):
         check_options(Options(int_weights="int7"), [FORMATS["onnx"]])

@@ -140,7 +140,9 @@ def test_a_class_that_only_validation_has_is_named_as_such(tmp_path):
 def test_images_without_class_folders_are_refused_with_a_way_out(tmp_path):
     for index in range(4):
         write(tmp_path / f"cat.{index}.jpg", jpeg(picture(8, 8, index)))
-    with pytest.raises(ImageError, match=r"It has 4 files, for example cat\.0\.jpg\. Make a folder for each class"):
+    with pytest.raises(
+        ImageError, match=r"It has 4 files, for example cat\.0\.jpg\. Make a folder for each class,.* or name a CSV"
+    ):
         open_source(tmp_path, "train")
 
 
@@ -221,7 +223,9 @@ def test_another_encoding_is_asked_for(pets):
     with pytest.raises(ArgumentError, match=r"not a CSV file in UTF-8: .*--encoding cp949 \(Korean Windows\)"):
         open_source(file, "train")
     assert open_source(file, "train", reading=Reading(encoding="cp949")).classes == ("dog", "고양이")
-    with pytest.raises(ArgumentError, match=r"`encoding` \(--encoding\) must be one that Python knows. Received: klingon"):
+    with pytest.raises(
+        ArgumentError, match=r"`encoding` \(--encoding\) must be one that Python knows. Received: klingon"
+    ):
         open_source(file, "train", reading=Reading(encoding="klingon"))
 
 
@@ -240,7 +244,8 @@ def test_another_encoding_is_asked_for(pets):
         (["file", "animal"], [["a", "b"]], "columns are file, animal; .*--label-column COLUMN"),
         (["file", "label"], [["a", "b", "c"]], r"row 2 has more cells than the header: \['c'\]"),
         (["file", "index"], [["a", "one"]], "the index of a class must be a whole number from 0. Received: one"),
-        (["file", "index", "label"], [["a", "0", "cat"], ["b", "0", "dog"]], "row 3 has index 0 and name 'dog', but index 0 is 'cat'"),
+        (["file", "index", "label"], [["a", "0", "cat"], ["b", "0", "dog"]],
+         "row 3 has index 0 and name 'dog', but index 0 is 'cat'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_table_is_said_with_row_and_column(header, rows, message, pets):
@@ -360,7 +365,9 @@ def test_lists_of_pascal_voc_are_its_splits(tmp_path):
 
 def test_values_of_masks_are_chosen_by_option(tmp_path):
     write_pairs(tmp_path, values=(0, 255))
-    with pytest.raises(ArgumentError, match=r"hold the values 0, 255. 255 normally marks .* only one class .*--mask-values 0,255"):
+    with pytest.raises(
+        ArgumentError, match=r"hold the values 0, 255. 255 normally marks .* only one class .*--mask-values 0,255"
+    ):
         open_source(tmp_path, "train")
     train, _ = both(tmp_path, mask_values=(0, 255))
     assert (train.classes, {*np.unique(train.decode_target(0))}) == (("class 0", "class 1"), {0, 1})
@@ -371,7 +378,8 @@ def test_values_of_masks_are_chosen_by_option(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"values": (0, 200)}, "hold the values 0, 200. .* 199 of the values 0 to 200 have no pixel. .*--mask-values 0,200"),
+        ({"values": (0, 200)},
+         "hold the values 0, 200. .* 199 of the values 0 to 200 have no pixel. .*--mask-values 0,200"),
         ({"name": "{}.jpg", "make": encoded_as("JPEG")}, r"must not be JPEG .* Received: 10, for example 000\.jpg"),
         ({"make": lambda mask: png(np.stack([mask, 0 * mask, 9 * mask], -1))}, r"Its colours: 0,0,0; 1,0,9"),
     ],
@@ -384,7 +392,9 @@ def test_masks_that_can_not_be_meant_are_refused(options, message, tmp_path):
 def test_several_masks_of_an_image_are_asked_about(tmp_path):
     write_pairs(tmp_path, name="{}_color.png")
     write_pairs(tmp_path, name="{}_ids.png")
-    with pytest.raises(ArgumentError, match=r"end in _color and _ids. Choose one: `mask_suffix` \(--mask-suffix _color\)"):
+    with pytest.raises(
+        ArgumentError, match=r"end in _color and _ids. Choose one: `mask_suffix` \(--mask-suffix _color\)"
+    ):
         open_source(tmp_path, "train")
     assert open_source(tmp_path, "train", reading=Reading(mask_suffix="_ids")).count == 9
 

@@ -178,7 +178,10 @@ def broken(tmp_path_factory):
     contents = {
         "images/002.jpg": (b"", "the file is empty"),
         "masks/005.png": (b"no mask", r"its mask masks/005.png: not an image"),
-        "masks/007.png": (png(labels(66, 85, 1)), "masks/007.png has 85 x 66 pixels, but the upright image has 87 x 60"),
+        "masks/007.png": (
+            png(labels(66, 85, 1)),
+            "masks/007.png has 85 x 66 pixels, but the upright image has 87 x 60",
+        ),
         "masks/011.png": (
             png(np.full((64, 80), 9, np.uint8)),
             "5,120 pixels have the label 9, which is neither one of the 5",
