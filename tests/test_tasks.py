@@ -143,8 +143,8 @@ def test_data_of_another_task_is_refused_by_name(tmp_path, randomise):
     write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
     status, _, errors = in_process("evaluate", tmp_path / "s.keras", tmp_path / "data")
     message = (
-        f"{tmp_path / 's.keras'} is for segmentation, but these images are for image classification. Give a network for "
-        "image classification, or other images"
+        f"{tmp_path / 's.keras'} is for segmentation, but these images are for image classification. Give a network "
+        "for image classification, or other images"
     )
     assert (status, errors[-1]) == (1, f"error: {tmp_path / 'data'}: {message}")
 

@@ -305,5 +305,5 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     out = out[out.index("") + 1 :]
     assert out[0].split() == ["pixels", "of", "class", "train", "val"]
     assert out[5].split() == ["all", "images", "21", "2"]
-    with pytest.raises(ArgumentError, match="packed masks have void already"):
+    with pytest.raises(ArgumentError, match="packed masks hold classes already"):
         open_source(tmp_path / "out", "train", reading=Reading(void_labels=(1,)))
