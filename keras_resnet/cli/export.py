@@ -143,9 +143,10 @@ def export(
 ) -> None:
     """Write deployment artifacts, each compared with the model in the artifact's own runtime.
 
-    A float artifact must give the model's answers except for rounding; an int8 artifact must stay within wider bounds,
-    which docs/export.md lists. An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix
-    .unverified, and the exit status is 1.
+    Its answers must be equal within the bounds of its format, which docs/export.md lists.
+
+    An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
+    status is 1.
     """
     from rich.console import Console
 

@@ -239,7 +239,7 @@ def test_what_can_not_be_packed_is_said(packed, tmp_path):
     with pytest.raises(ArgumentError, match="only image files can be packed"):
         pack(packed, tmp_path / "out")
     np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 8, 8, 3), np.uint8), y_train=np.zeros(4, int))
-    with pytest.raises(ArgumentError, match="which is arrays"):
+    with pytest.raises(ArgumentError, match="whose images are arrays"):
         pack(tmp_path / "a.npz", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
