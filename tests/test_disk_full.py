@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_made(kind, model_file, tmp_path, monkeypatch, c
     out = tmp_path / "file" / "out" if kind == "under a file" else Path("/proc/keras_resnet/out")
     line = run_export(monkeypatch, capfd, "--model", model_file, "--out", out, "--formats", "tflite")
     assert re.match(
-        f"error: `folder` can't be (made|written): {out}: (Not a directory|No such file or directory)$", line
+        rf"error: `folder` \(--out\) can't be (made|written): {out}: (Not a directory|No such file or directory)$", line
     )
 
 

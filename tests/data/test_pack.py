@@ -245,7 +245,7 @@ def test_what_can_not_be_packed_is_said(packed, tmp_path):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(ArgumentError, match="new or empty"):
         pack(write_folder(tmp_path / "few", {"a": 3}, 8, 8), tmp_path / "full")
-    with pytest.raises(ArgumentError, match="must lie in 1\.\.2, the number of training images"):
+    with pytest.raises(ArgumentError, match=r"must lie in 1\.\.2, the number of training images"):
         pack(tmp_path / "few", tmp_path / "out", shards=9)
 
 
