@@ -105,7 +105,7 @@ def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str]
     chosen = _with_prefix(resnets, prefix) if prefix else resnets
     if not chosen:
         raise WeightsError(
-            f"{checkpoint.path}: no ResNet has the prefix {prefix!r}; nothing was loaded. Those in the file are under "
+            f"{checkpoint.path}: no ResNet has the prefix {prefix!r}; nothing was loaded. The file has the prefixes "
             f"{_listed(resnet.prefix for resnet in resnets)}"
         )
     best = max(_fit(resnet, wanted) for resnet in chosen)

@@ -242,12 +242,18 @@ def _refuse_links(group: Any, where: str) -> None:
 
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{where} has a link at {group.name}/{name}; links are not followed")
+            raise WeightsError(
+                f"{where} has a link at {group.name}/{name} instead of weights; links are not followed. Save the file "
+                "again: model.save(path)"
+            )
 
 
 def _refuse_indirect_data(dataset: Any, where: str) -> None:
     if dataset.external or dataset.is_virtual:
-        raise WeightsError(f"{where} stores {dataset.name} in another file; links are not followed")
+        raise WeightsError(
+            f"{where} keeps the weights {dataset.name} in another file, which is not read. Save all weights in one "
+            "file: model.save(path)"
+        )
     # Keras stores plain arrays. An array that declares more bytes than it stores would fill the memory.
     if dataset.nbytes > dataset.id.get_storage_size():
         raise WeightsError(

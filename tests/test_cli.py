@@ -101,7 +101,7 @@ def test_runnables(script, model_file, tmp_path):
         (("export", "--model", "{model}", "--out", "out", "--formats", "tfite"), "Did you mean 'tflite'?"),
         (
             ("export", "--model", "{model}", "--out", "out", "--formats", "tflite-int8"),
-            "`calibration` must give images",
+            "`calibration` (--calibration) must give typical images for tflite-int8",
         ),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_made(kind, model_file, tmp_path, monkeypatch, c
     out = tmp_path / "file" / "out" if kind == "under a file" else Path("/proc/keras_resnet/out")
     line = run_export(monkeypatch, capfd, "--model", model_file, "--out", out, "--formats", "tflite")
     assert re.match(
-        f"error: `folder` can't be (made|written): {out}: (Not a directory|No such file or directory)$", line
+        rf"error: `folder` \(--out\) can't be (made|written): {out}: (Not a directory|No such file or directory)$", line
     )
 
 
@@ -183,6 +183,6 @@ def test_a_folder_that_cannot_be_written(kind, model_file, older, tmp_path, monk
         subprocess.run(undo, check=True)
     assert line in (
         f"error: tflite can't be written in {out}: {reason}",
-        f"error: `folder` can't be written: {out}: {reason}",
+        f"error: `folder` (--out) can't be written: {out}: {reason}",
     )
     assert contents(out) == before

@@ -399,7 +399,10 @@ def test_a_class_that_the_model_lacks_is_an_error(model_file, image_folder, tmp_
     [path, *_] = sorted(image_folder.iterdir())
     (tmp_path / "wrong.csv").write_text(f"file,index\n{path},10\n")
     status, lines, errors = in_process("evaluate", model_file, tmp_path / "wrong.csv", *ALL)
-    message = f"error: {tmp_path / 'wrong.csv'}: the highest class must be one of the model's, 0 to 9. Received: 10"
+    message = (
+        f"error: {tmp_path / 'wrong.csv'}: the index of a class must be at most 9, since the model has 10 classes. "
+        "Received: 10"
+    )
     assert (status, lines, errors) == (1, [], [message])
 
 

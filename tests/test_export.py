@@ -232,10 +232,16 @@ def test_a_model_of_free_size_is_exported_at_the_contracts(randomise, tmp_path):
         (dict(formats=["tflite_int8"]), r"Received: 'tflite_int8'. Did you mean 'tflite-int8'\?"),
         (dict(formats=[]), r"`formats` must be a non-empty list of names. Received: formats=\[\]"),
         (dict(formats="onnx"), r"Received: formats='onnx'"),
-        (dict(formats=["tflite-int8"]), r"`calibration` must give images for tflite-int8. Received: calibration=None"),
+        (
+            dict(formats=["tflite-int8"]),
+            r"`calibration` \(--calibration\) must give typical images for tflite-int8. Received: calibration=None",
+        ),
         (dict(calibration=np.zeros((40, 32, 32, 3))), r"must be uint8 pixels \[N, 32, 32, 3\]. Received: float64"),
         (dict(calibration=np.zeros((9, 32, 32, 3), "uint8")), r"at least 32 images. Received: 9"),
-        (dict(class_names=["one"]), r"`class_names` must name the model's 10 classes. Received: 1 names"),
+        (
+            dict(class_names=["one"]),
+            r"`class_names` \(--class-names\) must name the model's 10 classes. Received: 1 names",
+        ),
         (dict(model=None), r"`model` must be a built functional Keras model. Received: None"),
     ],
 )

@@ -376,7 +376,7 @@ def as_run(path, folder):
         (["onnx"], dict(opset=19), "`opset` must be one of 11, 12, 13, 14, 15, 16, 17, 18. Received: opset=19"),
         (["onnx"], dict(opset=10), "Received: opset=10"),
         (["onnx"], dict(opset="17"), "Received: opset='17'"),
-        (["onnx", "onnx-int8"], dict(opset=12), "`opset` of onnx-int8 must be 13 or later"),
+        (["onnx", "onnx-int8"], dict(opset=12), r"`opset` \(--opset\) of onnx-int8 must be 13 or later"),
         (["tflite"], dict(opset=17), "`opset` belongs to onnx, onnx-float16, onnx-int8. Received: opset=17 for tflite"),
         (["onnx"], dict(layout="CHWN"), "`layout` must be one of NHWC, NCHW. Received: layout='CHWN'"),
         (["saved_model", "tflite"], dict(layout="NCHW"), "layout='NCHW' for saved_model, tflite"),

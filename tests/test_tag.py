@@ -215,8 +215,8 @@ def test_predict_names_the_classes_from_the_threshold_on(run, data, evaluated):
     status, _, errors = in_process("evaluate", model, data, "--void-label", 3)
     assert (status, errors[-1]) == (
         1,
-        f"error: `void_labels` is for segmentation, and the images of {data} are for tagging. Received: "
-        "void_labels=(3,)",
+        f"error: `void_labels` (--void-labels) is for segmentation, and the images of {data} are for tagging. Leave it "
+        "out. Received: void_labels=(3,)",
     )
 
 
@@ -460,7 +460,7 @@ def test_a_tenth_of_the_images_is_held_out_whatever_their_classes(tmp_path):
         (["file", "cat", "cow"], [["a", "0", "1"]], ["cat", "dog"], "row 1: 'cow'"),
         (["file", "cat"], [["a", "0"]], ["cat", "dog"], "columns are missing for 1 of the model's 2 classes: dog"),
         (["file", "cat|dog"], [["a", "0"]], None, "must not be empty or contain |. Received: 'cat|dog'"),
-        (["file", "tags", "split"], [["a", "x", "val"]], None, "no row of its column 'split' is for train"),
+        (["file", "tags", "split"], [["a", "x", "val"]], None, "no row has train in the column 'split'. Received: val"),
         (["file", "tags", "split"], [["a", "x", "trian"]], None, "Received: trian"),
     ],
 )  # fmt: skip

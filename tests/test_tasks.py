@@ -142,7 +142,10 @@ def test_data_of_another_task_is_refused_by_name(tmp_path, randomise):
     save_model(randomise(small_segmenter(2)), tmp_path / "s.keras", ["ant", "bee"], WholeImage())
     write_folder(tmp_path / "data", {"ant": 2, "bee": 2}, 20, 20)
     status, _, errors = in_process("evaluate", tmp_path / "s.keras", tmp_path / "data")
-    message = f"{tmp_path / 's.keras'} is for segmentation, but these images are for image classification"
+    message = (
+        f"{tmp_path / 's.keras'} is for segmentation, but these images are for image classification. Give a network "
+        "for image classification, or other images"
+    )
     assert (status, errors[-1]) == (1, f"error: {tmp_path / 'data'}: {message}")
 
 
@@ -269,8 +272,8 @@ def test_an_option_of_another_task_is_refused_by_name(tmp_path, randomise):
         assert (status, errors[-1]) == (1, message)
     status, _, errors = in_process("evaluate", tmp_path / "m.keras", tmp_path / "data", "--void-label", "3")
     message = (
-        f"error: `void_labels` is for segmentation, and the images of {tmp_path / 'data'} are for image "
-        "classification. Received: void_labels=(3,)"
+        f"error: `void_labels` (--void-labels) is for segmentation, and the images of {tmp_path / 'data'} are for "
+        "image classification. Leave it out. Received: void_labels=(3,)"
     )
     assert (status, errors[-1]) == (1, message)
 

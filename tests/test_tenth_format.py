@@ -63,9 +63,9 @@ def test_the_help_of_the_command_names_it():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown).split())
     assert "tflite-int16x8, onnx, onnx-float16, onnx-int8, onnx-tenth." in text
-    assert "typical images, for tflite-int8, tflite-int16x8, onnx-int8, onnx-tenth." in text
+    assert "typical images. Needed for tflite-int8, tflite-int16x8, onnx-int8, onnx-tenth." in text
     assert "ONNX opset: 11 to 18 (at least 13 for onnx-int8, 15 for onnx-tenth)." in text
-    assert "Leave height and width free (saved_model, onnx, onnx-float16, onnx-tenth)." in text
+    assert "Let the files take images of any height and width (saved_model, onnx, onnx-float16, onnx-tenth)." in text
     assert "Input type of tflite-int8, onnx-tenth: uint8 or float32." in text
     assert "Output type of tflite-int8: uint8, int8 or float32." in text
     assert "Integer type of the kernels of onnx-int8, onnx-tenth: int8, int7 or uint8." in text
@@ -74,7 +74,9 @@ def test_the_help_of_the_command_names_it():
 def test_its_options_are_checked():
     assert takers_of("int_weights") == ["onnx-int8", "onnx-tenth"]
     check_options(Options(opset=15, int_weights="int7"), [TENTH])
-    with pytest.raises(ExportError, match=r"^`opset` of onnx-tenth must be 15 or later\. Received: opset=14$"):
+    with pytest.raises(
+        ExportError, match=r"^`opset` \(--opset\) of onnx-tenth must be 15 or later\. Received: opset=14$"
+    ):
         check_options(Options(opset=14), [FORMATS["onnx-int8"], TENTH])
     with pytest.raises(ExportError, match=r"^`int_weights` belongs to onnx-int8, onnx-tenth\. Received: .*'int7'"):
         check_options(Options(int_weights="int7"), [FORMATS["onnx"]])

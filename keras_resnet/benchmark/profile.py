@@ -91,7 +91,7 @@ def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None
     row = format_of(path)
     if row.runtime not in _TIMERS:
         profiled = ", ".join(other.name for other in FORMATS.values() if other.runtime in _TIMERS)
-        raise ArgumentError(f"{path}: the layers of these formats can be timed: {profiled}. Received: {row.name}")
+        raise ArgumentError(f"{path}: layers can be timed only in the formats {profiled}. Received: {row.name}")
     whole = open_runtime(path, row, threads)
     if len(whole.inputs) != 1:
         raise MeasurementError(f"{path}: needs one input, with a signature. It has {len(whole.inputs)}")

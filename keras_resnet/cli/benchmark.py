@@ -30,8 +30,8 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="SUBJECT...",
-            help="Artifacts (SavedModel folders, .tflite, .onnx), folders of exported artifacts, .keras files, names "
-            "of networks. Ratios are relative to the first.",
+            help="Subjects to measure: artifacts (SavedModel folder, .tflite, .onnx), folders of exported artifacts, "
+            ".keras files, or names of networks. Ratios are relative to the first subject.",
         ),
     ],
     weights: WeightsOption = None,
@@ -40,22 +40,25 @@ def benchmark(
         list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for each subject.", show_default="all")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; a round measures each subject once.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds, in each of which every subject is measured once.")
+    ] = 5,
     rivals: Annotated[
         bool,
         typer.Option(
             "--rivals",
-            help="Measure the first subject's network in other packages too, where they are installed: "
-            "keras.applications, PyTorch, ONNX Runtime, OpenVINO.",
+            help="Measure the first subject's network in other packages too: keras.applications, PyTorch, ONNX "
+            "Runtime, OpenVINO. The extra `rivals` installs them; absent ones are left out.",
         ),
     ] = False,
     calibration: Annotated[
-        str | None, typer.Option(help="Images for calibrating OpenVINO's int8 rival: a folder or a quoted glob.")
+        str | None,
+        typer.Option(help="Images for calibrating OpenVINO's int8 rival: a folder or a quoted glob. Needs --rivals."),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Images with their classes or masks, as `train` takes them, for measuring each subject's accuracy."
+            help="Images with their classes or masks, as `train` takes them, to measure each subject's accuracy on."
         ),
     ] = None,
     split: SplitOption = "val",

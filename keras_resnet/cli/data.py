@@ -26,8 +26,9 @@ DataArgument = Annotated[
 def check(data: DataArgument, reading: Any = None) -> None:
     """Decode every image and mask once: print counts by class, sizes, and files that can't be read or are unusual.
 
-    Print what was left aside, and what looks wrong: one class, classes that a split lacks, images of both splits. The
-    exit status is 1 if a file can't be read or something looks wrong.
+    Print what was left aside, and what looks wrong: only one class, classes without an image in train or in val,
+    images that are in train and in val. The exit status is 1 if a file can't be read or something looks wrong. Unusual
+    files are used, and do not change it.
     """
     import_keras()
     import numpy as np
@@ -80,7 +81,7 @@ def check(data: DataArgument, reading: Any = None) -> None:
 @with_data_options
 def pack(
     data: DataArgument,
-    out: Annotated[Path, typer.Argument(help="New or empty folder, or the folder of a run that was killed.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or the folder of an interrupted `data pack`.")],
     shards: Annotated[
         int | None, typer.Option(min=1, help="Number of training shards. Default: computed from --shard-mb.")
     ] = None,
@@ -92,7 +93,7 @@ def pack(
 
     Masks become PNG files whose pixels are class indices, 255 where there is no class.
 
-    Each image is decoded once. Unreadable images are left out and named on stderr. To continue a run that was killed,
+    Each image is decoded once. Unreadable images are left out and named on stderr. To continue after an interruption,
     give the same command again.
     """
     import sys

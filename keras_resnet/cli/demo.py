@@ -21,7 +21,7 @@ def demo(
         typer.Option(help="Task: classify (digits) or segment (a U-Net on made-up scenes of digits)."),
     ] = "classify",
 ) -> None:
-    """Train a ResNet-20 on real handwritten digits, export it five ways, prove the artifacts equal, compare them."""
+    """Train a ResNet-20 on real handwritten digits, export it five ways, verify and compare the artifacts."""
     from rich.console import Console
     from rich.table import Table
 

@@ -26,11 +26,13 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for evaluation.json, pictures and, for classifiers, predictions.csv; an older evaluation is "
-            "replaced."
+            help="Folder for evaluation.json, predictions.csv (classification, tagging) and pictures (classification, "
+            "segmentation); an older evaluation is replaced."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the model.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of images that the model takes at a time; for segmentation always 1.")
+    ] = 64,
     reading: Any = None,
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.

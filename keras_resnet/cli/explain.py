@@ -30,7 +30,7 @@ def explain(
         typer.Option("--class", help="Name or index of the class to explain.", show_default="the most probable one"),
     ] = None,
 ) -> None:
-    """Draw each image beside a heatmap of what speaks for its class (Grad-CAM), with class and probability.
+    """Draw each image beside a heatmap (Grad-CAM) of the places that raise the score of its class.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """

@@ -46,7 +46,9 @@ def export(
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
         str | None,
-        typer.Option(help=f"Folder or quoted glob of at least 32 typical images, for {', '.join(_CALIBRATED)}."),
+        typer.Option(
+            help=f"Folder or quoted glob with at least 32 typical images. Needed for {', '.join(_CALIBRATED)}."
+        ),
     ] = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="Number of calibration images to draw.", show_default="all")
@@ -57,13 +59,16 @@ def export(
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option(help="Images with their classes or masks, as `train` takes them, for measuring the accuracy."),
+        typer.Option(
+            help="Images with their classes or masks, as `train` takes them, to measure the accuracy on. Take other "
+            "images than for --calibration."
+        ),
     ] = None,
     split: SplitOption = "val",
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Largest loss of the task's score on the images of --data, in percentage points.",
+            help="Largest allowed drop of the score below the model's, in percentage points. Needs --data.",
             show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in TASKS.values()),
         ),
     ] = None,
@@ -79,12 +84,16 @@ def export(
     ranges: Annotated[
         str | None,
         typer.Option(
-            help="Method for the range of int8 activations: minmax (extremes) or mse (least squared error, clips).",
+            help="Ranges of the int8 activations: minmax (smallest and largest value on the calibration images) or mse "
+            "(least squared error, which clips rare values).",
             show_default="minmax",
         ),
     ] = None,
     keep_float: Annotated[
-        list[str] | None, typer.Option(help="Layer that int8 formats leave in float; may be given several times.")
+        list[str] | None,
+        typer.Option(
+            help="Layer that int8 formats leave in float; may be given several times. --debug lists the names."
+        ),
     ] = None,
     input_type: Annotated[
         str | None,
@@ -104,7 +113,8 @@ def export(
         str | None, typer.Option(help="Layout of the ONNX input: nhwc or nchw.", show_default="nhwc")
     ] = None,
     any_size: Annotated[
-        bool, typer.Option("--any-size", help=f"Leave height and width free ({_takers('any_size')}).")
+        bool,
+        typer.Option("--any-size", help=f"Let the files take images of any height and width ({_takers('any_size')})."),
     ] = False,
     int_weights: Annotated[
         str | None,
@@ -115,18 +125,27 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artifacts.")] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Write the quantization error of each layer of the int8 formats.")
+        bool,
+        typer.Option(
+            "--debug",
+            help="Write the error of each layer of the int8 formats to quantization-error-FORMAT.csv and .png.",
+        ),
     ] = False,
     report: Annotated[
         bool,
-        typer.Option("--report", help="Write report.html and REPORT.md: accuracy, latency, memory, disagreements."),
+        typer.Option(
+            "--report",
+            help="Write report.html and REPORT.md: accuracy, latency, memory, disagreements. Only for classifiers.",
+        ),
     ] = False,
     reading: Any = None,
     **task_options: Any,
 ) -> None:
-    """Write deployment artifacts that were proved equal to the model, each in its own runtime.
+    """Write deployment artifacts, each compared with the model in the artifact's own runtime.
 
-    An artifact that is not equal, or less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
+    Its answers must be equal within the bounds of its format, which docs/export.md lists.
+
+    An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
     status is 1.
     """
     from rich.console import Console

@@ -12,7 +12,8 @@ SIZE_COLUMNS = (("network\n", "left"), ("params\nM", "right"), ("GMACs\n", "righ
 
 def list_networks(
     compare: Annotated[
-        bool, typer.Option("--compare", help="Compare with networks of keras.applications, and say when to take which.")
+        bool,
+        typer.Option("--compare", help="Compare with networks of keras.applications, and recommend one for each use."),
     ] = False,
 ) -> None:
     """List the networks and the weights published for each."""

@@ -74,12 +74,13 @@ COMMANDS = (
         "keras-resnet predict photo.jpg --model runs/smoke/model.keras --top 3",
     ),
     Command(
-        *("explain", explain, "Look", "Show which part of an image speaks for its class."),
+        *("explain", explain, "Look", "Show which parts of an image decide its class."),
         "keras-resnet explain photo.jpg --model runs/smoke/model.keras --out explained",
     ),
     Command(
-        *("export", export, "Ship", "Write SavedModel, TFLite and ONNX files, proved equal to the model."),
-        "keras-resnet export --model runs/smoke/model.keras --formats tflite-int8,onnx --calibration images --out out",
+        *("export", export, "Ship", "Write SavedModel, TFLite and ONNX files, compared with the model."),
+        "keras-resnet export --model runs/smoke/model.keras --formats tflite-int8 --calibration photos "
+        "--data images --out out",
     ),
     Command(
         *("verify", verify, "Ship", "Compare an exported file with its model again."),

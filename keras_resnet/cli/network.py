@@ -9,7 +9,12 @@ from keras_resnet.variants import VARIANTS
 from keras_resnet.weights_from import WeightsFrom
 
 ModelOption = Annotated[
-    str, typer.Option(help=f"Network: {', '.join(VARIANTS)}, or a .keras file that takes RGB pixels 0..255.")
+    str,
+    typer.Option(
+        help="Model: a .keras file that takes RGB pixels 0..255, such as model.keras of a run, or a network, which "
+        f"takes --weights: {', '.join(VARIANTS)}.",
+        show_default="resnet50 with published weights",
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -22,14 +27,15 @@ WeightsOption = Annotated[
 WeightsPrefixOption = Annotated[
     str | None,
     typer.Option(
-        help="Network in the file of --weights, by the beginning of its tensors' names, where the file has several.",
-        show_default="the one that fits, before its moving average",
+        help="Beginning of the tensors' names of the wanted network, if the file of --weights holds several networks.",
+        show_default="the network that fits, not its moving average",
     ),
 ]
 SplitOption = Annotated[
     Literal["val", "train", "all"],
     typer.Option(
-        help="Split of the data: val (its validation images, or the images that training holds out), train, or all."
+        help="Split to use: val (the validation images, or the tenth that training holds out), train, or all (train "
+        "and val). For a folder that holds only test images, take all."
     ),
 ]
 

@@ -21,21 +21,24 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            help=f"Network: {', '.join(VARIANTS)}, a .keras file that takes RGB pixels 0..255, or an artifact "
-            "(SavedModel folder, .tflite, .onnx)."
+            help="Model: a .keras file that takes RGB pixels 0..255, an artifact (SavedModel folder, .tflite, .onnx), "
+            f"or a network, which takes --weights: {', '.join(VARIANTS)}.",
+            show_default="resnet50 with published weights",
         ),
     ] = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name for each image.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the network.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of images that the network takes at a time; for segmentation always 1.")
+    ] = 16,
     **options: Any,
 ) -> None:
     """Print the most probable classes of each image.
 
     A segmentation network names the classes that cover most of the image; a tagging network names the classes it finds.
 
-    An image that can't be read is named on stderr and left out; the exit status is then 1. After more than a few
+    An image that can't be read is named on stderr and left out; the exit status is then 1. After more than 16
     images, a last line on stderr gives the number of images per second.
     """
     from keras_resnet.loading import check_model, is_artifact, open_predictor

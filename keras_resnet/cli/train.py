@@ -19,16 +19,23 @@ TERMINATED = 143  # exit status of a program that was ended by SIGTERM
 
 
 def train(
-    recipe: Annotated[Path | None, typer.Argument(help="TOML file; see recipes/. Each key is also an option.")] = None,
-    out: Annotated[Path | None, typer.Option(help="New or empty run directory.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="TOML file, such as recipes/smoke.toml. Each key is also an option.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory to make: a new or empty folder.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run directory of an interrupted run; it continues with bit-identical results.")
+        Path | None,
+        typer.Option(
+            help="Run directory of an interrupted run, which continues from its last checkpoint. The results are "
+            "bit-identical to an uninterrupted run only with deterministic = true on one CPU."
+        ),
     ] = None,
     **keys: Any,
 ) -> None:
     """Train a network by a recipe, and write a run directory. Its model.keras is the network of the best epoch.
 
-    Options override the recipe's keys. SIGTERM ends the run after a checkpoint, with exit status 143.
+    Options override the recipe's keys; docs/train.md explains them. SIGTERM ends the run after a checkpoint, with exit
+    status 143.
     """
     given = values_of(SETTINGS, keys)
     if resume is not None and (recipe is not None or out is not None or given):

@@ -14,7 +14,11 @@ def verify(
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
     images: Annotated[
-        str | None, typer.Option(help="Images to compare on, a folder or a quoted glob. Default: synthetic pictures.")
+        str | None,
+        typer.Option(
+            help="Images to compare on: a folder or a quoted glob. Needed for int8 artifacts.",
+            show_default="synthetic pictures",
+        ),
     ] = None,
 ) -> None:
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""

@@ -66,7 +66,7 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
     missing = [name for name in (f"x_{wanted}", f"y_{wanted}") if name not in arrays]
     if missing:
         raise ArgumentError(
-            f"{file}: it must hold x_train, y_train and, if it has them, x_val, y_val. "
+            f"{file}: it must hold the arrays x_train and y_train; x_val and y_val, if it has validation images. "
             f"Received: {received or 'no arrays'}"
         )
     images, labels = arrays[f"x_{wanted}"], _labels(file, f"y_{wanted}", arrays)

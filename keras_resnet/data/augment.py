@@ -20,10 +20,12 @@ class Augmentation:
         "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor) or none.",
         choices={"segment": ("resized", "scaled", "none")},
     )
-    minimum_area: float = setting(0.08, "Smallest share of the image's area for crop = resized.", SHARE_WITHOUT_ZERO)
+    minimum_area: float = setting(
+        0.08, "Smallest area of a random crop, as a share of the image, for crop = resized.", SHARE_WITHOUT_ZERO
+    )
     minimum_scale: float = setting(0.5, "Smallest resize factor for crop = scaled.")
     maximum_scale: float = setting(2.0, "Largest resize factor for crop = scaled.")
-    flip: bool = setting(True, "Whether training images are randomly mirrored, left to right.")
+    flip: bool = setting(True, "Random mirroring of training images, left to right.")
     # Cubuk et al. 2019, arXiv 1909.13719. Half of its operations move pixels, and a mask would have to move too.
     randaugment_operations: int = setting(
         0, "Number of RandAugment's operations for each image; 0: none.", NOT_NEGATIVE

@@ -77,10 +77,10 @@ def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
             aside.add("class folder without an image", f"{name}/")
         files += [(name, file) for file in found]
     if not files:
-        there = f"It has {len(loose)} files, for example {min(loose)}. " if loose else "It has none. "
+        there = f"It has {len(loose)} files, for example {min(loose)}. " if loose else ""
         raise ImageError(
-            f"{folder}: its images must lie in a folder for each class. {there}Make the folders, or name a CSV file "
-            "with the columns file and label"
+            f"{folder}: no class folder with an image. {there}Make a folder for each class, such as cat/ and dog/, and "
+            "put its images there, or name a CSV file with the columns file and label"
         )
     for file in sorted(loose):
         aside.add("file beside the class folders", file)
@@ -103,9 +103,12 @@ def rows_of_split(
     split = opened_part(split, has_validation)
     unused = [name for name in ("val", "test") if name != wanted and len(of[name])]
     for name in unused:
-        aside.add(f"row of {name}, which nothing uses unless you name it", files[int(of[name][0])], len(of[name]))
+        aside.add(f"row of {name}, which is not used (see --validation-split)", files[int(of[name][0])], len(of[name]))
     if not len(of["train"]):
-        raise ArgumentError(f"{table.file}: no row of its column {table.columns[SPLIT]!r} is for train")
+        raise ArgumentError(
+            f"{table.file}: no row has train in the column {table.columns[SPLIT]!r}. Received: "
+            f"{', '.join(sorted({*parts}))}. Write train in the training rows, or remove the column to use all rows"
+        )
     if has_validation:
         return of[wanted if split == "val" else "train"], split, False
     rows = of["train"]

@@ -31,7 +31,8 @@ def class_indices(
         for name in unknown[:NAMES_LISTED]:
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-        raise ArgumentError("\n".join([f"{source}: {len(unknown)} classes are {where}:", *lines]))
+        advice = "Rename these classes like the known ones, or remove their images"
+        raise ArgumentError("\n".join([f"{source}: classes that are {where}: {len(unknown)}", *lines, advice]))
     return np.array([known[name] for name in names], dtype="int64")
 
 
@@ -57,10 +58,11 @@ def places_of(source: str | os.PathLike[str], cells: Sequence[str], classes: int
     """
     wrong = [cell for cell in cells if not cell.isdecimal()]
     if wrong:
-        raise ArgumentError(f"{source}: an index of a class is a whole number from 0. Received: {wrong[0]}")
+        raise ArgumentError(f"{source}: the index of a class must be a whole number from 0. Received: {wrong[0]}")
     indices = np.array([int(cell) for cell in cells], dtype="int64")
     if classes is not None and len(indices) and indices.max() >= classes:
         raise ArgumentError(
-            f"{source}: the highest class must be one of the model's, 0 to {classes - 1}. Received: {indices.max()}"
+            f"{source}: the index of a class must be at most {classes - 1}, since the model has {classes} classes. "
+            f"Received: {indices.max()}"
         )
     return indices

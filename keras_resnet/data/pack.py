@@ -83,7 +83,7 @@ def pack_sources(
 
 def _checked(source: Source, data: str | os.PathLike[str]) -> EncodedSource:
     if not isinstance(source, EncodedSource) or source.kind == "shards":
-        raise ArgumentError(f"only image files can be packed. Received: {data}, which is {source.kind}")
+        raise ArgumentError(f"only image files can be packed. Received: {data}, whose images are {source.kind}")
     return source
 
 
@@ -95,7 +95,9 @@ def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float
         mean_bytes = np.mean([len(train._read_or_nothing(index)) for index in sample])
         shards = max(1, round(mean_bytes * train.count / (shard_mb * 1e6)))
     if not 1 <= shards <= train.count:
-        raise ArgumentError(f"the number of shards must lie between 1 and the number of images. Received: {shards}")
+        raise ArgumentError(
+            f"`shards` (--shards) must lie in 1..{train.count}, the number of training images. Received: {shards}"
+        )
     share = shards / train.count
     return {
         split: {
@@ -112,7 +114,10 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     if (out / PLAN).is_file():
         if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
             return
-        raise ArgumentError(f"{out} holds an unfinished run with other images or another number of shards; remove it")
+        raise ArgumentError(
+            f"{out} holds an unfinished `data pack` of other images or another number of shards. Remove the folder, or "
+            "give another one"
+        )
     if any(out.iterdir()):
         raise ArgumentError(f"the folder to pack into must be new or empty, or hold an unfinished run. Received: {out}")
     write_whole(out / PLAN, json.dumps(plan).encode())

@@ -95,7 +95,10 @@ def list_pairs(
         names, any_names = names_of[split], frozenset().union(*names_of.values())
         missing = sorted(names - {os.path.splitext(file)[0] for file in files})
         if missing:
-            raise ArgumentError(f"{folder / lists[split]}: no image {missing[0]} ({len(missing)} names are missing)")
+            raise ArgumentError(
+                f"{folder / lists[split]}: {images}/ has no image for {len(missing)} names, first {missing[0]}. Add "
+                "the images, or remove the names"
+            )
         for file in files:
             if os.path.splitext(file)[0] not in any_names:
                 aside.add(NO_LIST, f"{images}/{file}")
@@ -105,8 +108,9 @@ def list_pairs(
     lossy = [mask for mask in named if mask.lower().endswith(LOSSY_SUFFIXES)]
     if lossy:
         raise ArgumentError(
-            f"{folder / masks}: {len(lossy)} masks are files that change labels, for example {lossy[0]}. Save the "
-            "masks as PNG files from where they were drawn; a JPEG file that is converted keeps its wrong labels"
+            f"{folder / masks}: masks must not be JPEG or WebP files, which alter the values of pixels. Received: "
+            f"{len(lossy)}, for example {lossy[0]}. Export the masks again as PNG files from the labelling tool; to "
+            "convert these files does not help, since their values are wrong already"
         )
     paired = check_pairs(folder / images, files, named, _suffix(files, named, reading.mask_suffix, folder / masks))
     return [f"{images}/{file}" for file in files], [f"{masks}/{mask}" for mask in paired]
@@ -131,7 +135,8 @@ def _suffix(images: Sequence[str], masks: Sequence[str], wanted: str, where: Pat
     found = [suffix for suffix in found if all(os.path.splitext(image)[0] + suffix in stems for image in images)]
     if len(found) > 1:
         raise ArgumentError(
-            f"{where}: the masks of an image end in {' and '.join(found)}. Choose one: --mask-suffix {found[0]}"
+            f"{where}: an image has several masks, whose names end in {' and '.join(found)}. Choose one: `mask_suffix` "
+            f"(--mask-suffix {found[0]})"
         )
     return found[0] if found else ""
 
@@ -151,13 +156,27 @@ def check_pairs(
         f"  {image}: no mask {stem}.png" for image, stem in zip(images, stems, strict=True) if stem not in by_name
     ]
     problems += [f"  {mask}: no image of that name" for stem, mask in by_name.items() if stem not in counts]
-    problems += [f"  {stem}: {count} images of that name" for stem, count in counts.items() if count > 1]
+    problems += [
+        f"  {stem}: {count} images of that name, which would share a mask"
+        for stem, count in counts.items()
+        if count > 1
+    ]
     if problems:
         more = [f"  and {len(problems) - NAMES_LISTED} more"] if len(problems) > NAMES_LISTED else []
-        example = [f"The folder of masks has, for example, {min(masks)}" if masks else "There are no masks"]
+        example = [
+            f"The folder of masks has, for example, {min(masks)}. A mask must have the name of its image; if all masks "
+            "have an ending more, name it by `mask_suffix` (--mask-suffix _mask)"
+            if masks
+            else "There are no masks"
+        ]
         raise ArgumentError(
             "\n".join(
-                [f"{where}: {len(problems)} images and masks are no pairs:", *problems[:NAMES_LISTED], *more, *example]
+                [
+                    f"{where}: images and masks that are no pairs: {len(problems)}",
+                    *problems[:NAMES_LISTED],
+                    *more,
+                    *example,
+                ]
             )
         )
     return [by_name[stem] for stem in stems]

@@ -14,22 +14,40 @@ class Reading:
 
     folders: Literal["auto", "classes", "splits"] = setting(
         "auto",
-        "What the folders in a folder of images are: classes, splits (train, val, test), or auto (by their names).",
+        "Meaning of the folders in a folder of images: classes, splits (train, val, test), or auto (by their names).",
     )
     validation_split: Literal["val", "test"] = setting(
-        "val", "Split whose images validate: val, or test, which nothing uses otherwise."
+        "val",
+        "Split whose images validate: val or test. Images of the other one are left aside, even with --split all.",
     )
-    image_column: str = setting("", "Column of a CSV file with the image files. Needed only if its name is unusual.")
-    label_column: str = setting("", "Column of a CSV file with the names of classes. Needed only if it is unusual.")
-    split_column: str = setting("", "Column of a CSV file with train, val or test. Needed only if it is unusual.")
-    encoding: str = setting("", "Encoding of a CSV file, for example cp949. Needed only if it is not Unicode.")
-    strict: bool = setting(False, "Whether anything that is left aside among the images is an error.")
+    image_column: str = setting(
+        "", "Column of a CSV file with the image files. Needed only if it has no usual name, such as file or path."
+    )
+    label_column: str = setting(
+        "",
+        "Column of a CSV file with the class of each image. Needed only if it has no usual name, such as label or "
+        "class.",
+    )
+    split_column: str = setting(
+        "",
+        "Column of a CSV file with train, val or test in each row. Needed only if it has no usual name, such as split.",
+    )
+    encoding: str = setting("", "Encoding of a CSV file, for example cp949. Needed only if the file is not Unicode.")
+    strict: bool = setting(
+        False, "Error if anything is left aside: a file that is no image, a hidden file, an unused split."
+    )
     mask_suffix: str = setting(
-        "", "What a mask's name has more than its image's, for example _mask. Needed only if it is ambiguous.",
+        "",
+        "Ending that the masks' names add to the images' names: _mask for cat.jpg and cat_mask.png. Needed only if "
+        "several endings fit.",
         task="segment",
-    )  # fmt: skip
+    )
     mask_values: tuple[int, ...] = setting(
-        (), "Values in the masks, in the order of the classes, for example 0,255.", _LABELS, task="segment"
+        (),
+        "Values in the masks that are classes, in the order of the classes, for example 0,255. In this list, 255 is a "
+        "class.",
+        _LABELS,
+        task="segment",
     )
     void_labels: tuple[int, ...] = setting(
         (), "Labels in the masks, besides 255, that mark pixels without a class.", _LABELS, task="segment"

@@ -38,7 +38,8 @@ def chosen_of(names: Sequence[str], labels: np.ndarray, split: str) -> np.ndarra
     validates = held_out(names, labels)
     if not validates.any():
         raise ArgumentError(
-            "there is no validation split, and no class has the two images needed to hold one out; add a folder val/"
+            "there are no validation images, and no class has two images, so that one could be held out. Add images, "
+            "or a folder val/, or rows with val in a column split"
         )
     return np.flatnonzero(validates if split == "val" else ~validates)
 

@@ -40,9 +40,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
         *("image_name", "image_filename", "img", "img_path", "image_id", "img_id", "id"),
     ),
-    INDEX: ("index", "class_index", "class_id", "classid", "label_index", "label_id", "category_id"),
+    INDEX: ("index", "class_index", "class_id", "label_index", "label_id", "category_id"),
     WNID: ("wnid", "synset"),
-    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "choice", "name"),
+    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "name"),
     CLASS_NAMES: ("classes", "tags", "labels"),
     MASK_FILE: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
     SPLIT: ("split", "subset", "set", "partition"),
@@ -118,7 +118,9 @@ class Table:
         cells = [row[header].strip() for row in self.rows]
         empty = [number for number, cell in enumerate(cells, start=FIRST_ROW) if not cell]
         if empty and not may_be_empty:
-            raise ArgumentError(f"{self.file}: column {header!r} is empty in {rows_in_words(empty)}")
+            raise ArgumentError(
+                f"{self.file}: column {header!r} is empty in {rows_in_words(empty)}. Fill in the cells, or remove the rows"
+            )
         return cells
 
     def files(self) -> list[str]:
@@ -158,7 +160,7 @@ class Table:
             first = cells[unknown[0] - FIRST_ROW]
             raise ArgumentError(
                 f"{self.file}: column {self.columns[SPLIT]!r} must hold train, val or test. Received: {first} in "
-                f"{rows_in_words(unknown)}"
+                f"{rows_in_words(unknown)}. Rename the column if it means something else"
             )
         return [str(split) for split in splits]
 
@@ -231,7 +233,7 @@ def _text(file: Path, encoding: str, most_bytes: int | None) -> str:
     try:
         return content.decode(encoding or marked or "utf-8", "strict" if most_bytes is None else "ignore")
     except LookupError as error:
-        raise ArgumentError(f"--encoding must be one that Python knows. Received: {encoding}") from error
+        raise ArgumentError(f"`encoding` (--encoding) must be one that Python knows. Received: {encoding}") from error
     except UnicodeDecodeError as error:
         if b"\0" in content[:1000]:
             raise ArgumentError(f"{file}: not a CSV file: it has binary content") from error
@@ -273,7 +275,7 @@ def _whole_names(folder: Path, names: Sequence[str]) -> Iterator[str]:
             listed[parent] = _by_stem(folder / parent)
         there = listed[parent].get(stem, [])
         if len(there) > 1:
-            raise ImageError(f"{folder / name}: the name lacks its suffix, and several images have it: {there}")
+            raise ImageError(f"{folder / name} matches {' and '.join(there)}; write the whole file name")
         yield os.path.join(parent, there[0]) if there else name
 
 

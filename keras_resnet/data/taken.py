@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 CLASSES_LISTED = 5  # with their counts; the largest
 REASONS_LISTED = 4
 
-UNUSED_SPLIT = "split that nothing uses unless you name it"
+UNUSED_SPLIT = "split that is not used (see --validation-split)"
 NOT_A_SPLIT = "folder beside the splits"
 
 

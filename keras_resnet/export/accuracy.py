@@ -68,7 +68,7 @@ class Examination:
             self.sources = _sources(predictor, images, shape)
             self.model = self._evaluation(predictor)
         except ArgumentError as error:
-            raise ExportError(f"`data` does not fit the model: {error}") from error
+            raise ExportError(f"`data` (--data) does not fit the model: {error}") from error
 
     def of(self, predictor: Predictor) -> tuple[Accuracy, Evaluation]:
         """Artifact -> its accuracy, and its evaluation."""

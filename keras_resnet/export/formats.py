@@ -244,7 +244,7 @@ def format_named(name: str) -> Format:
         return FORMATS[name]
     nearest = difflib.get_close_matches(name, FORMATS, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ExportError(f"`formats` must be among {', '.join(FORMATS)}, or all. Received: {name!r}.{hint}")
+    raise ExportError(f"`formats` (--formats) must be among {', '.join(FORMATS)}, or all. Received: {name!r}.{hint}")
 
 
 def check_options(options: Options, rows: list[Format]) -> None:
@@ -267,5 +267,5 @@ def check_options(options: Options, rows: list[Format]) -> None:
     for row in rows:
         if options.opset is not None and "opset" in row.options and options.opset < row.first_opset:
             raise ExportError(
-                f"`opset` of {row.name} must be {row.first_opset} or later. Received: opset={options.opset}"
+                f"`opset` (--opset) of {row.name} must be {row.first_opset} or later. Received: opset={options.opset}"
             )

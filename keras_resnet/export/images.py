@@ -132,14 +132,14 @@ def _check(images: np.ndarray) -> None:
     """Refuses images that can't determine the range of every activation."""
     if len(images) < MINIMUM_CALIBRATION_IMAGES:
         raise ExportError(
-            f"`calibration` must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: {len(images)}. "
-            "To calibrate on them anyway: CalibrationImages(images, force=True) (--force-calibration)"
+            f"`calibration` (--calibration) must have at least {MINIMUM_CALIBRATION_IMAGES} images. Received: "
+            f"{len(images)}. To calibrate on them anyway: CalibrationImages(images, force=True) (--force-calibration)"
         )
     values = images.astype("float64")
     neighbours = np.square(np.diff(values, axis=2)).mean() / 2
     if values.var() == 0 or neighbours / values.var() > NOISE_RATIO:
         raise ExportError(
-            "`calibration` must hold real images. Received: "
+            "`calibration` (--calibration) must hold real images. Received: "
             + ("pixels that are all equal" if values.var() == 0 else "noise, whose neighbouring pixels are unrelated")
             + ". To calibrate on them anyway: CalibrationImages(images, force=True) (--force-calibration)"
         )

@@ -159,7 +159,7 @@ def export(
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"`folder` can't be made: {made.folder}: {error.strerror or error}") from error
+        raise ExportError(f"`folder` (--out) can't be made: {made.folder}: {error.strerror or error}") from error
     for row in rows:
         try:
             maker.make(row, references[row.name], advance)
@@ -352,14 +352,17 @@ def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: A
             )
     uncalibrated = [row.name for row in rows if row.calibrated and calibration is None and not learns]
     if uncalibrated:
-        raise ExportError(f"`calibration` must give images for {', '.join(uncalibrated)}. Received: calibration=None")
+        raise ExportError(
+            f"`calibration` (--calibration) must give typical images for {', '.join(uncalibrated)}. Received: "
+            "calibration=None"
+        )
     return [row.chosen(options) for row in rows]
 
 
 def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None:
     """Removes leftovers of a killed run, and refuses to replace artifacts without `overwrite`."""
     if folder.exists() and not folder.is_dir():
-        raise ExportError(f"`folder` must be a new or existing folder. Received: {folder}, which is a file")
+        raise ExportError(f"`folder` (--out) must be a new or existing folder. Received: {folder}, which is a file")
     try:
         for row in rows:
             recover(folder / row.file_name)
@@ -371,7 +374,7 @@ def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None
         read_manifest(folder)  # an unreadable manifest is an error now, not after the work
         clean(folder, [row.file_name for row in rows])
     except OSError as error:
-        raise ExportError(f"`folder` can't be written: {folder}: {error.strerror or error}") from error
+        raise ExportError(f"`folder` (--out) can't be written: {folder}: {error.strerror or error}") from error
 
 
 def _references(
@@ -399,7 +402,9 @@ def names_for(class_names: Sequence[str] | None, model: keras.Model) -> list[str
     if class_names is None:
         return [name for _, name in imagenet_labels()] if classes == 1000 else None
     if len(class_names) != classes:
-        raise ExportError(f"`class_names` must name the model's {classes} classes. Received: {len(class_names)} names")
+        raise ExportError(
+            f"`class_names` (--class-names) must name the model's {classes} classes. Received: {len(class_names)} names"
+        )
     return list(class_names)
 
 

@@ -106,7 +106,9 @@ def float_layers(model: keras.Model, names: Sequence[str]) -> tuple[str, ...]:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=3)
             hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-            raise ExportError(f"`keep_float` must name layers as --debug lists them. Received: {name!r}.{hint}")
+            raise ExportError(
+                f"`keep_float` (--keep-float) must name layers as --debug lists them. Received: {name!r}.{hint}"
+            )
         fused = [name]
         if isinstance(model.get_layer(name), layers.ReLU):
             fused.append(before[name])

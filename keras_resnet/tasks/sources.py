@@ -41,7 +41,10 @@ def open_source(
         ImageError: A folder has no images.
     """
     if split not in ("train", "val"):
-        raise ArgumentError(f"`split` must be 'train' or 'val'. Received: split={split!r}")
+        raise ArgumentError(
+            "`split` must be 'train' or 'val'; for test images, give 'val' and Reading(validation_split='test'). "
+            f"Received: split={split!r}"
+        )
     return _open(data, split, class_names, reading)
 
 
@@ -69,12 +72,14 @@ def _open(data: str | os.PathLike[str], split: str, class_names: Sequence[str] |
         if not declared.suits(task.name) and getattr(reading, name) != declared.default:
             others = " or ".join(other.title for other in TASKS.values() if declared.suits(other.name))
             raise ArgumentError(
-                f"`{name}` is for {others}, and the images of {text} are for {task.title}. "
-                f"Received: {name}={getattr(reading, name)!r}"
+                f"`{name}` (--{name.replace('_', '-')}) is for {others}, and the images of {text} are for "
+                f"{task.title}. Leave it out. Received: {name}={getattr(reading, name)!r}"
             )
     source = task.open(text, split, class_names, reading)
     if reading.strict and (reasons := left_aside([source]).lines):
-        raise ArgumentError("\n  ".join([f"{text}: not all of it is data (--strict):", *reasons]))
+        raise ArgumentError(
+            "\n  ".join([f"{text}: files were left aside, which is an error with `strict` (--strict):", *reasons])
+        )
     return source
 
 
@@ -96,7 +101,10 @@ def open_for(
     sources = open_split(data, split, class_names, reading)
     for source in sources:
         if classes is not None and len(source.classes) != classes:
-            raise ArgumentError(f"{data}: must have the {classes} classes of {network}. It has {len(source.classes)}")
+            raise ArgumentError(
+                f"{data} has {len(source.classes)} classes, and {network} has {classes}. Give data with the classes of "
+                "the network"
+            )
     return sources
 
 
@@ -104,7 +112,10 @@ def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading
     """Raises `ArgumentError` if the data is laid out for another task than the network of this name."""
     other = task_of_data(os.fspath(data), reading)
     if other is not task:
-        raise ArgumentError(f"{data}: {network} is for {task.title}, but these images are for {other.title}")
+        raise ArgumentError(
+            f"{data}: {network} is for {task.title}, but these images are for {other.title}. Give a network for "
+            f"{other.title}, or other images"
+        )
 
 
 def task_of_data(text: str, reading: Reading = PLAIN) -> Task:

@@ -115,11 +115,16 @@ def load_checkpoint(path: Path, model: keras.Model, progress: TrainingProgress) 
         found = set(file.keys())
         if found != set(variables):
             odd = sorted(found ^ set(variables))
-            raise TrainingError(f"{path}: {len(odd)} tensors belong to another model, first {odd[0]}")
+            raise TrainingError(
+                f"{path}: the checkpoint is of another network, which differs in {len(odd)} tensors, first {odd[0]}. "
+                "Begin a new run"
+            )
         for name, variable in variables.items():
             shape = tuple(file.get_slice(name).get_shape())
             if shape != tuple(variable.shape):
-                raise TrainingError(f"{path}: {name} has shape {shape}, but the model needs {tuple(variable.shape)}")
+                raise TrainingError(
+                    f"{path}: {name} has shape {shape}, but the model needs {tuple(variable.shape)}. Begin a new run"
+                )
         for name, variable in variables.items():
             variable.assign(file.get_tensor(name))
 

@@ -173,11 +173,15 @@ class _Run:
         self.training = self.task.training(recipe, self.source)
         classes = len(self.source.classes)
         if recipe.classes not in (0, classes):
-            raise ArgumentError(f"{recipe.data} has {classes} classes. Received: classes = {recipe.classes}")
+            raise ArgumentError(
+                f"{recipe.data} has {classes} classes. Received: classes = {recipe.classes}. Correct `classes` "
+                "(--classes), or leave it out"
+            )
         self.steps_per_epoch = self.source.count // recipe.batch_size
         if not self.steps_per_epoch:
             raise ArgumentError(
-                f"batch_size must be at most the {self.source.count} training images. Received: {recipe.batch_size}"
+                f"batch_size must be at most the {self.source.count} training images. Received: {recipe.batch_size}. "
+                "Lower it (--batch-size)"
             )
 
     @property

@@ -56,28 +56,33 @@ class _Network:
         task="segment",
     )
     auxiliary_head: bool = setting(
-        False, "Whether fcn and deeplabv3 are trained with a second loss, on C4.", task="segment"
+        False,
+        "Second output of fcn and deeplabv3 for training, with a loss of its own, on the feature maps C4.",
+        task="segment",
     )
     weights: str = setting(
-        "", "Weights to start from: a published tag, a path, or hf://owner/repository; empty: random."
+        "", "Weights to start from: imagenet, a published tag, a path, or hf://owner/repository; empty: random."
     )
     backbone_weights: str = setting(
         "",
-        "Weights for the backbone of the segmentation network: a published tag, a path, or hf://owner/repository; "
-        "empty: random.",
+        "Weights for the backbone of the segmentation network: imagenet, a published tag, a path, or "
+        "hf://owner/repository; empty: random.",
         task="segment",
     )
     weights_prefix: str = setting(
         "",
-        "Prefix of the network's names in the file of weights, if the file holds several networks; empty: the network "
-        "that fits, not its moving average.",
+        "Beginning of the tensors' names of the wanted network, if the file of weights holds several networks; empty: "
+        "the network that fits, not its moving average.",
     )
-    classes: int = setting(0, "Number of classes, for checking the data; 0: as many as the data has.", NOT_NEGATIVE)
+    classes: int = setting(
+        0, "Expected number of classes; data with another number is an error. 0: any number.", NOT_NEGATIVE
+    )
     freeze: Literal["none", "stem", "C2", "C3", "C4", "C5"] = setting(
         "none",
-        "Last frozen level, from the stem on: none, stem, C2, C3, C4 or C5; frozen BatchNorm runs in inference mode.",
+        "Last part of the network that is frozen; all parts before it are frozen too: none, stem, C2 (the first "
+        "stage), C3, C4 or C5 (the last stage). Frozen BatchNorm runs in inference mode.",
     )
-    freeze_batch_norm: bool = setting(False, "Whether all BatchNorm layers are frozen.")
+    freeze_batch_norm: bool = setting(False, "Frozen BatchNorm in the whole network.")
 
     size: int = setting(224, "Side of the square images, in pixels.", AT_LEAST_ONE)
     progressive_sizes: tuple[int, ...] = setting(
@@ -95,14 +100,16 @@ class _Training:
     class_weights: Literal["none", "balanced"] = setting(
         "none", "Class weights: balanced (classes have equal influence, however many images they have) or none."
     )
-    problem_limit: int = setting(1000, "Largest number of unreadable files that a run accepts.", NOT_NEGATIVE)
+    problem_limit: int = setting(
+        1000, "Largest number of unreadable files that a run accepts; one more ends it.", NOT_NEGATIVE
+    )
 
     epochs: int = setting(90, "Number of epochs (passes over the training images).", AT_LEAST_ONE)
     head_epochs: int = setting(0, "Number of epochs at the start that train only the head.", NOT_NEGATIVE)
-    batch_size: int = setting(256, "Batch size of a step, summed over all devices and processes.", AT_LEAST_ONE)
+    batch_size: int = setting(256, "Number of images in a step, on all devices and processes together.", AT_LEAST_ONE)
     loss: str = setting(
         "cross_entropy",
-        f"Loss: {'; '.join(f'{task.name}: ' + ', '.join(task.losses) for task in TASKS.values())}.",
+        f"Loss function: {'; '.join(', '.join(task.losses) + f' for {task.name}' for task in TASKS.values())}.",
     )
     optimizer: Literal["sgd", "lamb", "adamw"] = setting(
         "sgd", "Optimizer: sgd (with Nesterov momentum), lamb or adamw."
@@ -112,7 +119,8 @@ class _Training:
     )
     schedule: Literal["cosine", "poly"] = setting(
         "cosine",
-        "Schedule of the learning rate: cosine, or poly (the share of updates that remain, to the power of 0.9).",
+        "Fall of the learning rate from its peak to 0: cosine (half a wave), or poly (the share of the updates that "
+        "remain, to the power of 0.9).",
     )
     level_decay: float = setting(
         1.0,
@@ -125,7 +133,11 @@ class _Training:
         "Weight decay of kernels, without BatchNorm and biases; coupled for sgd, as in PyTorch, otherwise decoupled.",
         NOT_NEGATIVE,
     )
-    warmup_epochs: float = setting(5.0, "Number of warm-up epochs, at most half of a phase.", NOT_NEGATIVE)
+    warmup_epochs: float = setting(
+        5.0,
+        "Number of epochs in which the learning rate rises to its peak, but at most half of the epochs.",
+        NOT_NEGATIVE,
+    )
     clip_norm: float = setting(0.0, "Largest norm of the gradient over all weights; 0: no limit.", NOT_NEGATIVE)
     accumulation_steps: int = setting(1, "Number of batches whose gradients are averaged for one update.", AT_LEAST_ONE)
     ema_momentum: float = setting(
@@ -145,7 +157,7 @@ class _Training:
         NOT_NEGATIVE,
         Rule("be less than 2^32", lambda seed: seed < 2**32),
     )
-    deterministic: bool = setting(False, "Whether two runs of one recipe give bit-identical results; slower on a GPU.")
+    deterministic: bool = setting(False, "Bit-identical results of two runs of one recipe; slower on a GPU.")
     checkpoint_steps: int = setting(1000, "Steps between checkpoints; each epoch also ends with one.", AT_LEAST_ONE)
     checkpoints_kept: int = setting(2, "Number of checkpoints to keep.", AT_LEAST_ONE)
 

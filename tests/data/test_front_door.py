@@ -66,7 +66,7 @@ def test_a_test_split_is_not_used_unless_it_is_named(tmp_path):
     write_classes(tmp_path / "test", {"cat": 2, "dog": 3}, first=100)
     train, val = both(tmp_path)
     assert (train.count, val.count, val.held_out) == (45, 5, True)
-    assert left_aside([train, val]).examples == {"split that nothing uses unless you name it": "test/"}
+    assert left_aside([train, val]).examples == {"split that is not used (see --validation-split)": "test/"}
     train, val = both(tmp_path, validation_split="test")
     assert (train.count, counts(val), val.held_out) == (50, {"cat": 2, "dog": 3}, False)
 
@@ -133,14 +133,16 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
 def test_a_class_that_only_validation_has_is_named_as_such(tmp_path):
     write_classes(tmp_path / "train")
     write_classes(tmp_path / "val", {"cat": 1, "fox": 2}, first=50)
-    with pytest.raises(ArgumentError, match=r"val: 1 classes are not in train/:\n  fox"):
+    with pytest.raises(ArgumentError, match=r"val: classes that are not in train/: 1\n  fox"):
         both(tmp_path)
 
 
 def test_images_without_class_folders_are_refused_with_a_way_out(tmp_path):
     for index in range(4):
         write(tmp_path / f"cat.{index}.jpg", jpeg(picture(8, 8, index)))
-    with pytest.raises(ImageError, match=r"It has 4 files, for example cat\.0\.jpg\. Make the folders, or name a CSV"):
+    with pytest.raises(
+        ImageError, match=r"It has 4 files, for example cat\.0\.jpg\. Make a folder for each class,.* or name a CSV"
+    ):
         open_source(tmp_path, "train")
 
 
@@ -163,7 +165,7 @@ def test_the_account_has_at_most_six_lines(tmp_path):
         "train: 36 images of 8 classes in Train/: class 7 8, class 6 7, class 5 6, class 4 5, class 3 4 and 3 more",
         "val: 2 images of 8 classes in valid/: class 3 2, class 0 0, class 1 0, class 2 0, class 4 0 and 3 more",
         "left aside: hidden or system file: 1 (such as class 1/.hidden.jpg); "
-        "split that nothing uses unless you name it: 1 (such as test/)",
+        "split that is not used (see --validation-split): 1 (such as test/)",
     ]
 
 
@@ -221,7 +223,9 @@ def test_another_encoding_is_asked_for(pets):
     with pytest.raises(ArgumentError, match=r"not a CSV file in UTF-8: .*--encoding cp949 \(Korean Windows\)"):
         open_source(file, "train")
     assert open_source(file, "train", reading=Reading(encoding="cp949")).classes == ("dog", "고양이")
-    with pytest.raises(ArgumentError, match=r"--encoding must be one that Python knows. Received: klingon"):
+    with pytest.raises(
+        ArgumentError, match=r"`encoding` \(--encoding\) must be one that Python knows. Received: klingon"
+    ):
         open_source(file, "train", reading=Reading(encoding="klingon"))
 
 
@@ -239,8 +243,9 @@ def test_another_encoding_is_asked_for(pets):
         (["photo", "label"], [["a", "b"]], "columns are photo, label; .*--image-column COLUMN"),
         (["file", "animal"], [["a", "b"]], "columns are file, animal; .*--label-column COLUMN"),
         (["file", "label"], [["a", "b", "c"]], r"row 2 has more cells than the header: \['c'\]"),
-        (["file", "index"], [["a", "one"]], "an index of a class is a whole number from 0. Received: one"),
-        (["file", "index", "label"], [["a", "0", "cat"], ["b", "0", "dog"]], "calls class 0 'dog', which is 'cat'"),
+        (["file", "index"], [["a", "one"]], "the index of a class must be a whole number from 0. Received: one"),
+        (["file", "index", "label"], [["a", "0", "cat"], ["b", "0", "dog"]],
+         "row 3 has index 0 and name 'dog', but index 0 is 'cat'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_table_is_said_with_row_and_column(header, rows, message, pets):
@@ -270,9 +275,9 @@ def test_an_index_is_an_index_and_a_label_is_a_name(pets):
     np.testing.assert_array_equal(by_index.labels, by_name.labels)
     both_columns = open_source(table(pets, ["file", "index", "label"], rows), "train")
     assert both_columns.classes == ("1", "2", "10")
-    with pytest.raises(ArgumentError, match=r"the highest class must be one of the model's, 0 to 1. Received: 2"):
+    with pytest.raises(ArgumentError, match=r"must be at most 1, since the model has 2 classes. Received: 2"):
         open_source(table(pets, ["file", "index"], [row[:2] for row in rows]), "train", ["a", "b"])
-    with pytest.raises(ArgumentError, match="row 3 calls class 1 '2', which is '10'"):
+    with pytest.raises(ArgumentError, match="row 3 has index 1 and name '2', but index 1 is '10'"):
         open_source(table(pets, ["file", "index", "label"], rows), "train", ["1", "10", "2"])
 
 
@@ -281,7 +286,7 @@ def test_rows_of_a_test_split_are_left_aside(pets):
     file = table(pets, ["file", "label", "Subset"], [[*row, part] for row, part in zip(rows_of(), parts, strict=True)])
     train, val = both(file)
     assert (train.count, val.count, left_aside([train, val]).counts) == (
-        4, 2, {"row of test, which nothing uses unless you name it": 2},
+        4, 2, {"row of test, which is not used (see --validation-split)": 2},
     )  # fmt: skip
     assert both(file, validation_split="test")[1].count == 2
 
@@ -354,13 +359,15 @@ def test_lists_of_pascal_voc_are_its_splits(tmp_path):
     assert [name[-7:] for name in (*train.names, *val.names)] == [f"{index:03}.jpg" for index in range(8)]
     assert left_aside([train, val]).counts == {
         "image that no list of a split names": 1,
-        "split that nothing uses unless you name it": 1,
+        "split that is not used (see --validation-split)": 1,
     }
 
 
 def test_values_of_masks_are_chosen_by_option(tmp_path):
     write_pairs(tmp_path, values=(0, 255))
-    with pytest.raises(ArgumentError, match=r"hold the values 0, 255; 255 is void, .* --mask-values 0,255"):
+    with pytest.raises(
+        ArgumentError, match=r"hold the values 0, 255. 255 normally marks .* only one class .*--mask-values 0,255"
+    ):
         open_source(tmp_path, "train")
     train, _ = both(tmp_path, mask_values=(0, 255))
     assert (train.classes, {*np.unique(train.decode_target(0))}) == (("class 0", "class 1"), {0, 1})
@@ -371,8 +378,9 @@ def test_values_of_masks_are_chosen_by_option(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"values": (0, 200)}, "hold the values 0, 200; 199 labels below 200 have no pixel. .*--mask-values 0,200"),
-        ({"name": "{}.jpg", "make": encoded_as("JPEG")}, r"10 masks .* change labels, for example 000\.jpg"),
+        ({"values": (0, 200)},
+         "hold the values 0, 200. .* 199 of the values 0 to 200 have no pixel. .*--mask-values 0,200"),
+        ({"name": "{}.jpg", "make": encoded_as("JPEG")}, r"must not be JPEG .* Received: 10, for example 000\.jpg"),
         ({"make": lambda mask: png(np.stack([mask, 0 * mask, 9 * mask], -1))}, r"Its colours: 0,0,0; 1,0,9"),
     ],
 )  # fmt: skip
@@ -384,7 +392,9 @@ def test_masks_that_can_not_be_meant_are_refused(options, message, tmp_path):
 def test_several_masks_of_an_image_are_asked_about(tmp_path):
     write_pairs(tmp_path, name="{}_color.png")
     write_pairs(tmp_path, name="{}_ids.png")
-    with pytest.raises(ArgumentError, match=r"end in _color and _ids. Choose one: --mask-suffix _color"):
+    with pytest.raises(
+        ArgumentError, match=r"end in _color and _ids. Choose one: `mask_suffix` \(--mask-suffix _color\)"
+    ):
         open_source(tmp_path, "train")
     assert open_source(tmp_path, "train", reading=Reading(mask_suffix="_ids")).count == 9
 

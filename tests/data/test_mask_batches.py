@@ -178,13 +178,16 @@ def broken(tmp_path_factory):
     contents = {
         "images/002.jpg": (b"", "the file is empty"),
         "masks/005.png": (b"no mask", r"its mask masks/005.png: not an image"),
-        "masks/007.png": (png(labels(66, 85, 1)), "masks/007.png has 85 x 66 pixels, and the upright image 87 x 60"),
+        "masks/007.png": (
+            png(labels(66, 85, 1)),
+            "masks/007.png has 85 x 66 pixels, but the upright image has 87 x 60",
+        ),
         "masks/011.png": (
             png(np.full((64, 80), 9, np.uint8)),
             "5,120 pixels have the label 9, which is neither one of the 5",
         ),
         "masks/013.png": (png(labels(66, 82, 14))[:120], "its mask masks/013.png: "),
-        "images/014.jpg": (jpeg(picture(60, 83, 1), exif=exif.tobytes()), "upright image 60 x 83"),
+        "images/014.jpg": (jpeg(picture(60, 83, 1), exif=exif.tobytes()), "upright image has 60 x 83"),
     }
     for name, (content, _) in contents.items():
         (folder / name).write_bytes(content)
@@ -302,5 +305,5 @@ def test_packing_keeps_images_and_classes(masked, tmp_path):
     out = out[out.index("") + 1 :]
     assert out[0].split() == ["pixels", "of", "class", "train", "val"]
     assert out[5].split() == ["all", "images", "21", "2"]
-    with pytest.raises(ArgumentError, match="packed masks have void already"):
+    with pytest.raises(ArgumentError, match="packed masks hold classes already"):
         open_source(tmp_path / "out", "train", reading=Reading(void_labels=(1,)))

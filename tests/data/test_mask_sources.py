@@ -103,7 +103,7 @@ def test_a_table_names_classes_and_colours_and_void(tmp_path):
         np.testing.assert_array_equal(a, np.array([0, 255, 1, 2, 3, 255])[np.minimum(value, 5)])
     turned = open_source(tmp_path / "colours", "train", class_names=("sky", "bus", "car", "tree", "road"))
     np.testing.assert_array_equal(masks_of(turned)[0], np.array([4, 3, 2, 0, 255])[np.minimum(masks_of(one)[0], 4)])
-    with pytest.raises(ArgumentError, match="1 classes are unknown to the model:\n  tree"):
+    with pytest.raises(ArgumentError, match="classes that are unknown to the model: 1\n  tree"):
         open_source(tmp_path / "colours", "train", class_names=("sky", "car", "road"))
     write(tmp_path / "colours" / "masks" / "0.png", png(np.full((20, 31, 3), 7, np.uint8)))
     with pytest.raises(ImageError, match=r"0\.png: 620 pixels have the colour 7, 7, 7, which classes\.csv does not"):
@@ -122,7 +122,7 @@ def test_masks_of_all_modes_hold_the_labels_they_were_given(mode):
 
 
 def test_masks_that_have_no_labels_are_refused():
-    with pytest.raises(ImageError, match="its mode is LA"):
+    with pytest.raises(ImageError, match="its pixels have the mode LA"):
         decode_mask(png(labels(4, 5, 1), "LA"))
     with pytest.raises(ImageError, match="of the formats PNG"):
         decode_mask(jpeg(picture(4, 5, 1)))
@@ -136,12 +136,13 @@ def test_images_and_masks_that_are_no_pairs_are_named(tmp_path):
     with pytest.raises(ArgumentError) as raised:
         open_source(folder, "train")
     first, *lines = str(raised.value).splitlines()
-    assert first == f"{folder / 'images'}: 3 images and masks are no pairs:"
+    assert first == f"{folder / 'images'}: images and masks that are no pairs: 3"
     assert lines == [
         "  003.jpg: no mask 003.png",
         "  extra.png: no image of that name",
-        "  002: 2 images of that name",
-        "The folder of masks has, for example, 000.png",
+        "  002: 2 images of that name, which would share a mask",
+        "The folder of masks has, for example, 000.png. A mask must have the name of its image; if all masks have an "
+        "ending more, name it by `mask_suffix` (--mask-suffix _mask)",
     ]
 
 
@@ -172,7 +173,7 @@ def test_what_can_not_be_is_said(tmp_path, folder):
     ):
         with pytest.raises(ArgumentError, match=message):
             open_source(masked, "train", reading=Reading(**options))
-    with pytest.raises(ArgumentError, match="`void_labels` is for segmentation"):
+    with pytest.raises(ArgumentError, match=r"`void_labels` \(--void-labels\) is for segmentation"):
         open_source(folder, "train", reading=Reading(void_labels=(3,)))
     write(masked / "masks" / "001.png", png(picture(61, 81, 2)))
     with pytest.raises(ArgumentError, match=r"has colours; add a classes\.csv with the columns name, red, green, blue"):

@@ -51,7 +51,8 @@ class Classify:
 
         if len(source.classes) < 2:
             raise ArgumentError(
-                f"{source.path}: must have at least two classes. It has one: {', '.join(source.classes)}"
+                f"{source.path}: must have at least two classes. It has one: {', '.join(source.classes)}. Add images "
+                "of another class"
             )
         return ClassifierTraining(recipe, source)
 
@@ -139,7 +140,8 @@ class Classify:
             highest = max(map(int, sources[0].classes))
             if highest >= classes:
                 raise ArgumentError(
-                    f"{data}: the highest class must be one of the model's, 0 to {classes - 1}. Received: {highest}"
+                    f"{data}: the index of a class must be at most {classes - 1}, since the model has {classes} "
+                    f"classes. Received: {highest}"
                 )
             sources = open_split(data, split, [str(index) for index in range(classes)], reading)
         return sources

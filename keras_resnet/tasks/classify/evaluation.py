@@ -90,8 +90,8 @@ class ClassCollector:
             raise WeightsError(f"{self.asked.name}: must have {len(probabilities)} class names. Received: {len(names)}")
         if len(self.classes) > len(probabilities):
             raise ArgumentError(
-                f"{source.path}: the highest class must be one of the model's, 0 to {len(probabilities) - 1}. "
-                f"Received: {len(self.classes) - 1}"
+                f"{source.path}: the index of a class must be at most {len(probabilities) - 1}, since the model has "
+                f"{len(probabilities)} classes. Received: {len(self.classes) - 1}"
             )
         self.images.append(Labelled(source, index))
         self.labels.append(int(target))

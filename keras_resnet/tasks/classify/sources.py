@@ -138,7 +138,10 @@ def _names_of_places(
     for row, (index, label) in enumerate(zip(indices.tolist(), labels, strict=False), start=FIRST_ROW):
         other = class_names[index] if class_names is not None else named.setdefault(index, label)
         if label and label != other and (class_names is None or label in wanted):
-            raise ArgumentError(f"{file}: row {row} calls class {index} {label!r}, which is {other!r}")
+            raise ArgumentError(
+                f"{file}: row {row} has index {index} and name {label!r}, but index {index} is {other!r}. Correct the "
+                "row, or remove the column that is wrong"
+            )
     if class_names is not None:
         return class_names
     return [named.get(index) or str(index) for index in range(int(indices.max()) + 1)]
@@ -148,7 +151,7 @@ def _open_npz(file: Path, split: str, class_names: Sequence[str] | None, reading
     images, indices, classes, own = read_npz(file, split, reading.validation_split)
     split = opened_part(split, has_validation=own)
     if class_names is not None and classes > len(class_names):
-        raise ArgumentError(f"{file}: it has {classes} classes, but the model has {len(class_names)}")
+        raise ArgumentError(f"{file} has {classes} classes, but the model has {len(class_names)}")
     which = "train" if split == "train" or not own else "val"
     names = np.array([f"{which}/{index}" for index in range(len(indices))], dtype=object)
     if not own:

@@ -36,8 +36,8 @@ class MaskCollector:
         scores = answer[PROBABILITIES]
         if scores.shape[-1] != len(self.classes):
             raise ArgumentError(
-                f"{source.path}: must have the {scores.shape[-1]} classes of {self.asked.name}. "
-                f"It has {len(self.classes)}"
+                f"{source.path} has {len(self.classes)} classes, and {self.asked.name} has {scores.shape[-1]}. Give "
+                "data with the classes of the network"
             )
         found = pixel_confusion(scores, target)
         self.confusion += found

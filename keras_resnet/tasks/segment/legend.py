@@ -43,7 +43,8 @@ class Legend:
             unknown = values[wrong]
             raise ImageError(
                 f"{unknown.size:,} pixels have the label {unknown[0]}, which is neither one of the "
-                f"{np.sum(self.labels < UNKNOWN)} classes nor void"
+                f"{np.sum(self.labels < UNKNOWN)} classes nor void. Add it to {CLASSES}, to `mask_values` "
+                "(--mask-values) or, if it means no class, to `void_labels` (--void-labels)"
             )
         return classes
 
@@ -51,7 +52,10 @@ class Legend:
         if self.colours is None or self.colour_labels is None:
             if _is_grey(pixels):
                 return pixels[..., 0]
-            raise ImageError(f"its pixels are colours, and there is no {CLASSES} that says which class each colour is")
+            raise ImageError(
+                f"its pixels are colours, and there is no {CLASSES} with their classes; add one with the columns name, "
+                f"{', '.join(COLOURS)}"
+            )
         red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
         codes = red << 16 | green << 8 | blue
         place = np.minimum(np.searchsorted(self.colours, codes), len(self.colours) - 1)
@@ -59,7 +63,7 @@ class Legend:
         if wrong.any():
             raise ImageError(
                 f"{np.sum(wrong):,} pixels have the colour {', '.join(map(str, pixels[wrong][0]))}, "
-                f"which {CLASSES} does not have"
+                f"which {CLASSES} does not have; add a row for it, named {VOID_NAME} if it means no class"
             )
         return self.colour_labels[place]
 
@@ -138,7 +142,7 @@ def make_legend(
         return _legend_of_values(masks, wanted, void_labels, mask_values)
     wrong = [label for label in void_labels if not 0 <= label <= VOID]
     if wrong:
-        raise ArgumentError(f"`void_labels` must lie in 0..255. Received: {wrong}")
+        raise ArgumentError(f"`void_labels` (--void-labels) must lie in 0..255. Received: {wrong}")
     void = {VOID, *void_labels}
     if table is not None:
         labels = range(len(table.names))
@@ -155,7 +159,8 @@ def make_legend(
     if not 2 <= len(classes) <= UNKNOWN:
         raise ArgumentError(
             f"{masks.path}: the masks must have 2 to {UNKNOWN} classes besides the void labels "
-            f"({', '.join(map(str, sorted(void)))}). Received: {len(classes)}"
+            f"({', '.join(map(str, sorted(void)))}). Received: {len(classes)}. Check the masks, `void_labels` "
+            f"(--void-labels) and {CLASSES}"
         )
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[of_classes] = class_indices(masks.path, names, known_names(classes)) if table else range(len(names))
@@ -170,8 +175,9 @@ def _legend_of_values(
     classes = tuple(f"class {index}" for index in range(len(mask_values))) if wanted is None else tuple(wanted)
     if len({*mask_values}) < len(mask_values) or len(mask_values) != len(classes) or {*mask_values} & {*void_labels}:
         raise ArgumentError(
-            f"`mask_values` must be one value for each of the {len(classes)} classes, each once, and none of them "
-            f"void. Received: mask_values={[*mask_values]}, void_labels={[*void_labels]}"
+            f"`mask_values` (--mask-values) must hold one value for each of the {len(classes)} classes, each value "
+            f"once, and no value of `void_labels` (--void-labels). Received: mask_values={[*mask_values]}, "
+            f"void_labels={[*void_labels]}"
         )
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[[VOID, *void_labels]] = VOID
@@ -204,7 +210,7 @@ def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
         if values.ndim == 3:
             raise ArgumentError(
                 f"{masks.path}: the mask {masks.name_of(index)} has colours; add a {CLASSES} with the columns name, "
-                f"{', '.join(COLOURS)} that says which class each colour is. Its colours: {_some_colours(values)}"
+                f"{', '.join(COLOURS)} and a row for each colour. Its colours: {_some_colours(values)}"
             )
         return count_labels(values)
 
@@ -212,19 +218,26 @@ def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
     found = np.flatnonzero(counts).tolist()
     labels = [label for label in found if label not in void]
     if not labels:
-        raise ArgumentError(f"{masks.path}: none of the {masks.count} masks can be read and has a label besides void")
+        raise ArgumentError(
+            f"{masks.path}: none of the {masks.count} masks can be read and has a label besides void "
+            f"({', '.join(map(str, sorted(void)))}). Check the masks and `void_labels` (--void-labels)"
+        )
     empty = [label for label in range(labels[-1]) if label not in found and label not in void]
     if empty or found == [0, VOID]:
         shown = ", ".join(map(str, found[:VALUES_LISTED]))
         if len(found) > VALUES_LISTED:
             shown += f" and {len(found) - VALUES_LISTED} more"
         why = (
-            f"{len(empty)} labels below {labels[-1]} have no pixel"
+            f"Labels must count from 0 without gaps, but {len(empty)} of the values 0 to {labels[-1]} have no pixel"
             if empty
-            else "255 is void, so that one class is left"
+            else "255 normally marks pixels without a class, so only one class is left"
         )
-        hint = f"If each value is a class: --mask-values {','.join(map(str, found))}. Or name all labels in {CLASSES}"
+        values = ",".join(map(str, found))
+        hint = (
+            f"If each of these values is a class, add `mask_values` (--mask-values {values}). Otherwise, name the "
+            f"class of each label from 0 in {CLASSES}"
+        )
         if len(found) > 3 and VOID in found and empty:
-            hint = "They look like masks of 0 and 255 that were resized with smoothing: make them again without it"
-        raise ArgumentError(f"{masks.path}: its masks hold the values {shown}; {why}. {hint}")
+            hint = "They look like masks of 0 and 255 that were resized with smoothing: resize the masks without it"
+        raise ArgumentError(f"{masks.path}: its masks hold the values {shown}. {why}. {hint}")
     return labels[-1]

@@ -79,7 +79,7 @@ class MaskedSource(EncodedSource):
         if mask.shape != pixels.shape[:2]:
             sizes = (f"{width} x {height}" for height, width in (mask.shape, pixels.shape[:2]))
             raise ImageError(
-                f"its mask {self.masks.name_of(index)} has {' pixels, and the upright image '.join(sizes)}"
+                f"its mask {self.masks.name_of(index)} has {' pixels, but the upright image has '.join(sizes)}"
             )
         return Decoded(encoded, pixels, mask)
 

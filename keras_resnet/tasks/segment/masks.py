@@ -30,7 +30,10 @@ def _values(image: Image.Image) -> np.ndarray:
         return np.array(image)
     if image.mode in ("RGB", "RGBA"):
         return np.array(image.convert("RGB"))
-    raise ImageError(f"its mode is {image.mode}; a mask must have a label for each pixel, or a colour without alpha")
+    raise ImageError(
+        f"its pixels have the mode {image.mode}; a mask must hold labels (a grey or palette PNG file) or colours "
+        "(RGB). Save it again in one of these forms"
+    )
 
 
 def encode_mask(classes: np.ndarray) -> bytes:

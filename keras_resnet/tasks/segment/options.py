@@ -27,19 +27,24 @@ def sides_of(text: str, option: str) -> tuple[int, int]:
 SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "predict": {
         "out": Annotated[
-            Path | None, typer.Option(help="Folder for a segmentation network's masks and overlays (PNG files).")
+            Path | None,
+            typer.Option(help="Folder for masks and overlays (PNG files). Only for segmentation networks."),
         ],
         "window": Annotated[
             str | None,
             typer.Option(
                 metavar="HxW",
-                help="Window size for larger images in segmentation, for example 360x480; windows overlap by half. "
-                "One number stands for a square.",
+                help="Height and width of the windows in which a segmentation network is given a larger image, for "
+                "example 360x480; windows overlap by half, and one number means a square. Without it, an image is "
+                "given whole.",
             ),
         ],
         "longest_side": Annotated[
             int | None,
-            typer.Option(min=32, help="Longest side for segmentation; larger images are resized to it."),
+            typer.Option(
+                min=32,
+                help="Longest side in pixels for segmentation networks of any size; larger images are resized to it.",
+            ),
         ],
     },
     "export": {
@@ -47,7 +52,8 @@ SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             str | None,
             typer.Option(
                 metavar="HxW",
-                help="Image size of the exported files, for segmentation networks of any size; for example 360x480.",
+                help="Height and width of the images that the exported files take, for example 360x480. Needed for "
+                "segmentation networks of any size; with --any-size, the files are verified at it.",
             ),
         ],
         "argmax": Annotated[

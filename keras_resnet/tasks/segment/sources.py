@@ -43,8 +43,9 @@ def open_masked(text: str, split: str, class_names: Sequence[str] | None, readin
     if (path / DESCRIPTION).is_file():
         if reading.void_labels or reading.mask_values:
             raise ArgumentError(
-                "`void_labels` and `mask_values` are for folders and CSV files with masks; packed masks have void "
-                f"already. Received: void_labels={[*reading.void_labels]}, mask_values={[*reading.mask_values]} for "
+                "`void_labels` (--void-labels) and `mask_values` (--mask-values) are for folders and CSV files; packed "
+                "masks hold classes already. Leave them out. "
+                f"Received: void_labels={[*reading.void_labels]}, mask_values={[*reading.mask_values]} for "
                 f"{text}"
             )
         return _open_shards(path, split, class_names)
@@ -71,7 +72,7 @@ def _open_masked_folder(folder: Path, split: str, class_names: Sequence[str] | N
     val = reading.validation_split if reading.validation_split in named else None
     split = opened_part(split, has_validation=val is not None)
     if "train" not in named:
-        raise ArgumentError(f"{folder}: has images and masks for {', '.join(named)}, and none to train on")
+        raise ArgumentError(f"{folder}: has images and masks for {', '.join(named)}, but none for train; add them")
     part = val if split == "val" and val is not None else "train"
 
     def pairs_of(name: str, into: LeftAside) -> tuple[list[str], list[str]]:

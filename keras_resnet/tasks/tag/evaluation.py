@@ -47,7 +47,8 @@ class TagCollector:
             raise WeightsError(f"{self.asked.name}: must yield probabilities in 0..1. Received: {low}..{high}")
         if probabilities.shape != target.shape:
             raise ArgumentError(
-                f"{source.path}: must have the {len(probabilities)} classes of {self.asked.name}. It has {target.size}"
+                f"{source.path} has {target.size} classes, and {self.asked.name} has {len(probabilities)}. Give data "
+                "with the classes of the network"
             )
         self.files.append(source.path_of(index))
         self.tags.append(target)

@@ -12,7 +12,7 @@ TAG_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             typer.Option(
                 min=0.0,
                 max=1.0,
-                help="Smallest probability at which a tagging network names a class.",
+                help="Smallest probability at which a class is named. Only for tagging networks.",
                 show_default="the model's threshold, or 0.5",
             ),
         ],

@@ -121,7 +121,9 @@ def _tags_of_names(
     names = [[name.strip() for name in cell.split(SEPARATOR)] if cell.strip() else [] for cell in cells]
     rows = [(f"row {row}", name) for row, found in enumerate(names, start=FIRST_ROW) for name in found]
     if class_names is None and not rows:
-        raise ArgumentError(f"{file}: no image has a class")
+        raise ArgumentError(
+            f"{file}: no image has a class. Write the classes of each image in its row, with {SEPARATOR} between them"
+        )
     classes, known = classes_of(class_names, [name for _, name in rows if name])
     _check_known(file, rows, known)
     tags = np.zeros((len(cells), len(classes)), np.uint8)
@@ -146,7 +148,7 @@ def _tags_of_columns(table: Table, class_names: Sequence[str] | None) -> tuple[t
     if absent:
         raise ArgumentError(
             f"{file}: columns are missing for {len(absent)} of the model's {len(classes)} classes: "
-            f"{', '.join(absent[:NAMES_LISTED])}"
+            f"{', '.join(absent[:NAMES_LISTED])}. Add them, with 0 where an image lacks the class"
         )
     values = [[row[name].strip() for name in classes] for row in table.rows]
     for row, cells in enumerate(values, start=FIRST_ROW):
@@ -169,4 +171,5 @@ def _check_known(where: Path, found: Sequence[tuple[str, str]], known: Mapping[s
     for place, name in unknown[:NAMES_LISTED]:
         nearest = difflib.get_close_matches(name, known, n=1)
         lines.append(f"  {place}: {name!r}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-    raise ArgumentError("\n".join([f"{where}: {len(unknown)} names are unknown to the model:", *lines]))
+    advice = "Rename these classes like the model's, or remove them"
+    raise ArgumentError("\n".join([f"{where}: names that are unknown to the model: {len(unknown)}", *lines, advice]))
