@@ -40,9 +40,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
         *("image_name", "image_filename", "img", "img_path", "image_id", "img_id", "id"),
     ),
-    INDEX: ("index", "class_index", "class_id", "label_index", "label_id", "category_id"),
+    INDEX: ("index", "class_index", "class_id", "classid", "label_index", "label_id", "category_id"),
     WNID: ("wnid", "synset"),
-    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "name"),
+    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "choice", "name"),
     CLASS_NAMES: ("classes", "tags", "labels"),
     MASK_FILE: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
     SPLIT: ("split", "subset", "set", "partition"),
@@ -119,7 +119,8 @@ class Table:
         empty = [number for number, cell in enumerate(cells, start=FIRST_ROW) if not cell]
         if empty and not may_be_empty:
             raise ArgumentError(
-                f"{self.file}: column {header!r} is empty in {rows_in_words(empty)}. Fill in the cells, or remove the rows"
+                f"{self.file}: column {header!r} is empty in {rows_in_words(empty)}. Fill in the cells, or remove the "
+                "rows"
             )
         return cells
 
