@@ -70,7 +70,7 @@ def benchmark(
     ] = None,
     reading: Any = None,
 ) -> None:
-    """Measure models, artifacts and their rivals in alternating rounds, each in a process of its own.
+    """Measure models and artifacts, and other packages on request, in turn. Each runs in its own process.
 
     A subject that can't be measured is reported on stderr and left out; the exit status is then 1.
     """

@@ -28,7 +28,7 @@ def check(data: DataArgument, reading: Any = None) -> None:
 
     Print what was left aside, and what looks wrong: only one class, classes without an image in train or in val,
     images that are in train and in val. The exit status is 1 if a file can't be read or something looks wrong. Unusual
-    files are used, and do not change it.
+    files (very elongated, CMYK, nearly black) are listed and used; they do not affect the exit status.
     """
     import_keras()
     import numpy as np

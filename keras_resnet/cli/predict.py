@@ -36,7 +36,7 @@ def predict(
 ) -> None:
     """Print the most probable classes of each image.
 
-    A segmentation network names the classes that cover most of the image; a tagging network names the classes it finds.
+    For segmentation, print the classes that cover the most pixels; for tagging, all classes above the threshold.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1. After more than 16
     images, a last line on stderr gives the number of images per second.

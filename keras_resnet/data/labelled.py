@@ -31,7 +31,7 @@ def class_indices(
         for name in unknown[:NAMES_LISTED]:
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-        advice = "Rename these classes like the known ones, or remove their images"
+        advice = "Give them names of known classes, train on these classes, too, or remove their images"
         raise ArgumentError("\n".join([f"{source}: classes that are {where}: {len(unknown)}", *lines, advice]))
     return np.array([known[name] for name in names], dtype="int64")
 

@@ -109,8 +109,8 @@ def list_pairs(
     if lossy:
         raise ArgumentError(
             f"{folder / masks}: masks must not be JPEG or WebP files, which alter the values of pixels. Received: "
-            f"{len(lossy)}, for example {lossy[0]}. Export the masks again as PNG files from the labelling tool; to "
-            "convert these files does not help, since their values are wrong already"
+            f"{len(lossy)}, for example {lossy[0]}. Export the masks again as PNG files from the labelling tool. "
+            "Converting these files does not help: JPEG has already changed the values"
         )
     paired = check_pairs(folder / images, files, named, _suffix(files, named, reading.mask_suffix, folder / masks))
     return [f"{images}/{file}" for file in files], [f"{masks}/{mask}" for mask in paired]

@@ -82,7 +82,7 @@ class _Network:
         "Last part of the network that is frozen; all parts before it are frozen too: none, stem, C2 (the first "
         "stage), C3, C4 or C5 (the last stage). Frozen BatchNorm runs in inference mode.",
     )
-    freeze_batch_norm: bool = setting(False, "Frozen BatchNorm in the whole network.")
+    freeze_batch_norm: bool = setting(False, "Freeze all BatchNorm layers.")
 
     size: int = setting(224, "Side of the square images, in pixels.", AT_LEAST_ONE)
     progressive_sizes: tuple[int, ...] = setting(

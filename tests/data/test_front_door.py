@@ -403,7 +403,7 @@ def test_smoothed_masks_are_recognised(tmp_path):
     def smoothed(mask):
         return png(np.asarray(Image.fromarray(mask).resize((60, 40), Image.Resampling.BILINEAR).resize((30, 20))))
 
-    with pytest.raises(ArgumentError, match="They look like masks of 0 and 255 that were resized with smoothing"):
+    with pytest.raises(ArgumentError, match="They look like masks of 0 and 255 that were resized with interpolation"):
         open_source(write_pairs(tmp_path, values=(0, 255), make=smoothed), "train")
 
 

@@ -238,6 +238,9 @@ def _highest_label(masks: EncodedSource, void: Iterable[int]) -> int:
             f"class of each label from 0 in {CLASSES}"
         )
         if len(found) > 3 and VOID in found and empty:
-            hint = "They look like masks of 0 and 255 that were resized with smoothing: resize the masks without it"
+            hint = (
+                "They look like masks of 0 and 255 that were resized with interpolation: resize the original masks by "
+                "nearest neighbour"
+            )
         raise ArgumentError(f"{masks.path}: its masks hold the values {shown}. {why}. {hint}")
     return labels[-1]
