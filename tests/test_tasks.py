@@ -31,6 +31,7 @@ from keras_resnet.preprocessing import load_image
 from keras_resnet.segmentation import FCN
 from keras_resnet.tasks import TASKS, contract_of, task_of
 from keras_resnet.tasks.sources import open_source, open_split
+from keras_resnet.training.fit import recipe_of_run
 from keras_resnet.variants import InputContract, WholeImage
 
 OLD = Path(__file__).parent / "old_files"  # written by version 0.1.0 before a file named its task
@@ -136,6 +137,23 @@ def test_an_older_run_is_resumed(tmp_path, monkeypatch):
     assert lines[0].startswith("run/model.keras: epoch 1, validation top-1 50.00 %")
     assert [row.split(",")[0] for row in (tmp_path / "run" / "history.csv").read_text().split()] == ["epoch", "1", "2"]
     assert keras_resnet.load("run/model-last.keras").class_names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("validation", "stated", "split"),
+    [("its own", "", "test"), ("held out: a tenth", "", "val"), ("its own", 'validation_split = "val"', "val")],
+)
+def test_a_run_that_validated_on_test_images_still_does(validation, stated, split, tmp_path):
+    """Earlier versions took test images for want of others, and did not say so in the recipe."""
+    write_folder(tmp_path / "data" / "train", {"cat": 20, "dog": 20}, 12, 16)
+    write_folder(tmp_path / "data" / "test", {"cat": 3, "dog": 2}, 12, 16)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text(f'data = "{tmp_path / "data"}"\n{stated}\n')
+    (tmp_path / "run" / "data.json").write_text(json.dumps({"val": {"validation": validation}}))
+    recipe = recipe_of_run(tmp_path / "run")
+    assert recipe.validation_split == split
+    counts = [open_source(recipe.data, part, reading=recipe).count for part in ("train", "val")]
+    assert counts == ([40, 5] if split == "test" else [36, 4])
 
 
 def test_data_of_another_task_is_refused_by_name(tmp_path, randomise):

@@ -17,7 +17,6 @@ from keras_resnet.image_files import is_hidden
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentationclass", "segmentation", "groundtruth", "gt")
 LISTS = ("ImageSets", "Segmentation")  # folder of Pascal VOC with train.txt and val.txt, lists of names of images
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")  # suffixes of files in which labels change
 NO_LIST = "image that no list of a split names"
 

@@ -1,7 +1,9 @@
 """Recipe -> run directory: a training run from start to end."""
 
 import contextlib
+import json
 import os
+import tomllib
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -88,7 +90,26 @@ def resume(run: Path, listener: Listener = SILENT) -> TrainingResult:
     recipe_file = run / run_directory.RECIPE
     if not recipe_file.is_file():
         raise ArgumentError(f"--resume must be a run's folder, which holds {run_directory.RECIPE}. Received: {run}")
-    return _Run(read_recipe(recipe_file), run, listener).go(resumed=True)
+    return _Run(recipe_of_run(run), run, listener).go(resumed=True)
+
+
+def recipe_of_run(run: Path) -> Recipe:
+    """Run directory -> its recipe.
+
+    A recipe of an earlier version does not state the validation split. Test images validated then, if the data had no
+    validation images but test images; `data.json` tells that the validation images were not held out.
+    """
+    recipe = read_recipe(run / run_directory.RECIPE)
+    if "validation_split" in tomllib.loads((run / run_directory.RECIPE).read_text(encoding="utf-8")):
+        return recipe
+    try:
+        noted = json.loads((run / run_directory.DATA).read_text(encoding="utf-8"))
+        had_validation = noted["val"]["validation"] == "its own"
+    except (OSError, ValueError, KeyError, TypeError):  # killed before it was written, or damaged
+        return recipe
+    if had_validation and recipe.data and open_source(recipe.data, "val", reading=recipe).held_out:
+        return replace(recipe, validation_split="test")
+    return recipe
 
 
 class _Run:
