@@ -27,6 +27,10 @@ class Facts:
     """Facts about one network; a fact is None if it was not stated."""
 
     task: str | None = None  # a name in `tasks.TASKS`
+    output_kind: str | None = None  # one of `tasks.outputs.OUTPUT_KINDS`
+    loss: str | None = None  # kind of the loss that its file names; see `tasks.outputs.loss_named`
+    interpreted: bool = False  # whether the model is a result of `tasks.interpret.interpret`
+    read_as: str | None = None  # how task and output kind were read where nobody stated them, in words
     class_names: tuple[str, ...] | None = None  # names in the order of the outputs
     contract: Contract | None = None  # way from image files to its pixels
     weights_origin: WeightsOrigin | None = None

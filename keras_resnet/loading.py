@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.answers import PROBABILITIES
 from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
 from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import import_keras
-from keras_resnet.tasks import contract_of, task_of
-from keras_resnet.tasks.base import Task
+from keras_resnet.tasks import checked_task_of, contract_of
+from keras_resnet.tasks.outputs import NOTHING, Stated, loss_named
 from keras_resnet.variants import VARIANTS, Contract
 from keras_resnet.weights_from import WeightsFrom
 
@@ -53,8 +52,11 @@ def is_artifact(model: str) -> bool:
     return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
 
 
-def open_predictor(model: str, weights: str | WeightsFrom | None, threads: int | None = None) -> Predictor:
-    """Network's name and weights, `.keras` file or artifact -> network that is ready for images; see `load`.
+def open_predictor(
+    model: str, weights: str | WeightsFrom | None, threads: int | None = None, stated: Stated = NOTHING
+) -> Predictor:
+    """Network's name and weights, `.keras` file or artifact, what the user states about it -> network that is ready
+    for images; see `load`.
 
     Raises:
         ExportError: An artifact can't be opened.
@@ -64,24 +66,34 @@ def open_predictor(model: str, weights: str | WeightsFrom | None, threads: int |
     if is_artifact(model):
         if weights is not None:
             raise ArgumentError(f"--weights can't be given with an artifact, which holds its own. Received: {weights}")
+        if stated != NOTHING:
+            raise ArgumentError(
+                f"--task and --output-kind can't be given with an artifact, which states its own. Received: {model}"
+            )
         from keras_resnet.export.artifact import open_artifact
 
         return open_artifact(model, threads).predictor
-    network, contract = open_network(model, weights)
+    network, contract = open_network(model, weights, stated)
     return predictor_of(network, contract, model)
 
 
 def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
-    """Keras model of a task, its contract, its name in messages -> predictor."""
+    """Keras model, its contract, its name in messages -> predictor.
+
+    Raises:
+        ArgumentError: The model can't be interpreted.
+    """
     import keras
     import numpy as np
 
     from keras_resnet.facts import facts_of
-    from keras_resnet.heads.logits import ends_in_logits
     from keras_resnet.inference import trace
+    from keras_resnet.tasks.interpret import interpret
 
-    task = _task_of(network, name)
-    activation = keras.activations.get(task.activation if ends_in_logits(network) else None)
+    network = interpret(network, name=name)
+    facts, task = facts_of(network), checked_task_of(network)
+    activation = keras.activations.get(task.activation if facts.output_kind == "logits" else None)
+    output = next(iter(task.outputs))
     largest = 0
 
     def run(pixels: Any) -> dict[str, Any]:
@@ -93,12 +105,12 @@ def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
                 pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
             else:
                 trace(network, "uint8")
-            return {PROBABILITIES: keras.ops.convert_to_numpy(activation(network.predict_on_batch(pixels)[:count]))}
+            return {output: keras.ops.convert_to_numpy(activation(network.predict_on_batch(pixels)[:count]))}
         except Exception as error:  # a layer of a user's model can raise anything
             raise WeightsError(f"{name}: fails on images: {reason(error)}") from error
 
-    facts = facts_of(network).task_facts
-    return Predictor(name, task, class_names_of(network), contract, network.output_shape[-1], run, facts)
+    classes = network.output_shape[-1]
+    return Predictor(name, task, class_names_of(network), contract, classes, run, facts.task_facts, facts.read_as)
 
 
 def class_names_of(network: Any) -> list[str] | None:
@@ -109,7 +121,8 @@ def class_names_of(network: Any) -> list[str] | None:
     names = facts_of(network).class_names
     if names is not None:
         return list(names)
-    return [name for _, name in imagenet_labels()] if network.output_shape[-1] == 1000 else None
+    is_imagenet = network.output_shape[-1] == 1000 and checked_task_of(network).bounded
+    return [name for _, name in imagenet_labels()] if is_imagenet else None
 
 
 def check_model(model: str, weights: str | WeightsFrom | None) -> None:
@@ -133,33 +146,25 @@ def check_model(model: str, weights: str | WeightsFrom | None) -> None:
         )
 
 
-def open_network(model: str, weights: str | WeightsFrom | None) -> tuple[Any, Contract]:
-    """Name of a network and its weights, or a .keras file -> Keras model with all its facts stated, and its contract
-    for image files.
+def open_network(model: str, weights: str | WeightsFrom | None, stated: Stated = NOTHING) -> tuple[Any, Contract]:
+    """Name of a network and its weights, or a .keras file, what the user states about it -> Keras model with all its
+    facts stated (see `tasks.interpret`), and its contract for image files.
 
     Raises:
         WeightsError: The file or the weights can't be found, read or matched.
-        ArgumentError: The model has no task.
+        ArgumentError: The model can't be interpreted.
     """
     check_model(model, weights)
     import_keras()
+    from keras_resnet.tasks.interpret import interpret
+
     network = _load_file(model) if _is_file(model) else _build(model, weights or "imagenet")
-    task = _task_of(network, model)
+    network = interpret(network, stated.task, stated.output_kind, name=model)
     contract = contract_of(network)
     if contract is None or network.inputs[0].shape[3] != 3:
-        raise ArgumentError(f"{model}: must take {task.takes}. Its input is {getattr(network, 'input_shape', None)}")
+        takes = checked_task_of(network).takes
+        raise ArgumentError(f"{model}: must take {takes}. Its input is {network.input_shape}")
     return network, contract
-
-
-def _task_of(network: Any, name: str) -> Task:
-    """Raises `ArgumentError` if the model has no task."""
-    task = task_of(network)
-    if task is None:
-        raise ArgumentError(
-            f"{name}: must yield class probabilities, [N, classes] or, for every pixel, [N, H, W, classes]. "
-            f"Its output is {getattr(network, 'output_shape', None)}"
-        )
-    return task
 
 
 def _is_file(model: str) -> bool:
@@ -197,6 +202,7 @@ def _load_file(path: str) -> Any:
             thread.submit(_check_declared_size, path, stored_bytes).result()
         description = read_model_description(path)
         network = keras.models.load_model(path, compile=False)
+        state(network, loss=_stated_loss(path))
         state(network, weights_origin=WeightsOrigin(Path(path).name, None, None, file_sha256(Path(path))))
         if description is not None:
             description.check(network)
@@ -207,6 +213,16 @@ def _load_file(path: str) -> Any:
         raise
     except Exception as error:  # a damaged file can make a layer's constructor raise anything
         raise WeightsError(f"{path}: can't be loaded as a Keras model: {reason(error)}") from error
+
+
+def _stated_loss(path: str) -> str | None:
+    """`.keras` file -> kind of the loss that the model was compiled with, if any; nothing of it is built."""
+    with zipfile.ZipFile(path) as archive:
+        compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
+    loss = compiled.get("loss")
+    if isinstance(loss, dict):  # a class, or a function of Keras
+        loss = loss["config"] if isinstance(loss.get("config"), str) else loss.get("class_name")
+    return loss_named(loss)
 
 
 def _check_declared_size(path: str, stored_bytes: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import facts_of
 from keras_resnet.tasks import TASKS, task_of
+from keras_resnet.tasks.outputs import classes_of
 from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
 
@@ -35,7 +36,7 @@ class ModelDescription:
 
     def check(self, model: Any) -> None:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
-        classes = model.outputs[0].shape[-1]
+        classes = classes_of(self.task, model.outputs[0].shape[-1])
         if self.class_names is not None and len(self.class_names) != classes:
             raise ValueError(f"{len(self.class_names)} names for {classes} classes")
         sides, wanted = tuple(model.inputs[0].shape[1:3]), self.contract.sides

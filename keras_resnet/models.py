@@ -59,7 +59,7 @@ def build(
         variant,
         image,
         head,
-        task="classify" if include_top else None,
+        task="classify" if include_top else "embed" if pooling else None,
         output_stride=output_stride,
         include_preprocessing=include_preprocessing,
         weights=weights,

@@ -33,6 +33,7 @@ class Predictor:
     classes: int
     run: Callable[[np.ndarray], Answer]
     task_facts: Mapping[str, Any] = field(default_factory=dict)  # facts that only its task knows
+    read_as: str | None = None  # how its task was read where nobody stated it, in words
 
     @property
     def asked(self) -> Asked:

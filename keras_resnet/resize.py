@@ -14,6 +14,8 @@ class ResizeLike(keras.layers.Layer):
     and width of the reference are known, the size is a constant in the graph.
     """
 
+    keeps_logits = True  # see `graph.output_activation`
+
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         # XLA in TensorFlow 2.21 silently compiles a bilinear resize with half-pixel centres into another resize.

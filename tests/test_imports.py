@@ -31,6 +31,7 @@ ORDER = (
     "weights_from",
     "variants",
     "facts",
+    "graph",
     "labels",
     "preprocessing",
     "resize",

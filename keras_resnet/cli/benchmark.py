@@ -282,11 +282,11 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from keras_resnet.tasks import TASKS
+    from keras_resnet.tasks import LEARNED
 
     measured = {
         f"{task.titles[task.score]}\n%": task.score
-        for task in TASKS.values()
+        for task in LEARNED.values()
         if any(task.score in result.figures for result in results.values())
     }
     for batch_size in batch_sizes:

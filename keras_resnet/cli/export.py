@@ -14,7 +14,7 @@ from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
-from keras_resnet.tasks import TASKS
+from keras_resnet.tasks import LEARNED
 
 SHORT = {"pixel accuracy": "pixels"}  # the table has 80 characters
 
@@ -69,7 +69,7 @@ def export(
         float | None,
         typer.Option(
             help="Largest allowed drop of the score below the model's, in percentage points. Needs --data.",
-            show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in TASKS.values()),
+            show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in LEARNED.values()),
         ),
     ] = None,
     class_names: Annotated[

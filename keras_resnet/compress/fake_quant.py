@@ -23,6 +23,8 @@ class FakeQuantize(keras.layers.Layer):
     `1 - momentum`, or only widens it if `momentum` is None.
     """
 
+    keeps_logits = True  # see `graph.output_activation`
+
     def __init__(
         self, minimum: float | None = None, maximum: float | None = None, momentum: float | None = 0.99, **kwargs: Any
     ):

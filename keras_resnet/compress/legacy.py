@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_resnet.compress.rewrite import rebuild
 from keras_resnet.errors import WeightsError
+from keras_resnet.graph import rebuild
 from keras_resnet.heads.logits import ends_in_logits
 from keras_resnet.optional import require
 from keras_resnet.untuned import untuned

@@ -1,15 +1,17 @@
 """Trained model -> model that trains with 8-bit rounding, and is exported to integers with the learned ranges."""
 
 import keras
+import numpy as np
 from keras import layers
 
-from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize
-from keras_resnet.compress.rewrite import consumers, with_fake_quantization
+from keras_resnet.compress.rewrite import with_fake_quantization
+from keras_resnet.graph import flatten
+from keras_resnet.normalisation import first_kernel, pixel_map
 
 
 def quantize_aware(model: keras.Model) -> keras.Model:
-    """Network of this package `[N, H, W, C]` -> `[N, classes]` -> copy with 8-bit rounding in its forward pass.
+    """Network of this package, or a functional model of your own -> flat copy with 8-bit rounding in its forward pass.
 
     Kernels are rounded per output channel, activations per tensor; the ranges of activations are tracked in training.
     Weights are copied, so train first in float and then some epochs on this model, with a small learning rate. It
@@ -17,28 +19,22 @@ def quantize_aware(model: keras.Model) -> keras.Model:
     ranges of training. Before its first training step, its activations are not rounded.
 
     Raises:
-        ValueError: The model is no flat functional model, or is already quantization-aware.
+        ValueError: The model is no functional model, or is already quantization-aware.
     """
-    if not isinstance(model, keras.Model) or any(isinstance(layer, keras.Model) for layer in model.layers):
-        raise ValueError(f"`model` must be a functional Keras model without models inside. Received: {model!r}")
-    if is_quantization_aware(model):
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(f"`model` must be a functional Keras model. Received: {model!r}")
+    flat = flatten(model, keep_training_layers=True)
+    if is_quantization_aware(flat):
         raise ValueError(f"`model` must not be quantization-aware yet. Received: {model.name!r}, which is")
-    return with_fake_quantization(model, input_scale=_stem_scale(model), unrounded=(layer_names.PREPROCESSING,))
+    normalisation, stem = pixel_map(flat), first_kernel(flat)
+    if normalisation is None or not isinstance(stem, layers.Conv2D):
+        return with_fake_quantization(flat)
+    # The export folds these factors into the kernel of the convolution that reads normalised pixels.
+    scale = np.diagonal(normalisation.matrix).tolist() if np.diagonal(normalisation.matrix).all() else None
+    scales = {} if scale is None else {stem.name: scale}
+    return with_fake_quantization(flat, input_scale=scales, unrounded=(normalisation.last.name,))
 
 
 def is_quantization_aware(model: keras.Model) -> bool:
     """Functional model -> whether it holds the ranges of 8-bit activations."""
     return any(isinstance(layer, FakeQuantize) for layer in model.layers)
-
-
-def _stem_scale(model: keras.Model) -> dict[str, list[float]]:
-    """-> scale that the export folds into the kernel of the convolution that reads normalised pixels, by its name."""
-    scales = {}
-    readers = consumers(model)
-    for layer in model.layers:
-        if layer.name == layer_names.PREPROCESSING and isinstance(layer, layers.Rescaling):
-            following = readers[layer.name]
-            if len(following) == 1 and isinstance(following[0], layers.ZeroPadding2D):
-                following = readers[following[0].name]
-            scales = {op.name: list(layer.scale) for op in following if isinstance(op, layers.Conv2D)}
-    return scales

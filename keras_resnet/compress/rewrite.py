@@ -1,6 +1,6 @@
 """Functional model -> model with some layers exchanged; the graph and the layer names stay."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
-from keras_resnet.facts import carry
+from keras_resnet.graph import consumers, copy, rebuild
 
 # Layers whose outputs have a new range. Padding and maximum pooling only select existing values.
 _PRODUCERS: Any = (
@@ -22,23 +22,6 @@ _PRODUCERS: Any = (
     layers.Concatenate,
 )
 _ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels fuse these layers into the operation before them
-
-
-def consumers(model: keras.Model) -> dict[str, list[Any]]:
-    """Functional model -> operations that read the output of each operation, by its name.
-
-    Raises:
-        ValueError: An operation occurs more than once in the graph.
-    """
-    producers = {id(tensor): op.name for op in model.operations for tensor in keras.tree.flatten(op.output)}
-    readers: dict[str, list[Any]] = {op.name: [] for op in model.operations}
-    for op in model.operations:
-        if isinstance(op, layers.InputLayer):
-            continue
-        for tensor in keras.tree.flatten(op.input):
-            if id(tensor) in producers:
-                readers[producers[id(tensor)]].append(op)
-    return readers
 
 
 def quantization_points(model: keras.Model) -> list[str]:
@@ -111,33 +94,3 @@ def with_fake_quantization(
 def _apart(x: Any) -> Any:
     """Tensor -> unchanged tensor, flipped along no axis, as a boundary: TFLite makes integers between two roundings."""
     return ops.flip(x, ())
-
-
-def copy(layer: Any) -> Any:
-    """Layer -> new layer of the same configuration, without weights."""
-    return layer.__class__.from_config(layer.get_config())
-
-
-def call_as_before(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """Layer, arguments of the original call -> output."""
-    return layer(*args, **kwargs)
-
-
-def rebuild(
-    model: keras.Model,
-    exchange: Callable[[Any], Any] = copy,
-    call: Callable[..., Any] = call_as_before,
-    weights: Mapping[str, Sequence[Any]] = {},
-) -> keras.Model:
-    """Functional model -> its graph with `exchange(layer)` for each layer and `call(layer, ...)` for each call.
-
-    A layer that keeps its name keeps its weights, unless `weights` has other weights for it. Facts about the model are
-    stated for the new model too.
-    """
-    changed = keras.models.clone_model(model, clone_function=exchange, call_function=call)
-    originals = {layer.name: layer for layer in model.layers}
-    for layer in changed.layers:
-        if layer.name in originals and layer.weights:
-            layer.set_weights(weights.get(layer.name, originals[layer.name].get_weights()))
-    carry(model, changed)
-    return changed

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.answers import IMAGE, PROBABILITIES
+from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError, reason
 from keras_resnet.export.formats import Format
 from keras_resnet.export.runtimes import Runtime, format_and_description, image_shape, open_runtime, predict
@@ -49,7 +49,7 @@ class Artifact:
     def classes(self) -> int:
         if self.description is not None:
             return int(self.description["output"]["classes"])
-        return int(self.runtime.outputs[PROBABILITIES].shape[-1] or 0)
+        return int(next(iter(self.runtime.outputs.values())).shape[-1] or 0)
 
     def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Pixels uint8 `[N, H, W, 3]` -> outputs by name: a classifier's `probabilities` `[N, classes]`.

@@ -8,7 +8,8 @@ from keras import layers, ops
 
 from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantizedConv2D
-from keras_resnet.compress.rewrite import consumers, rebuild
+from keras_resnet.graph import consumers, rebuild
+from keras_resnet.normalisation import pixel_map
 
 
 class ConstantPadding2D(layers.Layer):
@@ -56,8 +57,9 @@ class Shift(layers.Layer):
 def fold(model: keras.Model) -> keras.Model:
     """Prepared model -> equal model without BatchNorm and, as far as its stem allows, without normalisation.
 
-    `(pixels - mean) / std` before a convolution is the convolution with its kernel divided by `std` and another bias,
-    if the padding holds `mean` instead of zero. If height and width are free, the mean is subtracted before.
+    `(pixels - mean) / std`, or another affine function of each pixel, before a convolution is the convolution with
+    another kernel and bias, if the padding holds `mean` instead of zero. If height and width are free, the mean is
+    subtracted before.
     Kernels of quantization-aware training are rounded first, so that each channel keeps its 255 steps.
     """
     try:
@@ -66,18 +68,19 @@ def fold(model: keras.Model) -> keras.Model:
         return model
     weights: dict[str, list[np.ndarray]] = {}
     replaced: dict[str, Any] = {}  # name -> layer, or None if the layer is left out
-    convolutions = [op for op in model.operations if isinstance(op, layers.Conv2D)]
-    for convolution in convolutions:
-        weights[convolution.name] = _kernel_and_bias(convolution)
-        following = readers[convolution.name]
-        linear = convolution.activation is keras.activations.linear
-        if linear and len(following) == 1 and isinstance(following[0], layers.BatchNormalization):
-            weights[convolution.name] = _with_batch_norm(weights[convolution.name], following[0])
+    kernels = [op for op in model.operations if isinstance(op, (layers.Conv2D, layers.Dense))]
+    for layer in kernels:
+        following = readers[layer.name]
+        is_read_by_norm = len(following) == 1 and isinstance(following[0], layers.BatchNormalization)
+        if isinstance(layer, layers.Conv2D) or is_read_by_norm:
+            weights[layer.name] = _kernel_and_bias(layer)
+        if is_read_by_norm and layer.activation is keras.activations.linear:
+            weights[layer.name] = _with_batch_norm(weights[layer.name], following[0])
             replaced[following[0].name] = None
-    padding_before = _fold_normalisation(model, readers, weights, replaced)
+    pixels, padding_before = _fold_normalisation(model, readers, weights, replaced)
 
     def exchange(layer: Any) -> Any:
-        if replaced.get(layer.name) is not None:
+        if replaced.get(layer.name) is not None and layer.name != pixels:
             return replaced[layer.name]
         config = layer.get_config()
         if layer.name in weights:
@@ -90,7 +93,9 @@ def fold(model: keras.Model) -> keras.Model:
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if layer.name in replaced and replaced[layer.name] is None:
-            return args[0]
+            return keras.utils.get_source_inputs(_tensor(args))[0] if layer.name == pixels else args[0]
+        if layer.name == pixels:
+            return replaced[pixels](keras.utils.get_source_inputs(_tensor(args))[0])
         if layer.name in padding_before:
             args = (padding_before[layer.name](args[0]), *args[1:])
         return layer(*args, **kwargs)
@@ -98,11 +103,16 @@ def fold(model: keras.Model) -> keras.Model:
     return rebuild(model, exchange, call, weights)
 
 
-def _kernel_and_bias(convolution: layers.Conv2D) -> list[np.ndarray]:
-    """-> effective kernel `[h, w, in, out]` and bias `[out]`, in float64."""
-    kernel = convolution.rounded_kernel() if isinstance(convolution, FakeQuantizedConv2D) else convolution.kernel
-    bias = np.zeros(convolution.filters) if convolution.bias is None else ops.convert_to_numpy(convolution.bias)
-    return [ops.convert_to_numpy(kernel).astype("float64"), bias.astype("float64")]
+def _tensor(args: Any) -> Any:
+    """Arguments of a call -> the first symbolic tensor among them."""
+    return next(value for value in keras.tree.flatten(args) if isinstance(value, keras.KerasTensor))
+
+
+def _kernel_and_bias(layer: Any) -> list[np.ndarray]:
+    """Convolution or dense layer -> effective kernel `[..., in, out]` and bias `[out]`, in float64."""
+    kernel = ops.convert_to_numpy(layer.rounded_kernel() if isinstance(layer, FakeQuantizedConv2D) else layer.kernel)
+    bias = np.zeros(kernel.shape[-1]) if layer.bias is None else ops.convert_to_numpy(layer.bias)
+    return [kernel.astype("float64"), bias.astype("float64")]
 
 
 def _with_batch_norm(weights: list[np.ndarray], norm: layers.BatchNormalization) -> list[np.ndarray]:
@@ -119,38 +129,40 @@ def _fold_normalisation(
     readers: dict[str, list[Any]],
     weights: dict[str, list[np.ndarray]],
     replaced: dict[str, Any],
-) -> dict[str, Any]:
+) -> tuple[str | None, dict[str, Any]]:
     """Changes the stem's entries in `weights` and `replaced`, if the stem allows it.
 
-    -> padding layers for convolutions that pad by themselves, by name of the convolution.
+    -> name of the operation that yields the normalised pixels, which is replaced by the image itself; padding layers
+    for convolutions that pad by themselves, by name of the convolution.
     """
-    normalisation = next((op for op in model.operations if op.name == layer_names.PREPROCESSING), None)
-    following = readers.get(layer_names.PREPROCESSING, [])
+    normalisation = pixel_map(model)
+    if normalisation is None:
+        return None, {}
+    last = normalisation.last
+    following = readers[last.name]
     pad = following[0] if len(following) == 1 and isinstance(following[0], layers.ZeroPadding2D) else None
     if pad is not None:
         following = readers[pad.name]
-    if len(following) != 1 or following[0].name not in weights or not isinstance(normalisation, layers.Rescaling):
-        return {}
+    if len(following) != 1 or not isinstance(following[0], layers.Conv2D):
+        return None, {}
     stem = following[0]
     amount = _padding(stem, pad)
     if amount is None or stem.groups != 1:
-        return {}
-    channels = normalisation.output.shape[-1]
-    scale, offset = (
-        np.broadcast_to(np.asarray(v, "float64"), channels) for v in (normalisation.scale, normalisation.offset)
-    )
+        return None, {}
     kernel, bias = weights[stem.name]
-    if None in normalisation.output.shape[1:3]:
-        weights[stem.name] = [kernel * scale[:, None], bias]
-        replaced[normalisation.name] = Shift((offset / scale).tolist(), name=normalisation.name)
-        return {}
-    weights[stem.name] = [kernel * scale[:, None], bias + np.einsum("hwio,i->o", kernel, offset)]
-    replaced[normalisation.name] = None
-    mean = (-offset / scale).tolist()
+    of_pixels = np.einsum("hwio,ij->hwjo", kernel, normalisation.matrix)
+    shift = np.linalg.solve(normalisation.matrix, normalisation.offset)  # matrix @ (pixel + shift) = normalised pixel
+    if None in model.inputs[0].shape[1:3]:
+        weights[stem.name] = [of_pixels, bias]
+        replaced[last.name] = Shift(shift.tolist(), name=last.name)
+        return last.name, {}
+    weights[stem.name] = [of_pixels, bias + np.einsum("hwio,i->o", kernel, normalisation.offset)]
+    replaced[last.name] = None
+    mean = (-shift).tolist()
     if pad is not None:
         replaced[pad.name] = ConstantPadding2D(amount, mean, name=pad.name)
-        return {}
-    return {stem.name: ConstantPadding2D(amount, mean, name=layer_names.pad(stem.name))} if amount else {}
+        return last.name, {}
+    return last.name, {stem.name: ConstantPadding2D(amount, mean, name=layer_names.pad(stem.name))} if amount else {}
 
 
 def _padding(stem: layers.Conv2D, pad: layers.ZeroPadding2D | None) -> int | None:

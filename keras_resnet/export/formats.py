@@ -48,7 +48,7 @@ class Options:
     opset: int | None = None  # ONNX opset, 11 to 18; default 17
     layout: Literal["NHWC", "NCHW"] | None = None  # input layout of ONNX files; default NHWC
     any_size: bool | None = None  # whether height and width are free (SavedModel, ONNX in float); default False
-    input_dtype: Literal["uint8", "float32"] | None = None  # input of tflite-int8; default uint8
+    input_dtype: Literal["uint8", "int8", "float32"] | None = None  # input of tflite-int8; default uint8
     output_dtype: Literal["uint8", "int8", "float32"] | None = None  # output of tflite-int8; default uint8
     ranges: Literal["minmax", "mse"] | None = None  # method for activation ranges; default minmax
     int_weights: Literal["int8", "int7", "uint8"] | None = (
@@ -73,7 +73,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "layout": ("NHWC", "NCHW"),
     "any_size": (True, False),
     "argmax": (True, False),
-    "input_dtype": ("uint8", "float32"),
+    "input_dtype": ("uint8", "int8", "float32"),
     "output_dtype": ("uint8", "int8", "float32"),
     "ranges": ("minmax", "mse"),
     "int_weights": ("int8", "int7", "uint8"),

@@ -37,7 +37,7 @@ from keras_resnet.export.images import (
 from keras_resnet.export.integrity import seal
 from keras_resnet.export.job import Job
 from keras_resnet.export.manifest import artifact_sha256, forget, read_manifest, record, size_bytes
-from keras_resnet.export.prepare import check_exportable, check_prepared, prepare
+from keras_resnet.export.prepare import check_prepared, checked, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
@@ -47,7 +47,7 @@ from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import quiet_stderr
-from keras_resnet.tasks import contract_of, task_of
+from keras_resnet.tasks import checked_task_of, contract_of
 from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract
 
@@ -67,6 +67,8 @@ def export(
     data: Any | LabelledImages = None,
     class_names: Sequence[str] | None = None,
     contract: Contract | None = None,
+    task: str | None = None,
+    output_kind: str | None = None,
     options: Options = DEFAULTS,
     overwrite: bool = False,
     debug: bool = False,
@@ -76,12 +78,14 @@ def export(
     """Network, folder -> verified artifacts in that folder, with `manifest.json`.
 
     Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, or
-    `[N, H, W, classes]` for a segmentation network. It is written as `<name>.unverified`, and renamed after it gave its
+    `[N, H, W, classes]` for a segmentation network; a network for regression gives `values`, and a network without a
+    head `features`. The artifact is written as `<name>.unverified`, and renamed after it gave its
     model's answers in its own runtime. An artifact that fails keeps the first name, for inspection; the other formats
     are still written, and the error is raised at the end.
 
     Args:
-        model: A network of this package with its head and preprocessing layer, under any dtype policy.
+        model: A network of this package, or a functional model of your own, with its normalisation inside, under any
+            dtype policy. `tasks.interpret` tells how it is read.
         folder: Folder for the artifacts, which is created if needed.
         formats: Names from keras_resnet.export.formats.FORMATS, or ("all",).
         calibration: At least 32 representative images for the formats that need them: a folder (or glob), pixels uint8
@@ -93,6 +97,9 @@ def export(
         class_names: Names of the classes, in order. Default: ImageNet's for 1000 classes.
         contract: The way from image files to pixels. Default: the contract stated for the model, for example by
             published weights, or else a centre crop of the model's input size, or of 224.
+        task: Task of the model: classify, segment, tag, regress or embed. Default: the stated task, or what its last
+            layers and its loss show.
+        output_kind: Kind of the model's output: probabilities, logits, values or features. Default: as for `task`.
         options: Options of single formats, for example the opset, the layout, the types of input and output.
         overwrite: Whether existing artifacts in the folder are replaced.
         debug: Whether the quantization error of each layer is written to the folder, for the int8 formats.
@@ -108,15 +115,19 @@ def export(
     """
     learns = is_quantization_aware(model) if isinstance(model, keras.Model) else False
     rows = _rows(formats, options, learns, calibration)
+    given, model = model, checked(model, task, output_kind)
+    kind, its_task = facts_of(model).output_kind, checked_task_of(model)
     if options.argmax:
-        decided = _task(model).decided_output(model)
+        decided = its_task.decided_output(model)
         rows = [replace_fields(row, output=decided, output_dtype="uint8") for row in rows]
+    if not its_task.bounded:
+        rows = [_of_values(row, its_task, options) for row in rows]
     made = ExportReport(Path(folder))
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
         require("matplotlib", "plots")
-    if report and not _task(model).single_answer:
-        raise ExportError(f"`report` (--report) is only for classifiers. Received: a network for {_task(model).title}")
+    if report and not its_task.single_answer:
+        raise ExportError(f"`report` (--report) is only for classifiers. Received: a network for {its_task.title}")
     total = 2 * len(rows) + 1 + report
     steps = iter(range(total))
     advance = lambda step: progress(step, next(steps), total)  # noqa: E731
@@ -129,20 +140,19 @@ def export(
         raise ExportError(
             f"`contract` must give the model's input size, {shape[0]}x{shape[1]}. Received: contract={contract!r}"
         )
-    task = _task(model)
-    contract = task.contract_of(prepared, contract)
+    contract = its_task.contract_of(prepared, contract)
     names = names_for(facts_of(model).class_names if class_names is None else class_names, prepared)
     images = None
     if calibration is not None:
         images = calibration_images(calibration, contract, shape)
-    check_prepared(model, prepared, synthetic_images(shape, count=4))
+    check_prepared(given, prepared, synthetic_images(shape, count=4), kind)
     folded = fold(prepared)
     kept = float_layers(folded, options.keep_float or ())
     references = _references(model, prepared, contract, rows, images)
     examination = None
     if data is not None:
         labelled = data if isinstance(data, LabelledImages) else LabelledImages(data)
-        asked = _predictor(model.name, task, names, contract, prepared, partial(inference.answer, prepared))
+        asked = _predictor(model.name, its_task, names, contract, prepared, partial(inference.answer, prepared))
         examination = Examination(asked, labelled, shape)
         made.evaluations["model"] = examination.model
         if not isinstance(labelled.data, tuple):
@@ -155,7 +165,7 @@ def export(
         ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
         return quantize(folded, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
-    maker = _Maker(model, task, folded, contract, names, options, images, quantized, debug, examination, made)
+    maker = _Maker(model, its_task, folded, contract, names, options, images, quantized, debug, examination, made)
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -184,10 +194,18 @@ def export(
     return made
 
 
-def _task(model: Any) -> Task:
-    """Model -> its task. Raises `ExportError` if the model has none."""
-    check_exportable(model)
-    return task_of(model)  # type: ignore[return-value]  # the check excludes None
+def _of_values(row: Format, task: Task, options: Options) -> Format:
+    """Row of a network whose answers have no bounds -> row with its output, in float32.
+
+    Raises:
+        ExportError: The options ask for integers, which would need a scale that no reader of the file expects.
+    """
+    if options.output_dtype not in (None, "float32"):
+        raise ExportError(
+            f"`output_dtype` (--output-type) must be float32 for {task.title}, whose answers have no bounds. Received: "
+            f"{options.output_dtype}"
+        )
+    return replace_fields(row, output=next(iter(task.outputs.values())), output_dtype="float32")
 
 
 def _predictor(
@@ -400,7 +418,8 @@ def names_for(class_names: Sequence[str] | None, model: keras.Model) -> list[str
     """Class names from the caller, if any -> name of each class of the model; default for 1000 classes: ImageNet's."""
     classes = model.outputs[0].shape[-1]
     if class_names is None:
-        return [name for _, name in imagenet_labels()] if classes == 1000 else None
+        is_imagenet = classes == 1000 and checked_task_of(model).bounded
+        return [name for _, name in imagenet_labels()] if is_imagenet else None
     if len(class_names) != classes:
         raise ExportError(
             f"`class_names` (--class-names) must name the model's {classes} classes. Received: {len(class_names)} names"
@@ -450,5 +469,9 @@ def examine_artifact(
         contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
-    real = None if images is None else read_images(images, _task(model).contract_of(prepared, contract), shape)
+    real = (
+        None
+        if images is None
+        else read_images(images, checked_task_of(prepared).contract_of(prepared, contract), shape)
+    )
     return examine(path, row, ask(prepared, comparison_images(shape, real, row.integer)))

@@ -14,18 +14,12 @@ from keras import layers, ops
 
 from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
-from keras_resnet.compress.rewrite import (
-    consumers,
-    copy,
-    is_softmax,
-    quantization_points,
-    rebuild,
-    with_fake_quantization,
-)
+from keras_resnet.compress.rewrite import is_softmax, quantization_points, with_fake_quantization
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.images import float_batches
 from keras_resnet.export.rounding import with_rounded_kernels
+from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
 
 HISTOGRAM_BINS = 2048

@@ -14,8 +14,8 @@ import tensorflow as tf
 from keras import layers
 
 from keras_resnet.compress.fake_quant import grid_step, rounded
-from keras_resnet.compress.rewrite import rebuild
 from keras_resnet.export.images import float_batches
+from keras_resnet.graph import rebuild
 
 POSITIONS = 256  # largest number of sampled positions in an image
 SAMPLES_PER_VALUE = 8  # with fewer samples, corrections would overfit the calibration images

@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D
-from keras_resnet.compress.rewrite import consumers, copy, rebuild
 from keras_resnet.export.fold import ConstantPadding2D
+from keras_resnet.graph import consumers, copy, rebuild
 
 MOST_CHANNELS = 4  # integer kernels take 4 or 8 channels at a time, so that 3 cost as much as 4
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.answers import IMAGE, MASK, PROBABILITIES
+from keras_resnet.answers import IMAGE
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
 from keras_resnet.export.onnx_graph import keep_apart, simplify, without_casts_of_nothing
@@ -64,7 +64,7 @@ def to_onnx_int8(job: Job, path: Path) -> None:
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QUInt8 if kind == "uint8" else quantization.QuantType.QInt8,
-                nodes_to_exclude=list(_float_nodes(proto, quantized)),
+                nodes_to_exclude=list(_float_nodes(proto, quantized, job.row.output.name)),
                 extra_options={
                     "TensorQuantOverrides": dict([*_ranges(proto, quantized), *_grids(proto, steps, kind)]),
                     "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
@@ -189,11 +189,11 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
     return [{"rmin": np.float32(limits[0]), "rmax": np.float32(limits[1])}]
 
 
-def _float_nodes(proto: Any, quantized: Quantized) -> Iterator[str]:
+def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]:
     """-> names of nodes that stay float: the caller's layers, and all nodes after the matrix product of the head."""
     names = {layer.name for layer in quantized.model.layers}
     products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
-    ends = {PROBABILITIES, MASK}
+    ends = {output}
     after = set(products[-1].output) if products else set(ends)
     for node in proto.graph.node:
         if after & set(node.input) or ends & set(node.output):

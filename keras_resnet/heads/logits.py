@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_resnet.resize import ResizeLike
+from keras_resnet.graph import output_activation
 
 
 def logits_initializer() -> keras.initializers.Initializer:
@@ -12,7 +12,4 @@ def logits_initializer() -> keras.initializers.Initializer:
 
 def ends_in_logits(model: keras.Model) -> bool:
     """Functional model -> whether its output, resized or not, comes from a layer without a nonlinearity."""
-    last = model.outputs[0]._keras_history.operation
-    if isinstance(last, ResizeLike):
-        last = last.input[0]._keras_history.operation
-    return getattr(last, "activation", None) is keras.activations.linear
+    return output_activation(model)[0] == "linear"

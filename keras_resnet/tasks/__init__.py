@@ -10,11 +10,14 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.facts import facts_of
 from keras_resnet.tasks.base import Shape, Task
 from keras_resnet.tasks.classify import Classify
+from keras_resnet.tasks.embed import Embed
+from keras_resnet.tasks.regress import Regress
 from keras_resnet.tasks.segment import Segment
 from keras_resnet.tasks.tag import Tag
 from keras_resnet.variants import Contract
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (Classify(), Segment(), Tag())}
+TASKS: Mapping[str, Task] = {task.name: task for task in (Classify(), Segment(), Tag(), Regress(), Embed())}
+LEARNED = {name: task for name, task in TASKS.items() if task.losses}  # tasks for which this package trains networks
 
 
 def task_named(name: str) -> Task:
@@ -29,11 +32,18 @@ def task_named(name: str) -> Task:
 
 
 def task_of(model: Any) -> Task | None:
-    """Keras model -> the task that was stated for it, or the task whose shapes it has; None: it has no task."""
+    """Keras model -> the task that was stated for it, or that its last layers and its loss show; None: none of them."""
     stated = facts_of(model).task
     if stated is not None:
         return task_named(stated)
-    return next((task for task in TASKS.values() if task.recognises(model)), None)
+    from keras_resnet.graph import flatten
+    from keras_resnet.tasks.interpret import check_functional, read
+
+    try:
+        check_functional(model, "the model")
+        return task_named(read(model, flatten(model), None, None, "the model").task)
+    except ArgumentError:
+        return None
 
 
 def checked_task_of(model: Any) -> Task:

@@ -117,7 +117,8 @@ class Task(Protocol):
     single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` need
     largest_drop_points: float  # default bound for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
-    losses: tuple[str, ...]  # losses that a recipe can choose
+    bounded: bool  # whether answers are probabilities, and so lie in 0..1
+    losses: tuple[str, ...]  # losses that a recipe can choose; none for a task that this package does not train
     lacks: tuple[str, ...]  # settings of a recipe without a meaning for the task
 
     @property
@@ -141,10 +142,6 @@ class Task(Protocol):
         """Name of a command, recipe of a run -> arguments of this task for using the run's model and data."""
         ...
 
-    def recognises(self, model: Any) -> bool:
-        """Keras model without a stated task -> whether its input and output have this task's shapes."""
-        ...
-
     def contract_of(self, model: Any, stated: Contract | None) -> Contract | None:
         """Keras model, its stated contract -> contract by which image files become its pixels; None: they can't."""
         ...
@@ -164,8 +161,11 @@ class Task(Protocol):
         """Tolerance of a format (`export.formats.Tolerance`) -> tolerance for answers of this task."""
         ...
 
-    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
-        """Answers of a batch `[N, ...]` -> scores of all decisions `[M, choices]`; the highest score of a row wins."""
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray | None":
+        """Answers of a batch `[N, ...]` -> scores of all decisions `[M, choices]`; the highest score of a row wins.
+
+        None: nothing is decided.
+        """
         ...
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from keras_resnet.settings import (
     setting,
     settings_of,
 )
-from keras_resnet.tasks import TASKS
+from keras_resnet.tasks import LEARNED
 from keras_resnet.variants import VARIANTS, InputContract
 from keras_resnet.weights_from import WeightsFrom
 
@@ -38,8 +38,8 @@ class _Network:
 
     task: str = setting(
         "classify",
-        f"Task: {', '.join(f'{task.name} ({task.predicts})' for task in TASKS.values())}.",
-        one_of(TASKS),
+        f"Task: {', '.join(f'{task.name} ({task.predicts})' for task in LEARNED.values())}.",
+        one_of(LEARNED),
     )
     data: str = setting(
         "",
@@ -109,7 +109,7 @@ class _Training:
     batch_size: int = setting(256, "Number of images in a step, on all devices and processes together.", AT_LEAST_ONE)
     loss: str = setting(
         "cross_entropy",
-        f"Loss function: {'; '.join(', '.join(task.losses) + f' for {task.name}' for task in TASKS.values())}.",
+        f"Loss function: {'; '.join(', '.join(task.losses) + f' for {task.name}' for task in LEARNED.values())}.",
     )
     optimizer: Literal["sgd", "lamb", "adamw"] = setting(
         "sgd", "Optimizer: sgd (with Nesterov momentum), lamb or adamw."
@@ -186,7 +186,7 @@ class Recipe(Reading, _Training, Augmentation, _Network):
             if self.task in declared.choices:
                 choices = declared.choices_for(self.task)
                 yield name, f"be one of {', '.join(choices)} for task = {self.task}", value in choices
-        task = TASKS[self.task]
+        task = LEARNED[self.task]
         for name in task.lacks:
             yield name, f"be left out for task = {self.task}", getattr(self, name) == SETTINGS[name].default
         yield "loss", f"be one of {', '.join(task.losses)} for task = {self.task}", self.loss in task.losses

@@ -31,6 +31,7 @@ class Classify:
     single_answer = True
     largest_drop_points = 0.5
     activation = "softmax"
+    bounded = True
     losses: tuple[str, ...] = ("cross_entropy", "binary", "focal")
     lacks: tuple[str, ...] = ()
 
@@ -58,12 +59,6 @@ class Classify:
 
     def arguments(self, command: str, recipe: Any) -> list[str]:
         return []
-
-    def recognises(self, model: Any) -> bool:
-        inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-        if len(inputs) != 1 or len(outputs) != 1:
-            return False
-        return self.answers_in(tuple(inputs[0].shape), tuple(outputs[0].shape))
 
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 2

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from keras_resnet.data.targets import Target
     from keras_resnet.tasks.base import Asked, Collector, Shape, Training
 
-EXAMPLE_SIDES = (64, 96)  # height and width of an example image for a network of any size
-
 
 class Segment:
     """The task `segment`; see `tasks.base.Task`."""
@@ -36,6 +34,7 @@ class Segment:
     single_answer = False
     largest_drop_points = 1.0
     activation = "softmax"
+    bounded = True
     losses: tuple[str, ...] = ("cross_entropy", "focal", "dice")
     lacks: tuple[str, ...] = LACKS
 
@@ -62,20 +61,6 @@ class Segment:
         if command == "export":
             return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
         return []
-
-    def recognises(self, model: Any) -> bool:
-        """Whether the model answers for every pixel, at the height and width of its input."""
-        inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-        if len(inputs) != 1 or not outputs:
-            return False
-        shape, answer = tuple(inputs[0].shape), tuple(outputs[0].shape)
-        if len(shape) != 4 or len(answer) != 4:
-            return False
-        if None in shape[1:3]:
-            sides = (side or example for side, example in zip(shape[1:3], EXAMPLE_SIDES, strict=True))
-            shape = (1, *sides, shape[3])
-            answer = tuple(model.compute_output_shape(shape))
-        return answer[1:3] == shape[1:3]
 
     def contract_of(self, model: Any, stated: Contract | None) -> WholeImage | None:
         height, width = model.inputs[0].shape[1:3]

@@ -53,9 +53,6 @@ class Tag(Classify):
 
         return TaggerTraining(recipe, source)
 
-    def recognises(self, model: Any) -> bool:
-        return False  # only a stated task distinguishes it from a classifier
-
     def decisions(self, answers: "np.ndarray") -> "np.ndarray":
         """`[N, classes]` -> `[N * classes, 2]`: whether an image lacks a class, or has it."""
         import numpy as np
