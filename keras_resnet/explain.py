@@ -1,9 +1,9 @@
 """Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391).
 
 The weight of a channel of C5 is the gradient of the class's logit, averaged over the positions. C5 is followed only by
-an average over the positions and a dense layer, so that at each position this gradient is the class's column of the
-dense kernel, divided by the number of positions. Grad-CAM is then the class activation map (Zhou et al. 2016, arXiv
-1512.04150), which needs no differentiation on any backend.
+an average over the positions, dense layers and ReLU, so that the gradient is a product of their kernels, without the
+columns where a ReLU is zero, divided by the number of positions. For one dense layer, Grad-CAM is the class activation
+map (Zhou et al. 2016, arXiv 1512.04150). No backend needs to differentiate.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_resnet import layer_names
 from keras_resnet.errors import ArgumentError
+from keras_resnet.graph import output_activation
+from keras_resnet.tasks.interpret import interpret
 
 
 def grad_cam(model: keras.Model, pixels: Any, class_index: int | Sequence[int] | None = None) -> np.ndarray:
@@ -23,52 +24,71 @@ def grad_cam(model: keras.Model, pixels: Any, class_index: int | Sequence[int] |
     The largest value of each image is 1. If nothing in the image speaks for the class, all values are 0.
 
     Args:
-        model: A network of this package with its head; it may end in probabilities or logits.
+        model: A network of this package, or a functional model of your own, whose last feature map is averaged and read
+            by dense layers; it may end in probabilities or logits.
         pixels: Pixels of the model's input size.
         class_index: One class for all images, or a class for each image. Default: each image's most probable class.
 
     Raises:
         ArgumentError: The model has no classification head, or the class does not exist.
     """
-    head = _head(model)
+    model = interpret(model)
+    pool, head = _pool_and_head(model)
     images = np.asarray(pixels)
     if images.ndim != 4 or len(images) == 0:
         raise ArgumentError(f"`pixels` must be an array [N, H, W, C]. Received: shape {list(images.shape)}")
-    pooled = model.get_layer(layer_names.POOL).input
-    maps, outputs = keras.Model(model.input, [pooled, model.output])(images, training=False)
+    maps, outputs = keras.Model(model.input, [pool.input, model.output])(images, training=False)
     c5 = keras.ops.convert_to_numpy(maps).astype(np.float32)  # [N, h, w, channels]
     best = keras.ops.convert_to_numpy(outputs).argmax(axis=1)
-    classes = _classes(class_index, best, head.units)
+    classes = _classes(class_index, best, model.outputs[0].shape[-1])
 
-    kernel = keras.ops.convert_to_numpy(head.kernel).astype(np.float32)  # [channels, classes]
-    weights = kernel[:, classes] / (c5.shape[1] * c5.shape[2])  # [channels, N]: the gradient at each position
-    heat = np.maximum(np.einsum("nhwc,cn->nhw", c5, weights), 0)
+    weights = _gradient(head, c5.mean(axis=(1, 2)), classes) / (c5.shape[1] * c5.shape[2])  # [N, channels]
+    heat = np.maximum(np.einsum("nhwc,nc->nhw", c5, weights), 0)
     heat = keras.ops.image.resize(heat[..., None], images.shape[1:3], interpolation="bilinear")
     heat = keras.ops.convert_to_numpy(heat)[..., 0]
     largest = heat.max(axis=(1, 2), keepdims=True)
     return np.divide(heat, largest, out=np.zeros_like(heat), where=largest > 0)
 
 
-def _head(model: keras.Model) -> layers.Dense:
-    """Classifier -> its dense layer "logits", if only average pooling lies between C5 and this layer."""
-    by_name = {layer.name: layer for layer in getattr(model, "layers", [])}
-    pool, head, last = (by_name.get(name) for name in layer_names.CLASSIFIER_HEAD)
-    if not (
-        isinstance(pool, layers.GlobalAveragePooling2D)
-        and head is not None
-        and type(head) is layers.Dense  # a derived layer may compute something else
-        and head.activation is keras.activations.linear
-        and head.input is pool.output
-        and (last is None or (isinstance(last, layers.Activation) and last.input is head.output))
-        and len(model.outputs) == 1
-        and model.outputs[0] is (head if last is None else last).output
-    ):
+def _pool_and_head(model: keras.Model) -> tuple[Any, list[Any]]:
+    """Classifier -> its average over the positions, and the dense layers and ReLU between this average and the logits.
+
+    Raises:
+        ArgumentError: Something else lies between them.
+    """
+    op = output_activation(model)[1]
+    if not isinstance(op, layers.Dense):  # the activation
+        op = keras.tree.flatten(op.input)[0]._keras_history.operation
+    head: list[Any] = []
+    while type(op) in (layers.Dense, layers.ReLU, layers.Dropout):  # a derived layer may compute something else
+        head.insert(0, op)
+        op = op.input._keras_history.operation
+    if not isinstance(op, layers.GlobalAveragePooling2D) or not any(type(layer) is layers.Dense for layer in head):
         raise ArgumentError(
-            "`model` must be a classifier of this package, which ends in the layers 'pool', 'logits' and, where it has "
-            f"an activation, 'probabilities'. Received: {getattr(model, 'name', model)!r} with the layers "
-            f"{list(by_name)[-3:]} at its end"
+            "`model` must be a classifier whose last feature map is averaged (GlobalAveragePooling2D) and then read by "
+            f"dense layers. Received: {model.name!r} with the layers {[layer.name for layer in model.layers][-3:]} at "
+            "its end"
         )
-    return head
+    return op, head
+
+
+def _gradient(head: Sequence[Any], pooled: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Layers of the head, averages `[N, channels]`, class of each image -> gradient of its logit, `[N, channels]`."""
+    factors: list[np.ndarray] = []  # kernel [in, out] of a dense layer, or [N, values], 1 where a ReLU passes its input
+    values = pooled
+    for layer in head:
+        if type(layer) is layers.Dense:
+            factors.append(keras.ops.convert_to_numpy(layer.kernel).astype(np.float32))
+            bias = 0 if layer.bias is None else keras.ops.convert_to_numpy(layer.bias)
+            values = values @ factors[-1] + bias
+        elif type(layer) is layers.ReLU:
+            after = keras.ops.convert_to_numpy(layer(values))
+            factors.append((after == values).astype(np.float32))
+            values = after
+    gradient = np.eye(values.shape[1], dtype=np.float32)[classes]
+    for layer, factor in zip(reversed([each for each in head if type(each) is not layers.Dropout]), reversed(factors)):
+        gradient = gradient @ factor.T if type(layer) is layers.Dense else gradient * factor
+    return gradient
 
 
 def _classes(class_index: int | Sequence[int] | None, best: np.ndarray, count: int) -> np.ndarray:

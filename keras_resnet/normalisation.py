@@ -18,6 +18,7 @@ _MOVES: Any = (
     layers.Resizing,
     layers.Dropout,
     layers.Reshape,
+    layers.Flatten,
     layers.Permute,
     layers.Identity,
 )

@@ -98,16 +98,20 @@ def test_wrong_arguments_are_refused(model, pixels, class_index, message):
 
 
 def test_other_models_are_refused(randomise):
-    image = keras.Input((64, 64, 3))
-    inner = small_classifier(size=64)
     models = [
         ResNet18(include_top=False, pooling="avg"),
-        keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, name="logits")]),
-        keras.Model(image, inner(image)),
+        keras.Sequential(
+            [
+                keras.layers.Input((8, 8, 3)),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Flatten(),
+                keras.layers.Dense(2, name="logits"),
+            ]
+        ),
         quantize_aware(randomise(small_classifier())),
     ]
     for model in models:
-        with pytest.raises(ArgumentError, match="`model` must be a classifier of this package"):
+        with pytest.raises(ArgumentError, match="`model` must be a classifier whose last feature map is averaged"):
             grad_cam(model, np.zeros((1, 64, 64, 3)))
 
 
@@ -226,11 +230,11 @@ def test_wrong_options_are_one_line(user, tmp_path, options, message):
 
 def test_a_model_of_another_kind_is_an_error(tmp_path, user):
     image = keras.Input((32, 32, 3))
-    keras.Model(image, keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(image))).save(tmp_path / "flat.keras")
+    keras.Model(image, keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))).save(tmp_path / "flat.keras")
     command = ["explain", user / "a", "--model", tmp_path / "flat.keras", "--out", tmp_path / "out"]
     status, lines, errors = in_process(*command)
     assert (status, lines, len(errors)) == (1, [], 1)
-    assert "`model` must be a classifier of this package" in errors[0]
+    assert "`model` must be a classifier whose last feature map is averaged" in errors[0]
 
 
 def test_classes_of_imagenet_by_name_and_identifier():

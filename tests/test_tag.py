@@ -445,7 +445,7 @@ def test_logits_get_a_sigmoid_wherever_probabilities_are_made(randomise):
     np.testing.assert_allclose(prepared(pixels.astype("float32")), expected, atol=1e-6)
     np.testing.assert_allclose(predictor.run(pixels)["probabilities"], expected, atol=1e-6)
     assert (predictor.task, predictor.task_facts, task_of(prepared)) == (TAG, {"threshold": 0.25}, TAG)
-    assert task_of(small_classifier("sigmoid", size=16, classes=3)).name == "classify"  # of which nobody stated it
+    assert task_of(small_classifier("sigmoid", size=16, classes=3)).name == "tag"  # its activation tells
 
 
 def test_what_a_file_says_of_the_threshold_is_not_trusted(randomise, tmp_path):
