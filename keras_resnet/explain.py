@@ -86,7 +86,8 @@ def _gradient(head: Sequence[Any], pooled: np.ndarray, classes: np.ndarray) -> n
             factors.append((after == values).astype(np.float32))
             values = after
     gradient = np.eye(values.shape[1], dtype=np.float32)[classes]
-    for layer, factor in zip(reversed([each for each in head if type(each) is not layers.Dropout]), reversed(factors)):
+    computing = [layer for layer in head if type(layer) is not layers.Dropout]
+    for layer, factor in zip(reversed(computing), reversed(factors), strict=True):
         gradient = gradient @ factor.T if type(layer) is layers.Dense else gradient * factor
     return gradient
 

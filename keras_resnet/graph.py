@@ -157,7 +157,7 @@ def flatten(model: keras.Model, keep_training_layers: bool = False) -> keras.Mod
         if isinstance(layer, _ONLY_IN_TRAINING) and not keep_training_layers:
             return args[0]
         x = layer(*args, **kwargs)
-        if _is_operation(layer, "ConvertToTensor") and x.dtype == args[0].dtype:  # a model inside does that to its input
+        if _is_operation(layer, "ConvertToTensor") and x.dtype == args[0].dtype:  # of a model inside
             return args[0]
         return activations[layer.name](x) if layer.name in activations else x
 

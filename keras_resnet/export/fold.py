@@ -95,7 +95,7 @@ def fold(model: keras.Model) -> keras.Model:
         if layer.name in replaced and replaced[layer.name] is None:
             return keras.utils.get_source_inputs(_tensor(args))[0] if layer.name == pixels else args[0]
         if layer.name == pixels:
-            return replaced[pixels](keras.utils.get_source_inputs(_tensor(args))[0])
+            return replaced[layer.name](keras.utils.get_source_inputs(_tensor(args))[0])
         if layer.name in padding_before:
             args = (padding_before[layer.name](args[0]), *args[1:])
         return layer(*args, **kwargs)

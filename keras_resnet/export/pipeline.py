@@ -22,6 +22,7 @@ from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, Ve
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe_artifact, embed
+from keras_resnet.export.earlier import takes_earlier_arguments
 from keras_resnet.export.files import clean, recover, remove, replace
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
@@ -58,6 +59,7 @@ DEBUG_IMAGES = 32  # number of calibration images for the error of each layer
 Progress = Callable[[str, int, int], None]  # name of the step, number of finished steps, number of all steps
 
 
+@takes_earlier_arguments
 def export(
     model: keras.Model,
     folder: str | os.PathLike[str],

@@ -131,7 +131,7 @@ def _with_two_classes(model: keras.Model, kind: str) -> keras.Model:
     for layer in passing:  # the range of quantization-aware training
         if layer is not head and getattr(layer, "weights", None):
             half = max(abs(float(value)) for value in layer.get_weights()) / 2
-            weights[layer.name] = [np.float32(-half), np.float32(half)]
+            weights[layer.name] = [np.asarray(-half), np.asarray(half)]
 
     def exchange(layer: Any) -> Any:
         if layer is last and activation == "sigmoid":

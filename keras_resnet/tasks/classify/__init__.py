@@ -89,7 +89,7 @@ class Classify:
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance
 
-    def decisions(self, answers: "np.ndarray") -> "np.ndarray":
+    def decisions(self, answers: "np.ndarray") -> "np.ndarray | None":
         return answers
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
