@@ -74,16 +74,11 @@ def pixel_map(model: keras.Model) -> PixelMap | None:
     return PixelMap(last, matrix, offset) if fits else None
 
 
-def check_normalises(model: keras.Model, name: str, measure: bool) -> None:
-    """Checks that a flat functional model takes pixels 0..255, and that its own normalisation is inside.
-
-    Args:
-        name: Name of the model in messages.
-        measure: Whether the scale of the values is compared with the statistics of the first BatchNorm, too.
+def check_normalises(model: keras.Model, name: str) -> None:
+    """Checks that a flat functional model computes something on its pixels before its first convolution.
 
     Raises:
-        ArgumentError: The model computes nothing before its first convolution, or its first BatchNorm has seen values
-            of another scale.
+        ArgumentError: It computes nothing; the message has the lines that put the normalisation inside.
     """
     kernel = first_kernel(model)
     if kernel is None:
@@ -93,14 +88,23 @@ def check_normalises(model: keras.Model, name: str, measure: bool) -> None:
             f"{name} must take raw pixels 0..255, but it computes nothing on its input before the layer "
             f"{kernel.name!r}. {_CURE.format(shape=tuple(model.inputs[0].shape[1:]))}"
         )
-    times = _times_larger(model, kernel) if measure else None
-    if times is not None and not 1 / MOST_TIMES < times < MOST_TIMES:
-        found = f"{times:.0f} times as large" if times > 1 else f"{1 / times:.0f} times smaller"
-        raise ArgumentError(
-            f"{name} must contain the normalisation that it was trained with: on pixels 0..255, the values "
-            f"behind the layer {kernel.name!r} are {found} as its BatchNorm has seen in training. "
-            f"{_CURE.format(shape=tuple(model.inputs[0].shape[1:]))}"
-        )
+
+
+def doubt_about_scale(model: keras.Model) -> str | None:
+    """Flat functional model -> a sentence, if its first BatchNorm has seen values of another scale in training.
+
+    This is no proof that a wrong normalisation is inside: the statistics of a network that was never trained can have
+    any scale.
+    """
+    kernel = first_kernel(model)
+    times = None if kernel is None else _times_larger(model, kernel)
+    if times is None or 1 / MOST_TIMES < times < MOST_TIMES:
+        return None
+    found = f"{times:.0f} times as large as what" if times > 1 else f"{1 / times:.0f} times smaller than what"
+    return (
+        f"on pixels 0..255, the values behind the layer {kernel.name!r} are {found} its BatchNorm has seen in "
+        "training; check that the normalisation of its training is inside the model, and only once"
+    )
 
 
 _CURE = (

@@ -33,7 +33,7 @@ def takes_earlier_arguments(export: Callable[..., Any]) -> Callable[..., Any]:
         for earlier in [name for name in given if name in _MOVED]:
             argument, field = _MOVED[earlier]
             value = given.pop(earlier)
-            now = argument if field is None else f"{argument}={_GROUPS[argument].__name__}(..., {field}=...)"
+            now = f"{argument}=..." if field is None else f"{argument}={_GROUPS[argument].__name__}(..., {field}=...)"
             warnings.warn(f"export({earlier}=...) is now export({now})", DeprecationWarning, stacklevel=2)
             if field is None:
                 given[argument] = value

@@ -190,7 +190,10 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
 
 
 def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]:
-    """-> names of nodes that stay float: the caller's layers, and all nodes after the matrix product of the head."""
+    """-> names of nodes that stay float: the caller's layers, all nodes after the last matrix product, and BatchNorm.
+
+    A BatchNorm that could not be folded is a product and a sum, and the range of the product is not known.
+    """
     names = {layer.name for layer in quantized.model.layers}
     products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
     ends = {output}
@@ -199,5 +202,7 @@ def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]
         if after & set(node.input) or ends & set(node.output):
             after |= set(node.output)
             yield node.name
-        elif _layer_of(node, names) in quantized.keep_float:
+        elif (name := _layer_of(node, names)) is not None and (
+            name in quantized.keep_float or isinstance(quantized.model.get_layer(name), keras.layers.BatchNormalization)
+        ):
             yield node.name

@@ -12,7 +12,7 @@ from keras import layers, ops
 from keras_resnet.errors import ArgumentError
 from keras_resnet.facts import facts_of, state
 from keras_resnet.graph import flatten, keeps_logits, output_activation, rebuild
-from keras_resnet.normalisation import check_normalises
+from keras_resnet.normalisation import check_normalises, doubt_about_scale
 from keras_resnet.tasks.outputs import Reading, classes_of, loss_of, read_output
 
 EXAMPLE_SIDES = (64, 96)  # height and width of an example image for a network of any size
@@ -43,12 +43,14 @@ def interpret(
     check_functional(model, name)
     flat = flatten(model)
     reading = read(model, flat, task, output_kind, name)
-    check_normalises(flat, name, measure=facts.task is None)
+    check_normalises(flat, name)
     if classes_of(reading.task, flat.outputs[0].shape[-1]) != flat.outputs[0].shape[-1]:
         flat = _with_two_classes(flat, reading.kind)
     read_as = None
     if reading.why is not None:
         read_as = f"{name}: task {reading.task}, {flat.outputs[0].shape[-1]} {reading.kind}, {reading.why}"
+        doubt = doubt_about_scale(flat)
+        read_as += f"\n{name}: {doubt}" if doubt else ""
     state(flat, task=reading.task, output_kind=reading.kind, interpreted=True, read_as=read_as)
     return flat
 
