@@ -230,7 +230,9 @@ def test_wrong_options_are_one_line(user, tmp_path, options, message):
 
 def test_a_model_of_another_kind_is_an_error(tmp_path, user):
     image = keras.Input((32, 32, 3))
-    keras.Model(image, keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))).save(tmp_path / "flat.keras")
+    keras.Model(
+        image, keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))
+    ).save(tmp_path / "flat.keras")
     command = ["explain", user / "a", "--model", tmp_path / "flat.keras", "--out", tmp_path / "out"]
     status, lines, errors = in_process(*command)
     assert (status, lines, len(errors)) == (1, [], 1)

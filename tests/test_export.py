@@ -253,9 +253,9 @@ def test_wrong_arguments_name_the_rule_and_the_value(change, message, tmp_path):
 
 
 def test_models_that_are_no_pixel_classifier_are_refused(tmp_path):
-    with pytest.raises(ExportError, match="has no 'preprocessing' layer"):
+    with pytest.raises(ExportError, match="computes nothing on its input before the layer 'stem_conv'"):
         export(keras_resnet.ResNet18(input_shape=(32, 32, 3), include_preprocessing=False), tmp_path)
-    with pytest.raises(ExportError, match="include_top=True"):
+    with pytest.raises(ExportError, match='build with include_top=False, pooling="avg"'):
         export(keras_resnet.ResNet18(input_shape=(32, 32, 3), include_top=False), tmp_path)
 
 
@@ -309,8 +309,10 @@ def test_a_backbone_inside_a_model_is_exported_in_float32(tmp_path, randomise):
 def test_outputs_that_are_no_probabilities_are_refused(randomise, tmp_path):
     base = randomise(small_classifier(None))
     for output in (keras.layers.Rescaling(0.5)(base.output), base.output * 2.0, keras.ops.log_softmax(base.output)):
-        with pytest.raises(ExportError, match="outputs are no probabilities"):
+        with pytest.raises(ExportError, match="the kind of its output is unknown"):
             export(keras.Model(base.input, output), tmp_path, ["saved_model"])
+        with pytest.raises(ExportError, match="must give probabilities, as was stated about it"):
+            export(keras.Model(base.input, output), tmp_path, ["saved_model"], output_kind="probabilities")
     probabilities = keras.Model(base.input, keras.ops.softmax(base.output))
     export(probabilities, tmp_path, ["saved_model"])
     answers = predict(open_runtime(tmp_path / "saved_model", FORMATS["saved_model"]), CALIBRATION[:2, :32, :32])

@@ -36,11 +36,12 @@ def interpret(
         ArgumentError: The model is not functional, has several inputs or outputs, lacks its normalisation, does not fit
             what is stated about it, or can be read in several ways.
     """
+    if name is None:
+        name = f"`model` {model.name!r}" if isinstance(model, keras.Model) else "`model`"
+    check_functional(model, name)
     facts = facts_of(model)
     if facts.interpreted and task in (None, facts.task) and output_kind in (None, facts.output_kind):
         return model
-    name = f"model {model.name!r}" if name is None and hasattr(model, "name") else name or repr(model)
-    check_functional(model, name)
     flat = flatten(model)
     reading = read(model, flat, task, output_kind, name)
     check_normalises(flat, name)
@@ -57,10 +58,12 @@ def interpret(
 
 def check_functional(model: Any, name: str) -> None:
     """Raises `ArgumentError` unless the model is functional, with one input and one output."""
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if not isinstance(model, keras.Model):
+        raise ArgumentError(f"{name} must be a built functional Keras model. Received: {model!r}")
+    if not getattr(model, "inputs", None):
         raise ArgumentError(
-            f"{name} must be a built functional Keras model. Received: {type(model).__name__}. A class with a `call` "
-            "of its own becomes functional in two lines: image = keras.Input((height, width, 3)); "
+            f"{name} must be a built functional Keras model. Received: {model!r}. A class with a `call` of its own "
+            "becomes functional in two lines: image = keras.Input((height, width, 3)); "
             "model = keras.Model(image, model.call(image))"
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -107,7 +110,7 @@ def _answer_shape(model: keras.Model) -> tuple[int | None, ...]:
         computed = answer
     if computed[1:3] != shape[1:3]:
         raise ArgumentError(
-            f"model {model.name!r} must answer for the whole image, [N, classes], or for every pixel of it, "
+            f"`model` {model.name!r} must answer for the whole image, [N, classes], or for every pixel of it, "
             f"[N, {shape[1]}, {shape[2]}, classes]. Its output is {list(answer)}. For features, end in "
             'GlobalAveragePooling2D, or build with include_top=False, pooling="avg"'
         )
