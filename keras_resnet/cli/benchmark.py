@@ -31,7 +31,8 @@ def benchmark(
         typer.Argument(
             metavar="SUBJECT...",
             help="Subjects to measure: artifacts (SavedModel folder, .tflite, .onnx), folders of exported artifacts, "
-            ".keras files, or names of networks. Ratios are relative to the first subject.",
+            ".keras files, folders that `train` wrote, or names of networks. Ratios are relative to the first "
+            "subject.",
         ),
     ],
     weights: WeightsOption = None,
@@ -132,11 +133,12 @@ def benchmark(
 
 
 def _expand(subject: str) -> list[str]:
-    """Subject as the user names it -> the subject; a folder of exported artifacts -> each artifact."""
+    """Subject as the user names it -> the subject; folder of a run -> its model; of an export -> each artifact."""
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
+    from keras_resnet.model_folders import model_in
 
     if not Path(subject, FILE_NAME).is_file():
-        return [subject]
+        return [model_in(subject)]
     return [str(Path(subject, entry["file"])) for entry in read_manifest(Path(subject))["artifacts"].values()]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.printable import printable
 
 
 def verify(
@@ -26,9 +27,11 @@ def verify(
     from rich.table import Table
 
     from keras_resnet.export.runtimes import format_of
+    from keras_resnet.model_folders import model_in
     from keras_resnet.preprocessing import list_images
 
     source = weights_from(weights, weights_prefix)
+    model = model_in(model)
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
@@ -38,7 +41,7 @@ def verify(
     from keras_resnet.export.pipeline import examine_artifact
 
     report = examine_artifact(artifact, network, images=images, contract=contract)
-    print(f"{artifact} as {report.format}, on {report.images} images")
+    print(printable(f"{artifact} as {report.format}, on {report.images} images"))
     table = Table("check", "measured", "required", "")
     for column in table.columns:
         column.overflow = "fold"

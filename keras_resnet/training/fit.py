@@ -17,7 +17,7 @@ from keras_resnet.data.problems import Problems
 from keras_resnet.data.taken import account
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
-from keras_resnet.model_files import save_model
+from keras_resnet.model_files import BEST, save_model
 from keras_resnet.tasks import task_named
 from keras_resnet.tasks.sources import open_source
 from keras_resnet.training import run_directory
@@ -328,7 +328,7 @@ class _Run:
         progress = self.progress
         if self.evaluated is not None and takes_the_place(progress.history, progress.best_epoch, self.task.score):
             progress.best_epoch = len(progress.history)
-            self._save(run_directory.BEST)
+            self._save(BEST)
 
     def _updates(self) -> int:
         """Number of weight updates by the optimizer of this phase."""

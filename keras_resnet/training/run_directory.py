@@ -20,7 +20,7 @@ from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
 
 RECIPE, HISTORY, CHECKPOINTS = "recipe.toml", "history.csv", "checkpoints"
 ENVIRONMENT, DATA, PROBLEMS = "environment.json", "data.json", "problem_images.csv"
-BEST, LAST = "model.keras", "model-last.keras"
+LAST = "model-last.keras"  # beside `model_files.BEST`
 
 
 @contextmanager
