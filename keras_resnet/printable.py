@@ -7,3 +7,8 @@ def printable(text: object) -> str:
     A terminal would obey control characters: they change colours, move the cursor and overwrite earlier lines.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def printable_lines(text: object) -> str:
+    """Text of several lines -> the text as `printable` gives it, with its ends of lines."""
+    return "\n".join(map(printable, str(text).split("\n")))

@@ -14,6 +14,7 @@ from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOp
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
+from keras_resnet.printable import printable_lines
 from keras_resnet.variants import VARIANTS
 
 WIDTH = 110  # characters
@@ -115,7 +116,7 @@ def benchmark(
             tell=status.update,
         )
     for failure in compared.failures.values():
-        typer.echo(failure, err=True)
+        typer.echo(printable_lines(failure), err=True)
     _print(compared.results, batch_sizes)
     record: dict[str, Any] = {
         "contenders": {name: result.as_dict() for name, result in compared.results.items()},

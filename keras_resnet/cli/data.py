@@ -42,7 +42,7 @@ def check(data: DataArgument, reading: Any = None) -> None:
 
     sources = [open_source(data, split, reading=reading) for split in ("train", "val")]
     for line in account(data, sources):
-        print(printable(line))
+        print(line)
     print()
     with _progress("images") as progress:
         checked = [check_source(source, progress) for source in sources]

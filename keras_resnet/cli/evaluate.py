@@ -66,7 +66,7 @@ def evaluate(
 
     sources = task.open_sources(data, split, predictor.asked, predictor.classes, reading)
     for line in account(data, sources):
-        print(printable(line), file=sys.stderr)
+        print(line, file=sys.stderr)
     unreadable: list[str] = []
 
     def tell(name: str, why: str) -> None:

@@ -25,6 +25,7 @@ def verify(
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from keras_resnet.export.runtimes import format_of
     from keras_resnet.model_folders import model_in
@@ -46,7 +47,8 @@ def verify(
     for column in table.columns:
         column.overflow = "fold"
     for check in report.checks:
-        table.add_row(check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
+        texts = (check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
+        table.add_row(*(Text(printable(text)) for text in texts))
     Console().print(table)
     if not report.passed:
         raise typer.Exit(1)
