@@ -22,7 +22,7 @@ TOP = 5  # number of classes that are printed
 @with_task_options("predict")
 def predict(
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.", show_default=False)
+        list[str] | None, typer.Argument(metavar="IMAGE", help="Files, folders or quoted globs.", show_default=False)
     ] = None,
     files_from: Annotated[
         str | None,
