@@ -29,7 +29,7 @@ def model_in(model: str) -> str:
     named = model in VARIANTS or model.endswith((".keras", ".tflite", ".onnx"))
     if named or not folder.is_dir() or (folder / "saved_model.pb").exists():
         return model
-    found = [name for name in (BEST,) if (folder / name).is_file()] + _artifacts_in(folder)
+    found = [name for name in (BEST,) if (folder / name).is_file()] + artifacts_in(folder)
     if not found:
         raise ArgumentError(
             f"{model}: this folder has neither {BEST}, as `keras-resnet train` writes it, nor artifacts with "
@@ -41,7 +41,7 @@ def model_in(model: str) -> str:
     return str(folder / taken)
 
 
-def _artifacts_in(folder: Path) -> list[str]:
+def artifacts_in(folder: Path) -> list[str]:
     """Folder -> names of the artifacts that its manifest has and that are there, the most exact ones first."""
     written = read_manifest(folder)["artifacts"]
     rows = sorted(

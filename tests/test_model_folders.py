@@ -89,6 +89,16 @@ def test_commands_that_need_a_keras_model_refuse_artifacts(here, caplog):
         assert errors[0].endswith("Received: out/model.onnx")
 
 
+def test_verify_takes_one_artifact(here):
+    assert in_process("verify", "out", "--model", "run/model.keras") == (
+        *(1, []),
+        [
+            "error: verify takes one artifact at a time. Received: out, a folder that holds model.onnx, "
+            "model-float16.tflite, model-int8.tflite"
+        ],
+    )
+
+
 def test_load_takes_a_folder(here, caplog):
     assert keras_resnet.load("run").class_names == CLASSES
     assert messages(caplog) == [RUN]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable
 
 
@@ -28,11 +29,15 @@ def verify(
     from rich.text import Text
 
     from keras_resnet.export.runtimes import format_of
-    from keras_resnet.model_folders import model_in
+    from keras_resnet.model_folders import artifacts_in, model_in
     from keras_resnet.preprocessing import list_images
 
     source = weights_from(weights, weights_prefix)
     model = model_in(model)
+    if names := artifacts_in(artifact):
+        raise ArgumentError(
+            f"verify takes one artifact at a time. Received: {artifact}, a folder that holds {', '.join(names)}"
+        )
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
