@@ -19,7 +19,6 @@ from keras_resnet.tasks import TASKS, task_of
 from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
 
-BEST = "model.keras"  # file of a run directory: the model of the best epoch
 MEMBER = "keras_resnet.json"
 SCHEMA_VERSION = 2  # schema 1 had neither a version nor a task
 LARGEST_MEMBER_BYTES = 16_000_000  # largest description, enough for 100,000 class names

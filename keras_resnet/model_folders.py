@@ -7,8 +7,8 @@ from pathlib import Path
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import FILE_NAME, read_manifest
-from keras_resnet.model_files import BEST
 from keras_resnet.printable import printable
+from keras_resnet.training.run_files import BEST
 from keras_resnet.variants import VARIANTS
 
 NAMES_LISTED = 10  # names in an error message
