@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
+from keras_resnet.model_folders import model_in
 from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import import_keras
 from keras_resnet.tasks import checked_task_of, contract_of
@@ -25,9 +26,10 @@ MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # 16-bit weights expand to 32 bits; som
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
-    """`.keras` file or artifact (SavedModel folder, .tflite, .onnx) -> a network that is ready for images.
+    """`.keras` file, artifact (SavedModel folder, .tflite, .onnx) or a folder -> a network that is ready for images.
 
-    The network knows its task, its class names and its contract for image files, as far as the file holds them.
+    The network knows its task, its class names and its contract for image files, as far as the file holds them. A
+    folder is one that `train` or `export` wrote; `model_folders.model_in` states which of its files is taken.
 
     Args:
         threads: Number of CPU threads of an artifact's runtime. Default: all.
@@ -40,6 +42,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
     text = os.fspath(path)
     if not os.path.exists(text):
         raise ArgumentError(f"{text}: no such file or folder")
+    text = model_in(text)
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
             f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"

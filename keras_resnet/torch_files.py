@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_resnet.errors import WeightsError
 from keras_resnet.optional import require
+from keras_resnet.printable import printable
 
 DEEPEST = 20  # dicts and lists in each other
 MOST_ENTRIES = 50_000  # a small file can refer to one dict over and over
@@ -40,7 +41,7 @@ class Checkpoint(NamedTuple):
 
 def escaped(text: object) -> str:
     """Text from a file -> text for a terminal: control characters are escaped, and a long text is shortened."""
-    shown = str(text).encode("unicode_escape").decode("ascii")
+    shown = printable(text)
     return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 3]}..."
 
 

@@ -18,6 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # A part may import from those before it. A folder is one part.
 ORDER = (
     "errors",
+    "printable",
     "optional",
     "whole_files",
     "quiet",
@@ -63,6 +64,7 @@ ORDER = (
     "training",
     "measure",
     "export",
+    "model_folders",
     "loading",
     "benchmark",
     "demo",

@@ -14,6 +14,7 @@ from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOp
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
+from keras_resnet.printable import printable_lines
 from keras_resnet.variants import VARIANTS
 
 WIDTH = 110  # characters
@@ -31,7 +32,8 @@ def benchmark(
         typer.Argument(
             metavar="SUBJECT...",
             help="Subjects to measure: artifacts (SavedModel folder, .tflite, .onnx), folders of exported artifacts, "
-            ".keras files, or names of networks. Ratios are relative to the first subject.",
+            ".keras files, folders that `train` wrote, or names of networks. Ratios are relative to the first "
+            "subject.",
         ),
     ],
     weights: WeightsOption = None,
@@ -114,7 +116,7 @@ def benchmark(
             tell=status.update,
         )
     for failure in compared.failures.values():
-        typer.echo(failure, err=True)
+        typer.echo(printable_lines(failure), err=True)
     _print(compared.results, batch_sizes)
     record: dict[str, Any] = {
         "contenders": {name: result.as_dict() for name, result in compared.results.items()},
@@ -132,11 +134,12 @@ def benchmark(
 
 
 def _expand(subject: str) -> list[str]:
-    """Subject as the user names it -> the subject; a folder of exported artifacts -> each artifact."""
+    """Subject as the user names it -> the subject; folder of a run -> its model; of an export -> each artifact."""
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
+    from keras_resnet.model_folders import model_in
 
     if not Path(subject, FILE_NAME).is_file():
-        return [subject]
+        return [model_in(subject)]
     return [str(Path(subject, entry["file"])) for entry in read_manifest(Path(subject))["artifacts"].values()]
 
 

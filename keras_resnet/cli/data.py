@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.setting_options import with_data_options
+from keras_resnet.printable import printable
 from keras_resnet.quiet import import_keras
 
 data_app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pack it into TFRecord shards.")
@@ -49,7 +50,7 @@ def check(data: DataArgument, reading: Any = None) -> None:
     rows = [
         (f"{train.counted} of class", "train", "val"),
         *(
-            (name, *map("{:,}".format, counts))
+            (printable(name), *map("{:,}".format, counts))
             for name, *counts in zip(train.classes, train.class_counts, val.class_counts, strict=True)
         ),
         ("all images", f"{train.count:,}", f"{val.count:,}"),
@@ -66,13 +67,13 @@ def check(data: DataArgument, reading: Any = None) -> None:
     for title, lines in (("left aside", aside), ("looks wrong", wrong)):
         print(f"\n{title}: {len(lines)}")
         for line in lines:
-            print(f"  {line}")
+            print(f"  {printable(line)}")
     problems = [problem for look in checked for problem in look.problems]
     for title, used in (("unusual, and used", True), ("can't be read", False)):
         listed = [problem for problem in problems if problem.used is used]
         print(f"\n{title}: {len(listed)}")
         for problem in listed:
-            print(f"  {problem.name}: {problem.reason}")
+            print(printable(f"  {problem.name}: {problem.reason}"))
     if wrong or any(not problem.used for problem in problems):
         raise typer.Exit(1)
 
@@ -112,7 +113,7 @@ def pack(
             reading=reading,
         )
     for problem in description["unreadable"]:
-        print(f"left out: {problem['name']}: {problem['reason']}", file=sys.stderr)
+        print(printable(f"left out: {problem['name']}: {problem['reason']}"), file=sys.stderr)
     for name, split in description["splits"].items():
         megabytes = sum(shard["bytes"] for shard in split["shards"]) / 1e6
         print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")

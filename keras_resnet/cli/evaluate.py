@@ -9,12 +9,17 @@ import typer
 from keras_resnet.cli.images import progress_bar
 from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.cli.setting_options import with_data_options
+from keras_resnet.printable import printable
 
 
 @with_data_options
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="An artifact (SavedModel folder, .tflite, .onnx), a .keras file, or a network's name.")
+        str,
+        typer.Argument(
+            help="An artifact (SavedModel folder, .tflite, .onnx), a .keras file, a folder that `train` or `export` "
+            "wrote, or a network's name."
+        ),
     ],
     data: Annotated[
         str,
@@ -43,10 +48,12 @@ def evaluate(
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
     from keras_resnet.loading import check_model, is_artifact, open_predictor
+    from keras_resnet.model_folders import model_in
     from keras_resnet.optional import require
 
     # Cheap mistakes first: opening the network takes seconds.
     source = weights_from(weights, weights_prefix)
+    model = model_in(model)
     if not is_artifact(model):
         check_model(model, source)
     if out is not None:
@@ -64,7 +71,7 @@ def evaluate(
 
     def tell(name: str, why: str) -> None:
         unreadable.append(name)
-        print(f"{name}: {why}", file=sys.stderr)
+        print(printable(f"{name}: {why}"), file=sys.stderr)
 
     with progress_bar(sum(source.count for source in sources)) as advance:
         evaluation = evaluate_on(predictor, sources, batch_size=batch_size, unreadable=tell, advance=advance)

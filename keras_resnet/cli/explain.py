@@ -11,6 +11,7 @@ import typer
 from keras_resnet.cli.images import list_or_name, read_batches
 from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
 from keras_resnet.errors import ArgumentError
+from keras_resnet.printable import printable
 from keras_resnet.weights_from import WeightsFrom
 
 SUFFIX = "-explained.png"
@@ -35,15 +36,18 @@ def explain(
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
     from keras_resnet.loading import check_model, is_artifact
+    from keras_resnet.model_folders import model_in
     from keras_resnet.optional import require
 
     require("matplotlib", "plots")  # cheap mistakes first: opening the network takes seconds
+    model = model_in(model)
     if is_artifact(model):
         raise ArgumentError(f"--model must be a network's name or a .keras file, not an artifact. Received: {model}")
     source = weights_from(weights, weights_prefix)
     check_model(model, source)
     out.mkdir(parents=True, exist_ok=True)
-    paths, failures = list_or_name(images)
+    paths, failed = list_or_name(images)
+    failures = len(failed)
     if paths:
         failures += _explain_all(paths, out, model, source, class_)
     if failures:
@@ -71,7 +75,7 @@ def _explain_all(
     names = predictor.class_names or [f"class {index}" for index in range(predictor.classes)]
     wanted = None if class_ is None else class_named(class_, names)
     targets = targets_of(paths, out, SUFFIX)
-    unreadable: list[Path] = []
+    unreadable: dict[int, str] = {}
     for places, images in read_batches(paths, predictor.read, MAPS_AT_ONCE, unreadable):
         pixels = np.stack(images)
         probabilities = predictor.run(pixels)[PROBABILITIES]
@@ -84,7 +88,7 @@ def _explain_all(
             stream = io.BytesIO()
             captioned(pair, lines, pair.shape[1]).save(stream, "PNG")
             write_whole(targets[place], stream.getvalue())
-            print(f"{targets[place]}: {answer}")
+            print(printable(f"{targets[place]}: {answer}"))
     return len(unreadable)
 
 

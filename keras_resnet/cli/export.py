@@ -150,6 +150,7 @@ def export(
     """
     from rich.console import Console
 
+    from keras_resnet.model_folders import model_in
     from keras_resnet.preprocessing import list_images
     from keras_resnet.quiet import terminal_stderr
 
@@ -163,6 +164,7 @@ def export(
         "int_weights": int_weights,
         "keep_float": keep_float or None,
     }
+    model = model_in(model)
     options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
     source = weights_from(weights, weights_prefix)
     _check(names, options)  # cheap mistakes first: opening the network takes seconds

@@ -1,5 +1,6 @@
 """Image files for the commands: an unreadable file is named on stderr and skipped."""
 
+import codecs
 import contextlib
 import itertools
 import sys
@@ -7,38 +8,56 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import ImageError
+from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.printable import printable
 from keras_resnet.read_ahead import read_ahead
 
 BATCHES_AHEAD = 2  # batches that are decoded while the network works on another one
 
 
-def list_or_name(patterns: Sequence[str]) -> tuple[list[Path], int]:
-    """Files, folders, globs -> image paths, and number of patterns without an image (each is reported on stderr)."""
+def list_or_name(patterns: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Files, folders, globs -> image paths, and each pattern without an image with its error, printed on stderr."""
     from keras_resnet.preprocessing import list_images
 
-    paths, failures = [], 0
+    paths, failed = [], []
     for pattern in patterns:
         try:
             paths += list_images([pattern])
         except ImageError as error:
-            failures += 1
-            print(error, file=sys.stderr)
-    return paths, failures
+            failed.append((pattern, str(error)))
+            print(printable(error), file=sys.stderr)
+    return paths, failed
+
+
+def paths_in(file: str) -> list[str]:
+    """Text file, or - for stdin -> the paths in it, one a line, or separated by NUL characters.
+
+    Raises:
+        ArgumentError: The file has no path, or it is in UTF-16.
+    """
+    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ArgumentError(f"--files-from must name a text file in UTF-8. Received: {file}, which is in UTF-16")
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    names = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+    paths = [name for name in names if name]
+    if not paths:
+        raise ArgumentError(f"--files-from must name a file with one path a line. Received: {file}, which has none")
+    return paths
 
 
 def read_batches(
-    paths: Sequence[Path],
-    read: Callable[[Path], Any],
+    paths: Sequence[Any],
+    read: Callable[[Any], Any],
     batch_size: int,
-    unreadable: list[Path],
+    unreadable: dict[int, str],
     prints: bool = True,
 ) -> Iterator[tuple[list[int], list[Any]]]:
     """Paths, function that reads one -> for each batch: indices into `paths`, and what `read` returned for them.
 
-    Unreadable paths are appended to `unreadable`. While the caller works on a batch, threads decode the next ones, up
-    to `BATCHES_AHEAD`. A progress bar is shown where it disturbs nothing; `prints` states that the caller prints
-    something for each batch.
+    `unreadable` gets the index and the error of each path that can't be read. While the caller works on a batch,
+    threads decode the next ones, up to `BATCHES_AHEAD`. A progress bar is shown where it disturbs nothing; `prints`
+    states that the caller prints something for each batch.
     """
     # If the results are printed on the terminal, they show the progress themselves.
     hidden = (prints and sys.stdout.isatty()) or len(paths) <= batch_size
@@ -51,8 +70,8 @@ def read_batches(
                     pixels.append(image.result())
                     places.append(place)
                 except ImageError as error:
-                    unreadable.append(paths[place])
-                    print(error, file=sys.stderr)
+                    unreadable[place] = str(error)
+                    print(printable(error), file=sys.stderr)
             if places:
                 yield places, pixels
             advance(min(batch_size, len(paths) - start))

@@ -5,13 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.printable import printable
+
 LABELS_SHOWN = 5
 
 
 def info(
     artifact: Annotated[
         Path,
-        typer.Argument(help="A SavedModel folder, a .tflite, .onnx or .keras file, or a folder with manifest.json."),
+        typer.Argument(
+            help="A SavedModel folder, a .tflite, .onnx or .keras file, or a folder that `train` or `export` wrote."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole description as JSON.")] = False,
 ) -> None:
@@ -23,15 +27,20 @@ def info(
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from keras_resnet.errors import ExportError
     from keras_resnet.export.description import read_description
     from keras_resnet.export.integrity import check_whole
     from keras_resnet.export.manifest import FILE_NAME, read_manifest
+    from keras_resnet.model_folders import model_in
 
+    is_export = (artifact / FILE_NAME).is_file()
+    if not is_export:
+        artifact = Path(model_in(str(artifact)))
     if artifact.suffix == ".keras" and artifact.is_file():
         content: Any = content_of_model(artifact)
-    elif (artifact / FILE_NAME).is_file():
+    elif is_export:
         content = read_manifest(artifact)
     elif artifact.is_file() or artifact.is_dir():
         check_whole(artifact)
@@ -44,11 +53,11 @@ def info(
         print(json.dumps(content, indent=2))
         return
     for name, description in _descriptions(content):
-        table = Table(title=name, show_header=False, title_justify="left")
+        table = Table(title=Text(printable(name), "table.title"), show_header=False, title_justify="left")
         table.add_column(overflow="fold")
         table.add_column(overflow="fold")
         for key, value in _flat(description):
-            table.add_row(key, value)
+            table.add_row(Text(printable(key)), Text(printable(value)))
         Console().print(table)
 
 

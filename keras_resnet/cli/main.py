@@ -25,6 +25,7 @@ from keras_resnet.cli.predict import predict
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError
+from keras_resnet.printable import printable_lines
 
 
 class DataFirst(TyperGroup):
@@ -130,5 +131,5 @@ def main(prepended: Sequence[str] = ()) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (KerasResnetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable_lines(f"error: {error}"), file=sys.stderr)
         sys.exit(1)

@@ -11,7 +11,7 @@ from keras_resnet.weights_from import WeightsFrom
 ModelOption = Annotated[
     str,
     typer.Option(
-        help="Model: a .keras file that takes RGB pixels 0..255, such as model.keras of a run, or a network, which "
+        help="Model: a .keras file that takes RGB pixels 0..255, a folder that `train` wrote, or a network, which "
         f"takes --weights: {', '.join(VARIANTS)}.",
         show_default="resnet50 with published weights",
     ),

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.errors import ArgumentError
+from keras_resnet.printable import printable
 
 
 def verify(
@@ -24,11 +26,18 @@ def verify(
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from keras_resnet.export.runtimes import format_of
+    from keras_resnet.model_folders import artifacts_in, model_in
     from keras_resnet.preprocessing import list_images
 
     source = weights_from(weights, weights_prefix)
+    model = model_in(model)
+    if names := artifacts_in(artifact):
+        raise ArgumentError(
+            f"verify takes one artifact at a time. Received: {artifact}, a folder that holds {', '.join(names)}"
+        )
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
@@ -38,12 +47,13 @@ def verify(
     from keras_resnet.export.pipeline import examine_artifact
 
     report = examine_artifact(artifact, network, images=images, contract=contract)
-    print(f"{artifact} as {report.format}, on {report.images} images")
+    print(printable(f"{artifact} as {report.format}, on {report.images} images"))
     table = Table("check", "measured", "required", "")
     for column in table.columns:
         column.overflow = "fold"
     for check in report.checks:
-        table.add_row(check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
+        texts = (check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
+        table.add_row(*(Text(printable(text)) for text in texts))
     Console().print(table)
     if not report.passed:
         raise typer.Exit(1)

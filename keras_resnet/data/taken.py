@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keras_resnet.printable import printable
+
 if TYPE_CHECKING:
     from keras_resnet.data.base import Source
 
@@ -69,7 +71,7 @@ def account(data: str, sources: "Sequence[Source]") -> Iterator[str]:
     """Data as users name it, the sources that were opened of it -> at most six lines that say what was taken."""
     first = sources[0]
     layout = first.taken.layout if first.taken is not None else first.kind
-    yield f"data: {data}: {layout}"
+    yield printable(f"data: {data}: {layout}")
     for source in sources:
         part = f" in {source.taken.part}" if source.taken is not None and source.taken.part.endswith("/") else ""
         held_out = (
@@ -78,8 +80,8 @@ def account(data: str, sources: "Sequence[Source]") -> Iterator[str]:
             else ""
         )
         classes = f"{len(source.classes)} classes"
-        yield f"{source.split}: {source.count:,} images of {classes}{part}{held_out}{_counts(source)}"
+        yield printable(f"{source.split}: {source.count:,} images of {classes}{part}{held_out}{_counts(source)}")
     reasons = left_aside(sources).lines
     if reasons:
         more = f"; and {len(reasons) - REASONS_LISTED} reasons more" if len(reasons) > REASONS_LISTED else ""
-        yield f"left aside: {'; '.join(reasons[:REASONS_LISTED])}{more}"
+        yield printable(f"left aside: {'; '.join(reasons[:REASONS_LISTED])}{more}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `keras-resnet --help` reads the tasks' options without impo
     from keras_resnet.data.targets import Target
 
 Shape = tuple[int | None, ...]
+Tell = Callable[[str], None]  # takes a line of text
 Run = Callable[["np.ndarray"], Answer]  # pixels uint8 `[N, H, W, 3]` -> arrays `[N, ...]`
 
 
@@ -27,6 +28,17 @@ class Asked(NamedTuple):
     class_names: Sequence[str] | None
     classes: int
     task_facts: Mapping[str, Any] = MappingProxyType({})  # result of `Task.checked_facts`
+
+    def name_of(self, index: int) -> str:
+        """Index of a class -> its name, or "class 3" where the classes have no names."""
+        return self.class_names[index] if self.class_names else f"class {index}"
+
+
+class Ranked(NamedTuple):
+    """Classes of an image in the order in which people read them."""
+
+    indices: "np.ndarray"  # int [n]
+    numbers: "np.ndarray"  # numbers by which they are in this order, [n]
 
 
 class Evaluation(Protocol):
@@ -114,6 +126,8 @@ class Task(Protocol):
     score: str  # name, with unit, of the figure by which networks are compared
     outputs: Mapping[str, Output]  # possible outputs of an artifact, by name; models have the first
     titles: Mapping[str, str]  # figures by name -> their names for people
+    ranked_by: str  # name, with unit, of the numbers of `ranked`
+    ranked_count: int | None  # number of classes that are kept of each image unless the user names one; None: all
     single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` need
     largest_drop_points: float  # default bound for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
@@ -222,7 +236,7 @@ class Task(Protocol):
         ...
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values of the task's options for `predict` -> options for `answers`, options for `printer`.
+        """Values of the task's options for `predict` -> options for `answers`, options for `printer` and `ranked`.
 
         Raises:
             ArgumentError: A value is invalid.
@@ -237,8 +251,15 @@ class Task(Protocol):
         """
         ...
 
-    def printer(self, asked: Asked, paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
-        """Network, all image files, number of classes to name, the task's options -> function that prints an answer.
+    def ranked(self, asked: Asked, answer: Answer, options: Mapping[str, Any]) -> Ranked:
+        """Network, its answer for an image, the task's options -> the classes that it names, the first one first."""
+        ...
+
+    def printer(
+        self, asked: Asked, paths: Sequence[str], top: int, tell: Tell, options: Mapping[str, Any]
+    ) -> Callable[[int, "np.ndarray", Answer], None]:
+        """Network, all image files, number of classes to name, function that prints a line, the task's options ->
+        function that prints an answer, and writes its pictures.
 
         The function takes a place in `paths`, the prepared image and its answer.
         """

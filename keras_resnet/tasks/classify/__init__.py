@@ -1,6 +1,6 @@
 """Image classification: an image has one class, and a network answers with the probability of each class."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from keras_resnet import layer_names
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, Shape, Training
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, Shape, Tell, Training
 
 
 class Classify:
@@ -28,6 +28,8 @@ class Classify:
     outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
+    ranked_by = "probabilities"
+    ranked_count: int | None = 5
     single_answer = True
     largest_drop_points = 0.5
     activation = "softmax"
@@ -152,10 +154,20 @@ class Classify:
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
-    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+    def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":
+        from keras_resnet.labels import top_indices
+        from keras_resnet.tasks.base import Ranked
+
+        probabilities = answer[PROBABILITIES]
+        [order] = top_indices(probabilities[None], len(probabilities))
+        return Ranked(order, probabilities[order])
+
+    def printer(
+        self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]
+    ) -> "Callable[[int, np.ndarray, Answer], None]":
         from keras_resnet.tasks.classify.printing import class_printer
 
-        return class_printer(asked, paths, top)
+        return class_printer(asked, paths, top, tell)
 
 
 def _keeps_every_pixel(model: Any) -> bool:

@@ -26,6 +26,7 @@ from keras_resnet.evaluation.calibration import Calibration, calibration
 from keras_resnet.evaluation.plots import draw_calibration, draw_confusion_matrix
 from keras_resnet.labels import top_indices
 from keras_resnet.preprocessing import resize_and_crop
+from keras_resnet.printable import printable
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.classify.mistakes import draw_mistakes
 from keras_resnet.variants import InputContract
@@ -227,7 +228,7 @@ class ClassEvaluation:
             others = self.confusion[index].copy()
             others[index] = 0
             names = (self.names[index], self.names[int(others.argmax())])
-            table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *map(Text, names))
+            table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *(Text(printable(name)) for name in names))
         print()
         console = Console()
         console.print(table, width=min(80, console.width))

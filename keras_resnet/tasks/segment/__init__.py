@@ -1,6 +1,6 @@
 """Segmentation: every pixel of an image has one class, and a network answers with the probability of each class."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import MASK, PROBABILITIES, Output
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, Shape, Training
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, Shape, Tell, Training
 
 
 class Segment:
@@ -31,6 +31,8 @@ class Segment:
     }
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
+    ranked_by = "pixels_percent"
+    ranked_count: int | None = None
     single_answer = False
     largest_drop_points = 1.0
     activation = "softmax"
@@ -138,7 +140,14 @@ class Segment:
         contract = {} if size is None else {"contract": WholeImage(*sides_of(size, "--image-size"))}
         return {**contract, "argmax": given["argmax"]}
 
-    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+    def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":
+        from keras_resnet.tasks.segment.printing import largest_classes
+
+        return largest_classes(answer)
+
+    def printer(
+        self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]
+    ) -> "Callable[[int, np.ndarray, Answer], None]":
         from keras_resnet.tasks.segment.printing import mask_printer
 
-        return mask_printer(asked, paths, top, **options)
+        return mask_printer(asked, paths, top, tell, **options)

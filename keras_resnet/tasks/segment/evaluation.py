@@ -13,6 +13,7 @@ from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.plots import MOST_CLASSES_DRAWN, draw_confusion_matrix
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion
+from keras_resnet.printable import printable
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import Example, draw_examples
 from keras_resnet.variants import Contract
@@ -126,7 +127,7 @@ class MaskEvaluation:
         for index in np.argsort(segmentation.class_iou_percent):  # NaN comes last
             iou = segmentation.class_iou_percent[index]
             shown = "-" if np.isnan(iou) else f"{iou:.2f}"
-            table.add_row(shown, f"{share[index]:.2f}", Text(self.names[index]))
+            table.add_row(shown, f"{share[index]:.2f}", Text(printable(self.names[index])))
         print()
         console = Console()
         console.print(table, width=min(80, console.width))

@@ -7,13 +7,23 @@ import numpy as np
 
 from keras_resnet.answers import PROBABILITIES, Answer
 from keras_resnet.optional import require
-from keras_resnet.tasks.base import Asked
+from keras_resnet.tasks.base import Asked, Ranked, Tell
 from keras_resnet.tasks.segment.overlay import draw_overlay, mask_png, palette, shares_percent
 from keras_resnet.whole_files import targets_of, write_whole
 
 
+def largest_classes(answer: Answer) -> Ranked:
+    """Answer -> the classes in its mask with their percent of the pixels, the largest first."""
+    shares = shares_percent(_mask_of(answer))
+    return Ranked(np.array([*shares], int), np.array([*shares.values()]))
+
+
+def _mask_of(answer: Answer) -> np.ndarray:
+    return answer[PROBABILITIES].argmax(axis=-1).astype("uint8")
+
+
 def mask_printer(
-    asked: Asked, paths: Sequence[Path], top: int, out: Path | None = None
+    asked: Asked, paths: Sequence[str], top: int, tell: Tell, out: Path | None = None
 ) -> Callable[[int, np.ndarray, Answer], None]:
     """Network, image files, number of classes, folder -> function that prints the largest classes of an image.
 
@@ -25,19 +35,18 @@ def mask_printer(
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    masks, overlays = (targets_of(paths, out or Path(), suffix) for suffix in ("_mask.png", "_overlay.png"))
+        masks, overlays = (targets_of([*map(Path, paths)], out, name) for name in ("_mask.png", "_overlay.png"))
 
     def show(place: int, pixels: np.ndarray, answer: Answer) -> None:
-        scores = answer[PROBABILITIES]
-        mask = scores.argmax(axis=-1).astype("uint8")
-        names = asked.class_names or [f"class {index}" for index in range(scores.shape[-1])]
-        print(paths[place])
-        for index, share in list(shares_percent(mask).items())[:top]:
-            print(f"  {share:6.2f} %  {names[index]}")
+        largest = largest_classes(answer)
+        tell(paths[place])
+        for index, share in zip(largest.indices[:top], largest.numbers[:top], strict=True):
+            tell(f"  {share:6.2f} %  {asked.name_of(index)}")
         if out is not None:
+            mask, names = _mask_of(answer), [asked.name_of(index) for index in range(asked.classes)]
             colours = palette(len(names))
             write_whole(masks[place], mask_png(mask, colours))
             write_whole(overlays[place], draw_overlay(pixels, mask, names, colours))
-            print(f"  {masks[place]}, {overlays[place]}")
+            tell(f"  {masks[place]}, {overlays[place]}")
 
     return show

@@ -4,7 +4,7 @@ Networks and pixels are as in classification, so that this task derives from `Cl
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import PROBABILITIES, Output
@@ -13,10 +13,11 @@ from keras_resnet.tasks.classify import Classify
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_resnet.answers import Answer
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, Training
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, Tell, Training
 
 
 class Tag(Classify):
@@ -30,6 +31,7 @@ class Tag(Classify):
     }
     score = "mean_average_precision_percent"
     titles: Mapping[str, str] = {"mean_average_precision_percent": "mAP", "micro_f1_percent": "micro F1"}
+    ranked_count: int | None = None
     single_answer = False
     largest_drop_points = 0.5
     activation = "sigmoid"
@@ -92,7 +94,14 @@ class Tag(Classify):
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"threshold": given["threshold"]}
 
-    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+    def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":
+        from keras_resnet.tasks.tag.printing import found_classes
+
+        return found_classes(asked, answer, **options)
+
+    def printer(
+        self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]
+    ) -> "Callable[[int, np.ndarray, Answer], None]":
         from keras_resnet.tasks.tag.printing import tag_printer
 
-        return tag_printer(asked, paths, top, **options)
+        return tag_printer(asked, paths, top, tell, **options)

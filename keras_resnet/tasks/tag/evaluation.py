@@ -14,6 +14,7 @@ from keras_resnet.answers import PROBABILITIES
 from keras_resnet.data.base import Source
 from keras_resnet.data.labelled import listed_file
 from keras_resnet.errors import ArgumentError, WeightsError
+from keras_resnet.printable import printable
 from keras_resnet.tasks.base import Answer, Asked
 from keras_resnet.tasks.tag.figures import F1, average_precision, f1, mean_of_known
 from keras_resnet.tasks.tag.sources import SEPARATOR
@@ -165,7 +166,7 @@ class TagEvaluation:
                 _cell(_percent(self.f1.of_class[index])),
                 str(self.tags[:, index].sum()),
                 str(self.decided[:, index].sum()),
-                Text(self.names[index]),
+                Text(printable(self.names[index])),
             )
         print()
         console = Console()

@@ -1,17 +1,27 @@
 """A tagging network's answers as lines of text."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from keras_resnet.answers import PROBABILITIES
-from keras_resnet.tasks.base import Answer, Asked
+from keras_resnet.tasks.base import Answer, Asked, Ranked, Tell
 from keras_resnet.tasks.tag.evaluation import threshold_of
 
 
+def found_classes(asked: Asked, answer: Answer, threshold: float | None = None) -> Ranked:
+    """Network, answer, threshold or None -> the classes from the threshold on, the most probable first.
+
+    Without a threshold, the network's own applies.
+    """
+    probabilities = answer[PROBABILITIES]
+    order = np.argsort(-probabilities, kind="stable")
+    found = order[probabilities[order] >= (threshold_of(asked) if threshold is None else threshold)]
+    return Ranked(found, probabilities[found])
+
+
 def tag_printer(
-    asked: Asked, paths: Sequence[Path], top: int, threshold: float | None = None
+    asked: Asked, paths: Sequence[str], top: int, tell: Tell, threshold: float | None = None
 ) -> Callable[[int, np.ndarray, Answer], None]:
     """Network, image files, largest number of classes, threshold or None -> function that prints an image's classes.
 
@@ -20,16 +30,13 @@ def tag_printer(
     least = threshold_of(asked) if threshold is None else threshold
 
     def show(place: int, pixels: np.ndarray, answer: Answer) -> None:
-        probabilities = answer[PROBABILITIES]
-        names = asked.class_names or [f"class {index}" for index in range(len(probabilities))]
-        order = np.argsort(-probabilities, kind="stable")
-        found = order[probabilities[order] >= least]
-        print(paths[place])
-        for index in found[:top]:
-            print(f"  {100 * probabilities[index]:6.2f} %  {names[index]}")
-        if not len(found):
-            print(f"  no class with at least {100 * least:.2f} %")
-        if len(found) > top:
-            print(f"  and {len(found) - top} more (--top)")
+        found = found_classes(asked, answer, least)
+        tell(paths[place])
+        for index, probability in zip(found.indices[:top], found.numbers[:top], strict=True):
+            tell(f"  {100 * probability:6.2f} %  {asked.name_of(index)}")
+        if not len(found.indices):
+            tell(f"  no class with at least {100 * least:.2f} %")
+        if len(found.indices) > top:
+            tell(f"  and {len(found.indices) - top} more (--top)")
 
     return show

@@ -1,0 +1,121 @@
+"""Answers for images -> a table with one row for each image, as a CSV or a JSON file."""
+
+import contextlib
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from keras_resnet.errors import ArgumentError
+from keras_resnet.whole_files import whole_file
+
+COLUMNS = ("file", "predicted", "predicted_indices", "probabilities", "pixels_percent", "error")
+STDOUT = "-"
+
+Row = Mapping[str, Any]  # by column; None: the row has no such value
+Write = Callable[[Row], None]
+
+
+def check_table_files(csv_file: str | None, json_file: str | None) -> None:
+    """Checks the values of `--csv` and `--json` before the model is opened.
+
+    Raises:
+        ArgumentError: Both are stdout, or a file can't be written at its place.
+    """
+    if csv_file == json_file and csv_file is not None:
+        raise ArgumentError(f"--csv and --json must name different files. Received twice: {csv_file}")
+    for option, file in (("--csv", csv_file), ("--json", json_file)):
+        if file is None or file == STDOUT:
+            continue
+        if Path(file).is_dir():
+            raise ArgumentError(f"{option} must name a file, or - for stdout. Received: {file}, which is a folder")
+        if not Path(file).parent.is_dir():
+            raise ArgumentError(f"{option}: the folder {Path(file).parent} does not exist. Make it first")
+
+
+@contextlib.contextmanager
+def open_tables(csv_file: str | None, json_file: str | None) -> Iterator[list[Write]]:
+    """Values of `--csv` and `--json` -> functions that write a row. The files appear only when they are whole."""
+    with contextlib.ExitStack() as stack:
+        tables = ((_csv_table, csv_file), (_json_table, json_file))
+        yield [stack.enter_context(table(file)) for table, file in tables if file is not None]
+
+
+@contextlib.contextmanager
+def _csv_table(file: str) -> Iterator[Write]:
+    with _text_file(file) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        yield lambda row: writer.writerow([_cell(row.get(column)) for column in COLUMNS])
+
+
+def _cell(value: Any) -> str:
+    from keras_resnet.tasks.tag.sources import SEPARATOR
+
+    if isinstance(value, (list, tuple)):
+        return SEPARATOR.join(f"{part:.6f}" if isinstance(part, float) else str(part) for part in value)
+    return "" if value is None else str(value)
+
+
+@contextlib.contextmanager
+def _json_table(file: str) -> Iterator[Write]:
+    with _text_file(file) as stream:
+        before = "\n"
+
+        def write(row: Row) -> None:
+            nonlocal before
+            stream.write(before + json.dumps({column: row.get(column) for column in COLUMNS}))
+            before = ",\n"
+
+        stream.write("[")
+        yield write
+        stream.write("\n]\n")
+
+
+@contextlib.contextmanager
+def _text_file(file: str) -> Iterator[TextIO]:
+    """File, or `STDOUT` -> UTF-8 text stream. Bytes of a file name that are no text are written as they are printed."""
+    if file == STDOUT:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+        yield sys.stdout
+        return
+    with (
+        whole_file(Path(file)) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        yield stream
+
+
+class AnswerRows:
+    """The rows of all images, written in the order of the images.
+
+    Args:
+        tables: Functions that write a row.
+        paths: All images.
+        unreadable: Place in `paths` -> message about an image that can't be read; it grows while images are read.
+    """
+
+    def __init__(self, tables: Sequence[Write], paths: Sequence[str], unreadable: Mapping[int, str]) -> None:
+        self.tables, self.paths, self.unreadable = tables, paths, unreadable
+        self.done = 0  # number of images whose row is written
+
+    def add(self, place: int, answer: Row) -> None:
+        """Writes the row of an image, and before it the rows of the unreadable images that precede it."""
+        self.add_unreadable(place)
+        self._write({"file": self.paths[place], **answer})
+        self.done = place + 1
+
+    def add_unreadable(self, end: int) -> None:
+        """Writes the rows that are missing before the place `end`; their images can't be read."""
+        for place in range(self.done, end):
+            path = self.paths[place]
+            self._write({"file": path, "error": self.unreadable[place].removeprefix(f"{path}: ")})
+        self.done = end
+
+    def _write(self, row: Row) -> None:
+        for write in self.tables:
+            write(row)

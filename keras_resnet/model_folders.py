@@ -1,0 +1,57 @@
+"""Folder that `train` or `export` wrote -> the model or artifact in it."""
+
+import logging
+import os
+from pathlib import Path
+
+from keras_resnet.errors import ArgumentError
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.manifest import FILE_NAME, read_manifest
+from keras_resnet.printable import printable
+from keras_resnet.training.run_files import BEST
+from keras_resnet.variants import VARIANTS
+
+NAMES_LISTED = 10  # names in an error message
+_LOG = logging.getLogger("keras_resnet")
+
+
+def model_in(model: str) -> str:
+    """Model as the user names it -> network's name, file or SavedModel folder; one line is logged about a folder.
+
+    Of a run directory, this is the model of the best epoch. Of a folder of artifacts, it is the first one in the order
+    float32, float16, int8, and among these SavedModel, TFLite, ONNX.
+
+    Raises:
+        ArgumentError: A folder is neither a run directory nor a folder of artifacts.
+        ExportError: The folder's manifest can't be read.
+    """
+    folder = Path(model)
+    named = model in VARIANTS or model.endswith((".keras", ".tflite", ".onnx"))
+    if named or not folder.is_dir() or (folder / "saved_model.pb").exists():
+        return model
+    found = [name for name in (BEST,) if (folder / name).is_file()] + artifacts_in(folder)
+    if not found:
+        raise ArgumentError(
+            f"{model}: this folder has neither {BEST}, as `keras-resnet train` writes it, nor artifacts with "
+            f"{FILE_NAME}, as `keras-resnet export` writes them. {_content(folder)}. Name such a folder, or a file"
+        )
+    taken, *others = found
+    more = f" (also there: {', '.join(others)})" if others else ""
+    _LOG.warning("model: %s", printable(f"{folder / taken}{more}"))
+    return str(folder / taken)
+
+
+def artifacts_in(folder: Path) -> list[str]:
+    """Folder -> names of the artifacts that its manifest has and that are there, the most exact ones first."""
+    written = read_manifest(folder)["artifacts"]
+    rows = sorted(
+        FORMATS.values(), key=lambda row: -row.bytes_per_parameter
+    )  # rows of equal precision keep their order
+    return [row.file_name for row in rows if row.name in written and (folder / row.file_name).exists()]
+
+
+def _content(folder: Path) -> str:
+    """Folder -> its content in words."""
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder))
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return f"It holds {', '.join(names[:NAMES_LISTED])}{more}" if names else "It is empty"
