@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
@@ -148,10 +149,7 @@ def export(
     An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
     status is 1.
     """
-    from rich.console import Console
-
     from keras_resnet.preprocessing import list_images
-    from keras_resnet.quiet import terminal_stderr
 
     chosen: dict[str, Any] = {  # values as typed: `check_options` checks them
         "opset": opset,
@@ -186,8 +184,7 @@ def export(
     if data is not None:
         labelled = LabelledImages(data, split, reading, max_drop)
 
-    console = Console(file=terminal_stderr())
-    with console.status("start") as status:
+    with progress(status) as show:
         made = export_model(
             network,
             out,
@@ -200,7 +197,7 @@ def export(
             overwrite=overwrite,
             debug=debug,
             report=report,
-            progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
+            progress=show,
         )
     for line in made.account:
         print(line, file=sys.stderr)

@@ -1,9 +1,11 @@
 """`keras-resnet train` and `train.py`: every key of a recipe is an option; the command hands it on and reports."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
+import time
 import typing
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from command_line import in_process
 
+from keras_resnet.cli import progress
 from keras_resnet.errors import TrainingError
 from keras_resnet.tasks import TASKS
 from keras_resnet.training import fit
@@ -88,6 +91,28 @@ def test_help_names_every_key_and_loads_no_keras() -> None:
     for name in (*SETTINGS, "out", "resume"):
         assert f"--{name.replace('_', '-')}" in words, name
     assert "--no-flip" in words
+
+
+def test_a_run_is_lines_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
+
+    def train(recipe: Recipe, run: Path, listener: fit.Listener) -> fit.TrainingResult:
+        time.sleep(0.1)
+        for step in (3, 4):
+            listener.show(fit.Standing(step, 10, 1, 2, 123.4, {"loss": 1.5, "top1_percent": 12.5}))
+        time.sleep(0.1)
+        return fit.TrainingResult(run, True, [], "top-1", 0, None, recipe)
+
+    monkeypatch.setattr(fit, "train", train)
+    assert in_process("train", "--out", tmp_path / "run")[0] == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "0:00:00  start, time left unknown"
+    assert re.fullmatch(
+        r"0:00:0\d  epoch 1 of 2, 123 images/s, loss 1\.500, top-1 12\.5 %, steps \(4 of 10\), 0:00:0\d left", lines[-1]
+    )
 
 
 @pytest.mark.parametrize(("task", "without"), [("classify", "task"), ("segment", "weights")])
