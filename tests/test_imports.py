@@ -18,6 +18,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # A part may import from those before it. A folder is one part.
 ORDER = (
     "errors",
+    "recipes",
     "optional",
     "whole_files",
     "quiet",

@@ -27,7 +27,12 @@ TERMINATED = 143  # exit status of a program that was ended by SIGTERM
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="TOML file, such as recipes/smoke.toml. Each key is also an option.")
+        str | None,
+        typer.Argument(
+            help="Name of a recipe that comes with the package (`keras-resnet recipes` lists them), or path of a TOML "
+            "file; a file that is called like a recipe is ./NAME. Each key is also an option.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make: a new or empty folder.")] = None,
     resume: Annotated[

@@ -10,9 +10,9 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from keras_resnet import recipes
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError
@@ -241,7 +241,9 @@ SETTINGS = settings_of(Recipe)
 
 
 def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """TOML file, keys that override the file's -> recipe. Without a file, the other keys have their defaults.
+    """Name of a recipe of the package, or path of a TOML file, and keys that override the file's -> recipe.
+
+    Without a file, the other keys have their defaults.
 
     Raises:
         ArgumentError: The file can't be read, or a key is unknown, has the wrong type or is out of range.
@@ -249,7 +251,9 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(recipes.file_of(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ArgumentError(f"{path}: there is no such recipe or file. {recipes.nearest(path)}") from error
         except OSError as error:
             raise ArgumentError(f"{path}: the recipe can't be read: {error.strerror or error}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

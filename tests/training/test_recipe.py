@@ -215,7 +215,7 @@ def test_what_an_architecture_can_have(architecture: str, strides: list[int], au
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "the recipe can't be read: No such file or directory"),
+        (None, "there is no such recipe or file. keras-resnet recipes lists the recipes of the package"),
         (b"epochs = ", "the recipe is not a TOML file: Invalid value (at end of document)"),
         (b"epochs = 1\nepochs = 2\n", "the recipe is not a TOML file: Cannot overwrite a value"),
         (b'data = "\xff"', "the recipe is not a TOML file: 'utf-8' codec can't decode byte 0xff"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from command_line import in_process
 
+from keras_resnet import recipes
 from keras_resnet.cli import progress
 from keras_resnet.errors import TrainingError
 from keras_resnet.tasks import TASKS
@@ -192,7 +193,15 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
             "the recipe's `loss` must be one of cross_entropy, focal, dice for task = segment. "
             "Received: loss = 'binary'",
         ),
-        (["absent.toml"], "absent.toml: the recipe can't be read: No such file or directory"),
+        (
+            ["absent.toml"],
+            "absent.toml: there is no such recipe or file. keras-resnet recipes lists the recipes of the package",
+        ),
+        (
+            ["recipes/fine-tune.toml"],
+            "recipes/fine-tune.toml: there is no such recipe or file. Did you mean fine-tune? "
+            "keras-resnet recipes lists the recipes of the package",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
@@ -208,6 +217,56 @@ def test_an_error_of_the_run_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert (status, out, err[-1]) == (1, [], "error: step 7: the disk is full")
 
 
-@pytest.mark.parametrize("path", sorted((SCRIPT.parent / "recipes").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_of_the_repository_is_one(path: Path) -> None:
-    assert read_recipe(path).data == ""  # which is named on the command line
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_of_the_package_is_one(name: str) -> None:
+    assert read_recipe(name).data == ""  # which is named on the command line
+
+
+def test_a_name_is_a_recipe_of_the_package_and_a_path_is_a_file(
+    handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("smoke").write_text("epochs = 77")
+    for given in ("smoke", "./smoke", str(tmp_path / "smoke")):
+        assert in_process("train", given, "--out", tmp_path / "run")[0] == 0
+    assert [recipe.epochs for recipe, _ in handed_on] == [2, 77, 77]
+
+
+def test_the_recipes_are_listed_printed_and_copied(
+    handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, listed, errors = in_process("recipes")
+    assert (status, errors) == (0, [])
+    assert [line.split()[0] for line in listed] == recipes.names()
+    assert "smoke               Whether training works at all: few steps of a small network on any images." in listed
+    assert max(map(len, listed)) <= 100
+    text = (recipes.FOLDER / "smoke.toml").read_text(encoding="utf-8")
+    assert in_process("recipes", "smoke") == (0, text.splitlines(), [])
+    copied = "new/my.toml: a copy of the recipe smoke; give `keras-resnet train` this file instead of the name"
+    assert in_process("recipes", "smoke", "--copy", "new/my.toml") == (0, [copied], [])
+    assert Path("new/my.toml").read_text(encoding="utf-8") == text
+    assert in_process("train", "new/my.toml", "--out", "run")[0] == 0
+    assert handed_on[0][0] == read_recipe("smoke")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["finetune"],
+            "there is no recipe of this name: finetune. Did you mean fine-tune? keras-resnet recipes "
+            "lists the recipes of the package",
+        ),
+        (["--copy", "my.toml"], "--copy needs the name of a recipe before it. Received: --copy my.toml"),
+        (["smoke", "--copy", "smoke"], "--copy must be a file that ends with .toml. Received: smoke"),
+        (["smoke", "--copy", "old.toml"], "--copy must be a new file. Received: old.toml, which exists"),
+    ],
+)
+def test_a_mistake_about_recipes_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.toml").write_text("epochs = 3")
+    assert in_process("recipes", *arguments) == (1, [], [f"error: {message}"])
+    assert Path("old.toml").read_text() == "epochs = 3"
