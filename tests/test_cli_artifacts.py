@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import subprocess
 import sys
 
 import numpy as np
@@ -158,6 +159,23 @@ def test_every_format_needs_nothing_but_its_file(name, folder, everything, model
 @pytest.mark.parametrize("name", ["saved_model", "onnx", "onnx-float16", "onnx-int8", "tflite-int8"])
 def test_so_does_every_format_with_its_options(name, folder, with_options, model):
     assert_info_predict_and_evaluate(with_options / FORMATS[name].file_name, name, folder, model)
+
+
+def test_onnx_runtime_warns_of_no_file(folder, everything, with_options):
+    """Of an unused constant, for example. The runtime writes its warnings to file descriptor 2."""
+    files = [*(folder / "my files").glob("*.onnx"), *with_options.glob("*.onnx")]
+    assert len(files) == 6
+    code = (
+        "import sys, onnxruntime\n"
+        "for path in sys.argv[1:]:\n"
+        "    options = onnxruntime.SessionOptions()\n"
+        "    options.log_severity_level = 2\n"
+        "    onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])\n"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    # The search for GPUs, at the import, is about the machine and not about the files.
+    warnings = [line for line in loaded.stderr.splitlines() if "[W:" in line and "device_discovery" not in line]
+    assert warnings == []
 
 
 def test_info_of_a_folder_shows_each_artifact(folder, everything):
