@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_resnet.cli.further import how_to_train_further, is_finished
 from keras_resnet.cli.progress import is_drawable, lines
 from keras_resnet.cli.setting_options import arguments_of, parameters_of, values_of
 from keras_resnet.errors import ArgumentError
@@ -50,6 +51,9 @@ def train(
     status 143.
     """
     given = values_of(SETTINGS, keys)
+    finished = next((run for run in (out, resume) if run is not None and is_finished(run)), None)
+    if finished is not None and (finished == out or recipe is not None or given):
+        raise ArgumentError(how_to_train_further(finished, given))
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume continues a run by its own recipe; leave out all other options")
     chosen = read_recipe(recipe, given)
@@ -72,9 +76,11 @@ def train(
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
     if not result.complete:
-        print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {result.run}")
+        print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {shlex.quote(str(result.run))}")
         raise typer.Exit(TERMINATED)
     _print(result)
+    if finished is not None:
+        print(how_to_train_further(finished, given))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, f
 from keras_resnet.model_files import save_model
 from keras_resnet.tasks import task_named
 from keras_resnet.tasks.sources import open_source
-from keras_resnet.training import run_directory
+from keras_resnet.training import run_directory, run_files
 from keras_resnet.training.checkpoint import TrainingProgress, checkpoints, read_progress, value_of
 from keras_resnet.training.devices import open_devices
 from keras_resnet.training.optimizer import averages, learning_rate_schedule, make_optimizer
@@ -87,9 +87,9 @@ def resume(run: Path, listener: Listener = SILENT) -> TrainingResult:
     Raises:
         TrainingError: There is no checkpoint, or the data has changed.
     """
-    recipe_file = run / run_directory.RECIPE
+    recipe_file = run / run_files.RECIPE
     if not recipe_file.is_file():
-        raise ArgumentError(f"--resume must be a run's folder, which holds {run_directory.RECIPE}. Received: {run}")
+        raise ArgumentError(f"--resume must be a run's folder, which holds {run_files.RECIPE}. Received: {run}")
     return _Run(recipe_of_run(run), run, listener).go(resumed=True)
 
 
@@ -99,11 +99,11 @@ def recipe_of_run(run: Path) -> Recipe:
     A recipe of an earlier version does not state the validation split. Test images validated then, if the data had no
     validation images but test images; `data.json` tells that the validation images were not held out.
     """
-    recipe = read_recipe(run / run_directory.RECIPE)
-    if "validation_split" in tomllib.loads((run / run_directory.RECIPE).read_text(encoding="utf-8")):
+    recipe = read_recipe(run / run_files.RECIPE)
+    if "validation_split" in tomllib.loads((run / run_files.RECIPE).read_text(encoding="utf-8")):
         return recipe
     try:
-        noted = json.loads((run / run_directory.DATA).read_text(encoding="utf-8"))
+        noted = json.loads((run / run_files.DATA).read_text(encoding="utf-8"))
         had_validation = noted["val"]["validation"] == "its own"
     except (OSError, ValueError, KeyError, TypeError):  # killed before it was written, or damaged
         return recipe
@@ -128,7 +128,7 @@ class _Run:
         self._open_data()
         self.progress = TrainingProgress(fingerprint=self.source.fingerprint)
         # A history without checkpoints means that these were removed. A new start would remove the models too.
-        begun = checkpoints(self.run / run_directory.CHECKPOINTS) or (self.run / run_directory.HISTORY).exists()
+        begun = checkpoints(self.run / run_files.CHECKPOINTS) or (self.run / run_files.HISTORY).exists()
         checkpoint = self._standing() if resumed and begun else None
         if resumed and checkpoint is None:
             self._say("the run was interrupted before its first checkpoint, and starts again")
@@ -154,7 +154,7 @@ class _Run:
         self.evaluated = self.training.evaluated_model() if self.devices.is_first else None
         self.phase: tuple[int, int, str] | None = None
         self.watch = Watch(
-            self.run / run_directory.CHECKPOINTS if self.devices.is_first else None,
+            self.run / run_files.CHECKPOINTS if self.devices.is_first else None,
             self.progress,
             self.steps_per_epoch,
             self.recipe,
@@ -176,7 +176,7 @@ class _Run:
                     self.watch.restore()  # the run was killed after its last epoch and before its last files
         finally:
             if self.devices.is_first and self.problems.found:
-                self.problems.write_csv(self.run / run_directory.PROBLEMS)
+                self.problems.write_csv(self.run / run_files.PROBLEMS)
 
     def _open_data(self) -> None:
         recipe = self.recipe
@@ -212,7 +212,7 @@ class _Run:
 
     def _standing(self) -> Path:
         """Reads the progress of the interrupted run -> its checkpoint."""
-        checkpoint, progress, damaged = read_progress(self.run / run_directory.CHECKPOINTS)
+        checkpoint, progress, damaged = read_progress(self.run / run_files.CHECKPOINTS)
         for sentence in damaged:
             self._say(f"{sentence}; using the checkpoint before it")
         if progress.fingerprint != self.progress.fingerprint:
@@ -328,7 +328,7 @@ class _Run:
         progress = self.progress
         if self.evaluated is not None and takes_the_place(progress.history, progress.best_epoch, self.task.score):
             progress.best_epoch = len(progress.history)
-            self._save(run_directory.BEST)
+            self._save(run_files.BEST)
 
     def _updates(self) -> int:
         """Number of weight updates by the optimizer of this phase."""
@@ -373,7 +373,7 @@ class _Run:
         complete = self.progress.epoch == self.recipe.epochs
         if complete and self.evaluated is not None:
             self._copy_weights(self.evaluated)
-            self._save(run_directory.LAST)
+            self._save(run_files.LAST)
             titles = {"loss": "loss", self.task.score: self.title}
             if run_directory.plot_history(self.run, self.progress.history, titles) is None:
                 self._say("curves.png is not written: it needs matplotlib, pip install 'keras-resnet-kit[plots]'")

@@ -16,11 +16,8 @@ from keras_resnet.optional import require
 from keras_resnet.training.checkpoint import TrainingProgress, checkpoints
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.run_files import CHECKPOINTS, DATA, ENVIRONMENT, HISTORY, PROBLEMS, RECIPE
 from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
-
-RECIPE, HISTORY, CHECKPOINTS = "recipe.toml", "history.csv", "checkpoints"
-ENVIRONMENT, DATA, PROBLEMS = "environment.json", "data.json", "problem_images.csv"
-BEST, LAST = "model.keras", "model-last.keras"
 
 
 @contextmanager

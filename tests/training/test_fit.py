@@ -26,7 +26,7 @@ from keras_resnet.model_files import read_model_description
 from keras_resnet.training import fit, run_directory
 from keras_resnet.training.checkpoint import TrainingProgress, checkpoints, read_progress
 from keras_resnet.training.recipe import Recipe, read_recipe
-from keras_resnet.training.run_directory import CHECKPOINTS
+from keras_resnet.training.run_files import CHECKPOINTS
 from keras_resnet.training.selection import Validated
 from keras_resnet.variants import InputContract
 

@@ -1,8 +1,10 @@
 """`keras-resnet train` and `train.py`: every key of a recipe is an option; the command hands it on and reports."""
 
+import dataclasses
 import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 import time
@@ -206,6 +208,79 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
     assert in_process("train", *arguments) == (1, [], [f"error: {message}"])
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A run directory with a space in its name, as training leaves it at its end."""
+    run = tmp_path / "my run"
+    run.mkdir()
+    keys = {"weights": "moco.pth", "weights_prefix": "encoder", "head_epochs": 2, "epochs": 10, "learning_rate": 0.02}
+    (run / "recipe.toml").write_text(read_recipe(None, keys | {"data": "/images"}).to_toml())
+    for name in ("model.keras", "model-last.keras"):
+        (run / name).touch()
+    return run
+
+
+def further(run: Path, epochs: int, more: str, number: int = 2) -> list[str]:
+    """-> the lines that tell how a finished run's network is trained further."""
+    return [
+        f"{run} is finished after 10 epochs, and its learning rate has fallen to its end. To train its "
+        f"network for {epochs} epochs more, with the learning rate from the start:",
+        f"keras-resnet train '{run}/recipe.toml' --weights '{run}/model.keras' {more}--weights-prefix '' "
+        f"--head-epochs 0 --out '{run}-{number}'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "epochs", "more"),
+    [
+        (["--resume", "{run}", "--epochs", "20", "--no-flip"], 20, "--no-flip --epochs 20 "),
+        (["fine-tune", "--weights", "imagenet", "--out", "{run}"], 10, ""),
+        (["smoke", "--resume", "{run}"], 10, ""),
+    ],
+)
+def test_a_finished_run_is_not_extended_and_the_error_has_the_command(
+    arguments: list[str], epochs: int, more: str, finished: Path, handed_on: list[Any]
+) -> None:
+    finished.with_name("my run-2").mkdir()
+    status, out, err = in_process("train", *(argument.format(run=finished) for argument in arguments))
+    reason, command = further(finished, epochs, more, number=3)
+    assert (status, out, err) == (1, [], [f"error: {reason}", command])
+    status, _, errors = in_process(*shlex.split(command)[1:])
+    assert status == 0, errors
+    [(recipe, run)] = handed_on
+    assert run == finished.with_name("my run-3")
+    assert (recipe.weights, recipe.weights_prefix, recipe.head_epochs) == (f"{finished}/model.keras", "", 0)
+    assert (recipe.data, recipe.epochs, recipe.learning_rate) == ("/images", epochs, 0.02)
+    assert recipe.flip is ("--no-flip" not in arguments)
+
+
+def test_a_network_that_began_with_the_weights_of_its_backbone_does_not_take_them_again(
+    finished: Path, handed_on: list[Any]
+) -> None:
+    recipe = read_recipe("segment", {"backbone_weights": "imagenet"})
+    (finished / "recipe.toml").write_text(recipe.to_toml())
+    command = in_process("train", "--out", finished)[2][1]
+    assert in_process(*shlex.split(command)[1:])[0] == 0
+    [(further, _)] = handed_on
+    assert further == dataclasses.replace(recipe, weights=f"{finished}/model.keras", backbone_weights="")
+
+
+def test_a_finished_run_is_named_from_within_its_folder(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    command = in_process("train", "--resume", ".", "--epochs", 3)[2][1]
+    assert command.startswith("keras-resnet train recipe.toml --weights model.keras --epochs 3 ")
+    assert command.endswith(f" --out '{finished}-2'")
+
+
+def test_a_finished_run_that_is_resumed_says_so_after_its_result(
+    finished: Path, handed_on: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "resume", lambda run, listener: fit.train(Recipe(), run, listener))
+    status, out, _ = in_process("train", "--resume", finished)
+    assert (status, out[-2:]) == (0, further(finished, 10, ""))
+    assert out[0].startswith(f"{finished / 'model.keras'}: epoch 1, validation top-1 12.50 %")
 
 
 def test_an_error_of_the_run_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
