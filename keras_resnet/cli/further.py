@@ -9,7 +9,7 @@ from keras_resnet.cli.setting_options import arguments_for
 from keras_resnet.training.recipe import read_recipe
 from keras_resnet.training.run_files import BEST, LAST, RECIPE
 
-# What a run starts from. A run that goes on from a trained network has its own values of these keys.
+# What a run starts from. A run that starts from a finished run's network has its own values of these keys.
 STARTS = ("weights", "backbone_weights", "weights_prefix", "head_epochs")
 
 
