@@ -1,4 +1,5 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
+# make wheel  the package as one file, to install anywhere
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
 
 PYTHON ?= python3
@@ -14,10 +15,16 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-.PHONY: demo test test-slow check lint environment lock clean
+.PHONY: demo wheel test test-slow check lint environment lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resnet demo --out runs/demo
+
+# A folder that an earlier build left would go into the wheel, with files that are no longer there.
+wheel: $(VENV)/.created
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 test: $(VENV)/.dev
 	$(PYTEST)
@@ -60,4 +67,4 @@ lock: $(VENV)/.dev
 		--no-annotate --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

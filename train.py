@@ -1,6 +1,6 @@
 """Recipe -> run directory: `keras-resnet train` with the same arguments.
 
-python train.py recipes/cifar10.toml --data cifar10.npz --out runs/cifar10
+python train.py cifar10 --data cifar10.npz --out runs/cifar10
 """
 
 from keras_resnet.cli.main import main

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from shared import finish
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "segment.toml"
+RECIPE = "segment"
 EPOCHS = {"unet": 30, "deeplabv3plus": 12}  # of about equal time on two CPU cores
 
 
@@ -35,7 +35,7 @@ def main(
             run = runs / f"{architecture}-{start}"
             arguments = ["--resume", str(run)]
             if not (run / "recipe.toml").exists():
-                arguments = [str(RECIPE), "--out", str(run), "--data", data, "--void-labels", void_labels]
+                arguments = [RECIPE, "--out", str(run), "--data", data, "--void-labels", void_labels]
                 arguments += ["--architecture", architecture, "--backbone-weights", weights]
                 arguments += ["--epochs", str(epochs), "--precision", precision]
             subprocess.run([sys.executable, "-m", "keras_resnet.cli", "train", *arguments], check=True)
@@ -48,7 +48,7 @@ def main(
             }
     described = json.loads((run / "data.json").read_text())
     images = {f"{split}_images": described[split]["count"] for split in ("train", "val")}
-    finish(out, "segmentation_training", {"recipe": RECIPE.name, "precision": precision, **images}, results)
+    finish(out, "segmentation_training", {"recipe": f"{RECIPE}.toml", "precision": precision, **images}, results)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def run(folder: Path, progress: Progress, task: str = "classify") -> list[DemoRo
     require_converters(FORMATS[name] for name in DEMO_FORMATS)  # before the training, not after it
     claim(folder)
     recipe, settings, rows = DEMOS[task].make(folder, progress)
-    write_record(folder / "results.json", "demo", asdict(recipe) | settings, [asdict(row) for row in rows])
+    write_record(folder / "results.json", "demo", recipe.as_dict() | settings, [asdict(row) for row in rows])
     return rows
 
 

@@ -33,14 +33,14 @@ def evaluate(
     *,
     batch_size: int = EVALUATION_BATCH_SIZE,
     unreadable: Tell | None = None,
-    advance: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Any:
     """Network, sources from its task's `open_sources` -> `tasks.base.Evaluation`; None if there is no image.
 
     Args:
         batch_size: Largest number of images that the network takes at a time.
         unreadable: Called for each unreadable image, which is left out. Without it, an unreadable image is an error.
-        advance: Called with the number of newly finished images.
+        progress: Called with the number of finished images and the number of all images.
 
     Raises:
         ImageError: An image can't be read.
@@ -50,6 +50,7 @@ def evaluate(
     size = task.batch_size(predictor.contract, batch_size)
     places = [(source, index) for source in sources for index in range(source.count)]
     images = read_ahead(places, lambda place: _read(predictor, *place), 2 * size)
+    progress(0, len(places))
     for start in range(0, len(places), size):
         batch = _readable(itertools.islice(images, size), places[start : start + size], unreadable)
         if batch:
@@ -57,7 +58,7 @@ def evaluate(
             for image, answer in zip(batch, answers, strict=True):
                 collector.add(*image, answer)
             added = True
-        advance(min(size, len(places) - start))
+        progress(min(start + size, len(places)), len(places))
     return collector.finish() if added else None
 
 

@@ -70,9 +70,10 @@ def setting(
 
 
 def settings_of(kind: type) -> dict[str, Setting]:
-    """Dataclass whose fields were all made by `setting` -> its settings by name, in their order."""
+    """Dataclass -> its settings by name, in their order: the fields that `setting` made."""
     hints = typing.get_type_hints(kind)
     return {
         field.name: Setting(field.name, hints[field.name], field.default, **field.metadata)
         for field in dataclasses.fields(kind)
+        if field.metadata
     }

@@ -58,7 +58,8 @@ def test_export_verify_and_predict(model_file, image_folder, tmp_path):
         *("--formats", "tflite,tflite-int8", "--calibration", image_folder),
     )
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    # On a slow machine, lines of progress appear after half a minute.
+    assert [line for line in result.stderr.splitlines() if not re.match(r"\d:\d\d:\d\d  (write|verify) ", line)] == []
     assert f"recorded in {out / 'manifest.json'}" in result.stdout
     assert set(json.loads((out / "manifest.json").read_text())["artifacts"]) == {"tflite", "tflite-int8"}
 
@@ -167,7 +168,8 @@ def test_demo(tmp_path):
     assert f"Machine: {machine()}." in result.stdout
     shown = result.stderr.splitlines()
     for stage in ("start TensorFlow", "write images", "train", "export: verify onnx", "measure"):
-        assert any(re.fullmatch(rf" *\d+ s  {stage} \(\d+ of \d+\)", line) for line in shown), stage
+        line = rf"\d:\d\d:\d\d  {stage} \(\d+ of \d+\), (time left unknown|\d:\d\d:\d\d left)"
+        assert any(re.fullmatch(line, one) for one in shown), stage
     # The next command works as it is printed.
     printed = shlex.split(result.stdout.rpartition("next: ")[2])
     status, lines, _ = in_process(*printed[printed.index("predict") :])

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from command_line import in_process
 from PIL import Image
 from small_classifier import small_classifier
 
+from keras_resnet.errors import VerificationError
+from keras_resnet.export import pipeline
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
@@ -157,11 +161,52 @@ def test_so_does_every_format_with_its_options(name, folder, with_options, model
     assert_info_predict_and_evaluate(with_options / FORMATS[name].file_name, name, folder, model)
 
 
+def test_onnx_runtime_warns_of_no_file(folder, everything, with_options):
+    """Of an unused constant, for example. The runtime writes its warnings to file descriptor 2."""
+    files = [*(folder / "my files").glob("*.onnx"), *with_options.glob("*.onnx")]
+    assert len(files) == 6
+    code = (
+        "import sys, onnxruntime\n"
+        "for path in sys.argv[1:]:\n"
+        "    options = onnxruntime.SessionOptions()\n"
+        "    options.log_severity_level = 2\n"
+        "    onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])\n"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    # The search for GPUs, at the import, is about the machine and not about the files.
+    warnings = [line for line in loaded.stderr.splitlines() if "[W:" in line and "device_discovery" not in line]
+    assert warnings == []
+
+
 def test_info_of_a_folder_shows_each_artifact(folder, everything):
     status, lines, errors = in_process("info", folder / "my files")
     assert (status, errors) == (0, [])
     for row in FORMATS.values():
         assert sum(line.strip() == row.file_name for line in lines) == 1
+
+
+def test_a_row_is_printed_when_its_artifact_is_finished_also_after_a_failure(folder, export_files, monkeypatch):
+    printed, verify = [], pipeline.verify
+
+    def verify_or_fail(path, row, reference):
+        printed.append(sys.stdout.getvalue().splitlines())
+        if row.name == "tflite":
+            raise VerificationError("model.tflite is wrong")
+        return verify(path, row, reference)
+
+    monkeypatch.setattr(pipeline, "verify", verify_or_fail)
+    status, lines, errors = export_files("one failed", "--formats", "saved_model,tflite,tflite-dynamic")
+    assert (status, errors) == (1, ["error: model.tflite is wrong"])
+    assert printed == [[], lines[:4], lines[:5]]
+    assert lines[:3] == [
+        "artifact               size images    largest agreement",
+        "                         MB        difference         %",
+        "─" * 55,
+    ]
+    assert re.fullmatch(r"saved_model             0\.2     56 +\d\.?\d*e-\d\d    100\.00", lines[3])
+    assert lines[4] == "model.tflite         failed      -          -         -"
+    assert re.fullmatch(r"model-dynamic\.tflite    0\.\d     40 +0\.\d+ +\d+\.\d\d", lines[5])
+    assert len(lines) == 6
 
 
 def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, everything, export_files, model):
@@ -177,7 +222,12 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
     options = ["--formats", "onnx,tflite-int8", "--data", folder / "hard", "--split", "all", "--max-drop", "1.5"]
     status, lines, errors = export_files("dropped", *options, "--debug")
     drop = 100 * len(wrong) / len(chosen)
-    assert (status, lines) == (1, [])
+    assert status == 1
+    good, bad = (line.split() for line in lines[3:])
+    assert good[0] == "model.onnx"
+    assert good[-3:] == ["100.00", "100.00", "+0.00"]
+    assert bad[:5] == ["model-int8.tflite", "failed", "-", "-", "-"]
+    assert (bad[5], bad[7]) == (f"{100 - drop:.2f}", f"{drop:+.2f}")
     assert errors[0].startswith("error: ")
     assert f"{drop:.2f} points below its model; allowed: 1.5 (--max-drop)" in errors[0]
     out = folder / "dropped"

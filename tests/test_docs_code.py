@@ -64,8 +64,7 @@ def files(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path
         (folder / name).write_bytes(jpeg(picture(60, 80, number)))
     for split, count in (("train", 12), ("val", 3)):
         write_masked(folder / "camvid" / split, count)
-    (folder / "recipes").mkdir()
-    (folder / "recipes" / "fine-tune.toml").write_text(RECIPE)
+    (folder / "fine-tune.toml").write_text(RECIPE)
     for name in ("own", "photos", "segment"):
         (folder / "runs" / name).mkdir(parents=True)
     model = randomise(small_classifier(size=SIDE, classes=len(NAMES)))
@@ -93,6 +92,7 @@ def stand_ins(randomise: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.BUILDERS, "resnet20", shallow_builder("resnet20"))
     for name in ("DeepLabV3", "DeepLabV3Plus"):
         monkeypatch.setattr(segmentation, name, segmenter)
+    monkeypatch.setattr("keras_resnet.recipes.FOLDER", Path())  # a short recipe is called fine-tune there
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     # The answers of an untrained network may change when they are rounded.
     monkeypatch.setattr("keras_resnet.export.pipeline.check_drop", lambda name, accuracy, most: None)

@@ -19,6 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     "errors",
     "printable",
+    "recipes",
     "optional",
     "whole_files",
     "quiet",

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from keras_resnet.export.onnx_graph import simplify
+from keras_resnet.export.onnx_graph import remove_unused_constants, simplify
 
 GENERATOR = np.random.default_rng(0)
 
@@ -76,3 +76,14 @@ def test_padding_that_pooling_does_not_do_stays(change):
     before, after, kinds = before_and_after(pooled(**change), GENERATOR.normal(size=(2, 3, 9, 11)).astype("f"))
     assert kinds[1:] == ["Pad", "MaxPool"]
     np.testing.assert_array_equal(after, before)
+
+
+def test_constants_that_nothing_reads_are_removed_and_an_output_stays():
+    graph = pooled()
+    graph.initializer.append(numpy_helper.from_array(np.float32([1, 2]), "given"))
+    graph.output.append(helper.make_tensor_value_info("given", TensorProto.FLOAT, [2]))
+    simplify(graph)
+    remove_unused_constants(graph)
+    assert [tensor.name for tensor in graph.initializer] == ["given"]
+    x = GENERATOR.normal(size=(2, 3, 9, 11)).astype("f")
+    np.testing.assert_array_equal(answers(graph, x), answers(pooled(), x))

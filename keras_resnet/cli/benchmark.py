@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
@@ -76,11 +77,8 @@ def benchmark(
 
     A subject that can't be measured is reported on stderr and left out; the exit status is then 1.
     """
-    from rich.console import Console
-
     from keras_resnet.loading import check_model, is_artifact
     from keras_resnet.measure.record import write_record
-    from keras_resnet.quiet import terminal_stderr
 
     source = weights_from(weights, weights_prefix)
     cores = threads or os.cpu_count() or 1
@@ -99,12 +97,16 @@ def benchmark(
     batch_sizes = batch_size or [1]
     if len(set(batch_sizes)) < len(batch_sizes):
         raise ArgumentError(f"a --batch-size must not be given twice. Received: {batch_sizes}")
-    console = Console(file=terminal_stderr())
-    with tempfile.TemporaryDirectory() as name, console.status("start") as status:
+    with tempfile.TemporaryDirectory() as name, progress(status) as show:
+
+        def tell(step: str) -> None:
+            show(step, 0, 0)
+
+        tell("start")
         names, answers = _names(chosen), rivals or data is not None
         contenders = [_contender(one, names[one], weights, weights_prefix, cores, answers) for one in chosen]
         if rivals:
-            contenders += _rivals(chosen, contenders, Path(name), cores, calibration, status.update)
+            contenders += _rivals(chosen, contenders, Path(name), cores, calibration, tell)
         from keras_resnet.benchmark.compare import compare
 
         compared = compare(
@@ -113,7 +115,7 @@ def benchmark(
             threads=threads,
             rounds=rounds,
             judge=None if data is None else _judge_of(data, split, reading),
-            tell=status.update,
+            tell=tell,
         )
     for failure in compared.failures.values():
         typer.echo(printable_lines(failure), err=True)

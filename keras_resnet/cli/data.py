@@ -1,12 +1,12 @@
 """`keras-resnet data`: check a set of images before training, and pack it into shards."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.cli.progress import count_bar, progress
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.printable import printable
 from keras_resnet.quiet import import_keras
@@ -44,8 +44,8 @@ def check(data: DataArgument, reading: Any = None) -> None:
     for line in account(data, sources):
         print(line)
     print()
-    with _progress("images") as progress:
-        checked = [check_source(source, progress) for source in sources]
+    with progress(count_bar) as show:
+        checked = [check_source(source, partial(show, "images")) for source in sources]
     train, val = sources
     rows = [
         (f"{train.counted} of class", "train", "val"),
@@ -102,14 +102,15 @@ def pack(
     import_keras()
     from keras_resnet.packing import pack as pack_images
 
-    with _progress("shards") as progress:
+    with progress(count_bar) as show:
+        show("shards", 0, 0)
         description = pack_images(
             data,
             out,
             shards=shards,
             shard_mb=shard_mb,
             workers=workers,
-            progress=progress,
+            progress=partial(show, "shards"),
             reading=reading,
         )
     for problem in description["unreadable"]:
@@ -128,16 +129,3 @@ def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:
     print(f"\n{'pixels':10}  " + "  ".join(f"{name + ' %':>6}" for name in sizes["width"]))
     for side, values in sizes.items():
         print(f"{side.replace('_', ' '):10}  " + "  ".join(f"{value:>6}" for value in values.values()))
-
-
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """-> function of (done, total) that shows a progress bar if stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

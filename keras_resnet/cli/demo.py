@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from keras_resnet.cli.stages import stages
+from keras_resnet.cli.progress import progress, stage_bars
 from keras_resnet.environment import machine
-from keras_resnet.quiet import import_keras, terminal_stderr
+from keras_resnet.quiet import import_keras
 
 
 def demo(
@@ -25,7 +25,7 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    with stages(terminal_stderr()) as show:
+    with progress(stage_bars, each_step=True) as show:
         show("start TensorFlow", 0, 1)
         import_keras()
         from keras_resnet.demo import DEMOS, run

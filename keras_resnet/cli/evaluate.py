@@ -1,13 +1,14 @@
 """`keras-resnet evaluate`: figures of a model or an artifact on images whose classes or masks are known."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.images import progress_bar
 from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.progress import count_bar, progress
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.printable import printable
 
@@ -73,8 +74,10 @@ def evaluate(
         unreadable.append(name)
         print(printable(f"{name}: {why}"), file=sys.stderr)
 
-    with progress_bar(sum(source.count for source in sources)) as advance:
-        evaluation = evaluate_on(predictor, sources, batch_size=batch_size, unreadable=tell, advance=advance)
+    with progress(count_bar) as show:
+        evaluation = evaluate_on(
+            predictor, sources, batch_size=batch_size, unreadable=tell, progress=partial(show, "images")
+        )
     if evaluation is not None:
         evaluation.show()
         if out is not None:

@@ -1,22 +1,20 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
-import math
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.cli.export_table import ExportTable
 from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
 from keras_resnet.tasks import LEARNED
-
-SHORT = {"pixel accuracy": "pixels"}  # the table has 80 characters
 
 
 def _takers(option: str) -> str:
@@ -148,11 +146,8 @@ def export(
     An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
     status is 1.
     """
-    from rich.console import Console
-
     from keras_resnet.model_folders import model_in
     from keras_resnet.preprocessing import list_images
-    from keras_resnet.quiet import terminal_stderr
 
     chosen: dict[str, Any] = {  # values as typed: `check_options` checks them
         "opset": opset,
@@ -167,7 +162,8 @@ def export(
     model = model_in(model)
     options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
     source = weights_from(weights, weights_prefix)
-    _check(names, options)  # cheap mistakes first: opening the network takes seconds
+    rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
+    check_options(options, rows)  # cheap mistakes first: opening the network takes seconds
     if max_drop is not None and data is None:
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
@@ -188,8 +184,8 @@ def export(
     if data is not None:
         labelled = LabelledImages(data, split, reading, max_drop)
 
-    console = Console(file=terminal_stderr())
-    with console.status("start") as status:
+    table = ExportTable(rows, {} if data is None else task.titles)
+    with progress(status) as show:
         made = export_model(
             network,
             out,
@@ -202,51 +198,11 @@ def export(
             overwrite=overwrite,
             debug=debug,
             report=report,
-            progress=lambda step, done, total: status.update(f"{step} ({done} of {total})"),
+            progress=show,
+            finished=table.print_row,
         )
-    for line in made.account:
-        print(line, file=sys.stderr)
-    _print(made)
     if report:
         print(f"report: {out / 'report.html'}")
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
     print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
-
-
-def _check(names: list[str], options: Options) -> None:
-    rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
-    check_options(options, rows)
-
-
-def _print(made: Any) -> None:
-    """The artifacts as a table of at most 80 characters; their accuracy, where labelled images were given."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from keras_resnet.export.manifest import size_bytes
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    table.add_column("artifact\n", no_wrap=True)
-    first = next(iter(made.accuracy.values()), None)
-    titles = {} if first is None else {name: SHORT.get(title, title) for name, title in first.titles.items()}
-    accuracy_columns = (*(f"{title}\n%" for title in titles.values()), "drop\npoints") if first else ()
-    for column in ("size\nMB", "images\n", "largest\ndifference", "agreement\n%", *accuracy_columns):
-        table.add_column(column, no_wrap=True, justify="right")
-    for name, path in made.paths.items():
-        verification = made.reports[name]
-        cells = [
-            path.name,
-            f"{size_bytes(path) / 1e6:.1f}",
-            str(verification.images),
-            "-" if math.isnan(verification.max_difference) else f"{verification.max_difference:.2g}",
-            f"{verification.top1_agreement_percent:.2f}",
-        ]
-        if name in made.accuracy:
-            accuracy = made.accuracy[name]
-            figures = [accuracy.figures[figure] for figure in titles]
-            cells += ["-" if figure is None else f"{figure:.2f}" for figure in figures]
-            cells.append(f"{accuracy.drop_points:+.2f}")
-        table.add_row(*cells)
-    Console().print(table)

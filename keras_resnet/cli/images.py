@@ -1,13 +1,13 @@
 """Image files for the commands: an unreadable file is named on stderr and skipped."""
 
 import codecs
-import contextlib
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.cli.progress import count_bar, no_display, progress
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.printable import printable
 from keras_resnet.read_ahead import read_ahead
@@ -56,13 +56,14 @@ def read_batches(
     """Paths, function that reads one -> for each batch: indices into `paths`, and what `read` returned for them.
 
     `unreadable` gets the index and the error of each path that can't be read. While the caller works on a batch,
-    threads decode the next ones, up to `BATCHES_AHEAD`. A progress bar is shown where it disturbs nothing; `prints`
-    states that the caller prints something for each batch.
+    threads decode the next ones, up to `BATCHES_AHEAD`. Progress is shown, on a terminal only where it disturbs
+    nothing; `prints` states that the caller prints something for each batch.
     """
     # If the results are printed on the terminal, they show the progress themselves.
     hidden = (prints and sys.stdout.isatty()) or len(paths) <= batch_size
     images = read_ahead(paths, read, BATCHES_AHEAD * batch_size)
-    with progress_bar(len(paths), hidden) as advance:
+    with progress(no_display if hidden else count_bar) as show:
+        show("images", 0, len(paths))
         for start in range(0, len(paths), batch_size):
             places, pixels = [], []
             for place, image in enumerate(itertools.islice(images, batch_size), start):
@@ -74,18 +75,4 @@ def read_batches(
                     print(printable(error), file=sys.stderr)
             if places:
                 yield places, pixels
-            advance(min(batch_size, len(paths) - start))
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, hidden: bool = False) -> Iterator[Callable[[int], None]]:
-    """Number of images -> function that takes each count of finished images, and shows a bar on a terminal's stderr."""
-    if hidden or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), redirect_stdout=False, transient=True) as progress:
-        task = progress.add_task("images", total=total)
-        yield lambda count: progress.advance(task, count)
+            show("images", min(start + batch_size, len(paths)), len(paths))

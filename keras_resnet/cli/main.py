@@ -22,6 +22,7 @@ from keras_resnet.cli.export import export
 from keras_resnet.cli.info import info
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
+from keras_resnet.cli.recipes import recipes
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError
@@ -67,8 +68,12 @@ COMMANDS = (
         "keras-resnet list --compare",
     ),
     Command(
+        *("recipes", recipes, "Train", "List the recipes, and copy one to edit it."),
+        "keras-resnet recipes fine-tune --copy my.toml",
+    ),
+    Command(
         *("train", train, "Train", "Train a network by a recipe."),
-        "keras-resnet train recipes/smoke.toml --data images --out runs/smoke",
+        "keras-resnet train smoke --data images --out runs/smoke",
     ),
     Command(
         *("predict", predict, "Look", "Print the most probable classes of images."),

@@ -89,14 +89,19 @@ def reading_of(given: Mapping[str, Any]) -> Reading:
 
 def arguments_of(reading: Reading) -> list[str]:
     """Choices about data -> the arguments that make them."""
+    values = {name: getattr(reading, name) for name in READING}
+    return arguments_for({name: value for name, value in values.items() if value != READING[name].default})
+
+
+def arguments_for(values: Mapping[str, Any]) -> list[str]:
+    """Values by name of their setting -> the arguments of a command that give them."""
     arguments = []
-    for name, declared in READING.items():
-        value = getattr(reading, name)
-        if value is True:
-            arguments.append(flag_of(name))
-        elif value != declared.default:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            arguments += [flag_of(name), text]
+    for name, value in values.items():
+        flag = flag_of(name)
+        if isinstance(value, bool):
+            arguments.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            arguments += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return arguments
 
 

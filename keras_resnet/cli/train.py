@@ -1,26 +1,39 @@
 """`keras-resnet train`: recipe -> run directory."""
 
+import contextlib
 import inspect
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_resnet.cli.further import how_to_train_further, is_finished
+from keras_resnet.cli.progress import is_drawable, lines
 from keras_resnet.cli.setting_options import arguments_of, parameters_of, values_of
 from keras_resnet.errors import ArgumentError
 from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.tasks import TASKS
+from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import SETTINGS, read_recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TERMINATED = 143  # exit status of a program that was ended by SIGTERM
 
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="TOML file, such as recipes/smoke.toml. Each key is also an option.")
+        str | None,
+        typer.Argument(
+            help="Name of a recipe that comes with the package (`keras-resnet recipes` lists them), or path of a TOML "
+            "file; a file that is called like a recipe is ./NAME. Each key is also an option.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make: a new or empty folder.")] = None,
     resume: Annotated[
@@ -38,6 +51,9 @@ def train(
     status 143.
     """
     given = values_of(SETTINGS, keys)
+    finished = next((run for run in (out, resume) if run is not None and is_finished(run)), None)
+    if finished is not None and (finished == out or recipe is not None or given):
+        raise ArgumentError(how_to_train_further(finished, given))
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume continues a run by its own recipe; leave out all other options")
     chosen = read_recipe(recipe, given)
@@ -46,49 +62,75 @@ def train(
         raise ArgumentError("give --out, the folder of a new run, or --resume with the folder of an interrupted run")
 
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
+    display = _bar if is_drawable(console.file) else _lines
+    try:
+        with display(console) as show:
+            import_keras()
+            from keras_resnet.training import fit
+
+            listener = fit.Listener(say=console.print, show=show)
+            result = fit.resume(run, listener) if resume else fit.train(chosen, run, listener)
+    except PeerLostError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
+    if not result.complete:
+        print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {shlex.quote(str(result.run))}")
+        raise typer.Exit(TERMINATED)
+    _print(result)
+    if finished is not None:
+        print(how_to_train_further(finished, given))
+
+
+@contextlib.contextmanager
+def _bar(console: "Console") -> Iterator[Callable[[Any], None]]:
+    """Console of a terminal -> function that shows the state of a run as a bar."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=6),  # all columns fit into 80 characters
         TextColumn("{task.percentage:.0f} %, {task.fields[rate]} images/s, {task.fields[figures]}, left"),
         TimeRemainingColumn(),
     )
-    titles = {name: title for task in TASKS.values() for name, title in task.titles.items()}
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None, epoch="-", rate="-", figures="starting", visible=False)
 
         def show(standing: Any) -> None:
-            figures = ", ".join(
-                f"loss {value:.3f}" if name == "loss" else f"{titles[name]} {value:.1f} %"
-                for name, value in standing.figures.items()
-            )
             bar.update(
                 task,
                 total=standing.steps,
                 completed=standing.step,
                 epoch=f"{standing.epoch}/{standing.epochs}",
                 rate=f"{standing.images_per_second:.0f}",
-                figures=figures,
+                figures=_figures(standing),
                 visible=True,
             )
 
-        import_keras()
-        from keras_resnet.training import fit
-        from keras_resnet.training.processes import PeerLostError
+        yield show
 
-        listener = fit.Listener(say=console.print, show=show)
-        try:
-            result = fit.resume(run, listener) if resume else fit.train(chosen, run, listener)
-        except PeerLostError as error:
-            bar.stop()
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
-    if not result.complete:
-        print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {result.run}")
-        raise typer.Exit(TERMINATED)
-    _print(result)
+
+@contextlib.contextmanager
+def _lines(console: "Console") -> Iterator[Callable[[Any], None]]:
+    """Console of a log file -> function that takes the state of a run, for the lines of progress."""
+    with lines(console.file) as show:
+        show("start", 0, 0)
+
+        def show_standing(standing: Any) -> None:
+            epoch = f"epoch {standing.epoch} of {standing.epochs}"
+            rate = f"{standing.images_per_second:.0f} images/s"
+            show(f"{epoch}, {rate}, {_figures(standing)}, steps", standing.step, standing.steps)
+
+        yield show_standing
+
+
+def _figures(standing: Any) -> str:
+    titles = {name: title for task in TASKS.values() for name, title in task.titles.items()}
+    return ", ".join(
+        f"loss {value:.3f}" if name == "loss" else f"{titles[name]} {value:.1f} %"
+        for name, value in standing.figures.items()
+    )
 
 
 def _print(result: Any) -> None:

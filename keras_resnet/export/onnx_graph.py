@@ -53,6 +53,14 @@ def without_casts_of_nothing(graph: Any) -> None:
         graph.initializer.append(nothing)
 
 
+def remove_unused_constants(graph: Any) -> None:
+    """Removes constants that no node reads, as `simplify` leaves them. ONNX Runtime would warn of each."""
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in used:
+            del graph.initializer[place]
+
+
 def _gemm_for_dense(graph: Any) -> None:
     """MatMul and Add of a constant -> Gemm, because ONNX Runtime would compute an integer MatMul in float."""
     onnx = require("onnx", "onnx")

@@ -76,6 +76,7 @@ def export(
     debug: bool = False,
     report: bool = False,
     progress: Progress = lambda step, done, total: None,
+    finished: Callable[[str, ExportReport], None] = lambda name, report: None,
 ) -> ExportReport:
     """Network, folder -> verified artifacts in that folder, with `manifest.json`.
 
@@ -108,6 +109,7 @@ def export(
         report: Whether `report.html` and `REPORT.md` are written to the folder, with each artifact's latency and peak
             memory, and the images of `data` on which it disagrees with the model.
         progress: Called at each step with its name, the number of finished steps and the number of all steps.
+        finished: Called after each format, also one that failed, with its name and the report so far.
 
     Raises:
         ExportError: The model or an argument does not allow the export, or a converter failed.
@@ -184,6 +186,7 @@ def export(
             )
         finally:
             remove(maker.scratch(row))
+        finished(row.name, made)
     if report:
         advance("report")
         from keras_resnet.export.report import write_report

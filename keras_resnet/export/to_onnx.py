@@ -13,7 +13,7 @@ import numpy as np
 from keras_resnet.answers import IMAGE
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
-from keras_resnet.export.onnx_graph import keep_apart, simplify, without_casts_of_nothing
+from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify, without_casts_of_nothing
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
@@ -119,6 +119,7 @@ def _resize_by_size(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 
 def _save(proto: Any, path: Path) -> None:
     onnx = require("onnx", "onnx")
+    remove_unused_constants(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
 

@@ -116,6 +116,7 @@ class _Run:
     def __init__(self, recipe: Recipe, run: Path, listener: Listener) -> None:
         self.recipe, self.run, self.listener = recipe, run, listener
         self.problems = Problems(recipe.problem_limit)
+        self.fitting = ""  # sentence about a batch that was fitted to the set
 
     def go(self, resumed: bool) -> TrainingResult:
         recipe = self.recipe
@@ -133,13 +134,15 @@ class _Run:
         if resumed and checkpoint is None:
             self._say("the run was interrupted before its first checkpoint, and starts again")
         begins = self.devices.is_first and not resumed
-        with run_directory.claimed(self.run, recipe, self.progress) if begins else contextlib.nullcontext():
+        with run_directory.claimed(self.run, self.recipe, self.progress) if begins else contextlib.nullcontext():
             if self.devices.is_first:
                 run_directory.describe_run(
                     self.run, str(self.devices), self.source.summary(), self.validation.summary()
                 )
             for line in account(recipe.data, [self.source, self.validation]):
                 self._say(line)
+            if self.fitting:
+                self._say(self.fitting)
             self._say(f"training on {self.devices}")
             self._build(checkpoint)
             self._train(fresh=checkpoint is None)
@@ -184,6 +187,7 @@ class _Run:
             raise ArgumentError("the recipe names no images; give --data, or the key `data`")
         self.source = open_source(recipe.data, "train", reading=recipe)
         self.validation = open_source(recipe.data, "val", self.source.classes, recipe)
+        recipe = self._fitted()
         self.task = task_named(recipe.task)
         if self.source.target.task != self.task.name:
             other = self.source.target
@@ -204,6 +208,19 @@ class _Run:
                 f"batch_size must be at most the {self.source.count} training images. Received: {recipe.batch_size}. "
                 "Lower it (--batch-size)"
             )
+
+    def _fitted(self) -> Recipe:
+        """-> the recipe, whose batch the training images fill if it was not stated."""
+        given, count = self.recipe, self.source.count
+        self.recipe = given.fitted(count, len(self.devices.names))
+        if self.recipe != given:
+            taken = f"batch_size = {self.recipe.batch_size}"
+            former = str(given.batch_size)
+            if self.recipe.learning_rate != given.learning_rate:
+                taken += f" and learning_rate = {self.recipe.learning_rate:g}"
+                former += f" and {given.learning_rate:g}"
+            self.fitting = f"{taken} instead of {former}, for {count} training images (--batch-size sets another)"
+        return self.recipe
 
     @property
     def title(self) -> str:

@@ -10,9 +10,9 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from keras_resnet import recipes
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError
@@ -162,6 +162,10 @@ class _Training:
     checkpoints_kept: int = setting(2, "Number of checkpoints to keep.", AT_LEAST_ONE)
 
 
+FITTED = frozenset({"batch_size", "learning_rate"})
+FEWEST_STEPS = 4  # steps of an epoch to which a default batch size is fitted
+
+
 @dataclass(frozen=True)
 class Recipe(Reading, _Training, Augmentation, _Network):
     """Settings of one run, including the fields of `Reading` and `Augmentation`.
@@ -169,6 +173,9 @@ class Recipe(Reading, _Training, Augmentation, _Network):
     A dataclass takes the fields of its last base first. The help, a run's recipe.toml and the table in docs/train.md
     have this order.
     """
+
+    # Keys of `FITTED` that the user did not state, which a run may fit to a small set.
+    unstated: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
         for name, rule, holds in self._rules():
@@ -226,9 +233,28 @@ class Recipe(Reading, _Training, Augmentation, _Network):
         sizes = (*self.progressive_sizes, self.size)
         return sizes[min(epoch * len(sizes) // self.epochs, len(sizes) - 1)]
 
+    def fitted(self, images: int, devices: int) -> "Recipe":
+        """Number of training images, number of devices -> recipe for a set that is smaller than the default batch.
+
+        The batch is halved until an epoch has `FEWEST_STEPS`, and with SGD the learning rate is halved as often. Keys
+        that the user stated stay.
+        """
+        batch_size = self.batch_size
+        if "batch_size" not in self.unstated or images >= batch_size:
+            return self
+        while images < FEWEST_STEPS * batch_size and batch_size >= 4 and batch_size % (2 * devices) == 0:
+            batch_size //= 2
+        scales = self.optimizer == "sgd" and "learning_rate" in self.unstated
+        learning_rate = self.learning_rate * batch_size / self.batch_size if scales else self.learning_rate
+        return dataclasses.replace(self, batch_size=batch_size, learning_rate=learning_rate)
+
+    def as_dict(self) -> dict[str, Any]:
+        """-> values by key."""
+        return {name: getattr(self, name) for name in SETTINGS}
+
     def to_toml(self) -> str:
         """-> the recipe as a TOML file that `read_recipe` takes."""
-        values = dataclasses.asdict(self)
+        values = self.as_dict()
         return "".join(f"{name} = {_toml(values[name])}\n" for name in SETTINGS)
 
 
@@ -241,7 +267,9 @@ SETTINGS = settings_of(Recipe)
 
 
 def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """TOML file, keys that override the file's -> recipe. Without a file, the other keys have their defaults.
+    """Name of a recipe of the package, or path of a TOML file, and keys that override the file's -> recipe.
+
+    Without a file, the other keys have their defaults.
 
     Raises:
         ArgumentError: The file can't be read, or a key is unknown, has the wrong type or is out of range.
@@ -249,7 +277,9 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(recipes.file_of(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ArgumentError(f"{path}: there is no such recipe or file. {recipes.nearest(path)}") from error
         except OSError as error:
             raise ArgumentError(f"{path}: the recipe can't be read: {error.strerror or error}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -263,7 +293,9 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
             nearest = difflib.get_close_matches(key, SETTINGS, n=1)
             lines.append(f"  {key}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
         raise ArgumentError("\n".join([f"{source}: {len(unknown)} unknown keys:", *lines]))
-    return Recipe(**{key: _checked(source, key, value, SETTINGS[key].kind) for key, value in merged.items()})
+    checked = {key: _checked(source, key, value, SETTINGS[key].kind) for key, value in merged.items()}
+    own = merged if path not in recipes.names() else dict(overrides or {})  # a recipe of the package states nothing
+    return Recipe(**checked, unstated=FITTED - set(own))
 
 
 def _checked(source: str, key: str, value: Any, kind: Any) -> Any:

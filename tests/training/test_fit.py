@@ -398,6 +398,17 @@ def test_a_setting_that_does_not_fit_is_named_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_set_that_is_smaller_than_the_default_batch_gets_a_smaller_one(data: Path, tmp_path: Path) -> None:
+    keys = {"network": "resnet20", "size": 32, "crop": "padded", "epochs": 1, "warmup_epochs": 0.5, "data": str(data)}
+    run = Run(read_recipe(None, keys | {"xla": "off"}), tmp_path / "run")
+    taken = "batch_size = 8 and learning_rate = 0.003125 instead of 256 and 0.1"
+    assert f"{taken}, for 48 training images (--batch-size sets another)" in run.heard.sentences
+    assert run.heard.standings[-1].steps == 6
+    kept = read_recipe(tmp_path / "run" / "recipe.toml")
+    assert (kept.batch_size, kept.learning_rate, kept.unstated) == (8, 0.003125, frozenset())
+    assert run.result.recipe == kept
+
+
 def test_a_disk_that_is_full_for_the_model_leaves_the_checkpoints(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

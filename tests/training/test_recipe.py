@@ -215,7 +215,7 @@ def test_what_an_architecture_can_have(architecture: str, strides: list[int], au
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "the recipe can't be read: No such file or directory"),
+        (None, "there is no such recipe or file. keras-resnet recipes lists the recipes of the package"),
         (b"epochs = ", "the recipe is not a TOML file: Invalid value (at end of document)"),
         (b"epochs = 1\nepochs = 2\n", "the recipe is not a TOML file: Cannot overwrite a value"),
         (b'data = "\xff"', "the recipe is not a TOML file: 'utf-8' codec can't decode byte 0xff"),
@@ -228,6 +228,38 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes | None, message: str, 
     with pytest.raises(ArgumentError) as raised:
         read_recipe(path)
     assert str(raised.value).startswith(f"{path}: {message}")
+
+
+# A batch for a small set.
+
+
+@pytest.mark.parametrize(
+    ("keys", "images", "devices", "fitted"),
+    [
+        ({}, 36, 1, (8, 0.1 / 32)),
+        ({}, 255, 1, (32, 0.1 / 8)),
+        ({}, 256, 1, (256, 0.1)),
+        ({}, 3, 1, (2, 0.1 / 128)),
+        ({}, 36, 64, (64, 0.1 / 4)),  # a batch is a multiple of the devices
+        ({"optimizer": "adamw"}, 36, 1, (8, 0.1)),
+        ({"learning_rate": 0.3}, 36, 1, (8, 0.3)),
+        ({"batch_size": 256}, 36, 1, (256, 0.1)),
+    ],
+)
+def test_a_batch_that_was_not_stated_is_fitted_to_a_small_set(
+    keys: dict[str, Any], images: int, devices: int, fitted: tuple[int, float]
+) -> None:
+    recipe = read_recipe(None, keys)
+    assert recipe.fitted(images, devices) == dataclasses.replace(recipe, batch_size=fitted[0], learning_rate=fitted[1])
+
+
+def test_a_recipe_of_the_package_states_no_batch_and_a_file_of_the_user_does(tmp_path: Path) -> None:
+    assert read_recipe("fine-tune").fitted(20, 1).batch_size == 4
+    assert read_recipe("fine-tune", {"batch_size": 32}).fitted(20, 1).batch_size == 32
+    (tmp_path / "own.toml").write_text("batch_size = 32")
+    assert read_recipe(tmp_path / "own.toml").fitted(20, 1).batch_size == 32
+    (tmp_path / "own.toml").write_text("epochs = 7")
+    assert read_recipe(tmp_path / "own.toml").fitted(20, 1).batch_size == 4
 
 
 # The keys as they are shown.

@@ -1,9 +1,13 @@
 """`keras-resnet train` and `train.py`: every key of a recipe is an option; the command hands it on and reports."""
 
+import dataclasses
 import json
+import re
 import runpy
+import shlex
 import subprocess
 import sys
+import time
 import typing
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ from typing import Any
 import pytest
 from command_line import in_process
 
+from keras_resnet import recipes
+from keras_resnet.cli import progress
 from keras_resnet.errors import TrainingError
 from keras_resnet.tasks import TASKS
 from keras_resnet.training import fit
@@ -90,6 +96,28 @@ def test_help_names_every_key_and_loads_no_keras() -> None:
     assert "--no-flip" in words
 
 
+def test_a_run_is_lines_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
+
+    def train(recipe: Recipe, run: Path, listener: fit.Listener) -> fit.TrainingResult:
+        time.sleep(0.1)
+        for step in (3, 4):
+            listener.show(fit.Standing(step, 10, 1, 2, 123.4, {"loss": 1.5, "top1_percent": 12.5}))
+        time.sleep(0.1)
+        return fit.TrainingResult(run, True, [], "top-1", 0, None, recipe)
+
+    monkeypatch.setattr(fit, "train", train)
+    assert in_process("train", "--out", tmp_path / "run")[0] == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "0:00:00  start, time left unknown"
+    assert re.fullmatch(
+        r"0:00:0\d  epoch 1 of 2, 123 images/s, loss 1\.500, top-1 12\.5 %, steps \(4 of 10\), 0:00:0\d left", lines[-1]
+    )
+
+
 @pytest.mark.parametrize(("task", "without"), [("classify", "task"), ("segment", "weights")])
 def test_every_key_reaches_the_recipe_in_its_own_type(
     task: str, without: str, handed_on: list[Any], tmp_path: Path
@@ -167,11 +195,92 @@ def test_a_terminated_run_has_the_exit_status_of_a_terminated_program(handed_on:
             "the recipe's `loss` must be one of cross_entropy, focal, dice for task = segment. "
             "Received: loss = 'binary'",
         ),
-        (["absent.toml"], "absent.toml: the recipe can't be read: No such file or directory"),
+        (
+            ["absent.toml"],
+            "absent.toml: there is no such recipe or file. keras-resnet recipes lists the recipes of the package",
+        ),
+        (
+            ["recipes/fine-tune.toml"],
+            "recipes/fine-tune.toml: there is no such recipe or file. Did you mean fine-tune? "
+            "keras-resnet recipes lists the recipes of the package",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
     assert in_process("train", *arguments) == (1, [], [f"error: {message}"])
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A run directory with a space in its name, as training leaves it at its end."""
+    run = tmp_path / "my run"
+    run.mkdir()
+    keys = {"weights": "moco.pth", "weights_prefix": "encoder", "head_epochs": 2, "epochs": 10, "learning_rate": 0.02}
+    (run / "recipe.toml").write_text(read_recipe(None, keys | {"data": "/images"}).to_toml())
+    for name in ("model.keras", "model-last.keras"):
+        (run / name).touch()
+    return run
+
+
+def further(run: Path, epochs: int, more: str, number: int = 2) -> list[str]:
+    """-> the lines that tell how a finished run's network is trained further."""
+    return [
+        f"{run} is finished after 10 epochs, and its learning rate has fallen to its end. To train its "
+        f"network for {epochs} epochs more, with the learning rate from the start:",
+        f"keras-resnet train '{run}/recipe.toml' --weights '{run}/model.keras' {more}--weights-prefix '' "
+        f"--head-epochs 0 --out '{run}-{number}'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "epochs", "more"),
+    [
+        (["--resume", "{run}", "--epochs", "20", "--no-flip"], 20, "--no-flip --epochs 20 "),
+        (["fine-tune", "--weights", "imagenet", "--out", "{run}"], 10, ""),
+        (["smoke", "--resume", "{run}"], 10, ""),
+    ],
+)
+def test_a_finished_run_is_not_extended_and_the_error_has_the_command(
+    arguments: list[str], epochs: int, more: str, finished: Path, handed_on: list[Any]
+) -> None:
+    finished.with_name("my run-2").mkdir()
+    status, out, err = in_process("train", *(argument.format(run=finished) for argument in arguments))
+    reason, command = further(finished, epochs, more, number=3)
+    assert (status, out, err) == (1, [], [f"error: {reason}", command])
+    status, _, errors = in_process(*shlex.split(command)[1:])
+    assert status == 0, errors
+    [(recipe, run)] = handed_on
+    assert run == finished.with_name("my run-3")
+    assert (recipe.weights, recipe.weights_prefix, recipe.head_epochs) == (f"{finished}/model.keras", "", 0)
+    assert (recipe.data, recipe.epochs, recipe.learning_rate) == ("/images", epochs, 0.02)
+    assert recipe.flip is ("--no-flip" not in arguments)
+
+
+def test_a_network_that_began_with_the_weights_of_its_backbone_does_not_take_them_again(
+    finished: Path, handed_on: list[Any]
+) -> None:
+    recipe = read_recipe("segment", {"backbone_weights": "imagenet"})
+    (finished / "recipe.toml").write_text(recipe.to_toml())
+    command = in_process("train", "--out", finished)[2][1]
+    assert in_process(*shlex.split(command)[1:])[0] == 0
+    [(further, _)] = handed_on
+    assert further == dataclasses.replace(recipe, weights=f"{finished}/model.keras", backbone_weights="")
+
+
+def test_a_finished_run_is_named_from_within_its_folder(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    command = in_process("train", "--resume", ".", "--epochs", 3)[2][1]
+    assert command.startswith("keras-resnet train recipe.toml --weights model.keras --epochs 3 ")
+    assert command.endswith(f" --out '{finished}-2'")
+
+
+def test_a_finished_run_that_is_resumed_says_so_after_its_result(
+    finished: Path, handed_on: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "resume", lambda run, listener: fit.train(Recipe(), run, listener))
+    status, out, _ = in_process("train", "--resume", finished)
+    assert (status, out[-2:]) == (0, further(finished, 10, ""))
+    assert out[0].startswith(f"{finished / 'model.keras'}: epoch 1, validation top-1 12.50 %")
 
 
 def test_an_error_of_the_run_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -183,6 +292,56 @@ def test_an_error_of_the_run_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert (status, out, err[-1]) == (1, [], "error: step 7: the disk is full")
 
 
-@pytest.mark.parametrize("path", sorted((SCRIPT.parent / "recipes").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_of_the_repository_is_one(path: Path) -> None:
-    assert read_recipe(path).data == ""  # which is named on the command line
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_of_the_package_is_one(name: str) -> None:
+    assert read_recipe(name).data == ""  # which is named on the command line
+
+
+def test_a_name_is_a_recipe_of_the_package_and_a_path_is_a_file(
+    handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("smoke").write_text("epochs = 77")
+    for given in ("smoke", "./smoke", str(tmp_path / "smoke")):
+        assert in_process("train", given, "--out", tmp_path / "run")[0] == 0
+    assert [recipe.epochs for recipe, _ in handed_on] == [2, 77, 77]
+
+
+def test_the_recipes_are_listed_printed_and_copied(
+    handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, listed, errors = in_process("recipes")
+    assert (status, errors) == (0, [])
+    assert [line.split()[0] for line in listed] == recipes.names()
+    assert "smoke               Whether training works at all: few steps of a small network on any images." in listed
+    assert max(map(len, listed)) <= 100
+    text = (recipes.FOLDER / "smoke.toml").read_text(encoding="utf-8")
+    assert in_process("recipes", "smoke") == (0, text.splitlines(), [])
+    copied = "new/my.toml: a copy of the recipe smoke; give `keras-resnet train` this file instead of the name"
+    assert in_process("recipes", "smoke", "--copy", "new/my.toml") == (0, [copied], [])
+    assert Path("new/my.toml").read_text(encoding="utf-8") == text
+    assert in_process("train", "new/my.toml", "--out", "run")[0] == 0
+    assert handed_on[0][0] == read_recipe("smoke")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["finetune"],
+            "there is no recipe of this name: finetune. Did you mean fine-tune? keras-resnet recipes "
+            "lists the recipes of the package",
+        ),
+        (["--copy", "my.toml"], "--copy needs the name of a recipe before it. Received: --copy my.toml"),
+        (["smoke", "--copy", "smoke"], "--copy must be a file that ends with .toml. Received: smoke"),
+        (["smoke", "--copy", "old.toml"], "--copy must be a new file. Received: old.toml, which exists"),
+    ],
+)
+def test_a_mistake_about_recipes_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.toml").write_text("epochs = 3")
+    assert in_process("recipes", *arguments) == (1, [], [f"error: {message}"])
+    assert Path("old.toml").read_text() == "epochs = 3"

@@ -1,6 +1,6 @@
 """Folder of IDX files, as MNIST and Fashion-MNIST come in -> NumPy archive that `keras-resnet train --data` takes.
 
-python recipes/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion-mnist.npz
+python benchmarks/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion-mnist.npz
 """
 
 import gzip
