@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from keras_resnet.errors import ArgumentError
 from keras_resnet.whole_files import whole_file
 
-COLUMNS = ("file", "predicted", "predicted_indices", "probabilities", "pixels_percent", "error")
+COLUMNS = ("file", "predicted", "predicted_indices", "probabilities", "pixels_percent", "values", "error")
 STDOUT = "-"
 
 Row = Mapping[str, Any]  # by column; None: the row has no such value
@@ -49,14 +49,15 @@ def _csv_table(file: str) -> Iterator[Write]:
     with _text_file(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        yield lambda row: writer.writerow([_cell(row.get(column)) for column in COLUMNS])
+        yield lambda row: writer.writerow([_cell(column, row.get(column)) for column in COLUMNS])
 
 
-def _cell(value: Any) -> str:
+def _cell(column: str, value: Any) -> str:
     from keras_resnet.tasks.tag.sources import SEPARATOR
 
     if isinstance(value, (list, tuple)):
-        return SEPARATOR.join(f"{part:.6f}" if isinstance(part, float) else str(part) for part in value)
+        form = ".9g" if column == "values" else ".6f"
+        return SEPARATOR.join(format(part, form) if isinstance(part, float) else str(part) for part in value)
     return "" if value is None else str(value)
 
 

@@ -7,10 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.network import (
+    OutputKindOption,
+    SplitOption,
+    TaskOption,
+    WeightsOption,
+    WeightsPrefixOption,
+    tell_reading,
+    weights_from,
+)
 from keras_resnet.cli.progress import count_bar, progress
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.printable import printable
+from keras_resnet.tasks.outputs import Stated
 
 
 @with_data_options
@@ -28,6 +37,8 @@ def evaluate(
     ],
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    task: TaskOption = None,
+    output_kind: OutputKindOption = None,
     split: SplitOption = "val",
     out: Annotated[
         Path | None,
@@ -60,12 +71,12 @@ def evaluate(
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    predictor = open_predictor(model, source)
-    task = predictor.task
+    predictor = open_predictor(model, source, stated=Stated(task, output_kind))
+    tell_reading(predictor.read_as)
     from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate as evaluate_on
 
-    sources = task.open_sources(data, split, predictor.asked, predictor.classes, reading)
+    sources = predictor.task.open_sources(data, split, predictor.asked, predictor.classes, reading)
     for line in account(data, sources):
         print(line, file=sys.stderr)
     unreadable: list[str] = []

@@ -9,9 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.images import list_or_name, read_batches
-from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.network import (
+    ModelOption,
+    OutputKindOption,
+    TaskOption,
+    WeightsOption,
+    WeightsPrefixOption,
+    tell_reading,
+    weights_from,
+)
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable
+from keras_resnet.tasks.outputs import Stated
 from keras_resnet.weights_from import WeightsFrom
 
 SUFFIX = "-explained.png"
@@ -26,6 +35,8 @@ def explain(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    task: TaskOption = None,
+    output_kind: OutputKindOption = None,
     class_: Annotated[
         str | None,
         typer.Option("--class", help="Name or index of the class to explain.", show_default="the most probable one"),
@@ -49,13 +60,13 @@ def explain(
     paths, failed = list_or_name(images)
     failures = len(failed)
     if paths:
-        failures += _explain_all(paths, out, model, source, class_)
+        failures += _explain_all(paths, out, model, source, Stated(task, output_kind), class_)
     if failures:
         raise typer.Exit(1)
 
 
 def _explain_all(
-    paths: list[Path], out: Path, model: str, weights: str | WeightsFrom | None, class_: str | None
+    paths: list[Path], out: Path, model: str, weights: str | WeightsFrom | None, stated: Stated, class_: str | None
 ) -> int:
     """Writes a picture for each image -> how many images can't be read."""
     import numpy as np
@@ -66,8 +77,9 @@ def _explain_all(
     from keras_resnet.loading import open_network, predictor_of
     from keras_resnet.whole_files import targets_of, write_whole
 
-    network, contract = open_network(model, weights)
+    network, contract = open_network(model, weights, stated)
     predictor = predictor_of(network, contract, model)
+    tell_reading(predictor.read_as)
     if not predictor.task.single_answer:
         raise ArgumentError(
             f"{model}: must be a classifier, with outputs [N, classes]. Received: a network for {predictor.task.title}"

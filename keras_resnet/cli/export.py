@@ -8,13 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.export_table import ExportTable
-from keras_resnet.cli.network import ModelOption, SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.network import (
+    ModelOption,
+    OutputKindOption,
+    SplitOption,
+    TaskOption,
+    WeightsOption,
+    WeightsPrefixOption,
+    tell_reading,
+    weights_from,
+)
 from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
 from keras_resnet.tasks import LEARNED
+from keras_resnet.tasks.outputs import Stated
 
 
 def _takers(option: str) -> str:
@@ -38,6 +48,8 @@ def export(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    task: TaskOption = None,
+    output_kind: OutputKindOption = None,
     formats: Annotated[
         str,
         typer.Option(help=f"Formats to write, comma-separated, or all: {', '.join(FORMATS)}."),
@@ -169,22 +181,25 @@ def export(
     if calibration is not None:
         list_images([calibration])
     names_of_classes = None if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
+    from keras_resnet.facts import facts_of
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of
 
-    network, contract = open_network(model, source)  # imports Keras without its start-up lines
+    # It imports Keras without its start-up lines.
+    network, contract = open_network(model, source, Stated(task, output_kind))
+    tell_reading(facts_of(network).read_as)
     from keras_resnet.export import CalibrationImages, LabelledImages
     from keras_resnet.export import export as export_model
 
-    task = checked_task_of(network)
-    given = task.export_options(options_of(task, "export", task_options, model))
+    its_task = checked_task_of(network)
+    given = its_task.export_options(options_of(its_task, "export", task_options, model))
     drawn = labelled = None
     if calibration is not None:
         drawn = CalibrationImages(calibration, calibration_count, seed, force_calibration)
     if data is not None:
         labelled = LabelledImages(data, split, reading, max_drop)
 
-    table = ExportTable(rows, {} if data is None else task.titles)
+    table = ExportTable(rows, {} if data is None else its_task.titles)
     with progress(status) as show:
         made = export_model(
             network,

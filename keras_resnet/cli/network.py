@@ -1,10 +1,13 @@
-"""The options `--model`, `--weights`, `--weights-prefix` and `--split`, which several commands share."""
+"""The options about a network and about a split, which several commands share."""
 
+import sys
 from typing import Annotated, Literal
 
 import typer
 
 from keras_resnet.errors import ArgumentError
+from keras_resnet.printable import printable_lines
+from keras_resnet.tasks.outputs import KINDS, OUTPUT_KINDS
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights_from import WeightsFrom
 
@@ -31,6 +34,20 @@ WeightsPrefixOption = Annotated[
         show_default="the network that fits, not its moving average",
     ),
 ]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Task of a model of your own: {', '.join(KINDS)}.",
+        show_default="the task that its file states, or that its last layers and its loss show",
+    ),
+]
+OutputKindOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Kind of the numbers that a model of your own yields: {', '.join(OUTPUT_KINDS)}.",
+        show_default="as for --task",
+    ),
+]
 SplitOption = Annotated[
     Literal["val", "train", "all"],
     typer.Option(
@@ -47,3 +64,9 @@ def weights_from(weights: str | None, prefix: str | None) -> str | WeightsFrom |
     if weights is None:
         raise ArgumentError(f"--weights-prefix is for --weights, which was not given. Received: {prefix}")
     return WeightsFrom(weights, prefix)
+
+
+def tell_reading(read_as: str | None) -> None:
+    """Prints how a model was read on which nobody stated anything, on stderr."""
+    if read_as is not None:
+        print(printable_lines(read_as), file=sys.stderr)

@@ -9,10 +9,18 @@ import typer
 
 from keras_resnet.cli.answer_table import STDOUT, AnswerRows, Write, check_table_files, open_tables
 from keras_resnet.cli.images import list_or_name, paths_in, read_batches
-from keras_resnet.cli.network import WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.network import (
+    OutputKindOption,
+    TaskOption,
+    WeightsOption,
+    WeightsPrefixOption,
+    tell_reading,
+    weights_from,
+)
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable
+from keras_resnet.tasks.outputs import Stated
 from keras_resnet.variants import VARIANTS
 
 FEW = 16  # number of images below which no rate is printed
@@ -43,6 +51,8 @@ def predict(
     ] = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    task: TaskOption = None,
+    output_kind: OutputKindOption = None,
     top: Annotated[
         int | None,
         typer.Option(
@@ -98,7 +108,8 @@ def predict(
         for pattern, error in failed:
             AnswerRows(tables, [pattern], {0: error}).add_unreadable(1)
         if paths:
-            predictor = open_predictor(model, source)
+            predictor = open_predictor(model, source, stated=Stated(task, output_kind))
+            tell_reading(predictor.read_as)
             given = options_of(predictor.task, "predict", options, model)
             failures += _predict_all(paths, predictor, top, batch_size, given, tables, STDOUT in (csv_file, json_file))
     written = [file for file in (csv_file, json_file) if file is not None]
@@ -133,14 +144,12 @@ def _predict_all(
                 indices, numbers = (
                     part[: top or task.ranked_count] for part in task.ranked(asked, answer, for_printer)
                 )
-                rows.add(
-                    place,
-                    {
-                        "predicted": [asked.name_of(index) for index in indices],
-                        "predicted_indices": indices.tolist(),
-                        task.ranked_by: [round(float(number), 6) for number in numbers],
-                    },
-                )
+                named = {
+                    "predicted": [asked.name_of(index) for index in indices],
+                    "predicted_indices": indices.tolist(),
+                }
+                ranked = [round(float(number), 6) if task.bounded else float(number) for number in numbers]
+                rows.add(place, {**(named if task.bounded else {}), task.ranked_by: ranked})
     if tables:
         rows.add_unreadable(len(paths))
     seconds, read_count = time.perf_counter() - start, len(paths) - len(unreadable)

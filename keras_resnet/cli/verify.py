@@ -5,9 +5,18 @@ from typing import Annotated
 
 import typer
 
-from keras_resnet.cli.network import ModelOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.network import (
+    ModelOption,
+    OutputKindOption,
+    TaskOption,
+    WeightsOption,
+    WeightsPrefixOption,
+    tell_reading,
+    weights_from,
+)
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable
+from keras_resnet.tasks.outputs import Stated
 
 
 def verify(
@@ -15,6 +24,8 @@ def verify(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    task: TaskOption = None,
+    output_kind: OutputKindOption = None,
     images: Annotated[
         str | None,
         typer.Option(
@@ -41,9 +52,11 @@ def verify(
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
+    from keras_resnet.facts import facts_of
     from keras_resnet.loading import open_network
 
-    network, contract = open_network(model, source)
+    network, contract = open_network(model, source, Stated(task, output_kind))
+    tell_reading(facts_of(network).read_as)
     from keras_resnet.export.pipeline import examine_artifact
 
     report = examine_artifact(artifact, network, images=images, contract=contract)

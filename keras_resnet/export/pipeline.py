@@ -153,7 +153,6 @@ def export(
     folded = fold(prepared)
     kept = float_layers(folded, options.keep_float or ())
     references = _references(model, prepared, contract, rows, images)
-    made.account = [] if facts_of(model).read_as is None else str(facts_of(model).read_as).splitlines()
     examination = None
     if data is not None:
         labelled = data if isinstance(data, LabelledImages) else LabelledImages(data)
@@ -161,7 +160,7 @@ def export(
         examination = Examination(asked, labelled, shape)
         made.evaluations["model"] = examination.model
         if not isinstance(labelled.data, tuple):
-            made.account += [*account(str(labelled.data), examination.sources)]
+            made.account = [*account(str(labelled.data), examination.sources)]
 
     @cache
     def quantized(weight_steps: int) -> Quantized:

@@ -4,7 +4,7 @@ This package builds such networks (`include_top=False, pooling="avg"`), exports 
 no classes, so that there is nothing to train or evaluate.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import Output
@@ -14,9 +14,10 @@ from keras_resnet.tasks.classify import Classify
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_resnet.answers import Answer
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
-    from keras_resnet.tasks.base import Asked, Collector, Training
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, Tell, Training
 
 FEATURES = "features"
 
@@ -30,6 +31,8 @@ class Embed(Classify):
     outputs: Mapping[str, Output] = {FEATURES: Output(FEATURES, "features of the image")}
     score = ""
     titles: Mapping[str, str] = {}
+    ranked_by = "values"
+    ranked_count = None
     single_answer = False
     activation = "linear"
     bounded = False
@@ -55,7 +58,18 @@ class Embed(Classify):
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
         raise NotImplementedError("no data can be opened for this task")
 
-    def printer(self, asked: "Asked", paths: Sequence[Any], top: int, options: Mapping[str, Any]) -> Any:
+    def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":
+        """-> all values, in the order of the network's output."""
+        import numpy as np
+
+        from keras_resnet.tasks.base import Ranked
+
+        values = answer[next(iter(self.outputs))]
+        return Ranked(np.arange(len(values)), values)
+
+    def printer(
+        self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]
+    ) -> "Callable[[int, np.ndarray, Answer], None]":
         from keras_resnet.tasks.embed.printing import value_printer
 
-        return value_printer(asked, paths, top, next(iter(self.outputs)))
+        return value_printer(asked, paths, top, tell, next(iter(self.outputs)))
