@@ -73,11 +73,12 @@ def _explain_all(
 
     from keras_resnet.answers import PROBABILITIES
     from keras_resnet.evaluation.tiles import captioned
-    from keras_resnet.explain import grad_cam
     from keras_resnet.loading import open_network, predictor_of
     from keras_resnet.whole_files import targets_of, write_whole
 
-    network, contract = open_network(model, weights, stated)
+    network, contract = open_network(model, weights, stated)  # imports Keras without its start-up lines
+    from keras_resnet.explain import grad_cam
+
     predictor = predictor_of(network, contract, model)
     tell_reading(predictor.read_as)
     if not predictor.task.single_answer:
