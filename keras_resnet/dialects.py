@@ -9,7 +9,7 @@ MOST_NETWORKS = 50  # largest number of networks in a file; the ones with the mo
 # Modules that wrap others, and add a part to every name inside: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _PLACES = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9])")  # where a name can begin, behind its prefix
-_BLOCK = re.compile(r"layer\d\.\d+\.conv\d\.weight")
+_BLOCK = re.compile(r"layer\d\.\d+\.conv\d\..*")
 
 
 class NameRule(NamedTuple):

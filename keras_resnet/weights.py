@@ -24,6 +24,7 @@ from keras_resnet.checkpoints import Head, TakenNetwork, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.foreign_keras import weights_of_keras_applications
+from keras_resnet.lookalikes import has_same_tensors, other_network
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.torch_files import Checkpoint, escaped
@@ -364,11 +365,18 @@ def match_weights(
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
     names = _keras_names(variables) if isinstance(file, WeightFile) else torchvision_names(network)
     taken: TakenNetwork | None = None
+    architecture = ""
     if isinstance(file, Checkpoint):
+        architecture = file.architecture
+        if has_same_tensors(architecture):
+            raise WeightsError(
+                f"{source} states that it is a {escaped(architecture)}, which blurs where {network.name} strides: its "
+                "tensors have equal names and shapes, and would give wrong answers here"
+            )
         taken = take_network(
             file,
             [name for name, (layer, _) in names.items() if not _is_optional(layer)],
-            _head_of(network, variables),
+            _head_of(network, variables, reading.fresh_head),
             isinstance(network, NetworkOnBackbone),
             reading.prefix,
         )
@@ -414,8 +422,9 @@ def match_weights(
     if unknown:
         problems["unknown"] = unknown
     if problems:
-        cause = _another_network(network, file.layout, taken.around) if taken else None
-        cause = cause or _likely_cause(network, file.layout, names, tensors, problems)
+        cause = _likely_cause(network, file.layout, names, tensors, problems, variables, taken)
+        if architecture and architecture != network.name:
+            cause = f"{cause or 'another network'}; the file states that it is a {escaped(architecture)}"
         where = f"{source}, {taken.where}," if taken and taken.line else source
         raise WeightsError(_report(model, where, problems, cause))
     if taken and taken.line:
@@ -423,12 +432,13 @@ def match_weights(
     return values
 
 
-def _head_of(network: Network, variables: Mapping[WeightsTarget, Any]) -> Head | None:
+def _head_of(network: Network, variables: Mapping[WeightsTarget, Any], may_be_fresh: bool) -> Head | None:
     """-> the dense layer that a classifier has; None for features and segmentation networks."""
     kernel = variables.get((layer_names.LOGITS, "kernel"))
     if kernel is None or not isinstance(network, Variant):
         return None
-    return Head(network.design.dense_layer, *kernel.shape)
+    features, classes = kernel.shape
+    return Head(network.design.dense_layer, features, classes, may_be_fresh)
 
 
 def _fresh_heads(
@@ -499,11 +509,19 @@ def _likely_cause(
     names: Mapping[str, WeightsTarget],
     tensors: Mapping[str, np.ndarray],
     problems: Mapping[WeightsProblem, list[str]],
+    variables: Mapping[WeightsTarget, Any],
+    taken: TakenNetwork | None,
 ) -> str | None:
-    """What the file probably is, from the names of its tensors."""
-    another = _another_network(network, layout, tensors)
+    """What the file probably is, from the names and shapes of its tensors."""
+    another = _another_network(network, layout, taken.around) if taken else None
+    another = another or _another_network(network, layout, tensors)
     if another:
         return another
+    if layout == "torchvision" and isinstance(network, Variant):
+        shapes = {name: _file_shape(tuple(variables[target].shape), layout) for name, target in names.items()}
+        kind = other_network(shapes, {name: tensor.shape for name, tensor in tensors.items()})
+        if kind:
+            return kind
     if layout == "keras":
         foreign = weights_of_keras_applications(name.rpartition("/")[0] for name in tensors)
         if foreign:
@@ -522,9 +540,15 @@ def _likely_cause(
         if all(layer_names.is_of(layer, layer_names.AUXILIARY) for layer in missing):
             return "the file has no auxiliary head: build the network with auxiliary_head=False"
         if missing == {layer_names.LOGITS} and isinstance(network, Variant):
+            if taken and taken.heads:
+                found_heads = ", ".join(f"'{escaped(name)}'" for name in taken.heads)
+                return (
+                    f"the file has {len(taken.heads)} layers that could be the head: {found_heads}. Build the network "
+                    "with include_top=False, or train a new head: `keras-resnet train --weights FILE`"
+                )
             return (
-                "the file has no head: build the network with include_top=False, or with a random head, "
-                "weights=WeightsFrom(path, fresh_head=True), as `train` does"
+                "the file has no head: build the network with include_top=False, or train a new head: `keras-resnet "
+                "train --weights FILE`, and in Python WeightsFrom(path, fresh_head=True)"
             )
     beside = found - wanted
     if problems.keys() == {"unknown"} and isinstance(network, Variant) and not any(map(_IN_BACKBONE.match, beside)):
