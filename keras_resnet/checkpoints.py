@@ -181,6 +181,7 @@ def _heads(
         return taken.prefix, [own]
     for scope in _scopes(checkpoint, taken):
         layers = _dense_layers(beside, scope, head.features)
+        layers = [layer for layer in layers if not _is_for_training(layer.removeprefix(scope))]
         if layers:
             return scope, [layer for layer in layers if not _names_average(layer.removeprefix(scope))] or layers
     return taken.prefix, []

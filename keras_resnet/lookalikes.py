@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from keras_resnet.torch_files import escaped
+
 # Sign in torchvision's names of the tensors: what has it. The first that is found counts.
 _SIGNS = {
     r".*weight_mask": "its weights are pruned with masks. Call torch.nn.utils.prune.remove(module, 'weight') for each "
@@ -42,6 +44,14 @@ def other_network(wanted: Shapes, found: Shapes) -> str | None:
 def has_same_tensors(architecture: str) -> bool:
     """Name of a network -> whether it computes something else from tensors of the same names and shapes."""
     return bool(_SAME_TENSORS.search(architecture))
+
+
+def blurs(architecture: str) -> str:
+    """Name of such a network -> the end of a sentence that says why its file is refused."""
+    return (
+        f"states that it is a {escaped(architecture)}, which blurs its feature maps where a ResNet here only strides. "
+        "Its tensors have the same names and shapes, and would give wrong answers"
+    )
 
 
 def _by_depth(wanted: Iterable[str], found: Iterable[str]) -> str | None:

@@ -24,6 +24,8 @@ _PICKLES_BEFORE = 3  # in a file of the old format: a magic number, the format's
 def refusal_of(path: Path, unknown: str) -> str:
     """File that `torch.load(weights_only=True)` refuses, the class that it names or "" -> message for the user."""
     operations = [(name, argument) for name, argument in _operations(path) if name not in _MEMORY]
+    if not zipfile.is_zipfile(path):
+        operations = _without_marks_of_modules(operations)
     if not unknown:
         protocol = max([argument for name, argument in operations if name == "PROTO"], default=2)
         if protocol > 3:
@@ -56,10 +58,20 @@ def refusal_of(path: Path, unknown: str) -> str:
     new = path.with_name(f"{path.name.partition('.')[0]}-weights.pth")
     return (
         f"{path} holds Python objects other than tensors ({unknown}) {what}; it could run code on loading, and is "
-        "refused. If you trust the file, save only its tensors, where the code of these objects is installed:\n"
+        "refused. If you trust the file, save only its tensors, where the code of these objects is installed "
+        "and after `import torch`:\n"
         f"  content = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
         f"  torch.save({wanted}, {str(new)!r})"
     )
+
+
+def _without_marks_of_modules(operations: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The old format has the word "module" before the class of each module; it is no key of the file."""
+    return [
+        operation
+        for i, operation in enumerate(operations)
+        if not (operation[1] == "module" and operations[i - 1][0] == "MARK" and operations[i + 1][0] == "GLOBAL")
+    ]
 
 
 def _names(operation: tuple[str, Any], unknown: str) -> bool:

@@ -24,7 +24,7 @@ from keras_resnet.checkpoints import Head, TakenNetwork, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.foreign_keras import weights_of_keras_applications
-from keras_resnet.lookalikes import has_same_tensors, other_network
+from keras_resnet.lookalikes import blurs, has_same_tensors, other_network
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.torch_files import Checkpoint, escaped
@@ -186,8 +186,22 @@ def _pretrained_config(repository: str) -> dict[str, Any]:
         config = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
-    stated = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    config = config if isinstance(config, dict) else {}
+    _check_architecture(repository, config)
+    stated = config.get("pretrained_cfg")
     return stated if isinstance(stated, dict) else {}
+
+
+def _check_architecture(repository: str, config: dict[str, Any]) -> None:
+    """Refuses networks whose tensors have the names and shapes of a ResNet here, but which compute something else."""
+    architecture = str(config.get("architecture", ""))
+    if has_same_tensors(architecture):
+        raise WeightsError(f"hf://{repository} {blurs(architecture)}")
+    if config.get("downsample_in_bottleneck") is True:
+        raise WeightsError(
+            f"hf://{repository} has downsample_in_bottleneck in its config.json: its blocks have the stride in their "
+            "first 1x1 convolution, and here it is in the 3x3 convolution. Its weights would give wrong answers"
+        )
 
 
 def _check_normalisation(repository: str, config: dict[str, Any]) -> None:
@@ -369,10 +383,7 @@ def match_weights(
     if isinstance(file, Checkpoint):
         architecture = file.architecture
         if has_same_tensors(architecture):
-            raise WeightsError(
-                f"{source} states that it is a {escaped(architecture)}, which blurs where {network.name} strides: its "
-                "tensors have equal names and shapes, and would give wrong answers here"
-            )
+            raise WeightsError(f"{source} {blurs(architecture)}")
         taken = take_network(
             file,
             [name for name, (layer, _) in names.items() if not _is_optional(layer)],

@@ -2,12 +2,15 @@
 
 import argparse
 import collections
+import datetime
+import functools
 import logging
 import pathlib
 import re
+import sys
 import zipfile
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import h5py
 import keras
@@ -171,6 +174,24 @@ WHOLE = {  # content, the prefix under which the network lies
         "",
     ),
     "transformers": (transformers_names, "resnet."),
+    "a flat EMA in the same dict": (
+        lambda t: {"net": t | {f"ema_{name.replace('.', '_')}": tensor + 1 for name, tensor in t.items()}},
+        "net.",
+    ),
+    "solo-learn": (
+        lambda t: {
+            "state_dict": under("backbone.", without_head(t))
+            | {"classifier.weight": t["fc.weight"], "classifier.bias": t["fc.bias"]}
+            | {"momentum_classifier.weight": t["fc.weight"] + 1, "momentum_classifier.bias": t["fc.bias"] + 1}
+            | {"projector.0.weight": torch.zeros(4, 4), "projector.0.bias": torch.zeros(4)}
+        },
+        "state_dict.backbone.",
+    ),
+    "a BatchNorm for augmented images": (
+        lambda t: {"net": t | {"bn1.aux_bn.0.weight": torch.ones(2), "bn1.aux_bn.0.running_var": torch.ones(2)}},
+        "net.",
+    ),
+    "a tuple": (lambda t: (t, {"lr": 0.1}), "0."),
     "MMPretrain": (
         lambda t: {
             "meta": {"epoch": 1},
@@ -288,6 +309,85 @@ def test_harmless_objects_are_left_unread(tmp_path, few):
         "train.pth: took 102 tensors under 'model.' (names of torchvision); left aside: 7 entries without tensors "
         "('args', ...)"
     )
+
+
+def package_class(monkeypatch, module, name, base=object):
+    """-> a class as another package has it."""
+    for end in [place for place, letter in enumerate(f"{module}.") if letter == "."]:
+        monkeypatch.setitem(sys.modules, module[:end], ModuleType(module[:end]))
+    kind = type(name, (base,), {"__module__": module, "__qualname__": name})
+    setattr(sys.modules[module], name, kind)
+    return kind
+
+
+def filled(kind, **attributes):
+    made = kind()
+    made.__dict__.update(attributes)
+    return made
+
+
+RECORDS = {  # module, name and base of a class, and its use in a file
+    "MMEngine": (
+        *("mmengine.logging.history_buffer", "HistoryBuffer", object),
+        lambda kind: {"log_scalars": collections.OrderedDict(loss=filled(kind, _log_history=np.arange(3.0)))},
+    ),
+    "Lightning": ("lightning.fabric.utilities.data", "AttributeDict", dict, lambda kind: kind(lr=0.1, inner=kind())),
+    "an old Lightning": (
+        *("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", object),
+        lambda kind: {kind: {"best_model_path": "a"}},
+    ),
+    "OmegaConf": ("omegaconf.dictconfig", "DictConfig", object, lambda kind: filled(kind, _content={"object": dict})),
+    "yacs": ("yacs.config", "CfgNode", dict, lambda kind: kind(a=kind(b=1))),
+}
+
+
+@pytest.mark.parametrize("package", RECORDS)
+def test_records_of_training_packages_are_left_unread(package, tmp_path, few, monkeypatch):
+    module, name, base, use = RECORDS[package]
+    kind = package_class(monkeypatch, module, name, base)
+    torch.save({"state_dict": few, "records": use(kind)}, tmp_path / "last.ckpt")
+    assert take(tmp_path / "last.ckpt", few, Head("fc", 4, 3)) == (
+        "last.ckpt: took 102 tensors under 'state_dict.' (names of torchvision); left aside: 1 entry without tensors "
+        "('records')"
+    )
+
+
+def test_settings_of_pytorch_itself_are_left_unread(tmp_path, few):
+    settings = {
+        "criterion": torch.nn.CrossEntropyLoss(label_smoothing=0.1),
+        "optimizer": functools.partial(torch.optim.SGD, lr=0.1),
+        "losses": collections.defaultdict(list, {"train": [1.0]}),
+        "seen": {1, 2},
+        "when": datetime.timedelta(hours=3),
+    }
+    torch.save({"state_dict": few, "hyper_parameters": settings}, tmp_path / "last.ckpt")
+    assert "1 entry without tensors ('hyper_parameters')" in take(tmp_path / "last.ckpt", few, Head("fc", 4, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_protocol_3_of_pickle_is_read_without_a_warning(tmp_path, few):
+    torch.save(few, tmp_path / "x.pth", pickle_protocol=3)
+    assert take(tmp_path / "x.pth", few, Head("fc", 4, 3)) == ""
+
+
+def test_a_head_of_other_classes_is_left_aside_by_the_line(tmp_path, few):
+    torch.save(with_head("cls", few), tmp_path / "x.pth")
+    wanted = [name for name in torchvision_names(RESNET18) if not name.startswith("fc.")]
+    taken = take_network(read_weight_file(tmp_path / "x.pth"), wanted, Head("fc", 4, 10), False, "")
+    assert taken.line == (
+        "x.pth: took 100 tensors without a prefix (names of torchvision); left aside: the head 'cls' of 3 classes"
+    )
+
+
+def test_what_could_change_the_heads_input_leaves_it_fresh_where_training_starts(tmp_path, few):
+    content = under("backbone.", without_head(few)) | {"neck.weight": torch.ones(4)}
+    content |= {"cls.weight": few["fc.weight"], "cls.bias": few["fc.bias"]}
+    torch.save(content, tmp_path / "x.pth")
+    wanted = [name for name in torchvision_names(RESNET18) if not name.startswith("fc.")]
+    checkpoint = read_weight_file(tmp_path / "x.pth")
+    assert "neck.weight" in take_network(checkpoint, wanted, Head("fc", 4, 3), False, "").tensors
+    fresh = take_network(checkpoint, wanted, Head("fc", 4, 3, may_be_fresh=True), False, "")
+    assert set(fresh.tensors) == set(wanted)
 
 
 @pytest.mark.parametrize(
