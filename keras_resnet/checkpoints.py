@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_resnet.dialects import DIALECTS, NamedResNet, resnets_in
+from keras_resnet.dialects import DIALECTS, STRIDE_IN_1X1, NamedResNet, resnets_in
 from keras_resnet.errors import WeightsError
 from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped
 
@@ -27,6 +27,7 @@ _AVERAGES = {
     *("teacher", "target", "key", "k"),
 }
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_CAFFE = re.compile("caffe|msra", re.IGNORECASE)  # in the name of a file: converted from there
 _ON_BACKBONE = re.compile(r"((?:.*\.)?)backbone\.(?:_orig_mod\.)?")
 
 
@@ -353,7 +354,13 @@ def _line(
     ]
     objects = [key for key, what in checkpoint.entries.items() if not what.endswith(("tensor", "tensors"))]
     renamed = any(theirs != name for name, theirs in ours.items())
-    if not (others or objects or renamed or any(not name.startswith(("fc.", "linear.")) for name in rest)):
+    note = taken.dialect.note
+    if _CAFFE.search(checkpoint.path.name):
+        note = (
+            "The file's name is of networks of Caffe, which take BGR with another mean and deviation, and "
+            f"{STRIDE_IN_1X1}"
+        )
+    if not (note or others or objects or renamed or any(not name.startswith(("fc.", "linear.")) for name in rest)):
         return ""
     aside = [
         f"the {'average' if _is_average(resnet) else 'network'} under '{escaped(resnet.prefix)}'"
@@ -374,7 +381,7 @@ def _line(
             and_head = f", and the head '{name}'"
     line = f"{checkpoint.path.name}: took {count} tensors {_where(taken)}{and_head}"
     line += f"; left aside: {', '.join(aside) or 'nothing'}"
-    return f"{line}. {taken.dialect.note}" if taken.dialect.note else line
+    return f"{line}. {note}" if note else line
 
 
 def _counted(names: list[str], one: str, several: str) -> str:

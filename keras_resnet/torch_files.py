@@ -132,9 +132,10 @@ def read_torch(path: Path) -> Checkpoint:
         _check_members(path)
     try:
         with torch.serialization.safe_globals(_harmless(torch)), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            warnings.filterwarnings("ignore", message="Detected pickle protocol|pickle_load_args")
             # Mapped, so that a tensor which lies outside its storage is refused; PyTorch would make room for it.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_archive)
+            # Python 2 wrote NumPy's values as plain bytes, which only latin1 always reads as text.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_archive, encoding="latin1")
     except pickle.UnpicklingError as error:
         # PyTorch's own message recommends weights_only=False, without a word about what is in the file.
         unknown = re.search(r"GLOBAL (\S+)", str(error))

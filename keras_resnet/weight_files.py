@@ -9,6 +9,7 @@
 """
 
 import io
+import itertools
 import json
 import re
 import zipfile
@@ -27,6 +28,7 @@ from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_array
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".h5", ".tar", ".ckpt", ".bin")  # suffixes that files of weights can have
+MOST_FILES = 1000  # files of a folder that are looked at
 _PART = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
 _SUFFIX_KINDS: dict[str, Kind] = {  # where the content does not tell: the reader says what is wrong
     ".safetensors": "safetensors",
@@ -78,7 +80,8 @@ def read_weight_file(path: Path) -> WeightFile | Checkpoint:
 
 
 def _folder(path: Path) -> str:
-    files = sorted(file.name for file in path.iterdir())
+    found = sorted(itertools.islice(path.rglob("*"), MOST_FILES), key=lambda file: "optim" in file.name)
+    files = [str(file.relative_to(path)) for file in found]
     if any(name.endswith(".distcp") for name in files):
         return (
             f"{path} is a folder of torch.distributed.checkpoint; make one file of it: python -m "
@@ -88,8 +91,8 @@ def _folder(path: Path) -> str:
     if parts:
         return _parts(path / parts[0])
     weights = [escaped(name) for name in files if name.lower().endswith(FILE_SUFFIXES)]
-    found = f". Give a file that is in it: {', '.join(weights[:5])}" if weights else ""
-    return f"{path} is a folder, but weights must be a file: {', '.join(WEIGHT_SUFFIXES)}{found}"
+    cure = f". Give a file that is in it: {', '.join(weights[:5])}" if weights else ""
+    return f"{path} is a folder, but weights must be a file: {', '.join(WEIGHT_SUFFIXES)}{cure}"
 
 
 def _parts(path: Path) -> str:

@@ -191,6 +191,10 @@ WHOLE = {  # content, the prefix under which the network lies
         lambda t: {"net": t | {"bn1.aux_bn.0.weight": torch.ones(2), "bn1.aux_bn.0.running_var": torch.ones(2)}},
         "net.",
     ),
+    "the stem as a module": (
+        lambda t: {re.sub(r"^(conv|bn)1", lambda m: f"layer0.{int(m[1] == 'bn')}", name): x for name, x in t.items()},
+        "",
+    ),
     "a tuple": (lambda t: (t, {"lr": 0.1}), "0."),
     "MMPretrain": (
         lambda t: {
@@ -368,6 +372,21 @@ def test_settings_of_pytorch_itself_are_left_unread(tmp_path, few):
 def test_protocol_3_of_pickle_is_read_without_a_warning(tmp_path, few):
     torch.save(few, tmp_path / "x.pth", pickle_protocol=3)
     assert take(tmp_path / "x.pth", few, Head("fc", 4, 3)) == ""
+
+
+def test_bytes_of_python_2_are_read(tmp_path, few):
+    torch.save({"state_dict": few, "rank1": "00000000"}, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth.tar", "w") as old:
+        for name in new.namelist():
+            bytes_of_a_number = b"U\x0b" + b"\xff" * 11  # as long as the text that it takes the place of
+            old.writestr(name, new.read(name).replace(b"X\x08\0\0\x0000000000", bytes_of_a_number))
+    assert b"\xff" * 11 in (tmp_path / "old.pth.tar").read_bytes()
+    assert "1 entry without tensors ('rank1')" in take(tmp_path / "old.pth.tar", few, Head("fc", 4, 3))
+
+
+def test_the_line_warns_of_a_file_of_caffe(tmp_path, few):
+    torch.save(few, tmp_path / "resnet18_caffe.pth")
+    assert "networks of Caffe, which take BGR" in take(tmp_path / "resnet18_caffe.pth", few, Head("fc", 4, 3))
 
 
 def test_a_head_of_other_classes_is_left_aside_by_the_line(tmp_path, few):
