@@ -5,10 +5,12 @@ The name has the keys of all dicts that lead to the tensor: "state_dict.module.c
 
 import pickle
 import re
+import tempfile
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,11 +133,11 @@ def read_torch(path: Path) -> Checkpoint:
     if in_archive:
         _check_members(path)
     try:
-        with torch.serialization.safe_globals(_harmless(torch)), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_harmless(torch)), warnings.catch_warnings(), _renamed(path) as file:
             warnings.filterwarnings("ignore", message="Detected pickle protocol|pickle_load_args")
             # Mapped, so that a tensor which lies outside its storage is refused; PyTorch would make room for it.
             # Python 2 wrote NumPy's values as plain bytes, which only latin1 always reads as text.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_archive, encoding="latin1")
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=in_archive, encoding="latin1")
     except pickle.UnpicklingError as error:
         # PyTorch's own message recommends weights_only=False, without a word about what is in the file.
         unknown = re.search(r"GLOBAL (\S+)", str(error))
@@ -145,6 +147,18 @@ def read_torch(path: Path) -> Checkpoint:
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} must hold a state dict (names and tensors); it holds {type(content).__name__}")
     return _checkpoint(path, content, torch)
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """PyTorch takes each file that is named .safetensors for one, whatever it holds."""
+    if not path.name.endswith(".safetensors"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "weights.pth")
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def _check_members(path: Path) -> None:

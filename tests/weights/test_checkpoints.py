@@ -278,7 +278,7 @@ def test_the_logits_are_the_plain_files(case, tmp_path, tensors, blank, loaded, 
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
 @pytest.mark.parametrize(
-    "name", ["best.pth.tar", "last.ckpt", "pytorch_model.bin", "checkpoint-9", "r18.keras", "r.h5"]
+    "name", ["best.pth.tar", "last.ckpt", "pytorch_model.bin", "checkpoint-9", "r18.keras", "r.h5", "r.safetensors"]
 )
 def test_the_content_decides_and_not_the_suffix(kind, name, tmp_path, few):
     if kind == "safetensors":
