@@ -31,6 +31,9 @@ Shapes = Mapping[str, tuple[int, ...]]  # by torchvision's name
 
 def other_network(wanted: Shapes, found: Shapes) -> str | None:
     """Tensors that the model has, tensors of the file -> what the file is, where a sign tells."""
+    known = len(found.keys() & wanted.keys())
+    if 0 < known < len(wanted) / 10:
+        return f"it has only {known} of the network's {len(wanted)} tensors: a part of a network"
     for sign, what in _SIGNS.items():
         if any(re.fullmatch(sign, name) for name in found.keys() - wanted.keys()):
             return what

@@ -87,6 +87,10 @@ def _folder(path: Path) -> str:
             f"{path} is a folder of torch.distributed.checkpoint; make one file of it: python -m "
             "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER new.pth"
         )
+    if "saved_model.pb" in files:
+        return (
+            f"{path} is a SavedModel and holds no weights that can be read. It may be the model itself: --model {path}"
+        )
     parts = [name for name in files if _PART.search(name.lower())]
     if parts:
         return _parts(path / parts[0])

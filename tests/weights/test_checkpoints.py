@@ -524,6 +524,7 @@ def test_a_part_of_a_network_is_recognised_by_its_stem(tmp_path, tensors, small)
     message = refusal(small, tmp_path / "part.bin")
     assert "part.bin, under 'resnet.' (names of transformers), does not fit resnet18" in message
     assert "missing (97)" in message
+    assert "likely cause: it has only 5 of the network's 102 tensors: a part of a network" in message
 
 
 def test_several_networks_are_an_error_that_names_them_and_the_option(tmp_path, tensors, small):

@@ -159,6 +159,8 @@ def test_a_folder_names_the_files_that_are_in_it(tmp_path, small):
     for name in ("bf16_zero_optim_states.pt", "mp_rank_00_model_states.pt"):  # as DeepSpeed makes it
         (tmp_path / "checkpoint" / name).write_bytes(b"x")
     assert "Give a file that is in it: checkpoint/mp_rank_00_model_states.pt, " in refusal(small, tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"x")
+    assert "is a SavedModel and holds no weights that can be read" in refusal(small, tmp_path)
     (tmp_path / "__0_0.distcp").write_bytes(b"x")
     assert "is a folder of torch.distributed.checkpoint" in refusal(small, tmp_path)
 
