@@ -20,7 +20,7 @@ _COUNTER = ".num_batches_tracked"
 # Tensors that no prediction uses: PyTorch's count of training steps; a BatchNorm for augmented images, of timm.
 _UNUSED = re.compile(r"\.num_batches_tracked$|\.aux_bn\.\d+\.\w+$")
 # Words in the names of modules beside a network that only its self-supervised training uses.
-_SELF_SUPERVISED = {"projector", "projection", "predictor", "prototypes"}
+_SELF_SUPERVISED = {"projector", "prototypes"}
 # Words in the names of moving averages of a network that is trained beside them.
 _AVERAGES = {
     *("ema", "swa", "avg", "average", "averaged", "averages", "shadow", "slow", "momentum"),
