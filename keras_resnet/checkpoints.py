@@ -11,18 +11,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_resnet.dialects import DIALECTS, NamedResNet, resnets_in
+from keras_resnet.dialects import DIALECTS, STRIDE_IN_1X1, NamedResNet, resnets_in
 from keras_resnet.errors import WeightsError
 from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped
 
 LISTED = 6  # names or keys that an error shows
-_COUNTER = ".num_batches_tracked"  # PyTorch's count of training steps, which no prediction uses
+_COUNTER = ".num_batches_tracked"
+# Tensors that no prediction uses: PyTorch's count of training steps; a BatchNorm for augmented images, of timm.
+_UNUSED = re.compile(r"\.num_batches_tracked$|\.aux_bn\.\d+\.\w+$")
+# Words in the names of modules beside a network that only its self-supervised training uses.
+_SELF_SUPERVISED = {"projector", "prototypes"}
 # Words in the names of moving averages of a network that is trained beside them.
 _AVERAGES = {
     *("ema", "swa", "avg", "average", "averaged", "averages", "shadow", "slow", "momentum"),
     *("teacher", "target", "key", "k"),
 }
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_CAFFE = re.compile("caffe|msra", re.IGNORECASE)  # in the name of a file: converted from there
 _ON_BACKBONE = re.compile(r"((?:.*\.)?)backbone\.(?:_orig_mod\.)?")
 
 
@@ -32,6 +37,7 @@ class Head(NamedTuple):
     name: str  # torchvision's: "fc"
     features: int
     classes: int
+    may_be_fresh: bool = False  # whether it may stay random where the file's can't be told
 
 
 class TakenNetwork(NamedTuple):
@@ -40,6 +46,7 @@ class TakenNetwork(NamedTuple):
     tensors: dict[str, np.ndarray]  # by torchvision's name
     file_names: dict[str, str]  # torchvision's name -> the file's own
     around: set[str]  # the names around a backbone, for errors: of the segmentation network that it belongs to
+    heads: list[str]  # the file's dense layers that could be the head, where there are several
     where: str  # prefix and dialect
     line: str  # what was taken, and what was left aside; empty for a plain file
 
@@ -63,13 +70,17 @@ def take_network(
     whole = _on_backbones(checkpoint, resnets) if on_backbone else []
     taken = _choose(checkpoint, whole or resnets, names, prefix)
     ours = dict(taken.names)
-    if not whole:
-        ours |= _head(checkpoint, resnets, taken, head)
-    ours = {name: theirs for name, theirs in ours.items() if not name.endswith(_COUNTER)}
+    heads: list[str] = []
+    if head is not None and not whole:
+        beside = _beside(checkpoint, resnets, taken)
+        scope, heads = _heads(checkpoint, beside, taken, head)
+        ours |= _head(beside, taken, head, scope, heads)
+    ours = {name: theirs for name, theirs in ours.items() if not _UNUSED.search(name)}
     _check_sizes(checkpoint, ours.values())
     tensors = {name: checkpoint.tensors[theirs].read() for name, theirs in ours.items()}
-    line = _line(checkpoint, whole or resnets, taken, ours)
-    return TakenNetwork(tensors, ours, _around(checkpoint, taken), _where(taken), line)
+    line = _line(checkpoint, whole or resnets, taken, ours, head)
+    several = heads if len(heads) > 1 else []
+    return TakenNetwork(tensors, ours, _around(checkpoint, taken), several, _where(taken), line)
 
 
 def _on_backbones(checkpoint: Checkpoint, resnets: Iterable[NamedResNet]) -> list[NamedResNet]:
@@ -93,7 +104,7 @@ def _around(checkpoint: Checkpoint, taken: NamedResNet) -> set[str]:
     if place is None:
         return set()
     beside = {name.removeprefix(place[1]) for name in checkpoint.tensors if name.startswith(place[1])}
-    return {name for name in beside if not name.endswith(_COUNTER)}
+    return {name for name in beside if not _UNUSED.search(name)}
 
 
 # --- which of several ---------------------------------------------------------------------------------------------
@@ -119,7 +130,7 @@ def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str]
 
 def _fit(resnet: NamedResNet, wanted: set[str]) -> tuple[int, int]:
     """-> how many names are wanted, and then how few are not: a deeper network has all names of one less deep."""
-    unwanted = {name for name in resnet.names if name not in wanted and not name.endswith(_COUNTER)}
+    unwanted = {name for name in resnet.names if name not in wanted and not _UNUSED.search(name)}
     return len(wanted & resnet.names.keys()), -len(unwanted)
 
 
@@ -135,7 +146,11 @@ def _with_prefix(resnets: Iterable[NamedResNet], prefix: str) -> list[NamedResNe
 
 
 def _is_average(resnet: NamedResNet) -> bool:
-    return any(word.lower() in _AVERAGES for word in _WORD.findall(resnet.prefix))
+    return _names_average(resnet.prefix)
+
+
+def _names_average(name: str) -> bool:
+    return any(word.lower() in _AVERAGES for word in _WORD.findall(name))
 
 
 def _without_copies(checkpoint: Checkpoint, resnets: list[NamedResNet]) -> list[NamedResNet]:
@@ -158,34 +173,49 @@ def _equal(checkpoint: Checkpoint, one: NamedResNet, other: NamedResNet) -> bool
 # --- the head -----------------------------------------------------------------------------------------------------
 
 
+def _heads(
+    checkpoint: Checkpoint, beside: Mapping[str, StoredTensor], taken: NamedResNet, head: Head
+) -> tuple[str, list[str]]:
+    """-> prefix of the module that has the head, and the dense layers in it that could be it."""
+    own = f"{taken.prefix}{head.name}"
+    if f"{own}.weight" in beside or f"{own}.bias" in beside:
+        return taken.prefix, [own]
+    for scope in _scopes(checkpoint, taken):
+        layers = _dense_layers(beside, scope, head.features)
+        layers = [layer for layer in layers if not _is_for_training(layer.removeprefix(scope))]
+        if layers:
+            return scope, [layer for layer in layers if not _names_average(layer.removeprefix(scope))] or layers
+    return taken.prefix, []
+
+
 def _head(
-    checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedResNet, head: Head | None
+    beside: Mapping[str, StoredTensor], taken: NamedResNet, head: Head, scope: str, heads: list[str]
 ) -> dict[str, str]:
     """-> the head's tensors, and all that could stand between backbone and head, which is then refused as unknown."""
-    if head is None:
+    if len(heads) != 1:
         return {}
-    others = _beside(checkpoint, resnets, taken)
-    own = {f"{head.name}.{kind}": f"{taken.prefix}{head.name}.{kind}" for kind in ("weight", "bias")}
-    found = {ours: theirs for ours, theirs in own.items() if theirs in others}
-    scope = taken.prefix
-    if not found:
-        for scope in _scopes(checkpoint, taken):
-            layers = _dense_layers(others, scope, head.features)
-            if layers:
-                if len(layers) == 1:
-                    found = {f"{head.name}.{kind}": f"{layers[0]}.{kind}" for kind in ("weight", "bias")}
-                break
-    weight = others.get(found.get(f"{head.name}.weight", ""))
+    own = {f"{head.name}.{kind}": f"{heads[0]}.{kind}" for kind in ("weight", "bias")}
+    found = {ours: theirs for ours, theirs in own.items() if theirs in beside}
+    weight = beside.get(own[f"{head.name}.weight"])
     if weight is None or weight.shape[:1] != (head.classes,):
         return found  # it is left fresh, or refused
     between = {
         name
-        for name, tensor in others.items()
+        for name, tensor in beside.items()
         if name not in found.values()
         and name.startswith(scope)
         and (name.startswith(taken.prefix) or _yields(name, tensor, head.features))
+        and not _is_for_training(name.removeprefix(scope))
     }
+    if between and head.may_be_fresh:
+        return {}
     return found | {name: name for name in between}
+
+
+def _is_for_training(name: str) -> bool:
+    """Name in the module of network and head -> whether it is a projector, or a flat copy, as "ema_conv1_weight"."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    return not _SELF_SUPERVISED.isdisjoint(words) or ("." not in name and words[:1] == ["ema"])
 
 
 def _beside(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedResNet) -> dict[str, StoredTensor]:
@@ -201,7 +231,7 @@ def _beside(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: Named
         and checkpoint.folder[name].startswith(folder)
         and (checkpoint.folder[name] == folder or (name.startswith(taken.prefix) and taken.prefix != folder))
         and not name.startswith(prefixes)
-        and not name.endswith(_COUNTER)
+        and not _UNUSED.search(name)
     }
 
 
@@ -306,7 +336,13 @@ def _where(taken: NamedResNet) -> str:
     return f"{place} (names of {taken.dialect.name})"
 
 
-def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedResNet, ours: Mapping[str, str]) -> str:
+def _line(
+    checkpoint: Checkpoint,
+    resnets: Iterable[NamedResNet],
+    taken: NamedResNet,
+    ours: Mapping[str, str],
+    head: Head | None,
+) -> str:
     """-> what was taken and what was not; empty for a plain file, of which at most the head is left aside."""
     others = [resnet for resnet in resnets if (resnet.prefix, resnet.dialect) != (taken.prefix, taken.dialect)]
     elsewhere = {*ours.values(), *(name for resnet in others for name in resnet.names.values())}
@@ -318,7 +354,13 @@ def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedRe
     ]
     objects = [key for key, what in checkpoint.entries.items() if not what.endswith(("tensor", "tensors"))]
     renamed = any(theirs != name for name, theirs in ours.items())
-    if not (others or objects or renamed or any(not name.startswith(("fc.", "linear.")) for name in rest)):
+    note = taken.dialect.note
+    if _CAFFE.search(checkpoint.path.name):
+        note = (
+            "The file's name is of networks of Caffe, which take BGR with another mean and deviation, and "
+            f"{STRIDE_IN_1X1}"
+        )
+    if not (note or others or objects or renamed or any(not name.startswith(("fc.", "linear.")) for name in rest)):
         return ""
     aside = [
         f"the {'average' if _is_average(resnet) else 'network'} under '{escaped(resnet.prefix)}'"
@@ -328,12 +370,18 @@ def _line(checkpoint: Checkpoint, resnets: Iterable[NamedResNet], taken: NamedRe
     aside = [f"{', '.join(aside)} (--weights-prefix takes another)"] if aside else []
     aside += [_counted(rest, "other tensor", "other tensors")] if rest else []
     aside += [_counted(objects, "entry without tensors", "entries without tensors")] if objects else []
-    line = f"{checkpoint.path.name}: took {len(ours)} tensors {_where(taken)}"
-    heads = [theirs for name, theirs in ours.items() if name in ("fc.weight", "linear.weight")]
-    if heads and heads[0] not in (f"{taken.prefix}fc.weight", f"{taken.prefix}linear.weight"):
-        line += f", and the head '{escaped(heads[0].removesuffix('.weight'))}'"
+    count, and_head = len(ours), ""
+    weight = ours.get(f"{head.name}.weight") if head else None
+    if head and weight:
+        name, classes = escaped(weight.removesuffix(".weight")), checkpoint.tensors[weight].shape[0]
+        if classes != head.classes:
+            count -= sum(name.startswith(f"{head.name}.") for name in ours)
+            aside.insert(0, f"the head '{name}' of {classes} classes")
+        elif weight != f"{taken.prefix}{head.name}.weight":
+            and_head = f", and the head '{name}'"
+    line = f"{checkpoint.path.name}: took {count} tensors {_where(taken)}{and_head}"
     line += f"; left aside: {', '.join(aside) or 'nothing'}"
-    return f"{line}. {taken.dialect.note}" if taken.dialect.note else line
+    return f"{line}. {note}" if note else line
 
 
 def _counted(names: list[str], one: str, several: str) -> str:

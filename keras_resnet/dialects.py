@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 MOST_PARTS = 40  # largest number of parts of a dotted name
 MOST_NETWORKS = 50  # largest number of networks in a file; the ones with the most tensors are kept
+STRIDE_IN_1X1 = "stride in the first 1x1 convolution of a block: they would give wrong answers here"
 # Modules that wrap others, and add a part to every name inside: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _PLACES = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9])")  # where a name can begin, behind its prefix
-_BLOCK = re.compile(r"layer\d\.\d+\.conv\d\.weight")
+_BLOCK = re.compile(r"layer\d\.\d+\.conv\d\..*")
 
 
 class NameRule(NamedTuple):
@@ -37,7 +38,14 @@ _PARAMETER = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _STAGE = r"encoder\.stages\.(\d)\.layers\.(\d+)"
 DIALECTS = (
     Dialect(
-        "torchvision", "layer1.0.conv1.weight", (NameRule(r"((?:conv1|bn1|layer\d)\..+)", _as_it_is),), stem_tells=False
+        "torchvision",
+        "layer1.0.conv1.weight",
+        (
+            NameRule(rf"layer0\.(?:0|conv1)\.{_PARAMETER}", lambda x: f"conv1.{x}"),  # the stem as a module
+            NameRule(rf"layer0\.(?:1|bn1)\.{_PARAMETER}", lambda x: f"bn1.{x}"),
+            NameRule(r"((?:conv1|bn1|layer\d)\..+)", _as_it_is),
+        ),
+        stem_tells=False,
     ),
     Dialect(  # ResNetForImageClassification
         "transformers",
@@ -86,7 +94,7 @@ DIALECTS = (
             NameRule(r"(res\d\..+)", _as_it_is),
         ),
         note="The names do not tell that detectron2's published networks take BGR with another mean and deviation, and "
-        "that most stride in the first 1x1 convolution of a block: they would give wrong answers here",
+        f"that most {STRIDE_IN_1X1}",
     ),
     Dialect(  # torch.nn.Sequential(*resnet.children())
         "a torch.nn.Sequential",

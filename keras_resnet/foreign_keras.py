@@ -8,7 +8,6 @@ from keras_resnet import layer_names
 from keras_resnet.errors import WeightsError
 
 _EARLIER_LAYOUT = ("layer_names", "layer_names0", "keras_version", "backend")  # attributes of the whole file
-_MODEL_GROUP = "model_weights"  # beside the optimizer's, where the file holds a whole model
 
 
 def weights_of_keras_applications(layers: Iterable[str]) -> str | None:
@@ -30,13 +29,10 @@ def weights_of_keras_applications(layers: Iterable[str]) -> str | None:
 
 def refuse_foreign_file(h5: Any, where: str) -> None:
     """Raises `WeightsError` if an open HDF5 file has the layout of Keras 2, which Keras 3 still writes as `.h5`."""
-    import h5py
-
     if not any(attribute in h5.attrs for attribute in _EARLIER_LAYOUT):
         return
-    layers = set(h5)
-    if isinstance(h5.get(_MODEL_GROUP, getlink=True), h5py.HardLink) and isinstance(h5[_MODEL_GROUP], h5py.Group):
-        layers = set(h5[_MODEL_GROUP])
+    layers: set[str] = set()
+    h5.visit(lambda path: layers.update(path.split("/")))  # a network can be a layer of another
     what = weights_of_keras_applications(layers)
     if what is None:
         ours = set(layer_names.EXAMPLES) <= layers
@@ -45,5 +41,8 @@ def refuse_foreign_file(h5: Any, where: str) -> None:
             if ours
             else "its layers have no names of this package's networks"
         )
-        what += ": load it into its model with Keras, and save that with model.save('model.keras')"
+        what += (
+            ": load it into its model with Keras, save that with model.save('model.keras'), and give the file as the "
+            "model: --model model.keras"
+        )
     raise WeightsError(f"{where} is a file in the layout of Keras 2 (.h5), which is not read; {what}")

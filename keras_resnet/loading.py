@@ -183,7 +183,9 @@ def _build(name: str, weights: str | WeightsFrom) -> Any:
             return BUILDERS[name](weights=weights)
         except UserWarning as error:
             raise WeightsError(
-                f"{error}. A random head predicts nothing. For other classes, give a trained model: --model FILE.keras"
+                f"{error}. A random head predicts nothing. For other classes, give a trained model: --model "
+                "FILE.keras. Python makes one of these weights: build the network with classes=..., and call "
+                "keras_resnet.model_files.save_model"
             ) from error
 
 

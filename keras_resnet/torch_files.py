@@ -5,8 +5,12 @@ The name has the keys of all dicts that lead to the tensor: "state_dict.module.c
 
 import pickle
 import re
+import tempfile
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +19,7 @@ import numpy as np
 from keras_resnet.errors import WeightsError
 from keras_resnet.optional import require
 from keras_resnet.printable import printable
+from keras_resnet.refused_pickles import refusal_of
 
 DEEPEST = 20  # dicts and lists in each other
 MOST_ENTRIES = 50_000  # a small file can refer to one dict over and over
@@ -37,6 +42,7 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, StoredTensor]  # by dotted name, in the order of the file
     folder: dict[str, str]  # dotted name of a tensor -> name of the dict that holds it, with a dot at its end
     entries: dict[str, str]  # top-level key -> what is under it: "122 tensors", "int"
+    architecture: str = ""  # name of the network that the file states, as timm's training does under "arch"
 
 
 def escaped(text: object) -> str:
@@ -59,7 +65,43 @@ class Unread:
     def __setstate__(self, _: object) -> None: ...
 
 
-def _harmless() -> list[tuple[Callable[..., Any], str]]:
+class _UnreadDict:
+    """Stand-in for a subclass of dict: it becomes a plain dict, since PyTorch puts items into nothing else."""
+
+    def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+_BUILTINS = (
+    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set"),
+    *("slice", "str", "tuple"),
+)
+# Classes by which packages for training keep records, settings and losses beside the tensors.
+_RECORDS = (
+    *("functools.partial", "types.SimpleNamespace", "typing.Any"),
+    *("datetime.datetime", "datetime.date", "datetime.timedelta"),
+    *(f"builtins.{name}" for name in _BUILTINS),
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    *("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig"),
+    *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
+    *(
+        f"omegaconf.nodes.{kind}Node"
+        for kind in ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")
+    ),
+    *(
+        f"{package}.callbacks.{module}"
+        for package in ("pytorch_lightning", "lightning.pytorch")
+        for module in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
+    ),
+)
+_DICTS = (
+    *(f"{package}.utilities.parsing.AttributeDict" for package in ("pytorch_lightning", "lightning.pytorch")),
+    *(f"{package}.utilities.data.AttributeDict" for package in ("lightning_fabric", "lightning.fabric")),
+    *("collections.defaultdict", "easydict.EasyDict", "yacs.config.CfgNode"),
+)
+
+
+def _harmless(torch: Any) -> list[tuple[Callable[..., Any], str]]:
     """-> the stand-in under the name of each class and function that training files hold beside their tensors."""
     paths = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
     arrays = ("_reconstruct", "scalar")
@@ -70,8 +112,11 @@ def _harmless() -> list[tuple[Callable[..., Any], str]]:
         *("numpy.dtype", "numpy.ndarray"),
         *sorted({f"numpy.{scalar.__name__}" for scalar in np.sctypeDict.values()}),
         *(f"numpy.dtypes.{name}" for name in np.dtypes.__all__),
+        *_RECORDS,
+        *(f"torch.nn.modules.loss.{name}" for name in torch.nn.modules.loss.__all__),
+        *(f"{kind.__module__}.{name}" for name, kind in vars(torch.optim).items() if isinstance(kind, type)),
     ]
-    return [(Unread, name) for name in names]
+    return [*((Unread, name) for name in names), *((_UnreadDict, name) for name in _DICTS)]
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -89,20 +134,32 @@ def read_torch(path: Path) -> Checkpoint:
     if in_archive:
         _check_members(path)
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_harmless(torch)), warnings.catch_warnings(), _renamed(path) as file:
+            warnings.filterwarnings("ignore", message="Detected pickle protocol|pickle_load_args")
             # Mapped, so that a tensor which lies outside its storage is refused; PyTorch would make room for it.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_archive)
+            # Python 2 wrote NumPy's values as plain bytes, which only latin1 always reads as text.
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=in_archive, encoding="latin1")
     except pickle.UnpicklingError as error:
-        # PyTorch's own message recommends weights_only=False, which is unsafe.
+        # PyTorch's own message recommends weights_only=False, without a word about what is in the file.
         unknown = re.search(r"GLOBAL (\S+)", str(error))
-        named = f" ({escaped(unknown[1])})" if unknown else ""
-        raise WeightsError(
-            f"{path} is damaged, or holds Python objects other than tensors{named}; those could run code on loading "
-            "and are refused. Save only the tensors: torch.save(model.state_dict(), path)"
-        ) from error
+        raise WeightsError(refusal_of(path, escaped(unknown[1]) if unknown else "")) from error
+    if isinstance(content, (list, tuple)):
+        content = {str(place): value for place, value in enumerate(content)}
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} must hold a state dict (names and tensors); it holds {type(content).__name__}")
     return _checkpoint(path, content, torch)
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """PyTorch takes each file that is named .safetensors for one, whatever it holds."""
+    if not path.name.endswith(".safetensors"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "weights.pth")
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def _check_members(path: Path) -> None:
@@ -131,12 +188,17 @@ def _checkpoint(path: Path, content: Mapping[Any, Any], torch: Any) -> Checkpoin
             entries += 1
             if depth >= DEEPEST or entries > MOST_ENTRIES:
                 raise WeightsError(f"{path} has too many dicts in each other, or too many entries, for a checkpoint")
-            name = f"{folder}{key}"
+            name = f"{folder}{_text_of(key)}"
             if not isinstance(value, torch.Tensor):
                 inner.append((f"{name}.", depth + 1, value))
-            elif value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized:
-                if name in tensors:
-                    raise WeightsError(f"{path} has two tensors named {escaped(name)}")
+                continue
+            if name in tensors:
+                raise WeightsError(f"{path} has two tensors named {escaped(name)}")
+            kind = _unreadable_kind(value, torch)
+            if kind:
+                tensors[name] = StoredTensor(tuple(value.shape), 0, 0, _refuser(path, name, kind))
+                folders[name] = folder
+            else:
                 storage = value.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
                 size_bytes = value.numel() * value.element_size()
@@ -146,7 +208,25 @@ def _checkpoint(path: Path, content: Mapping[Any, Any], torch: Any) -> Checkpoin
     stored_bytes, size_bytes = sum(storages.values()), path.stat().st_size
     if stored_bytes > size_bytes:
         raise WeightsError(f"{path} has {size_bytes:,} bytes, and its tensors ask for {stored_bytes:,}: it is damaged")
-    return Checkpoint(path, tensors, folders, _entries(content, tensors))
+    architecture = content.get("arch")
+    stated = architecture if isinstance(architecture, str) else ""
+    return Checkpoint(path, tensors, folders, _entries(content, tensors), stated)
+
+
+def _unreadable_kind(tensor: Any, torch: Any) -> str:
+    """-> what hinders that a tensor is read, and the cure; empty for an ordinary one."""
+    if tensor.is_quantized:
+        return "is quantized; save the network before its quantization, or tensor.dequantize()"
+    if tensor.layout is not torch.strided:
+        return "is sparse; save tensor.to_dense()"
+    return "" if tensor.device.type == "cpu" else f"is on the device {tensor.device.type}, without values"
+
+
+def _refuser(path: Path, name: str, kind: str) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        raise WeightsError(f"{path}: the tensor {escaped(name)} {kind}. Nothing was loaded")
+
+    return read
 
 
 def _reader(tensor: Any, torch: Any) -> Callable[[], np.ndarray]:
@@ -166,13 +246,18 @@ def of_arrays(path: Path, tensors: Mapping[str, StoredTensor]) -> Checkpoint:
 def _entries(content: Mapping[Any, Any], tensors: Mapping[str, StoredTensor]) -> dict[str, str]:
     """Content of a file -> its keys, and what is under each."""
     counts: dict[str, int] = {}
-    keys = {str(key) for key in content}
+    keys = {_text_of(key) for key in content}
     for name in tensors:
         parts = name.split(".")
         starts = (".".join(parts[:count]) for count in range(1, len(parts) + 1))  # a key can have dots itself
         key = next(start for start in starts if start in keys)
         counts[key] = counts.get(key, 0) + 1
-    return {str(key): _described(value, counts.get(str(key), 0), str(key) in tensors) for key, value in content.items()}
+    texts = [(_text_of(key), value) for key, value in content.items()]
+    return {text: _described(value, counts.get(text, 0), text in tensors) for text, value in texts}
+
+
+def _text_of(key: Any) -> str:
+    return "object" if key is Unread or isinstance(key, Unread) else str(key)
 
 
 def _described(value: Any, count: int, is_tensor: bool) -> str:

@@ -9,7 +9,9 @@
 """
 
 import io
+import itertools
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +28,9 @@ from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_array
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".h5", ".tar", ".ckpt", ".bin")  # suffixes that files of weights can have
-_SUFFIX_KINDS: dict[str, Kind] = {
+MOST_FILES = 1000  # files of a folder that are looked at
+_PART = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
+_SUFFIX_KINDS: dict[str, Kind] = {  # where the content does not tell: the reader says what is wrong
     ".safetensors": "safetensors",
     **dict.fromkeys(TORCH_SUFFIXES, "pytorch"),
     ".keras": "keras",
@@ -52,25 +56,61 @@ def read_weight_file(path: Path) -> WeightFile | Checkpoint:
     """
     name = path.name.lower()
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder, but weights must be a file: {', '.join(WEIGHT_SUFFIXES)}")
+        raise WeightsError(_folder(path))
     if not path.exists():
         raise WeightsError(f"no such file: {path}")
-    if name.endswith((".weights.json", ".index.json")):
-        raise WeightsError(f"{path} is the index of weights in several files; save them in one file instead")
+    if name.endswith((".weights.json", ".index.json")) or _PART.search(name):
+        raise WeightsError(_parts(path))
     try:
         if path.stat().st_size == 0:
             raise WeightsError(f"{path} is empty")
         kind = kind_of(path) or next((kind for suffix, kind in _SUFFIX_KINDS.items() if name.endswith(suffix)), None)
         if kind is None:
+            with path.open("rb") as file:
+                start = file.read(8).hex(" ")
             raise WeightsError(
                 f"{path} is no weight file by its content, and has none of the known suffixes: "
-                f"{', '.join(WEIGHT_SUFFIXES)}"
+                f"{', '.join(WEIGHT_SUFFIXES)}. Its first bytes are {start}"
             )
         return _READERS[kind](path)
     except KerasResnetError:
         raise
     except Exception as error:  # a damaged file can make a parser raise anything
         raise WeightsError(f"{path} can't be read; is it complete, with the right suffix? ({reason(error)})") from error
+
+
+def _folder(path: Path) -> str:
+    found = sorted(itertools.islice(path.rglob("*"), MOST_FILES), key=lambda file: "optim" in file.name)
+    files = [str(file.relative_to(path)) for file in found]
+    if any(name.endswith(".distcp") for name in files):
+        return (
+            f"{path} is a folder of torch.distributed.checkpoint; make one file of it: python -m "
+            "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER new.pth"
+        )
+    if "saved_model.pb" in files:
+        return (
+            f"{path} is a SavedModel and holds no weights that can be read. It may be the model itself: --model {path}"
+        )
+    parts = [name for name in files if _PART.search(name.lower())]
+    if parts:
+        return _parts(path / parts[0])
+    weights = [escaped(name) for name in files if name.lower().endswith(FILE_SUFFIXES)]
+    cure = f". Give a file that is in it: {', '.join(weights[:5])}" if weights else ""
+    return f"{path} is a folder, but weights must be a file: {', '.join(WEIGHT_SUFFIXES)}{cure}"
+
+
+def _parts(path: Path) -> str:
+    what = "one part of weights" if _PART.search(path.name.lower()) else "the index of weights"
+    suffix = "bin" if path.name.endswith((".bin", ".bin.index.json")) else "safetensors"
+    read, pattern = {
+        "safetensors": ("safetensors.torch.load_file(part)", "*-of-*.safetensors"),
+        "bin": ("torch.load(part)", "*-of-*.bin"),
+    }[suffix]
+    return (
+        f"{path} is {what} in several files. Save them in one file: "
+        "import glob, torch, safetensors.torch; torch.save({name: tensor for part in "
+        f"glob.glob({str(path.parent / pattern)!r}) for name, tensor in {read}.items()}}, 'whole.pth')"
+    )
 
 
 # --- safetensors --------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from keras_resnet.checkpoints import Head, TakenNetwork, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.foreign_keras import weights_of_keras_applications
+from keras_resnet.lookalikes import blurs, has_same_tensors, other_network
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.torch_files import Checkpoint, escaped
@@ -185,8 +186,22 @@ def _pretrained_config(repository: str) -> dict[str, Any]:
         config = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
-    stated = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    config = config if isinstance(config, dict) else {}
+    _check_architecture(repository, config)
+    stated = config.get("pretrained_cfg")
     return stated if isinstance(stated, dict) else {}
+
+
+def _check_architecture(repository: str, config: dict[str, Any]) -> None:
+    """Refuses networks whose tensors have the names and shapes of a ResNet here, but which compute something else."""
+    architecture = str(config.get("architecture", ""))
+    if has_same_tensors(architecture):
+        raise WeightsError(f"hf://{repository} {blurs(architecture)}")
+    if config.get("downsample_in_bottleneck") is True:
+        raise WeightsError(
+            f"hf://{repository} has downsample_in_bottleneck in its config.json: its blocks have the stride in their "
+            "first 1x1 convolution, and here it is in the 3x3 convolution. Its weights would give wrong answers"
+        )
 
 
 def _check_normalisation(repository: str, config: dict[str, Any]) -> None:
@@ -364,11 +379,15 @@ def match_weights(
     variables = {(layer.name, variable.name): variable for layer in model.layers for variable in layer.weights}
     names = _keras_names(variables) if isinstance(file, WeightFile) else torchvision_names(network)
     taken: TakenNetwork | None = None
+    architecture = ""
     if isinstance(file, Checkpoint):
+        architecture = file.architecture
+        if has_same_tensors(architecture):
+            raise WeightsError(f"{source} {blurs(architecture)}")
         taken = take_network(
             file,
             [name for name, (layer, _) in names.items() if not _is_optional(layer)],
-            _head_of(network, variables),
+            _head_of(network, variables, reading.fresh_head),
             isinstance(network, NetworkOnBackbone),
             reading.prefix,
         )
@@ -414,8 +433,9 @@ def match_weights(
     if unknown:
         problems["unknown"] = unknown
     if problems:
-        cause = _another_network(network, file.layout, taken.around) if taken else None
-        cause = cause or _likely_cause(network, file.layout, names, tensors, problems)
+        cause = _likely_cause(network, file.layout, names, tensors, problems, variables, taken)
+        if architecture and architecture != network.name:
+            cause = f"{cause or 'another network'}; the file states that it is a {escaped(architecture)}"
         where = f"{source}, {taken.where}," if taken and taken.line else source
         raise WeightsError(_report(model, where, problems, cause))
     if taken and taken.line:
@@ -423,12 +443,13 @@ def match_weights(
     return values
 
 
-def _head_of(network: Network, variables: Mapping[WeightsTarget, Any]) -> Head | None:
+def _head_of(network: Network, variables: Mapping[WeightsTarget, Any], may_be_fresh: bool) -> Head | None:
     """-> the dense layer that a classifier has; None for features and segmentation networks."""
     kernel = variables.get((layer_names.LOGITS, "kernel"))
     if kernel is None or not isinstance(network, Variant):
         return None
-    return Head(network.design.dense_layer, *kernel.shape)
+    features, classes = kernel.shape
+    return Head(network.design.dense_layer, features, classes, may_be_fresh)
 
 
 def _fresh_heads(
@@ -499,11 +520,19 @@ def _likely_cause(
     names: Mapping[str, WeightsTarget],
     tensors: Mapping[str, np.ndarray],
     problems: Mapping[WeightsProblem, list[str]],
+    variables: Mapping[WeightsTarget, Any],
+    taken: TakenNetwork | None,
 ) -> str | None:
-    """What the file probably is, from the names of its tensors."""
-    another = _another_network(network, layout, tensors)
+    """What the file probably is, from the names and shapes of its tensors."""
+    another = _another_network(network, layout, taken.around) if taken else None
+    another = another or _another_network(network, layout, tensors)
     if another:
         return another
+    if layout == "torchvision" and isinstance(network, Variant):
+        shapes = {name: _file_shape(tuple(variables[target].shape), layout) for name, target in names.items()}
+        kind = other_network(shapes, {name: tensor.shape for name, tensor in tensors.items()})
+        if kind:
+            return kind
     if layout == "keras":
         foreign = weights_of_keras_applications(name.rpartition("/")[0] for name in tensors)
         if foreign:
@@ -522,9 +551,15 @@ def _likely_cause(
         if all(layer_names.is_of(layer, layer_names.AUXILIARY) for layer in missing):
             return "the file has no auxiliary head: build the network with auxiliary_head=False"
         if missing == {layer_names.LOGITS} and isinstance(network, Variant):
+            if taken and taken.heads:
+                found_heads = ", ".join(f"'{escaped(name)}'" for name in taken.heads)
+                return (
+                    f"the file has {len(taken.heads)} layers that could be the head: {found_heads}. Build the network "
+                    "with include_top=False, or train a new head: `keras-resnet train --weights FILE`"
+                )
             return (
-                "the file has no head: build the network with include_top=False, or with a random head, "
-                "weights=WeightsFrom(path, fresh_head=True), as `train` does"
+                "the file has no head: build the network with include_top=False, or train a new head: `keras-resnet "
+                "train --weights FILE`, and in Python WeightsFrom(path, fresh_head=True)"
             )
     beside = found - wanted
     if problems.keys() == {"unknown"} and isinstance(network, Variant) and not any(map(_IN_BACKBONE.match, beside)):

@@ -1,5 +1,6 @@
 """The Python blocks of the pages run, in their order, in a folder with small stand-ins for the files that they name."""
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,7 @@ def files(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path
     for split, count in (("train", 12), ("val", 3)):
         write_masked(folder / "camvid" / split, count)
     (folder / "fine-tune.toml").write_text(RECIPE)
+    (folder / "R-50.pkl").write_bytes(pickle.dumps({"model": {"stem.conv1.weight": np.ones(3, "f4")}}))
     for name in ("own", "photos", "segment"):
         (folder / "runs" / name).mkdir(parents=True)
     model = randomise(small_classifier(size=SIDE, classes=len(NAMES)))

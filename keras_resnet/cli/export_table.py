@@ -58,8 +58,8 @@ class ExportTable:
                 file_name,
                 f"{size_bytes(made.paths[name]) / 1e6:.1f}",
                 str(verification.images),
-                "-" if math.isnan(verification.max_difference) else f"{verification.max_difference:.2g}",
-                f"{verification.top1_agreement_percent:.2f}",
+                _known(verification.max_difference, ".2g"),
+                _known(verification.top1_agreement_percent, ".2f"),
             ]
         if not self.figures:
             return cells
@@ -72,3 +72,7 @@ class ExportTable:
             *("-" if value is None else f"{value:.2f}" for value in figures),
             f"{accuracy.drop_points:+.2f}",
         ]
+
+
+def _known(figure: float, form: str) -> str:
+    return "-" if math.isnan(figure) else format(figure, form)

@@ -2,12 +2,15 @@
 
 import argparse
 import collections
+import datetime
+import functools
 import logging
 import pathlib
 import re
+import sys
 import zipfile
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import h5py
 import keras
@@ -171,6 +174,28 @@ WHOLE = {  # content, the prefix under which the network lies
         "",
     ),
     "transformers": (transformers_names, "resnet."),
+    "a flat EMA in the same dict": (
+        lambda t: {"net": t | {f"ema_{name.replace('.', '_')}": tensor + 1 for name, tensor in t.items()}},
+        "net.",
+    ),
+    "solo-learn": (
+        lambda t: {
+            "state_dict": under("backbone.", without_head(t))
+            | {"classifier.weight": t["fc.weight"], "classifier.bias": t["fc.bias"]}
+            | {"momentum_classifier.weight": t["fc.weight"] + 1, "momentum_classifier.bias": t["fc.bias"] + 1}
+            | {"projector.0.weight": torch.zeros(4, 4), "projector.0.bias": torch.zeros(4)}
+        },
+        "state_dict.backbone.",
+    ),
+    "a BatchNorm for augmented images": (
+        lambda t: {"net": t | {"bn1.aux_bn.0.weight": torch.ones(2), "bn1.aux_bn.0.running_var": torch.ones(2)}},
+        "net.",
+    ),
+    "the stem as a module": (
+        lambda t: {re.sub(r"^(conv|bn)1", lambda m: f"layer0.{int(m[1] == 'bn')}", name): x for name, x in t.items()},
+        "",
+    ),
+    "a tuple": (lambda t: (t, {"lr": 0.1}), "0."),
     "MMPretrain": (
         lambda t: {
             "meta": {"epoch": 1},
@@ -253,7 +278,7 @@ def test_the_logits_are_the_plain_files(case, tmp_path, tensors, blank, loaded, 
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
 @pytest.mark.parametrize(
-    "name", ["best.pth.tar", "last.ckpt", "pytorch_model.bin", "checkpoint-9", "r18.keras", "r.h5"]
+    "name", ["best.pth.tar", "last.ckpt", "pytorch_model.bin", "checkpoint-9", "r18.keras", "r.h5", "r.safetensors"]
 )
 def test_the_content_decides_and_not_the_suffix(kind, name, tmp_path, few):
     if kind == "safetensors":
@@ -288,6 +313,100 @@ def test_harmless_objects_are_left_unread(tmp_path, few):
         "train.pth: took 102 tensors under 'model.' (names of torchvision); left aside: 7 entries without tensors "
         "('args', ...)"
     )
+
+
+def package_class(monkeypatch, module, name, base=object):
+    """-> a class as another package has it."""
+    for end in [place for place, letter in enumerate(f"{module}.") if letter == "."]:
+        monkeypatch.setitem(sys.modules, module[:end], ModuleType(module[:end]))
+    kind = type(name, (base,), {"__module__": module, "__qualname__": name})
+    setattr(sys.modules[module], name, kind)
+    return kind
+
+
+def filled(kind, **attributes):
+    made = kind()
+    made.__dict__.update(attributes)
+    return made
+
+
+RECORDS = {  # module, name and base of a class, and its use in a file
+    "MMEngine": (
+        *("mmengine.logging.history_buffer", "HistoryBuffer", object),
+        lambda kind: {"log_scalars": collections.OrderedDict(loss=filled(kind, _log_history=np.arange(3.0)))},
+    ),
+    "Lightning": ("lightning.fabric.utilities.data", "AttributeDict", dict, lambda kind: kind(lr=0.1, inner=kind())),
+    "an old Lightning": (
+        *("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", object),
+        lambda kind: {kind: {"best_model_path": "a"}},
+    ),
+    "OmegaConf": ("omegaconf.dictconfig", "DictConfig", object, lambda kind: filled(kind, _content={"object": dict})),
+    "yacs": ("yacs.config", "CfgNode", dict, lambda kind: kind(a=kind(b=1))),
+}
+
+
+@pytest.mark.parametrize("package", RECORDS)
+def test_records_of_training_packages_are_left_unread(package, tmp_path, few, monkeypatch):
+    module, name, base, use = RECORDS[package]
+    kind = package_class(monkeypatch, module, name, base)
+    torch.save({"state_dict": few, "records": use(kind)}, tmp_path / "last.ckpt")
+    assert take(tmp_path / "last.ckpt", few, Head("fc", 4, 3)) == (
+        "last.ckpt: took 102 tensors under 'state_dict.' (names of torchvision); left aside: 1 entry without tensors "
+        "('records')"
+    )
+
+
+def test_settings_of_pytorch_itself_are_left_unread(tmp_path, few):
+    settings = {
+        "criterion": torch.nn.CrossEntropyLoss(label_smoothing=0.1),
+        "optimizer": functools.partial(torch.optim.SGD, lr=0.1),
+        "losses": collections.defaultdict(list, {"train": [1.0]}),
+        "seen": {1, 2},
+        "when": datetime.timedelta(hours=3),
+    }
+    torch.save({"state_dict": few, "hyper_parameters": settings}, tmp_path / "last.ckpt")
+    assert "1 entry without tensors ('hyper_parameters')" in take(tmp_path / "last.ckpt", few, Head("fc", 4, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_protocol_3_of_pickle_is_read_without_a_warning(tmp_path, few):
+    torch.save(few, tmp_path / "x.pth", pickle_protocol=3)
+    assert take(tmp_path / "x.pth", few, Head("fc", 4, 3)) == ""
+
+
+def test_bytes_of_python_2_are_read(tmp_path, few):
+    torch.save({"state_dict": few, "rank1": "00000000"}, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth.tar", "w") as old:
+        for name in new.namelist():
+            bytes_of_a_number = b"U\x0b" + b"\xff" * 11  # as long as the text that it takes the place of
+            old.writestr(name, new.read(name).replace(b"X\x08\0\0\x0000000000", bytes_of_a_number))
+    assert b"\xff" * 11 in (tmp_path / "old.pth.tar").read_bytes()
+    assert "1 entry without tensors ('rank1')" in take(tmp_path / "old.pth.tar", few, Head("fc", 4, 3))
+
+
+def test_the_line_warns_of_a_file_of_caffe(tmp_path, few):
+    torch.save(few, tmp_path / "resnet18_caffe.pth")
+    assert "networks of Caffe, which take BGR" in take(tmp_path / "resnet18_caffe.pth", few, Head("fc", 4, 3))
+
+
+def test_a_head_of_other_classes_is_left_aside_by_the_line(tmp_path, few):
+    torch.save(with_head("cls", few), tmp_path / "x.pth")
+    wanted = [name for name in torchvision_names(RESNET18) if not name.startswith("fc.")]
+    taken = take_network(read_weight_file(tmp_path / "x.pth"), wanted, Head("fc", 4, 10), False, "")
+    assert taken.line == (
+        "x.pth: took 100 tensors without a prefix (names of torchvision); left aside: the head 'cls' of 3 classes"
+    )
+
+
+def test_what_could_change_the_heads_input_leaves_it_fresh_where_training_starts(tmp_path, few):
+    content = under("backbone.", without_head(few)) | {"neck.weight": torch.ones(4)}
+    content |= {"cls.weight": few["fc.weight"], "cls.bias": few["fc.bias"]}
+    torch.save(content, tmp_path / "x.pth")
+    wanted = [name for name in torchvision_names(RESNET18) if not name.startswith("fc.")]
+    checkpoint = read_weight_file(tmp_path / "x.pth")
+    assert "neck.weight" in take_network(checkpoint, wanted, Head("fc", 4, 3), False, "").tensors
+    fresh = take_network(checkpoint, wanted, Head("fc", 4, 3, may_be_fresh=True), False, "")
+    assert set(fresh.tensors) == set(wanted)
 
 
 @pytest.mark.parametrize(
@@ -405,6 +524,7 @@ def test_a_part_of_a_network_is_recognised_by_its_stem(tmp_path, tensors, small)
     message = refusal(small, tmp_path / "part.bin")
     assert "part.bin, under 'resnet.' (names of transformers), does not fit resnet18" in message
     assert "missing (97)" in message
+    assert "likely cause: it has only 5 of the network's 102 tensors: a part of a network" in message
 
 
 def test_several_networks_are_an_error_that_names_them_and_the_option(tmp_path, tensors, small):

@@ -100,6 +100,20 @@ def test_other_pixel_statistics_are_refused_where_the_network_normalises(hub, tm
     load("hf://me/r", include_preprocessing=False)
 
 
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"architecture": "resnetblur50"}, "states that it is a resnetblur50"),
+        ({"model_type": "resnet", "downsample_in_bottleneck": True}, "has downsample_in_bottleneck in its config.json"),
+    ],
+)
+def test_a_repository_of_a_network_with_the_same_tensors_is_refused(hub, tmp_path, config, what):
+    hub.files = {("me/r", "config.json"): tmp_path / "config.json"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=re.escape(f"hf://me/r {what}")):
+        resolve_weights(RESNET18, "hf://me/r")
+
+
 @pytest.mark.parametrize("text", ["{ not json", '{"pretrained_cfg": {"mean": ["a", "b", "c"]}}'])
 def test_an_unreadable_config_is_an_error(hub, tmp_path, text):
     config = tmp_path / "config.json"
