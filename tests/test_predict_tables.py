@@ -19,7 +19,7 @@ from keras_resnet.model_files import save_model
 from keras_resnet.variants import InputContract, WholeImage
 
 NAMES = ["cat", "dog", "고양이", "thing <&>", "e", "f", "g"]
-HEADER = "file,predicted,predicted_indices,probabilities,pixels_percent,error"
+HEADER = "file,predicted,predicted_indices,probabilities,pixels_percent,values,error"
 ODD = 'odd\x1b[31m\n,"é.jpg'  # a terminal would turn red
 
 
