@@ -115,7 +115,7 @@ def rebuild(
 
 
 def flatten(model: keras.Model, keep_training_layers: bool = False) -> keras.Model:
-    """Functional model as users build it -> equal flat model; a model that is flat is returned as it is.
+    """Functional model as users build it -> equal flat model; a flat model is returned unchanged.
 
     In a flat model, no layer is itself a model, and ReLU and the activations of convolutions and dense layers are
     layers of their own. Layers that act only in training are left out, unless `keep_training_layers`. A layer whose
@@ -157,7 +157,7 @@ def flatten(model: keras.Model, keep_training_layers: bool = False) -> keras.Mod
         if isinstance(layer, _ONLY_IN_TRAINING) and not keep_training_layers:
             return args[0]
         x = layer(*args, **kwargs)
-        if _is_operation(layer, "ConvertToTensor") and x.dtype == args[0].dtype:  # of a model inside
+        if _is_operation(layer, "ConvertToTensor") and x.dtype == args[0].dtype:  # a model inside adds it
             return args[0]
         return activations[layer.name](x) if layer.name in activations else x
 

@@ -123,7 +123,7 @@ def test_on_stdout_nothing_stands_beside_the_table(models, images, option):
 
 def test_a_table_of_nothing_but_errors_needs_no_model(images):
     status, lines, _ = in_process("predict", "absent.jpg", "--csv", "-")
-    assert (status, lines) == (1, [HEADER, 'absent.jpg,,,,,"no such file or folder, and no file matches this glob"'])
+    assert (status, lines) == (1, [HEADER, 'absent.jpg,,,,,,"no such file or folder, and no file matches this glob"'])
 
 
 def test_names_are_escaped_on_the_terminal_and_true_in_the_files(models, images):

@@ -1,6 +1,6 @@
 """Keras model of any make -> flat model whose task and output kind are stated.
 
-All commands and functions that take a Keras model read it here, so that it means the same in each of them.
+All commands and functions that take a Keras model read it here, so that each of them reads it alike.
 """
 
 from typing import Any
