@@ -25,7 +25,12 @@ from keras_resnet.weights_from import WeightsFrom
 MOST_EXPANDED, FEW_BYTES = 2, 1_000_000  # 16-bit weights expand to 32 bits; some layers' state is not stored
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    task: str | None = None,
+    output_kind: str | None = None,
+) -> Predictor:
     """`.keras` file, artifact (SavedModel folder, .tflite, .onnx) or a folder -> a network that is ready for images.
 
     The network knows its task, its class names and its contract for image files, as far as the file holds them. A
@@ -33,11 +38,14 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
 
     Args:
         threads: Number of CPU threads of an artifact's runtime. Default: all.
+        task: Task of a model of your own: classify, segment, tag, regress or embed. Default: the task that its file
+            states, or that its last layers and its loss show.
+        output_kind: Kind of its output: probabilities, logits, values or features. Default: as for `task`.
 
     Raises:
         ExportError: An artifact can't be opened.
         WeightsError: A `.keras` file can't be read.
-        ArgumentError: The path is neither, or the network does not take RGB images.
+        ArgumentError: The path is neither, the network does not take RGB images, or can be read in several ways.
     """
     text = os.fspath(path)
     if not os.path.exists(text):
@@ -47,7 +55,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
         raise ArgumentError(
             f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"
         )
-    return open_predictor(text, None, threads)
+    return open_predictor(text, None, threads, Stated(task, output_kind))
 
 
 def is_artifact(model: str) -> bool:

@@ -19,6 +19,7 @@ _MOVED: Mapping[str, tuple[str, str | None]] = {
     "calibration_count": ("calibration", "count"),
     "seed": ("calibration", "seed"),
     "force_calibration": ("calibration", "force"),
+    "split": ("data", "split"),
     "max_drop": ("data", "max_drop_points"),
     "void_labels": ("data", "reading"),
 }
