@@ -55,7 +55,7 @@ def image_kind(path: str | os.PathLike[str]) -> str:
 def reads_heic() -> bool:
     """Whether pillow-heif is installed; Pillow then reads HEIC, too."""
     try:
-        import pillow_heif  # type: ignore[import-not-found]
+        import pillow_heif
     except ImportError:
         return False
     pillow_heif.register_heif_opener()
