@@ -68,7 +68,7 @@ def test_they_stand_upright_once():
     exif[0x0112] = 6
     Image.fromarray(stored).save(stream, "HEIF", quality=95, exif=exif.tobytes())
     upright = decode_image(stream.getvalue())
-    assert np.abs(upright.astype(int) - np.rot90(stored, -1)).mean() < 5
+    assert np.abs(upright.astype(int) - np.rot90(stored, -1)).mean() < 8
 
 
 def test_without_the_package_they_are_left_aside_with_the_reason(photos, without_the_package):
