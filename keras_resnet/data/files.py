@@ -93,9 +93,18 @@ def rows_of_split(
     """Table, its files and classes, one of `SPLITS` -> rows of that split, the part, whether validation is held out.
 
     Raises:
-        ArgumentError: The split has no row.
+        ArgumentError: The split has no row, or a file is missing.
     """
+    rows, split, held_out = _rows_of_split(table, files, indices, split, aside)
+    table.check_files(rows, split)
+    return rows, split, held_out
+
+
+def _rows_of_split(
+    table: Table, files: Sequence[str], indices: np.ndarray, split: str, aside: LeftAside
+) -> tuple[np.ndarray, str, bool]:
     parts, wanted = table.splits(), table.reading.validation_split
+    aside.join(table.aside)
     if parts is None:
         return chosen_of(files, indices, split), split, True
     of = {name: np.flatnonzero(np.array(parts) == name) for name in ("train", "val", "test")}

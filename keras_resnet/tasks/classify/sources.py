@@ -13,7 +13,7 @@ from keras_resnet.data.layout import folder_layout
 from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_dataset_description, read_index
 from keras_resnet.data.splits import chosen_of, classes_of, opened_part
-from keras_resnet.data.tables import CLASS_NAME, FIRST_ROW, INDEX, NAMES, WNID, Table, read_table
+from keras_resnet.data.tables import CLASS_NAME, FIRST_ROW, INDEX, NAMES, SEPARATOR, WNID, Table, read_table
 from keras_resnet.data.taken import NOT_A_SPLIT, UNUSED_SPLIT, LeftAside, Taken
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
@@ -83,11 +83,12 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading
     table, aside = read_table(file, reading), LeftAside()
     files = table.files()
     classes, indices, column = _classes_of_table(table, class_names)
+    _check_repeated(table, files, indices)
     chosen, split, held_out = rows_of_split(table, files, indices, split, aside)
     files = [files[index] for index in chosen]
     source = FileSource(
         "csv",
-        file.parent,
+        table.folder,
         files,
         str(file),
         split,
@@ -99,6 +100,21 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading
     )
     source.taken = Taken(table.layout(column), "rows", aside)
     return source
+
+
+def _check_repeated(table: Table, files: Sequence[str], indices: np.ndarray) -> None:
+    """Raises `ArgumentError` if two rows give one image different classes."""
+    if len({*files}) == len(files):
+        return
+    seen: dict[str, int] = {}
+    for row, name in enumerate(files):
+        before = seen.setdefault(name, row)
+        if indices[before] != indices[row]:
+            raise ArgumentError(
+                f"{table.file}: rows {before + FIRST_ROW} and {row + FIRST_ROW} give the image {name} different "
+                "classes. Correct one; or, if an image has several classes, give it one row with a column labels, such "
+                f"as cat{SEPARATOR}outdoors"
+            )
 
 
 def _classes_of_table(table: Table, class_names: Sequence[str] | None) -> tuple[Sequence[str], np.ndarray, str]:

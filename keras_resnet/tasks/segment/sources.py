@@ -102,9 +102,9 @@ def _open_masked_csv(file: Path, split: str, class_names: Sequence[str] | None, 
     table, aside = read_table(file, reading), LeftAside()
     files, masks = table.files(), table.paths(MASK_FILE)
     chosen, split, held_out = rows_of_split(table, files, np.zeros(len(files), int), split, aside)
-    classes, legend = _legend(file, file.parent, masks, class_names, reading)
+    classes, legend = _legend(file, table.folder, masks, class_names, reading)
     images, shown = (
-        FileSource("csv", file.parent, each, str(file), split, classes, each, None, held_out=held_out, target=MASKS)
+        FileSource("csv", table.folder, each, str(file), split, classes, each, None, held_out=held_out, target=MASKS)
         for each in ([files[index] for index in chosen], [masks[index] for index in chosen])
     )
     source = MaskedSource(images, shown, legend)

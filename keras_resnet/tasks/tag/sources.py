@@ -19,6 +19,7 @@ from keras_resnet.data.tables import (
     FIRST_ROW,
     INDEX,
     MASK_FILE,
+    SEPARATOR,
     SPLIT,
     WNID,
     Table,
@@ -29,8 +30,6 @@ from keras_resnet.data.taken import LeftAside, Taken
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.tag.tagged import TaggedSource
 from keras_resnet.tasks.tag.target import TAGS
-
-SEPARATOR = "|"
 
 
 def is_tag_layout(text: str, reading: Reading) -> bool:
@@ -75,7 +74,7 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading
     chosen, split, held_out = rows_of_split(table, files, np.zeros(len(files), int), split, aside)
     files, tags = [files[index] for index in chosen], tags[chosen]
     images = FileSource(
-        "csv", file.parent, files, str(file), split, classes, files, None, held_out=held_out, target=TAGS
+        "csv", table.folder, files, str(file), split, classes, files, None, held_out=held_out, target=TAGS
     )
     source = TaggedSource(images, tags, fingerprint_of(files, tags))
     source.taken = Taken(words, "rows", aside)
