@@ -1,6 +1,7 @@
 """Image files: folders of class folders, rows of CSV files."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -70,12 +71,14 @@ def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
             classes.append(entry.name)
         else:
             loose.append(entry.name)
-    files: list[tuple[str, str]] = []
+    files: list[str] = []
+    names: list[str] = []
     for name in sorted(classes):
         found = sorted(walk_images(folder, name, aside))
         if not found:
             aside.add("class folder without an image", f"{name}/")
-        files += [(name, file) for file in found]
+        files += found
+        names += [name] * len(found)
     if not files:
         there = f"It has {len(loose)} files, for example {min(loose)}. " if loose else ""
         raise ImageError(
@@ -84,7 +87,22 @@ def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
         )
     for file in sorted(loose):
         aside.add("file beside the class folders", file)
-    return [file for _, file in files], [name for name, _ in files]
+    return files, names
+
+
+def inner_folders(files: Sequence[str]) -> list[str]:
+    """Image files below class folders -> folders in class folders that may be meant as classes, such as animals/cat.
+
+    They have images, several lie in one class folder, and their names are in no other class folder: batches of images
+    have the same names in each.
+    """
+    folders = {"/".join(file.split("/", 2)[:2]) for file in files if file.count("/") > 1}
+    by_class, by_name = (Counter(folder.split("/")[place] for folder in folders) for place in (0, 1))
+    return sorted(
+        folder
+        for folder in folders
+        if by_class[folder.partition("/")[0]] > 1 and by_name[folder.partition("/")[2]] == 1
+    )
 
 
 def rows_of_split(

@@ -1,7 +1,7 @@
 """Paths as a table has them -> the image files that are there.
 
 A path counts from the folder of the table. Where no path leads to a file so, the table has been moved away from its
-images, or its paths are those of a server: then all files must be found in one other way.
+images, or a server has given the paths: then all files must be found in one other way.
 """
 
 import os
@@ -32,8 +32,8 @@ class Located(NamedTuple):
     elsewhere: Sequence[str]  # folders that have some of the files, with counts, in words
 
 
-def locate(folder: Path, cells: Sequence[str]) -> Located:
-    """Folder of a table, its cells of files -> the files.
+def locate(table: Path, folder: Path, cells: Sequence[str]) -> Located:
+    """File of a table, the folder from which its paths count, its cells of files -> the files.
 
     Raises:
         ArgumentError: The cells are addresses on the web, or two folders have all of the files.
@@ -43,7 +43,7 @@ def locate(folder: Path, cells: Sequence[str]) -> Located:
     web = next((name for name in names if "://" in name), None)
     if web is not None:
         raise ArgumentError(
-            f"{folder}: a file must lie on a disk. Received: {web}. Download the files, and write their paths"
+            f"{table}: an image must be a file on a disk. Received: {web}. Download the files, and write their paths"
         )
     served = any(_UPLOADED in cell or _SERVED in cell for cell in cells)
     how = "paths of Label Studio" if served else ""
@@ -65,7 +65,7 @@ def locate(folder: Path, cells: Sequence[str]) -> Located:
     if len(whole) > 1:
         listed = " and ".join(reading.how for reading in whole)
         raise ArgumentError(
-            f"{folder}: its table names no file that is there, and all of them can be found in two ways: {listed}. "
+            f"{table}: names no file that is there as written, and all of them can be found in two ways: {listed}. "
             "Write the folder into the paths, or move the table into it"
         )
     some = sorted((reading for reading in readings if reading.there.any()), key=lambda each: -each.there.sum())

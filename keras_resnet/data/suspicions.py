@@ -22,6 +22,13 @@ def suspicions(train: Source, val: Source, looks: Sequence[Look], single_answer:
             yield f"class {name!r} has the name of a split: see --folders"
         elif name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS):
             yield f"class {name!r} has the name of a folder of images or masks, and is one class here"
+    inner = train.taken.inner if train.taken is not None else ()
+    if inner:
+        outer = inner[0].partition("/")[0]
+        yield (
+            f"images lie in folders inside class folders: {len(inner)} (such as {inner[0]}/), and count for the outer "
+            f"class, {outer}. If the inner folders are the classes, move them up"
+        )
     for source in (train, val):
         absent = [name for name, count in zip(source.classes, source.class_counts, strict=True) if not count]
         if absent:

@@ -43,16 +43,20 @@ FILE, INDEX, WNID, CLASS_NAME, CLASS_NAMES, MASK_FILE, SPLIT = (
 NAMES: Mapping[str, tuple[str, ...]] = {
     FILE: (
         *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
-        *("image_name", "image_filename", "img", "img_path", "image_id", "img_id", "id"),
+        *("image_name", "image_filename", "img", "img_path", "imagename", "imagepath", "fname"),
+        *("image_id", "imageid", "img_id", "id"),
     ),
     INDEX: ("index", "class_index", "class_id", "classid", "label_index", "label_id", "category_id"),
     WNID: ("wnid", "synset"),
-    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "choice", "name"),
+    CLASS_NAME: (
+        *("label", "class", "class_name", "label_name", "category", "category_name", "choice", "name"),
+        *("classname", "labelname"),
+    ),
     CLASS_NAMES: ("classes", "tags", "labels"),
     MASK_FILE: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
     SPLIT: ("split", "subset", "set", "partition"),
 }
-WEAK_FILES = ("image_id", "img_id", "id")  # names of a file only where no other column names one
+WEAK_FILES = ("image_id", "imageid", "img_id", "id")  # names of a file only where no other column names one
 OPTIONS: Mapping[str, str] = {FILE: "--image-column", CLASS_NAME: "--label-column", SPLIT: "--split-column"}
 
 _MARKS = (  # byte order mark -> encoding that takes it away
@@ -74,6 +78,7 @@ class Table:
     rows: Sequence[Mapping[str, str]]
     reading: Reading = PLAIN
     kind: str = "CSV file"
+    made: str = ""  # how the table was made, in words, where no file has its columns
     aside: LeftAside = field(default_factory=LeftAside)  # what of the file makes no row
 
     @property
@@ -162,7 +167,7 @@ class Table:
 
     def _locate(self, meaning: str) -> Located:
         if meaning not in self._located:
-            self._located[meaning] = locate(self.folder, self.cells(meaning))
+            self._located[meaning] = locate(self.file, self.folder, self.cells(meaning))
         return self._located[meaning]
 
     def check_files(self, rows: np.ndarray, what: str) -> None:
@@ -178,7 +183,11 @@ class Table:
             missing = rows[~located.there[rows]].tolist()
             if not missing:
                 continue
-            lines = [f"  row {row + FIRST_ROW}: {located.paths[row]}" for row in missing[:ROWS_LISTED]]
+            own = self.kind == Table.kind and not self.made  # rows of other tables have no numbers in a file
+            lines = [
+                f"  row {row + FIRST_ROW}: {located.paths[row]}" if own else f"  {located.paths[row]}"
+                for row in missing[:ROWS_LISTED]
+            ]
             more = [f"  and {len(missing) - ROWS_LISTED:,} more"] if len(missing) > ROWS_LISTED else []
             found = f" In other places, there are: {'; '.join(located.elsewhere)}." if located.elsewhere else ""
             raise ArgumentError(
@@ -197,7 +206,7 @@ class Table:
         taken = [FILE, *meanings, *([SPLIT] if SPLIT in self.columns else [])]
         found = [how for meaning in (FILE, MASK_FILE) if (how := self._located.get(meaning, NOWHERE).how)]
         columns = ", ".join(self.columns[meaning] for meaning in taken)
-        return "; ".join([f"{self.kind} with the columns {columns}", *dict.fromkeys(found)])
+        return "; ".join([self.made or f"{self.kind} with the columns {columns}", *dict.fromkeys(found)])
 
     def splits(self) -> list[str] | None:
         """-> "train", "val" or "test" for each row, None where no column says so.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.data.annotations import open_table, table_head
 from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.files import FileSource, rows_of_split
 from keras_resnet.data.labelled import NAMES_LISTED
@@ -23,8 +24,6 @@ from keras_resnet.data.tables import (
     SPLIT,
     WNID,
     Table,
-    read_head,
-    read_table,
 )
 from keras_resnet.data.taken import LeftAside, Taken
 from keras_resnet.errors import ArgumentError
@@ -41,7 +40,7 @@ def is_tag_layout(text: str, reading: Reading) -> bool:
     path = Path(text)
     if (path / DESCRIPTION).is_file():
         return task_of_index(read_dataset_description(path)) == TAGS.task
-    table = read_head(path, reading) if path.is_file() and path.suffix.lower() != ".npz" else None
+    table = table_head(path, reading)
     if table is None or FILE not in table.columns or {INDEX, WNID, CLASS_NAME, MASK_FILE} & {*table.columns}:
         return False
     if CLASS_NAMES in table.columns:
@@ -58,11 +57,12 @@ def open_tagged(text: str, split: str, class_names: Sequence[str] | None, readin
             file, row and value.
     """
     path = Path(text)
-    return _open_shards(path, split, class_names) if path.is_dir() else _open_csv(path, split, class_names, reading)
+    is_packed = (path / DESCRIPTION).is_file()
+    return _open_shards(path, split, class_names) if is_packed else _open_table(path, split, class_names, reading)
 
 
-def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> TaggedSource:
-    table, aside = read_table(file, reading), LeftAside()
+def _open_table(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> TaggedSource:
+    table, aside = open_table(file, reading), LeftAside()
     files = table.files()
     _check_rows(file, files)
     if CLASS_NAMES in table.columns:
