@@ -32,6 +32,7 @@ from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.image_files import has_image_suffix
 
 COCO_FILE, CLASSES_FILE = "_annotations.coco.json", "_classes.csv"  # names of Roboflow's files in each split
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 OPEN_IMAGES = ("ImageID", "LabelName", "Confidence")
 CHOICES = b'{""choices""'  # in a CSV file of Label Studio, a cell with several classes
 PIXEL_VALUE = "pixel_value"  # column of `_classes.csv` for masks
@@ -60,12 +61,14 @@ def open_table(path: Path, reading: Reading) -> Table:
     """CSV file, JSON file of a labelling tool, or a folder of Roboflow -> its rows.
 
     Raises:
-        ArgumentError: The file can't be read, or holds nothing but boxes, polygons or masks of a tool.
+        ArgumentError: The file can't be read, is an archive, or holds nothing but boxes, polygons or masks of a tool.
     """
     if path.is_dir():
         return _of_splits(path, reading)
     if path.suffix.lower() == ".json":
         return _of_json(path, reading)
+    if path.name.lower().endswith(ARCHIVES):
+        raise ArgumentError(f"{path}: is an archive. Unpack it, and name the folder that it holds")
     table = read_table(path, reading)
     if {*OPEN_IMAGES} <= {*table.header}:
         raise ArgumentError(

@@ -16,6 +16,7 @@ from keras_resnet.data.problems import Problem, reason_of
 from keras_resnet.errors import ImageError
 
 IN_TURN = 1024  # number of images whose results are awaited at a time
+CHUNK = 16  # images that a thread checks in turn: to hand over each one takes a tenth of the time of a small image
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
 
@@ -90,9 +91,13 @@ def _rows(source: Source, with_views: bool) -> Iterator[_Row]:
         view = hash_of_view(checked.pixels) if with_views else 0
         return _Row(checked.size, int.from_bytes(digest), view, checked.problem)  # no pixels: results wait
 
+    def rows(first: int) -> list[_Row]:
+        return [row(index) for index in range(first, min(first + CHUNK, source.count))]
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, source.count, IN_TURN):
-            yield from pool.map(row, range(start, min(start + IN_TURN, source.count)))
+            for chunk in pool.map(rows, range(start, min(start + IN_TURN, source.count), CHUNK)):
+                yield from chunk
 
 
 def percentiles(sizes: np.ndarray) -> dict[str, dict[str, int]]:

@@ -15,10 +15,13 @@ from keras_resnet.data.splits import chosen_of, opened_part
 from keras_resnet.data.tables import SPLIT, Table
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.image_files import is_hidden
+from keras_resnet.image_files import has_image_suffix, is_hidden
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+RECIPE = "recipe.toml"  # each folder of a training run has one
 
 
 class FileSource(EncodedSource):
@@ -74,13 +77,15 @@ def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
     files: list[str] = []
     names: list[str] = []
     for name in sorted(classes):
-        found = sorted(walk_images(folder, name, aside))
+        found = _without_runs(folder, sorted(walk_images(folder, name, aside)), aside)
         if not found:
             aside.add("class folder without an image", f"{name}/")
         files += found
         names += [name] * len(found)
     if not files:
         there = f"It has {len(loose)} files, for example {min(loose)}. " if loose else ""
+        if mask := _mask_among(loose):
+            there += f"If {mask} is a mask, put the images into images/ and the masks into masks/. "
         raise ImageError(
             f"{folder}: no class folder with an image. {there}Make a folder for each class, such as cat/ and dog/, and "
             "put its images there, or name a CSV file with the columns file and label"
@@ -88,6 +93,22 @@ def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
     for file in sorted(loose):
         aside.add("file beside the class folders", file)
     return files, names
+
+
+def _without_runs(folder: Path, files: list[str], aside: LeftAside) -> list[str]:
+    """Image files of a class folder -> those outside of folders that `keras-resnet train` wrote."""
+    places = {os.path.dirname(file) for file in files}
+    places |= {os.path.dirname(place) for place in places}
+    runs = tuple(f"{place}/" for place in sorted(places) if place and os.path.isfile(folder / place / RECIPE))
+    for run in runs:
+        aside.add("folder of a training run", run)
+    return [file for file in files if not file.startswith(runs)] if runs else files
+
+
+def _mask_among(files: Sequence[str]) -> str:
+    """Names of files -> one that is an image's name with an ending more, such as _mask; or an empty text."""
+    stems = {os.path.splitext(name)[0] for name in files if has_image_suffix(name)}
+    return min((name for name in files if os.path.splitext(name)[0].rpartition("_")[0] in stems), default="")
 
 
 def inner_folders(files: Sequence[str]) -> list[str]:

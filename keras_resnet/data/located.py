@@ -6,6 +6,7 @@ images, or a server has given the paths: then all files must be found in one oth
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -102,12 +103,24 @@ class _Listings:
         self.folder = folder
         self._names: dict[str, frozenset[str]] = {}
         self._by_stem: dict[str, dict[str, list[str]]] = {}
+        self._composed: dict[str, dict[str, str]] = {}
 
-    def has(self, path: str) -> bool:
+    def found(self, path: str) -> str | None:
+        """Path -> the path under which the file is there: macOS writes the letters of a name in another form."""
         parent, name = os.path.split(path)
         if name in self.names(parent):
-            return True
-        return bool(self.names(parent)) and os.path.isfile(self.folder / path)  # a name in other case, on some systems
+            return path
+        if not name.isascii():
+            composed = self.composed(parent).get(unicodedata.normalize("NFC", name))
+            return None if composed is None else os.path.join(parent, composed)
+        there = bool(self.names(parent)) and os.path.isfile(self.folder / path)  # in other capitals, on some systems
+        return path if there else None
+
+    def composed(self, parent: str) -> dict[str, str]:
+        """Folder -> names of its files, by their form with composed letters."""
+        if parent not in self._composed:
+            self._composed[parent] = {unicodedata.normalize("NFC", name): name for name in sorted(self.names(parent))}
+        return self._composed[parent]
 
     def names(self, parent: str) -> frozenset[str]:
         if parent not in self._names:
@@ -134,8 +147,9 @@ def _reading(listings: _Listings, place: str, names: Sequence[str]) -> Located:
     there = np.zeros(len(names), bool)
     for row, name in enumerate(names):
         path = os.path.join(place, name)
-        there[row] = listings.has(path)
-        if not there[row] and not has_image_suffix(name):
+        if (as_written := listings.found(path)) is not None:
+            path, there[row] = as_written, True
+        elif not has_image_suffix(name):
             parent, stem = os.path.split(path)
             found = listings.with_stem(parent, stem)
             if len(found) > 1:

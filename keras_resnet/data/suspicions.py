@@ -1,5 +1,6 @@
 """What looks wrong with a set of images, so that training on it would be wrong, too."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from keras_resnet.data.check import Look
 from keras_resnet.data.copies import alike, equal_pairs, near_pairs
 from keras_resnet.data.layout import split_named
 from keras_resnet.data.pairs import IMAGE_FOLDERS, MASK_FOLDERS
+from keras_resnet.data.tables import normal
 from keras_resnet.data.taken import CLASSES_LISTED
 
 
@@ -22,6 +24,12 @@ def suspicions(train: Source, val: Source, looks: Sequence[Look], single_answer:
             yield f"class {name!r} has the name of a split: see --folders"
         elif name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS):
             yield f"class {name!r} has the name of a folder of images or masks, and is one class here"
+    alike_names: dict[str, list[str]] = {}
+    for name in train.classes:
+        alike_names.setdefault(normal(unicodedata.normalize("NFKC", name)), []).append(name)
+    for names in alike_names.values():
+        if len(names) > 1:
+            yield f"classes whose names differ only in capitals, spaces or the like: {', '.join(names)}"
     inner = train.taken.inner if train.taken is not None else ()
     if inner:
         outer = inner[0].partition("/")[0]

@@ -196,7 +196,8 @@ class Table:
                         f"{self.file}: files of {what} that do not exist: {len(missing):,} of {len(rows):,}",
                         *lines,
                         *more,
-                        f"Paths count from {self.folder}.{found} Correct the paths, add the files, or remove the rows",
+                        f"Paths count from {self.folder.absolute()}.{found} Correct the paths, add the files, or remove "
+                        "the rows",
                     ]
                 )
             )
@@ -257,6 +258,11 @@ def read_table(file: Path, reading: Reading, most_bytes: int | None = None) -> T
         raise ArgumentError(
             f"{file}: its first line must name the columns, for example file{delimiter}label. "
             f"Received: {delimiter.join(header)[:200]}"
+        )
+    if any(has_image_suffix(cell.rpartition(" ")[0]) for cell in header):
+        raise ArgumentError(
+            f"{file}: commas must stand between the cells, and its first line must name the columns: file,label for "
+            f"names of classes, or file,index for their numbers from 0. Received: {delimiter.join(header)[:200]}"
         )
     if len(lines) < 2:
         raise ArgumentError(f"{file}: a CSV file must have a line of headers and rows. Received: no rows")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import unicodedata
+import zipfile
 
 import numpy as np
 import pytest
@@ -123,6 +125,46 @@ def test_an_image_with_two_classes_is_refused(tmp_path):
     file = table(tmp_path / "t.csv", ("file", "label"), *pets(), ("004.jpg", "fox"))
     with pytest.raises(ArgumentError, match=r"rows 6 and 12 give the image 004\.jpg different classes"):
         open_source(file, "train")
+
+
+def test_letters_in_another_form_are_found(tmp_path):
+    """macOS writes names with decomposed letters, most editors write composed ones."""
+    names = [f"고양이 {index}.jpg" for index in range(6)]
+    images(tmp_path, [unicodedata.normalize("NFD", name) for name in names])
+    rows = [(name, "cat" if index % 2 else "dog") for index, name in enumerate(names)]
+    train, val = both(table(tmp_path / "t.csv", ("file", "label"), *rows))
+    assert sorted(labels(train, val)) == sorted(unicodedata.normalize("NFD", name) for name in names)
+
+
+def test_archives_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        archive.writestr("cat/1.jpg", jpeg(picture(12, 15, 0)))
+    with pytest.raises(ArgumentError, match=r"pets\.zip: is an archive\. Unpack it"):
+        open_source(tmp_path / "pets.zip", "train")
+
+
+def test_a_list_with_spaces_is_refused(tmp_path):
+    """As PaddleClas and others have it."""
+    file = write(images(tmp_path, ["a.jpg", "b.jpg"]) / "list.txt", "a.jpg 0\nb.jpg 1\n")
+    with pytest.raises(ArgumentError, match=r"commas must stand between the cells.*file,index .* Received: a\.jpg 0"):
+        open_source(file, "train")
+
+
+@pytest.mark.parametrize("mark", [" ", ", ", ";"])
+def test_classes_with_another_mark_between_them_are_refused(mark, tmp_path):
+    names = images(tmp_path, [name for name, _ in pets(4)])
+    cells = [f'"{mark.join(found)}"' for found in (("clear", "water"), ("clear",), ("cloudy", "water"), ("cloudy",))]
+    file = table(
+        names / "t.csv", ("file", "tags"), *((name, cell) for (name, _), cell in zip(pets(4), cells, strict=True))
+    )
+    with pytest.raises(ArgumentError, match=rf"must have \| between them. Received, in cells of 3 words: clear{mark}"):
+        open_source(file, "train")
+
+
+def test_a_class_of_two_words_is_one_class(tmp_path):
+    file = table(tmp_path / "t.csv", ("file", "tags"), *((n, f"wild {x}") for n, x in pets()))
+    images(tmp_path, [name for name, _ in pets()])
+    assert both(file)[0].classes == ("wild cat", "wild dog")
 
 
 # --- Label Studio -------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Sources of images with any number of classes each: CSV files and packed sets."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def _tags_of_names(
     file: Path, cells: Sequence[str], class_names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Cells with names -> names of the classes, uint8 `[N, classes]`."""
+    _check_separator(file, cells)
     names = [[name.strip() for name in cell.split(SEPARATOR)] if cell.strip() else [] for cell in cells]
     rows = [(f"row {row}", name) for row, found in enumerate(names, start=FIRST_ROW) for name in found]
     if class_names is None and not rows:
@@ -129,6 +131,21 @@ def _tags_of_names(
     for row, found in enumerate(names):
         tags[row, [known[name] for name in found]] = 1
     return classes, tags
+
+
+def _check_separator(file: Path, cells: Sequence[str]) -> None:
+    """Raises `ArgumentError` if the names in the cells seem to have something else than `SEPARATOR` between them.
+
+    They do if no cell has it, and the cells are made of fewer words than there are different cells.
+    """
+    different = {cell.strip() for cell in cells} - {""}
+    words = {word for cell in different for word in re.split(r"[\s,;]+", cell)}
+    example = next((cell for cell in sorted(different) if len(re.split(r"[\s,;]+", cell)) > 1), None)
+    if example is not None and len(words) < len(different) and not any(SEPARATOR in cell for cell in cells):
+        raise ArgumentError(
+            f"{file}: the names of several classes must have {SEPARATOR} between them. Received, in cells of "
+            f"{len(words)} words: {example}. Write {SEPARATOR} in place of what stands between them"
+        )
 
 
 def _tags_of_columns(table: Table, class_names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
