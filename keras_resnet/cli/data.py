@@ -15,8 +15,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pac
 DataArgument = Annotated[
     str,
     typer.Argument(
-        help="Folder of class folders (or with train/ and val/), folder with images/ and masks/, CSV file, JSON file or "
-        "folder of a labelling tool, packed shards, .npz, or tfds:NAME."
+        help="Folder of class folders (or with train/ and val/), folder with images/ and masks/, CSV file, JSON file "
+        "or folder of a labelling tool, packed shards, .npz, or tfds:NAME."
     ),
 ]
 

@@ -196,8 +196,8 @@ class Table:
                         f"{self.file}: files of {what} that do not exist: {len(missing):,} of {len(rows):,}",
                         *lines,
                         *more,
-                        f"Paths count from {self.folder.absolute()}.{found} Correct the paths, add the files, or remove "
-                        "the rows",
+                        f"Paths count from {self.folder.absolute()}.{found} Correct the paths, add the files, or "
+                        "remove the rows",
                     ]
                 )
             )

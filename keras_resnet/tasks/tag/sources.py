@@ -144,7 +144,7 @@ def _check_separator(file: Path, cells: Sequence[str]) -> None:
     if example is not None and len(words) < len(different) and not any(SEPARATOR in cell for cell in cells):
         raise ArgumentError(
             f"{file}: the names of several classes must have {SEPARATOR} between them. Received, in cells of "
-            f"{len(words)} words: {example}. Write {SEPARATOR} in place of what stands between them"
+            f"{len(words)} words: {example}. Write {SEPARATOR} instead of spaces, commas or semicolons"
         )
 
 
