@@ -10,6 +10,7 @@ IMAGE_SUFFIXES = (
     ".avif",
 )
 HEIC_SUFFIXES = (".heic", ".heif")
+NO_HEIC = "HEIC, which needs pip install 'keras-resnet-kit[heic]'"
 
 # First bytes of these formats. AVIF and HEIC have theirs behind four bytes of length: the word ftyp and a brand.
 _SIGNATURES = (
@@ -41,9 +42,13 @@ def image_kind(path: str | os.PathLike[str]) -> str:
     """File -> "image", "heic" for one that takes another package to read, or "" for what is no image."""
     try:
         with open(path, "rb") as stream:
-            head = stream.read(16)
+            return kind_of_bytes(stream.read(16))
     except OSError:
         return ""
+
+
+def kind_of_bytes(head: bytes) -> str:
+    """First 16 bytes of a file or more -> its kind, as `image_kind` returns it."""
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
         return "image" if reads_heic() else "heic"
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
@@ -55,7 +60,7 @@ def image_kind(path: str | os.PathLike[str]) -> str:
 def reads_heic() -> bool:
     """Whether pillow-heif is installed; Pillow then reads HEIC, too."""
     try:
-        import pillow_heif  # type: ignore[import-not-found]
+        import pillow_heif
     except ImportError:
         return False
     pillow_heif.register_heif_opener()

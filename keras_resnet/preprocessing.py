@@ -14,7 +14,14 @@ from PIL import Image, UnidentifiedImageError
 
 from keras_resnet import layer_names
 from keras_resnet.errors import ImageError
-from keras_resnet.image_files import has_image_suffix, image_kind, is_hidden, readable_formats
+from keras_resnet.image_files import (
+    NO_HEIC,
+    has_image_suffix,
+    image_kind,
+    is_hidden,
+    kind_of_bytes,
+    readable_formats,
+)
 from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
@@ -45,7 +52,8 @@ def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files, folders and globs -> paths in the order given; a folder yields its images at any depth, sorted.
 
     A glob is expanded as a shell would; a file is taken whatever its suffix, in a folder
-    an image by suffix or by content that is not hidden.
+    an image by suffix or by content that is not hidden. HEIC files are listed, too, so that whoever reads them without
+    pillow-heif is told what to install.
 
     Raises:
         ImageError: A pattern matches nothing.
@@ -69,9 +77,7 @@ def _files(path: Path) -> list[Path]:
     for parent, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not is_hidden(name)]
         inside = [Path(parent, name) for name in files if not is_hidden(name)]
-        found += [
-            file for file in inside if (has_image_suffix(file.name) or image_kind(file) == "image") and file.is_file()
-        ]
+        found += [file for file in inside if (has_image_suffix(file.name) or image_kind(file)) and file.is_file()]
     return sorted(found)
 
 
@@ -164,6 +170,8 @@ def read_pixels(
             image.load()
             return convert(image)
     except UnidentifiedImageError as error:
+        if kind_of_bytes(encoded[:16]) == "heic":
+            raise ImageError(f"{name}: {NO_HEIC}") from error
         raise ImageError(f"{name}: not an image of the formats {', '.join(formats)}, or incomplete") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error

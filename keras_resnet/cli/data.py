@@ -16,8 +16,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Check a set of images, or pac
 DataArgument = Annotated[
     str,
     typer.Argument(
-        help="Folder of class folders (or with train/ and val/), folder with images/ and masks/, CSV file, packed "
-        "shards, .npz, or tfds:NAME."
+        help="Folder of class folders (or with train/ and val/), folder with images/ and masks/, CSV file, JSON file "
+        "or folder of a labelling tool, packed shards, .npz, or tfds:NAME."
     ),
 ]
 
@@ -28,8 +28,9 @@ def check(data: DataArgument, reading: Any = None) -> None:
     """Decode every image and mask once: print counts by class, sizes, and files that can't be read or are unusual.
 
     Print what was left aside, and what looks wrong: only one class, classes without an image in train or in val,
-    images that are in train and in val. The exit status is 1 if a file can't be read or something looks wrong. Unusual
-    files (very elongated, CMYK, nearly black) are listed and used; they do not affect the exit status.
+    equal images with different classes, images of val that training has too, as the same file or as a smaller or
+    recompressed copy (this takes the extra `check`). The exit status is 1 if a file can't be read or something looks
+    wrong. Unusual files (very elongated, CMYK, nearly black) are listed and used; they do not affect the exit status.
     """
     import_keras()
     import numpy as np
@@ -37,6 +38,8 @@ def check(data: DataArgument, reading: Any = None) -> None:
     from keras_resnet.data.check import check_source, percentiles
     from keras_resnet.data.suspicions import suspicions
     from keras_resnet.data.taken import account, left_aside
+    from keras_resnet.errors import MissingDependencyError
+    from keras_resnet.optional import require
     from keras_resnet.tasks import task_named
     from keras_resnet.tasks.sources import open_source
 
@@ -44,8 +47,14 @@ def check(data: DataArgument, reading: Any = None) -> None:
     for line in account(data, sources):
         print(line)
     print()
+    try:
+        require("imagehash", "check")
+        with_views = True
+    except MissingDependencyError as error:
+        with_views = False
+        print(f"smaller and recompressed copies are not looked for: {error}\n")
     with progress(count_bar) as show:
-        checked = [check_source(source, partial(show, "images")) for source in sources]
+        looks = [check_source(source, partial(show, "images"), with_views) for source in sources]
     train, val = sources
     rows = [
         (f"{train.counted} of class", "train", "val"),
@@ -60,15 +69,14 @@ def check(data: DataArgument, reading: Any = None) -> None:
         print(f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}")
     if val.held_out:
         print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
-    _print_sizes(percentiles(np.concatenate([look.sizes for look in checked])))
+    _print_sizes(percentiles(np.concatenate([look.sizes for look in looks])))
     aside = left_aside(sources).lines
-    hashes = [look.names for look in checked]
-    wrong = [*suspicions(train, val, hashes, task_named(train.target.task).single_answer)]
+    wrong = [*suspicions(train, val, looks, task_named(train.target.task).single_answer)]
     for title, lines in (("left aside", aside), ("looks wrong", wrong)):
         print(f"\n{title}: {len(lines)}")
         for line in lines:
             print(f"  {printable(line)}")
-    problems = [problem for look in checked for problem in look.problems]
+    problems = [problem for look in looks for problem in look.problems]
     for title, used in (("unusual, and used", True), ("can't be read", False)):
         listed = [problem for problem in problems if problem.used is used]
         print(f"\n{title}: {len(listed)}")

@@ -1,6 +1,7 @@
 """Image files: folders of class folders, rows of CSV files."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,13 @@ from keras_resnet.data.splits import chosen_of, opened_part
 from keras_resnet.data.tables import SPLIT, Table
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, ImageError
-from keras_resnet.image_files import is_hidden
+from keras_resnet.image_files import has_image_suffix, is_hidden
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+RECIPE = "recipe.toml"  # each folder of a training run has one
 
 
 class FileSource(EncodedSource):
@@ -70,21 +74,56 @@ def list_folder(folder: Path, aside: LeftAside) -> tuple[list[str], list[str]]:
             classes.append(entry.name)
         else:
             loose.append(entry.name)
-    files: list[tuple[str, str]] = []
+    files: list[str] = []
+    names: list[str] = []
     for name in sorted(classes):
-        found = sorted(walk_images(folder, name, aside))
+        found = _without_runs(folder, sorted(walk_images(folder, name, aside)), aside)
         if not found:
             aside.add("class folder without an image", f"{name}/")
-        files += [(name, file) for file in found]
+        files += found
+        names += [name] * len(found)
     if not files:
         there = f"It has {len(loose)} files, for example {min(loose)}. " if loose else ""
+        if mask := _mask_among(loose):
+            there += f"If {mask} is a mask, put the images into images/ and the masks into masks/. "
         raise ImageError(
             f"{folder}: no class folder with an image. {there}Make a folder for each class, such as cat/ and dog/, and "
             "put its images there, or name a CSV file with the columns file and label"
         )
     for file in sorted(loose):
         aside.add("file beside the class folders", file)
-    return [file for _, file in files], [name for name, _ in files]
+    return files, names
+
+
+def _without_runs(folder: Path, files: list[str], aside: LeftAside) -> list[str]:
+    """Image files of a class folder -> those outside of folders that `keras-resnet train` wrote."""
+    places = {os.path.dirname(file) for file in files}
+    places |= {os.path.dirname(place) for place in places}
+    runs = tuple(f"{place}/" for place in sorted(places) if place and os.path.isfile(folder / place / RECIPE))
+    for run in runs:
+        aside.add("folder of a training run", run)
+    return [file for file in files if not file.startswith(runs)] if runs else files
+
+
+def _mask_among(files: Sequence[str]) -> str:
+    """Names of files -> one that is an image's name with an ending more, such as _mask; or an empty text."""
+    stems = {os.path.splitext(name)[0] for name in files if has_image_suffix(name)}
+    return min((name for name in files if os.path.splitext(name)[0].rpartition("_")[0] in stems), default="")
+
+
+def inner_folders(files: Sequence[str]) -> list[str]:
+    """Image files below class folders -> folders in class folders that may be meant as classes, such as animals/cat.
+
+    They have images, several lie in one class folder, and their names are in no other class folder: batches of images
+    have the same names in each.
+    """
+    folders = {"/".join(file.split("/", 2)[:2]) for file in files if file.count("/") > 1}
+    by_class, by_name = (Counter(folder.split("/")[place] for folder in folders) for place in (0, 1))
+    return sorted(
+        folder
+        for folder in folders
+        if by_class[folder.partition("/")[0]] > 1 and by_name[folder.partition("/")[2]] == 1
+    )
 
 
 def rows_of_split(
@@ -93,9 +132,18 @@ def rows_of_split(
     """Table, its files and classes, one of `SPLITS` -> rows of that split, the part, whether validation is held out.
 
     Raises:
-        ArgumentError: The split has no row.
+        ArgumentError: The split has no row, or a file is missing.
     """
+    rows, split, held_out = _rows_of_split(table, files, indices, split, aside)
+    table.check_files(rows, split)
+    return rows, split, held_out
+
+
+def _rows_of_split(
+    table: Table, files: Sequence[str], indices: np.ndarray, split: str, aside: LeftAside
+) -> tuple[np.ndarray, str, bool]:
     parts, wanted = table.splits(), table.reading.validation_split
+    aside.join(table.aside)
     if parts is None:
         return chosen_of(files, indices, split), split, True
     of = {name: np.flatnonzero(np.array(parts) == name) for name in ("train", "val", "test")}

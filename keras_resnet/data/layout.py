@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError
-from keras_resnet.image_files import has_image_suffix, image_kind, is_hidden
+from keras_resnet.image_files import NO_HEIC, has_image_suffix, image_kind, is_hidden
 
 # Names of a split, in lower case, for folders and for cells of a CSV file.
 SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -17,12 +17,7 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing", "tst"),
 }
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-HIDDEN, NOT_IMAGE, NO_READER, LOOP = (
-    "hidden or system file",
-    "not an image",
-    "HEIC, which needs pip install pillow-heif",
-    "link to a folder above itself",
-)
+HIDDEN, NOT_IMAGE, LOOP = "hidden or system file", "not an image", "link to a folder above itself"
 
 
 def split_named(name: str) -> str | None:
@@ -113,7 +108,7 @@ def walk_images(
             if kind == "image":
                 yield path
             else:
-                aside.add(NO_READER if kind == "heic" else NOT_IMAGE, path)
+                aside.add(NO_HEIC if kind == "heic" else NOT_IMAGE, path)
         pending.extend(sorted(folders, reverse=True))
 
 

@@ -15,7 +15,10 @@ from keras_resnet.image_files import is_hidden
 
 # Names of folders, in lower case.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
-MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentationclass", "segmentation", "groundtruth", "gt")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "annotations", "segmentation", "groundtruth", "gt"),
+    *("segmentationclass", "segmentationclasspng"),
+)
 LISTS = ("ImageSets", "Segmentation")  # folder of Pascal VOC with train.txt and val.txt, lists of names of images
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")  # suffixes of files in which labels change
 NO_LIST = "image that no list of a split names"

@@ -8,21 +8,26 @@ one reading is read. What has several is an error that names them and the option
 import codecs
 import csv
 import io
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from keras_resnet.data.layout import split_named
+from keras_resnet.data.located import Located, locate
 from keras_resnet.data.reading import PLAIN, Reading
-from keras_resnet.errors import ArgumentError, ImageError, reason
+from keras_resnet.data.taken import LeftAside
+from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.image_files import has_image_suffix
 
 FIRST_ROW = 2  # number of the first row of images, as an editor counts: the header is row 1
 ROWS_LISTED = 10  # rows in an error message
 HEAD_BYTES = 1 << 16  # enough for a header and a row
 DELIMITERS = (",", ";", "\t")
+SEPARATOR = "|"  # between the names of several classes in a cell
 
 # Meaning of a column -> its names, in lower case, with `_` for spaces. Two columns with one meaning are an error unless
 # their cells are equal in every row.
@@ -38,16 +43,20 @@ FILE, INDEX, WNID, CLASS_NAME, CLASS_NAMES, MASK_FILE, SPLIT = (
 NAMES: Mapping[str, tuple[str, ...]] = {
     FILE: (
         *("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file"),
-        *("image_name", "image_filename", "img", "img_path", "image_id", "img_id", "id"),
+        *("image_name", "image_filename", "img", "img_path", "imagename", "imagepath", "fname"),
+        *("image_id", "imageid", "img_id", "id"),
     ),
     INDEX: ("index", "class_index", "class_id", "classid", "label_index", "label_id", "category_id"),
     WNID: ("wnid", "synset"),
-    CLASS_NAME: ("label", "class", "class_name", "label_name", "category", "category_name", "choice", "name"),
+    CLASS_NAME: (
+        *("label", "class", "class_name", "label_name", "category", "category_name", "choice", "name"),
+        *("classname", "labelname"),
+    ),
     CLASS_NAMES: ("classes", "tags", "labels"),
     MASK_FILE: ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask"),
     SPLIT: ("split", "subset", "set", "partition"),
 }
-WEAK_FILES = ("image_id", "img_id", "id")  # names of a file only where no other column names one
+WEAK_FILES = ("image_id", "imageid", "img_id", "id")  # names of a file only where no other column names one
 OPTIONS: Mapping[str, str] = {FILE: "--image-column", CLASS_NAME: "--label-column", SPLIT: "--split-column"}
 
 _MARKS = (  # byte order mark -> encoding that takes it away
@@ -57,14 +66,25 @@ _MARKS = (  # byte order mark -> encoding that takes it away
 )
 
 
+NOWHERE = Located([], np.zeros(0, bool), "", ())
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of a CSV file; a column is known by its header as the file has it."""
 
-    file: Path
+    file: Path  # or the folder in which several files make the table
     header: tuple[str, ...]
     rows: Sequence[Mapping[str, str]]
     reading: Reading = PLAIN
+    kind: str = "CSV file"
+    made: str = ""  # how the table was made, in words, where no file has its columns
+    aside: LeftAside = field(default_factory=LeftAside)  # what of the file makes no row
+
+    @property
+    def folder(self) -> Path:
+        """Folder from which the paths count."""
+        return self.file if self.file.is_dir() else self.file.parent
 
     @cached_property
     def columns(self) -> Mapping[str, str]:
@@ -139,12 +159,55 @@ class Table:
 
     def paths(self, meaning: str) -> list[str]:
         """Meaning of a column of paths -> the paths with `/`, and with the suffix that a name lacks."""
-        return list(_whole_names(self.file.parent, [_path(cell) for cell in self.cells(meaning)]))
+        return self._locate(meaning).paths
+
+    @cached_property
+    def _located(self) -> dict[str, Located]:
+        return {}
+
+    def _locate(self, meaning: str) -> Located:
+        if meaning not in self._located:
+            self._located[meaning] = locate(self.file, self.folder, self.cells(meaning))
+        return self._located[meaning]
+
+    def check_files(self, rows: np.ndarray, what: str) -> None:
+        """Numbers of rows from 0, what they are in words -> nothing, if all of their files and masks are there.
+
+        Raises:
+            ArgumentError: Some are not; the message names the first rows.
+        """
+        for meaning in (FILE, MASK_FILE):
+            if meaning not in self.columns:
+                continue
+            located = self._locate(meaning)
+            missing = rows[~located.there[rows]].tolist()
+            if not missing:
+                continue
+            own = self.kind == Table.kind and not self.made  # rows of other tables have no numbers in a file
+            lines = [
+                f"  row {row + FIRST_ROW}: {located.paths[row]}" if own else f"  {located.paths[row]}"
+                for row in missing[:ROWS_LISTED]
+            ]
+            more = [f"  and {len(missing) - ROWS_LISTED:,} more"] if len(missing) > ROWS_LISTED else []
+            found = f" In other places, there are: {'; '.join(located.elsewhere)}." if located.elsewhere else ""
+            raise ArgumentError(
+                "\n".join(
+                    [
+                        f"{self.file}: files of {what} that do not exist: {len(missing):,} of {len(rows):,}",
+                        *lines,
+                        *more,
+                        f"Paths count from {self.folder.absolute()}.{found} Correct the paths, add the files, or "
+                        "remove the rows",
+                    ]
+                )
+            )
 
     def layout(self, *meanings: str) -> str:
         """Meanings of columns -> which columns were taken for what, in words."""
         taken = [FILE, *meanings, *([SPLIT] if SPLIT in self.columns else [])]
-        return f"CSV file with the columns {', '.join(self.columns[meaning] for meaning in taken)}"
+        found = [how for meaning in (FILE, MASK_FILE) if (how := self._located.get(meaning, NOWHERE).how)]
+        columns = ", ".join(self.columns[meaning] for meaning in taken)
+        return "; ".join([self.made or f"{self.kind} with the columns {columns}", *dict.fromkeys(found)])
 
     def splits(self) -> list[str] | None:
         """-> "train", "val" or "test" for each row, None where no column says so.
@@ -196,6 +259,11 @@ def read_table(file: Path, reading: Reading, most_bytes: int | None = None) -> T
             f"{file}: its first line must name the columns, for example file{delimiter}label. "
             f"Received: {delimiter.join(header)[:200]}"
         )
+    if any(has_image_suffix(cell.rpartition(" ")[0]) for cell in header):
+        raise ArgumentError(
+            f"{file}: commas must stand between the cells, and its first line must name the columns: file,label for "
+            f"names of classes, or file,index for their numbers from 0. Received: {delimiter.join(header)[:200]}"
+        )
     if len(lines) < 2:
         raise ArgumentError(f"{file}: a CSV file must have a line of headers and rows. Received: no rows")
     twice = sorted({name for name in header if name and header.count(name) > 1})
@@ -209,7 +277,34 @@ def read_table(file: Path, reading: Reading, most_bytes: int | None = None) -> T
                 f"{delimiter!r} must stand in quotes"
             )
         rows.append(dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False)))
-    return Table(file, header, rows, reading)
+    return Table(*with_choices(file, header, rows), reading)
+
+
+def with_choices(
+    file: Path, header: tuple[str, ...], rows: list[dict[str, str]]
+) -> tuple[Path, tuple[str, ...], list[dict[str, str]]]:
+    """File, header, rows -> the same where cells are lists of Label Studio, `{"choices": [...]}`, as a column `labels`.
+
+    Raises:
+        ArgumentError: A list can't be read.
+    """
+    lists = [name for name in header if any(row[name].startswith('{"choices"') for row in rows)]
+    if not lists:
+        return file, header, rows
+    [name, *others] = lists
+    if others:
+        raise ArgumentError(f"{file}: its columns {' and '.join(lists)} hold several choices each. Remove all but one")
+    for number, row in enumerate(rows, start=FIRST_ROW):
+        if row[name].startswith("{"):
+            try:
+                row[name] = SEPARATOR.join(json.loads(row[name])["choices"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ArgumentError(
+                    f'{file}: row {number}, column {name}: must be a name or {{"choices": [names]}}. '
+                    f"Received: {row[name][:80]}"
+                ) from error
+    renamed = [{CLASS_NAMES if key == name else key: cell for key, cell in row.items()} for row in rows]
+    return file, tuple(CLASS_NAMES if key == name else key for key in header), renamed
 
 
 def normal(header: str) -> str:
@@ -253,38 +348,3 @@ def _delimiter(text: str) -> str:
         for mark in DELIMITERS
     }
     return max(DELIMITERS, key=lambda mark: counts[mark])
-
-
-def _path(cell: str) -> str:
-    """Cell -> path with `/`: Windows writes `\\`, which is in no name of a file that it has made."""
-    return cell.replace("\\", "/").removeprefix("./")
-
-
-def _whole_names(folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """Paths relative to a folder -> with their suffix, where a name lacks it and one image has that name.
-
-    Raises:
-        ImageError: Several images have that name.
-    """
-    listed: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        if has_image_suffix(name) or os.path.isfile(folder / name):
-            yield name
-            continue
-        parent, stem = os.path.split(name)
-        if parent not in listed:
-            listed[parent] = _by_stem(folder / parent)
-        there = listed[parent].get(stem, [])
-        if len(there) > 1:
-            raise ImageError(f"{folder / name} matches {' and '.join(there)}; write the whole file name")
-        yield os.path.join(parent, there[0]) if there else name
-
-
-def _by_stem(folder: Path) -> dict[str, list[str]]:
-    """Folder -> its images by their names without suffix."""
-    stems: dict[str, list[str]] = {}
-    if folder.is_dir():
-        for file in sorted(os.listdir(folder)):
-            if has_image_suffix(file):
-                stems.setdefault(os.path.splitext(file)[0], []).append(file)
-    return stems

@@ -47,6 +47,7 @@ class Taken:
     layout: str  # the layout of the data, in words
     part: str  # folder, rows or arrays of the split
     aside: LeftAside = field(default_factory=LeftAside)
+    inner: Sequence[str] = ()  # folders in class folders that may be meant as classes, such as animals/cat
 
 
 def left_aside(sources: "Sequence[Source]") -> LeftAside:
@@ -71,7 +72,9 @@ def account(data: str, sources: "Sequence[Source]") -> Iterator[str]:
     """Data as users name it, the sources that were opened of it -> at most six lines that say what was taken."""
     first = sources[0]
     layout = first.taken.layout if first.taken is not None else first.kind
-    yield printable(f"data: {data}: {layout}")
+    inner = first.taken.inner if first.taken is not None else ()
+    merged = f"; images in {inner[0]}/ count for {inner[0].partition('/')[0]}" if inner else ""
+    yield printable(f"data: {data}: {layout}{merged}")
     for source in sources:
         part = f" in {source.taken.part}" if source.taken is not None and source.taken.part.endswith("/") else ""
         held_out = (

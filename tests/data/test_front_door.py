@@ -106,14 +106,11 @@ def test_content_tells_what_is_an_image(tmp_path):
     for name in ("a.jfif", "without_suffix", "b.JPE", "photo.jpg_large"):
         write(tmp_path / "cat" / name, encoded)
     Image.fromarray(picture(8, 9, 4)).save(tmp_path / "cat" / "c.avif")
-    write(tmp_path / "dog" / "d.HEIC", b"\0\0\0\x18ftypheic" + b"\0" * 50)
     write(tmp_path / "dog" / "notes.txt", b"no image")
     (tmp_path / "empty").mkdir()
     train, val = both(tmp_path)
     assert dict(zip(train.classes, train.class_counts + val.class_counts, strict=True)) == {"cat": 10, "dog": 6}
-    aside = left_aside([train]).examples
-    assert aside.pop("HEIC, which needs pip install pillow-heif", "dog/d.HEIC") == "dog/d.HEIC"
-    assert aside == {"not an image": "dog/notes.txt", "class folder without an image": "empty/"}
+    assert left_aside([train]).examples == {"not an image": "dog/notes.txt", "class folder without an image": "empty/"}
     for source in (train, val):
         for index in range(source.count):
             assert source.decode(index).pixels.shape[2] == 3
@@ -142,6 +139,65 @@ def test_images_without_class_folders_are_refused_with_a_way_out(tmp_path):
         write(tmp_path / f"cat.{index}.jpg", jpeg(picture(8, 8, index)))
     with pytest.raises(
         ImageError, match=r"It has 4 files, for example cat\.0\.jpg\. Make a folder for each class,.* or name a CSV"
+    ):
+        open_source(tmp_path, "train")
+
+
+def test_folders_inside_class_folders_are_told(tmp_path):
+    for name in ("animals/cat", "animals/dog", "plants/rose"):
+        write_classes(tmp_path / name.partition("/")[0], {name.partition("/")[2]: 4}, first=len(name))
+    train, val = both(tmp_path)
+    assert (train.class_counts + val.class_counts).tolist() == [8, 4]
+    assert next(account("pets", [train, val])) == "data: pets: class folders; images in animals/cat/ count for animals"
+    status, lines, _ = in_process("data", "check", tmp_path)
+    assert status == 1
+    assert (
+        "  images lie in folders inside class folders: 2 (such as animals/cat/), and count for the outer class, "
+        "animals. If the inner folders are the classes, move them up"
+    ) in lines
+
+
+def test_batches_of_images_in_class_folders_are_no_classes(tmp_path):
+    for name in ("cat", "dog"):
+        write_classes(tmp_path / name, {"batch1": 3, "batch2": 3}, first=len(name) + 10 * (name == "cat"))
+    assert both(tmp_path)[0].taken.inner == []
+
+
+def test_a_folder_in_a_folder_that_is_no_class(tmp_path):
+    """An archive that was unpacked into a folder of its own name."""
+    write_classes(tmp_path / "flowers", {"daisy": 4, "rose": 4})
+    command = ["train", "--data", tmp_path, "--network", "resnet20", "--size", 32, "--batch-size", 2]
+    status, _, errors = in_process(*command, "--out", tmp_path / "run")
+    assert status == 1
+    assert errors[-1].endswith(
+        "It has one: flowers. Its images lie in folders, such as flowers/daisy/: if these are the classes, name the "
+        "folder above them"
+    )
+
+
+def test_the_folder_of_a_run_is_no_class(tmp_path):
+    write_classes(tmp_path)
+    for name in ("run/curves.png", "runs/first/evaluation/mistakes.png"):
+        write(tmp_path / name, jpeg(picture(8, 8, 1)))
+    for name in ("run", "runs/first"):
+        write(tmp_path / name / "recipe.toml", b"")
+    train, _ = both(tmp_path)
+    assert train.classes == ("cat", "dog")
+    assert left_aside([train]).counts["folder of a training run"] == 2
+
+
+def test_classes_that_differ_only_in_capitals_look_wrong(tmp_path):
+    write_classes(tmp_path, {"Hot dog": 3, "hot_dog": 3, "cat": 3})
+    _, lines, _ = in_process("data", "check", tmp_path)
+    assert "  classes whose names differ only in capitals, spaces or the like: Hot dog, hot_dog" in lines
+
+
+def test_images_and_masks_in_one_folder_are_told_where_to_go(tmp_path):
+    for index in range(3):
+        write(tmp_path / f"{index}.png", jpeg(picture(8, 8, index)))
+        write(tmp_path / f"{index}_L.png", jpeg(picture(8, 8, 10 + index)))
+    with pytest.raises(
+        ImageError, match=r"If 0_L\.png is a mask, put the images into images/ and the masks into masks/"
     ):
         open_source(tmp_path, "train")
 

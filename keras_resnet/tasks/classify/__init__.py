@@ -53,9 +53,14 @@ class Classify:
         from keras_resnet.tasks.classify.training import ClassifierTraining
 
         if len(source.classes) < 2:
+            inner = source.taken.inner if source.taken is not None else ()
+            cure = (
+                f"Its images lie in folders, such as {inner[0]}/: if these are the classes, name the folder above them"
+                if inner
+                else "Add images of another class"
+            )
             raise ArgumentError(
-                f"{source.path}: must have at least two classes. It has one: {', '.join(source.classes)}. Add images "
-                "of another class"
+                f"{source.path}: must have at least two classes. It has one: {', '.join(source.classes)}. {cure}"
             )
         return ClassifierTraining(recipe, source)
 

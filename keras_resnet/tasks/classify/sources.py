@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.data.annotations import is_table, open_table
 from keras_resnet.data.arrays import ArraySource, read_npz
 from keras_resnet.data.base import Source
-from keras_resnet.data.files import FileSource, list_folder, rows_of_split
+from keras_resnet.data.files import FileSource, inner_folders, list_folder, rows_of_split
+from keras_resnet.data.foreign import check_known
 from keras_resnet.data.labelled import class_indices, known_names, places_of
 from keras_resnet.data.layout import folder_layout
 from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, ShardSource, read_dataset_description, read_index
 from keras_resnet.data.splits import chosen_of, classes_of, opened_part
-from keras_resnet.data.tables import CLASS_NAME, FIRST_ROW, INDEX, NAMES, WNID, Table, read_table
+from keras_resnet.data.tables import CLASS_NAME, FIRST_ROW, INDEX, NAMES, SEPARATOR, WNID, Table
 from keras_resnet.data.taken import NOT_A_SPLIT, UNUSED_SPLIT, LeftAside, Taken
 from keras_resnet.data.tfds import RecordSource, open_records
 from keras_resnet.errors import ArgumentError
@@ -34,12 +36,12 @@ def open_labelled(text: str, split: str, class_names: Sequence[str] | None, read
         return _open_tfds(text, split, class_names, reading)
     if (path / DESCRIPTION).is_file():
         return _open_shards(path, split, class_names)
+    if is_table(path):
+        return _open_table(path, split, class_names, reading)
     if path.is_dir():
         return _open_folder(path, split, class_names, reading)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _open_npz(path, split, class_names, reading)
-    if path.is_file():
-        return _open_csv(path, split, class_names, reading)
     raise ArgumentError(
         "data must be a folder of class folders, a folder with train/ and val/ of class folders, or with images/ and "
         "masks/, a CSV file, a folder of packed shards, an .npz archive, or tfds:NAME. "
@@ -48,10 +50,12 @@ def open_labelled(text: str, split: str, class_names: Sequence[str] | None, read
 
 
 def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    check_known(folder)
     layout, aside = folder_layout(folder, reading), LeftAside()
     train, val = layout.splits.get("train"), layout.validation(reading)
     split = opened_part(split, has_validation=val is not None)
     files, names = list_folder(folder / (train or ""), aside)
+    inner = inner_folders(files)
     classes, known = classes_of(class_names, names)
     own = class_names is None or tuple(class_names) == classes_of(None, names)[0]
     unknown = f"not in {train}/" if own else "unknown to the model"
@@ -75,19 +79,20 @@ def _open_folder(folder: Path, split: str, class_names: Sequence[str] | None, re
     )
     splits = [f"{name}/" for name in (train, val) if name]
     words = f"class folders in {' and '.join(splits)}" if splits else "class folders"
-    source.taken = Taken(words, prefix or "the images", aside)
+    source.taken = Taken(words, prefix or "the images", aside, inner)
     return source
 
 
-def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
-    table, aside = read_table(file, reading), LeftAside()
+def _open_table(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    table, aside = open_table(file, reading), LeftAside()
     files = table.files()
     classes, indices, column = _classes_of_table(table, class_names)
+    _check_repeated(table, files, indices)
     chosen, split, held_out = rows_of_split(table, files, indices, split, aside)
     files = [files[index] for index in chosen]
     source = FileSource(
         "csv",
-        file.parent,
+        table.folder,
         files,
         str(file),
         split,
@@ -99,6 +104,21 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading
     )
     source.taken = Taken(table.layout(column), "rows", aside)
     return source
+
+
+def _check_repeated(table: Table, files: Sequence[str], indices: np.ndarray) -> None:
+    """Raises `ArgumentError` if two rows give one image different classes."""
+    if len({*files}) == len(files):
+        return
+    seen: dict[str, int] = {}
+    for row, name in enumerate(files):
+        before = seen.setdefault(name, row)
+        if indices[before] != indices[row]:
+            raise ArgumentError(
+                f"{table.file}: rows {before + FIRST_ROW} and {row + FIRST_ROW} give the image {name} different "
+                "classes. Correct one; or, if an image has several classes, give it one row with a column labels, such "
+                f"as cat{SEPARATOR}outdoors"
+            )
 
 
 def _classes_of_table(table: Table, class_names: Sequence[str] | None) -> tuple[Sequence[str], np.ndarray, str]:

@@ -1,9 +1,7 @@
-"""Labels and colours of masks -> classes: `classes.csv`, void labels, and unknown labels."""
+"""Labels and colours of masks -> classes, void labels, and unknown labels."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -11,12 +9,10 @@ from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.labelled import class_indices, known_names
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.labels import VOID
+from keras_resnet.tasks.segment.class_tables import CLASSES, COLOURS, VOID_NAME, ClassTable, colours_of
 from keras_resnet.tasks.segment.masks import count_labels, decode_mask, of_each
 
-CLASSES = "classes.csv"
-VOID_NAME = "void"  # rows with this name in `classes.csv` are void labels
 UNKNOWN = 254  # value of unknown labels in a look-up table, so that there are at most 254 classes
-COLOURS = ("red", "green", "blue")
 VALUES_LISTED = 10  # in an error message
 
 
@@ -74,52 +70,6 @@ def packed_legend(classes: np.ndarray) -> Legend:
     lookup[: len(classes)] = classes
     lookup[VOID] = VOID
     return Legend(lookup)
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """Content of `classes.csv`: a row for each label of the masks, in the order of the labels from 0."""
-
-    names: Sequence[str]  # names of the labels, including `VOID_NAME`
-    colours: np.ndarray | None  # int [n, 3]
-
-
-def read_class_table(file: Path) -> ClassTable | None:
-    """`classes.csv` -> its rows, or None where there is no such file.
-
-    Raises:
-        ArgumentError: The column `name` is missing, a colour is invalid, or a name or colour is empty or occurs twice.
-    """
-    if not file.is_file():
-        return None
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
-        names = [row["name"].strip() for row in rows]
-        colours = np.array([[int(row[each]) for each in COLOURS] for row in rows]) if COLOURS[0] in rows[0] else None
-    except (UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise ArgumentError(
-            f"{file}: must have a row for each label, with the column name and, for masks of colours, the columns "
-            f"{', '.join(COLOURS)}, each 0..255. Received: {type(error).__name__} {error}"
-        ) from error
-    if colours is not None and (colours.min() < 0 or colours.max() > 255):
-        raise ArgumentError(f"{file}: colours must lie in 0..255. Received: {colours.min()}..{colours.max()}")
-    classes = [name for name in names if name != VOID_NAME]
-    twice = sorted({name for name in classes if classes.count(name) > 1 or not name})
-    if twice or (colours is not None and len(np.unique(colours, axis=0)) < len(colours)):
-        raise ArgumentError(
-            f"{file}: names and colours must not be empty or occur twice. Received: {twice or 'a repeated colour'}"
-        )
-    return ClassTable(names, colours)
-
-
-def colours_of(table: ClassTable | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """-> ascending codes of the colours and the label of each, if there are colours."""
-    if table is None or table.colours is None:
-        return None
-    codes = table.colours @ [1 << 16, 1 << 8, 1]
-    order = np.argsort(codes)
-    return codes[order], order
 
 
 def make_legend(

@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 
+from keras_resnet.data.annotations import is_table, open_table, table_head
 from keras_resnet.data.base import Source
 from keras_resnet.data.files import FileSource, rows_of_split
 from keras_resnet.data.labelled import class_indices, known_names
@@ -13,10 +14,11 @@ from keras_resnet.data.pairs import PairFolders, list_pairs, pair_folders
 from keras_resnet.data.reading import Reading
 from keras_resnet.data.shards import DESCRIPTION, open_pair, read_dataset_description, task_of_index
 from keras_resnet.data.splits import chosen_of, opened_part
-from keras_resnet.data.tables import MASK_FILE, read_head, read_table
+from keras_resnet.data.tables import MASK_FILE
 from keras_resnet.data.taken import UNUSED_SPLIT, LeftAside, Taken
 from keras_resnet.errors import ArgumentError
-from keras_resnet.tasks.segment.legend import CLASSES, Legend, make_legend, packed_legend, read_class_table
+from keras_resnet.tasks.segment.class_tables import class_table_of
+from keras_resnet.tasks.segment.legend import Legend, make_legend, packed_legend
 from keras_resnet.tasks.segment.masked import MaskedSource
 from keras_resnet.tasks.segment.target import MASKS
 
@@ -26,10 +28,10 @@ def is_segment_layout(text: str, reading: Reading) -> bool:
     path = Path(text)
     if (path / DESCRIPTION).is_file():
         return task_of_index(read_dataset_description(path)) == MASKS.task
-    if path.is_dir():
-        return pair_folders(path) is not None
-    table = read_head(path, reading) if path.is_file() and path.suffix.lower() != ".npz" else None
-    return table is not None and MASK_FILE in table.columns
+    table = table_head(path, reading)
+    if table is not None:
+        return MASK_FILE in table.columns
+    return path.is_dir() and pair_folders(path) is not None
 
 
 def open_masked(text: str, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
@@ -49,9 +51,9 @@ def open_masked(text: str, split: str, class_names: Sequence[str] | None, readin
                 f"{text}"
             )
         return _open_shards(path, split, class_names)
-    if path.is_dir():
+    if not is_table(path):
         return _open_masked_folder(path, split, class_names, reading)
-    return _open_masked_csv(path, split, class_names, reading)
+    return _open_masked_table(path, split, class_names, reading)
 
 
 def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) -> Source:
@@ -98,13 +100,13 @@ def _open_masked_folder(folder: Path, split: str, class_names: Sequence[str] | N
     return source
 
 
-def _open_masked_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
-    table, aside = read_table(file, reading), LeftAside()
+def _open_masked_table(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+    table, aside = open_table(file, reading), LeftAside()
     files, masks = table.files(), table.paths(MASK_FILE)
     chosen, split, held_out = rows_of_split(table, files, np.zeros(len(files), int), split, aside)
-    classes, legend = _legend(file, file.parent, masks, class_names, reading)
+    classes, legend = _legend(file, table.folder, masks, class_names, reading)
     images, shown = (
-        FileSource("csv", file.parent, each, str(file), split, classes, each, None, held_out=held_out, target=MASKS)
+        FileSource("csv", table.folder, each, str(file), split, classes, each, None, held_out=held_out, target=MASKS)
         for each in ([files[index] for index in chosen], [masks[index] for index in chosen])
     )
     source = MaskedSource(images, shown, legend)
@@ -117,6 +119,4 @@ def _legend(
 ) -> tuple[Sequence[str], Legend]:
     """Masks that are searched for classes where neither `class_names` nor a table names them -> the classes, legend."""
     searched = FileSource("", root, masks, str(data), "", (), masks, None, target=MASKS)
-    return make_legend(
-        searched, read_class_table(root / CLASSES), class_names, reading.void_labels, reading.mask_values
-    )
+    return make_legend(searched, class_table_of(root), class_names, reading.void_labels, reading.mask_values)

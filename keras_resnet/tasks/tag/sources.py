@@ -1,11 +1,13 @@
 """Sources of images with any number of classes each: CSV files and packed sets."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.data.annotations import open_table, table_head
 from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.files import FileSource, rows_of_split
 from keras_resnet.data.labelled import NAMES_LISTED
@@ -19,18 +21,15 @@ from keras_resnet.data.tables import (
     FIRST_ROW,
     INDEX,
     MASK_FILE,
+    SEPARATOR,
     SPLIT,
     WNID,
     Table,
-    read_head,
-    read_table,
 )
 from keras_resnet.data.taken import LeftAside, Taken
 from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.tag.tagged import TaggedSource
 from keras_resnet.tasks.tag.target import TAGS
-
-SEPARATOR = "|"
 
 
 def is_tag_layout(text: str, reading: Reading) -> bool:
@@ -42,7 +41,7 @@ def is_tag_layout(text: str, reading: Reading) -> bool:
     path = Path(text)
     if (path / DESCRIPTION).is_file():
         return task_of_index(read_dataset_description(path)) == TAGS.task
-    table = read_head(path, reading) if path.is_file() and path.suffix.lower() != ".npz" else None
+    table = table_head(path, reading)
     if table is None or FILE not in table.columns or {INDEX, WNID, CLASS_NAME, MASK_FILE} & {*table.columns}:
         return False
     if CLASS_NAMES in table.columns:
@@ -59,11 +58,12 @@ def open_tagged(text: str, split: str, class_names: Sequence[str] | None, readin
             file, row and value.
     """
     path = Path(text)
-    return _open_shards(path, split, class_names) if path.is_dir() else _open_csv(path, split, class_names, reading)
+    is_packed = (path / DESCRIPTION).is_file()
+    return _open_shards(path, split, class_names) if is_packed else _open_table(path, split, class_names, reading)
 
 
-def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> TaggedSource:
-    table, aside = read_table(file, reading), LeftAside()
+def _open_table(file: Path, split: str, class_names: Sequence[str] | None, reading: Reading) -> TaggedSource:
+    table, aside = open_table(file, reading), LeftAside()
     files = table.files()
     _check_rows(file, files)
     if CLASS_NAMES in table.columns:
@@ -75,7 +75,7 @@ def _open_csv(file: Path, split: str, class_names: Sequence[str] | None, reading
     chosen, split, held_out = rows_of_split(table, files, np.zeros(len(files), int), split, aside)
     files, tags = [files[index] for index in chosen], tags[chosen]
     images = FileSource(
-        "csv", file.parent, files, str(file), split, classes, files, None, held_out=held_out, target=TAGS
+        "csv", table.folder, files, str(file), split, classes, files, None, held_out=held_out, target=TAGS
     )
     source = TaggedSource(images, tags, fingerprint_of(files, tags))
     source.taken = Taken(words, "rows", aside)
@@ -118,6 +118,7 @@ def _tags_of_names(
     file: Path, cells: Sequence[str], class_names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Cells with names -> names of the classes, uint8 `[N, classes]`."""
+    _check_separator(file, cells)
     names = [[name.strip() for name in cell.split(SEPARATOR)] if cell.strip() else [] for cell in cells]
     rows = [(f"row {row}", name) for row, found in enumerate(names, start=FIRST_ROW) for name in found]
     if class_names is None and not rows:
@@ -130,6 +131,21 @@ def _tags_of_names(
     for row, found in enumerate(names):
         tags[row, [known[name] for name in found]] = 1
     return classes, tags
+
+
+def _check_separator(file: Path, cells: Sequence[str]) -> None:
+    """Raises `ArgumentError` if the names in the cells seem to have something else than `SEPARATOR` between them.
+
+    They do if no cell has it, and the cells are made of fewer words than there are different cells.
+    """
+    different = {cell.strip() for cell in cells} - {""}
+    words = {word for cell in different for word in re.split(r"[\s,;]+", cell)}
+    example = next((cell for cell in sorted(different) if len(re.split(r"[\s,;]+", cell)) > 1), None)
+    if example is not None and len(words) < len(different) and not any(SEPARATOR in cell for cell in cells):
+        raise ArgumentError(
+            f"{file}: the names of several classes must have {SEPARATOR} between them. Received, in cells of "
+            f"{len(words)} words: {example}. Write {SEPARATOR} instead of spaces, commas or semicolons"
+        )
 
 
 def _tags_of_columns(table: Table, class_names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
