@@ -58,13 +58,15 @@ def test_export_verify_and_predict(model_file, image_folder, tmp_path):
         *("--formats", "tflite,tflite-int8", "--calibration", image_folder),
     )
     assert result.returncode == 0, result.stderr
+    read_as = f"{model_file}: task classify, 10 probabilities, because it ends in a softmax"
     # On a slow machine, lines of progress appear after half a minute.
-    assert [line for line in result.stderr.splitlines() if not re.match(r"\d:\d\d:\d\d  (write|verify) ", line)] == []
+    others = [line for line in result.stderr.splitlines() if not re.match(r"\d:\d\d:\d\d  (write|verify) ", line)]
+    assert others == [read_as]
     assert f"recorded in {out / 'manifest.json'}" in result.stdout
     assert set(json.loads((out / "manifest.json").read_text())["artifacts"]) == {"tflite", "tflite-int8"}
 
     result = keras_resnet("verify", out / "model-int8.tflite", "--model", model_file, "--images", image_folder)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, f"{read_as}\n")
     assert "unexplained" in result.stdout
 
     model = keras.models.load_model(model_file)
