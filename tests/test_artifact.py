@@ -94,9 +94,10 @@ def test_evaluate_counts_and_names_what_it_cannot_read(exported, pictures, tmp_p
     table = tmp_path / "labels.csv"
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     first = next(pictures.rglob("*.png"))
-    (tmp_path / "first.png").write_bytes(first.read_bytes())
+    for name in ("first.png", "second.png"):
+        (tmp_path / name).write_bytes(first.read_bytes())
     other = (int(first.parent.name) + 1) % 10
-    table.write_text(f"file,index\nfirst.png,{first.parent.name}\nfirst.png,{other}\nbroken.png,0\n")
+    table.write_text(f"file,index\nfirst.png,{first.parent.name}\nsecond.png,{other}\nbroken.png,0\n")
     result = CliRunner().invoke(app, ["evaluate", str(exported.paths["tflite"]), str(table), "--split", "all"])
     assert result.exit_code == 1
     assert result.output.split()[:5] == ["images", "2", "top-1", "%", "50.00"]
