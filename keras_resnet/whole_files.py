@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"  # part of the name of a file that is being written
+ABANDONED_S = 600.0  # seconds after which a partial file that nobody has changed is taken for one of a killed process
 
 
 def file_sha256(path: Path) -> str:
@@ -19,10 +22,15 @@ def file_sha256(path: Path) -> str:
 def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
     """`with whole_file(path) as partial:` the file that the block writes to `partial` is finally renamed to `path`.
 
-    If the block fails, only the older file stays. If the process is killed, `.<name>.partial` stays as well.
-    `suffix` is for writers that need a file suffix.
+    If the block fails, only the older file stays. If the process is killed, `.<name>.<16 random digits>.partial` stays
+    as well, until the same file is written again. Nobody can know the name before, so that a link that a stranger has
+    put into the folder is never followed. `suffix` is for writers that need a file suffix.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}{suffix}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}{suffix}")
+    for left in partial_files(path):
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - left.lstat().st_mtime > ABANDONED_S:
+                left.unlink()
     try:
         yield partial
         os.replace(partial, path)
@@ -30,6 +38,22 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
         with suppress(OSError):  # the folder itself may be gone
             partial.unlink()
         raise
+
+
+def partial_files(path: Path) -> list[Path]:
+    """File -> the partial files that processes write, or have left, in its place."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:  # there is no such folder
+        return []
+    return [path.with_name(name) for name in names if name.startswith(f".{path.name}.") and PARTIAL in name]
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what killed processes left in a folder that only this process writes now."""
+    for path in folder.glob(f".*.*{PARTIAL}*"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """A run that is killed leaves no half artifact under a final name, and the next run cleans up after it."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -19,7 +20,7 @@ from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.manifest import artifact_sha256
-from keras_resnet.whole_files import PARTIAL
+from keras_resnet.whole_files import PARTIAL, remove_partial_files, whole_file, write_whole
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
@@ -187,7 +188,33 @@ def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     from keras_resnet.export.report import FILES
 
     for name in ("manifest.json", *FILES):
-        (tmp_path / f".{name}{PARTIAL}").touch()
-    (tmp_path / ".other.partial").touch()
+        (tmp_path / f".{name}.0123456789abcdef{PARTIAL}").touch()
+    (tmp_path / ".other.0123456789abcdef.partial").touch()
     files.clean(tmp_path, ["model.tflite"])
-    assert [path.name for path in tmp_path.iterdir()] == [".other.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == [".other.0123456789abcdef.partial"]
+
+
+def test_a_link_in_the_place_of_a_partial_file_is_never_followed(tmp_path):
+    """The names cannot be known before, and what others left is removed as a name, not through a link."""
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("mine")
+    folder.mkdir()
+    for name in (f".a.json{PARTIAL}", f".a.json.0123456789abcdef{PARTIAL}"):
+        (folder / name).symlink_to(victim)
+        os.utime(folder / name, (0, 0), follow_symlinks=False)
+    write_whole(folder / "a.json", b"new")
+    assert victim.read_text() == "mine"
+    assert (folder / "a.json").read_bytes() == b"new"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.json"]
+
+
+def test_a_partial_file_of_a_live_process_stays(tmp_path):
+    young = tmp_path / f".a.json.0123456789abcdef{PARTIAL}"
+    young.touch()
+    with whole_file(tmp_path / "a.json") as first, whole_file(tmp_path / "a.json") as second:
+        assert first != second
+        first.write_text("1")
+        second.write_text("2")
+    assert young.exists()
+    remove_partial_files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

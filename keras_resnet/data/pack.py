@@ -24,7 +24,7 @@ from keras_resnet.data.shards import (
     read_dataset_description,
 )
 from keras_resnet.errors import ArgumentError
-from keras_resnet.whole_files import whole_file, write_whole
+from keras_resnet.whole_files import remove_partial_files, whole_file, write_whole
 
 PLAN = ".plan.json"  # describes the data of an unfinished run
 SHARD_MB = 128
@@ -113,6 +113,7 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if (out / PLAN).is_file():
         if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
+            remove_partial_files(out)
             return
         raise ArgumentError(
             f"{out} holds an unfinished `data pack` of other images or another number of shards. Remove the folder, or "

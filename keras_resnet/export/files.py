@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_resnet.export.formats import UNVERIFIED
-from keras_resnet.whole_files import PARTIAL
+from keras_resnet.export.formats import FORMATS, UNVERIFIED
+from keras_resnet.whole_files import partial_files
 
 REPLACED = ".replaced"  # suffix of a folder that is being replaced
 # Files that each run replaces.
-WRITTEN = ("manifest.json", "report.html", "REPORT.md", "report.png", "quantization-error-*")
+WRITTEN = (
+    *("manifest.json", "report.html", "REPORT.md", "report.png"),
+    *(f"quantization-error-{name}{suffix}" for name in FORMATS for suffix in (".csv", ".png")),
+)
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # constants of Linux's renameat2
 
@@ -56,7 +59,7 @@ def clean(folder: Path, names: Iterable[str]) -> None:
         for left in (name + UNVERIFIED, name + REPLACED, f".{name}.scratch"):
             remove(folder / left)
     for name in WRITTEN:
-        for partial in folder.glob(f".{name}{PARTIAL}"):
+        for partial in partial_files(folder / name):
             remove(partial)
 
 

@@ -17,7 +17,7 @@ from keras_resnet.training.checkpoint import TrainingProgress, checkpoints
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run_files import CHECKPOINTS, DATA, ENVIRONMENT, HISTORY, PROBLEMS, RECIPE
-from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
+from keras_resnet.whole_files import partial_files, remove_partial_files, whole_file, write_whole
 
 
 @contextmanager
@@ -31,9 +31,9 @@ def claimed(run: Path, recipe: Recipe, progress: TrainingProgress) -> Iterator[N
     Raises:
         ArgumentError: The directory is not empty.
     """
-    left = f".{RECIPE}{PARTIAL}"  # the only file of a run that was killed while it wrote its recipe
     existed = run.exists()
-    if existed and (not run.is_dir() or any(path.name != left for path in run.iterdir())):
+    # A run that was killed while it wrote its recipe has left nothing else.
+    if existed and (not run.is_dir() or {*run.iterdir()} - {*partial_files(run / RECIPE)}):
         raise ArgumentError(
             f"--out must be a new or empty folder; --resume {run} continues an interrupted run. Received: {run}"
         )
@@ -60,7 +60,9 @@ def _give_back(run: Path, keep_folder: bool) -> None:
 
 
 def describe_run(run: Path, devices: str, training: dict[str, Any], validation: dict[str, Any]) -> None:
-    """Writes `environment.json` and `data.json`."""
+    """Writes `environment.json` and `data.json`, and removes files that an interrupted process left half-written."""
+    remove_partial_files(run)
+    remove_partial_files(run / CHECKPOINTS)
     made_with = environment() | {"devices": devices, "backend": keras.backend.backend()}
     write_whole(run / ENVIRONMENT, (json.dumps(made_with, indent=2) + "\n").encode())
     write_whole(run / DATA, (json.dumps({"train": training, "val": validation}, indent=2) + "\n").encode())

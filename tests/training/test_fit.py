@@ -431,7 +431,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(data: Pat
     recipe = tiny(data, epochs=1, warmup_epochs=0.0)
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".recipe.toml.partial").touch()  # left by one that was killed while it noted its recipe
+    (run / ".recipe.toml.0123456789abcdef.partial").touch()  # left by one that was killed while it noted its recipe
     with pytest.raises(KeyboardInterrupt), run_directory.claimed(run, recipe, TrainingProgress()):
         raise KeyboardInterrupt
     heard = Heard()
