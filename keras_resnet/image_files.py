@@ -3,6 +3,8 @@
 import functools
 import os
 
+from keras_resnet.regular_files import open_regular
+
 # The list is explicit, because some other readers of Pillow start a program (EPS) or depend on Pillow's build.
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 IMAGE_SUFFIXES = (
@@ -41,7 +43,7 @@ def has_image_suffix(name: str) -> bool:
 def image_kind(path: str | os.PathLike[str]) -> str:
     """File -> "image", "heic" for one that takes another package to read, or "" for what is no image."""
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return kind_of_bytes(stream.read(16))
     except OSError:
         return ""

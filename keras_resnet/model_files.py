@@ -15,7 +15,7 @@ from typing import Any
 
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import facts_of
-from keras_resnet.tasks import TASKS, task_of
+from keras_resnet.tasks import TASKS, checked_task_of, task_named
 from keras_resnet.tasks.outputs import classes_of
 from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import whole_file
@@ -66,9 +66,7 @@ def save_model(
         raise ValueError(f"`path` must end in .keras. Received: path={str(path)!r}")
     if isinstance(class_names, str):
         raise ValueError(f"`class_names` must be a list of names, or None. Received: class_names={class_names!r}")
-    known = TASKS.get(task) if task is not None else task_of(model)
-    if known is None:
-        raise ValueError(f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r} for {model.name!r}")
+    known = checked_task_of(model) if task is None else task_named(task)
     given = facts_of(model).task_facts if task_facts is None else task_facts
     description = ModelDescription(
         known.name, None if class_names is None else tuple(class_names), contract, dict(given)

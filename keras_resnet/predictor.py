@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.answers import Answer
-from keras_resnet.errors import ImageError
+from keras_resnet.errors import ImageError, WeightsError
 from keras_resnet.preprocessing import decode_image, name_of
 from keras_resnet.tasks.base import Asked, Task
 from keras_resnet.variants import Contract
@@ -38,7 +38,23 @@ class Predictor:
     @property
     def asked(self) -> Asked:
         """The network in the form that its task's functions take."""
-        return Asked(self.name, self.run, self.contract, self.class_names, self.classes, self.task_facts)
+        return Asked(self.name, self._run_checked, self.contract, self.class_names, self.classes, self.task_facts)
+
+    def _run_checked(self, pixels: np.ndarray) -> Answer:
+        """-> answers of `run`.
+
+        Raises:
+            WeightsError: An answer is NaN or infinite.
+        """
+        answer = self.run(pixels)
+        for values in answer.values():
+            wrong = [row for row in range(len(values)) if not np.isfinite(values[row]).all()]
+            if wrong:
+                raise WeightsError(
+                    f"{self.name}: answers with NaN or infinity on {len(wrong)} of {len(values)} images. Its weights "
+                    "are damaged, or its training has diverged"
+                )
+        return answer
 
     def predict(self, images: Sequence[Image], batch_size: int = BATCH_SIZE, **options: Any) -> list[Answer]:
         """Image files, encoded images or pixels uint8 RGB `[H, W, 3]` -> answer for each image.

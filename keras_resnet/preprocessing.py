@@ -22,6 +22,7 @@ from keras_resnet.image_files import (
     kind_of_bytes,
     readable_formats,
 )
+from keras_resnet.regular_files import read_regular
 from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
@@ -160,7 +161,7 @@ def read_pixels(
     # catch_warnings would swap the filters of all threads, and decoding in several threads would lose filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        encoded = source if isinstance(source, bytes) else Path(source).read_bytes()
+        encoded = source if isinstance(source, bytes) else read_regular(source)
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror or error}") from error
     if not encoded:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import typer
+from command_line import ACCOUNT, in_process
 from PIL import Image
 from small_classifier import small_classifier
 from typer.testing import CliRunner
@@ -28,7 +29,12 @@ def run(*arguments) -> tuple[int, list[str], list[str], BaseException | None]:
     app = typer.Typer()
     app.command()(predict)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines(), result.exception
+    return (
+        result.exit_code,
+        result.stdout.splitlines(),
+        [line for line in result.stderr.splitlines() if not ACCOUNT.match(line)],
+        result.exception,
+    )
 
 
 def save_image(path, seed: int, shape=(48, 60, 3)):
@@ -231,7 +237,10 @@ def test_model_files_that_cannot_predict_are_refused(tmp_path):
     small = small_classifier(size=64)
     keras.Model(small.input, small.get_layer("pool").input).save(tmp_path / "maps.keras")
     *_, raised = run(image, "--model", tmp_path / "maps.keras")
-    assert "or, for every pixel, [N, H, W, classes]. Its output is (None, 8, 8, 16)" in str(raised)
+    assert (
+        "must answer for the whole image, [N, classes], or for every pixel of it, [N, 64, 64, classes]. Its output is"
+        in str(raised)
+    )
 
     small_classifier(size=64, width=96, classes=3).save(tmp_path / "oblong.keras")
     *_, raised = run(image, "--model", tmp_path / "oblong.keras")
@@ -245,3 +254,17 @@ def test_weights_of_other_classes_are_refused(tmp_path):
     )
     assert isinstance(raised, WeightsError)
     assert re.search("head stays fresh.*1000 classes.*has 3.*A random head predicts nothing", str(raised))
+
+
+def test_a_network_that_answers_with_nan_is_one_line(model_file, image_folder, tmp_path):
+    model = keras.models.load_model(model_file)
+    bias = model.get_layer("logits").bias
+    bias.assign(np.where(np.arange(bias.shape[0]) == 1, np.nan, 0).astype("float32"))
+    model.save(tmp_path / "nan.keras")
+    for command in (
+        ("predict", image_folder / "07.png", "--model", tmp_path / "nan.keras"),
+        ("explain", image_folder / "07.png", "--model", tmp_path / "nan.keras", "--out", tmp_path / "out"),
+    ):
+        status, _, errors = in_process(*command)
+        message = f"error: {tmp_path / 'nan.keras'}: answers with NaN or infinity on 1 of 1 images. Its weights are"
+        assert (status, len(errors), errors[0].startswith(message)) == (1, 1, True)

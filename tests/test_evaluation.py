@@ -23,6 +23,7 @@ from keras_resnet.evaluation.lettering import drawable, font_files, line_font, s
 from keras_resnet.evaluation.plots import MOST_CLASSES_DRAWN, draw_calibration, draw_confusion_matrix
 from keras_resnet.evaluation.tiles import captioned
 from keras_resnet.export.images import synthetic_images
+from keras_resnet.image_files import readable_formats
 from keras_resnet.model_files import save_model
 from keras_resnet.preprocessing import decode_image, load_image
 from keras_resnet.tasks.classify.mistakes import draw_mistakes, worst_mistakes
@@ -303,9 +304,7 @@ def test_evaluate_prints_and_writes_the_figures(user, expected, tmp_path, batch_
     status, lines, errors = in_process("evaluate", user / "model.keras", user / "labelled", *options, *ALL)
     assert status == 1
     broken = user / "labelled" / "thing 9" / "broken.png"
-    assert errors == [
-        f"{broken}: not an image of the formats JPEG, PNG, GIF, BMP, TIFF, WEBP, PPM, AVIF, or incomplete"
-    ]
+    assert errors == [f"{broken}: not an image of the formats {', '.join(readable_formats())}, or incomplete"]
     top1, top5 = (topk_accuracy_percent(answers, true, k) for k in (1, 5))
     assert 0 < top1 < top5 < 100
     error = calibration(answers, true).error_percent
@@ -410,8 +409,14 @@ def test_a_class_that_the_model_lacks_is_an_error(model_file, image_folder, tmp_
 def test_a_model_that_yields_no_probabilities_is_an_error(user, tmp_path, activation):
     model = keras.models.load_model(user / "model.keras")
     other = keras.Model(model.input, keras.layers.Activation(activation)(model.get_layer("logits").output * 5))
-    save_model(other, tmp_path / "other.keras", LABELS_OF_MODEL, CONTRACT)
-    status, lines, errors = in_process("evaluate", tmp_path / "other.keras", user / "labelled", *ALL)
+    with pytest.raises(ValueError, match="the kind of its output is unknown"):
+        save_model(other, tmp_path / "other.keras", LABELS_OF_MODEL, CONTRACT)
+    save_model(other, tmp_path / "other.keras", LABELS_OF_MODEL, CONTRACT, task="classify")
+    command = ("evaluate", tmp_path / "other.keras", user / "labelled", *ALL)
+    status, lines, errors = in_process(*command)
+    assert (status, lines) == (1, [])
+    assert "the kind of its output is unknown" in errors[-1]
+    status, lines, errors = in_process(*command, "--output-kind", "probabilities")
     assert (status, lines) == (1, [])
     assert errors[-1].startswith(f"error: {tmp_path / 'other.keras'}: must yield probabilities in 0..1. Received: ")
 

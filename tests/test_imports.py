@@ -22,6 +22,7 @@ ORDER = (
     "recipes",
     "optional",
     "whole_files",
+    "regular_files",
     "quiet",
     "untuned",
     "versions",

@@ -91,7 +91,7 @@ def _explain_all(
     unreadable: dict[int, str] = {}
     for places, images in read_batches(paths, predictor.read, MAPS_AT_ONCE, unreadable):
         pixels = np.stack(images)
-        probabilities = predictor.run(pixels)[PROBABILITIES]
+        probabilities = predictor.asked.run(pixels)[PROBABILITIES]
         classes = [int(row.argmax()) if wanted is None else wanted for row in probabilities]
         heat = grad_cam(network, pixels, classes)
         for row, place in enumerate(places):

@@ -16,6 +16,7 @@ from keras_resnet.data.tables import SPLIT, Table
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.image_files import has_image_suffix, is_hidden
+from keras_resnet.regular_files import read_regular
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,7 +34,7 @@ class FileSource(EncodedSource):
 
     def read(self, index: int) -> bytes:
         try:
-            return Path(self.root, self.files[index]).read_bytes()
+            return read_regular(os.path.join(self.root, self.files[index]))
         except OSError as error:
             raise ImageError(error.strerror or str(error)) from error
 

@@ -33,15 +33,8 @@ def task_named(name: str) -> Task:
 
 def task_of(model: Any) -> Task | None:
     """Keras model -> the task that was stated for it, or that its last layers and its loss show; None: none of them."""
-    stated = facts_of(model).task
-    if stated is not None:
-        return task_named(stated)
-    from keras_resnet.graph import flatten
-    from keras_resnet.tasks.interpret import check_functional, read
-
     try:
-        check_functional(model, "the model")
-        return task_named(read(model, flatten(model), None, None, "the model").task)
+        return checked_task_of(model)
     except ArgumentError:
         return None
 
@@ -50,14 +43,17 @@ def checked_task_of(model: Any) -> Task:
     """Keras model with a task -> its task; see `task_of`.
 
     Raises:
-        ArgumentError: The model has no task.
+        ArgumentError: The model has no task, or can be read in several ways.
     """
-    task = task_of(model)
-    if task is None:
-        raise ArgumentError(
-            f"the model must have one of the tasks {', '.join(TASKS)}. Received: {getattr(model, 'name', model)!r}"
-        )
-    return task
+    stated = facts_of(model).task
+    if stated is not None:
+        return task_named(stated)
+    from keras_resnet.graph import flatten
+    from keras_resnet.tasks.interpret import check_functional, read
+
+    check_functional(model, "`model`")
+    name = f"`model` {model.name!r}"
+    return task_named(read(model, flatten(model), None, None, name).task)
 
 
 def task_of_shapes(shape: Shape, answer: Shape) -> Task | None:

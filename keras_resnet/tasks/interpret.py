@@ -85,7 +85,7 @@ def read(model: Any, flat: keras.Model, task: str | None, output_kind: str | Non
     return read_output(
         name,
         tuple(flat.inputs[0].shape),
-        _answer_shape(flat),
+        _answer_shape(flat, name),
         activation,
         last=last.name,
         loss=facts.loss or loss_of(model),
@@ -94,7 +94,7 @@ def read(model: Any, flat: keras.Model, task: str | None, output_kind: str | Non
     )
 
 
-def _answer_shape(model: keras.Model) -> tuple[int | None, ...]:
+def _answer_shape(model: keras.Model, name: str) -> tuple[int | None, ...]:
     """-> shape of the output; its height and width are free if they follow the height and width of the image.
 
     Raises:
@@ -110,7 +110,7 @@ def _answer_shape(model: keras.Model) -> tuple[int | None, ...]:
         computed = answer
     if computed[1:3] != shape[1:3]:
         raise ArgumentError(
-            f"`model` {model.name!r} must answer for the whole image, [N, classes], or for every pixel of it, "
+            f"{name}: must answer for the whole image, [N, classes], or for every pixel of it, "
             f"[N, {shape[1]}, {shape[2]}, classes]. Its output is {list(answer)}. For features, end in "
             'GlobalAveragePooling2D, or build with include_top=False, pooling="avg"'
         )

@@ -1,5 +1,6 @@
 """Paths of image files -> batches of pixels, by the contract of a model."""
 
+import os
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ from encoded import encode, noise
 from keras_resnet.errors import ImageError
 from keras_resnet.facts import state
 from keras_resnet.preprocessing import list_images, load_image, load_images
+from keras_resnet.regular_files import LARGEST_BYTES
 from keras_resnet.tasks import contract_of
 from keras_resnet.variants import InputContract
 
@@ -105,3 +107,23 @@ def test_real_originals_decode(shared_data: Path):
     images = load_images(paths)
     assert images.shape == (len(paths), 224, 224, 3)
     assert (images.reshape(len(paths), -1).std(axis=1) > 10).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_devices_are_named_and_never_waited_for(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(noise(40, 50)))
+    for name in ("pipe", "pipe.jpg"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    assert [path.name for path in list_images([tmp_path])] == ["a.png"]
+    for name in ("pipe.jpg", "zero.jpg"):
+        with pytest.raises(ImageError, match=rf"{name}: not a regular file"):
+            load_image(tmp_path / name, SMALL)
+
+
+def test_a_file_of_many_bytes_is_not_read(tmp_path):
+    path = tmp_path / "sparse.jpg"
+    with path.open("wb") as stream:
+        stream.truncate(LARGEST_BYTES + 1)
+    with pytest.raises(ImageError, match=r"the file has 2,000,000,001 bytes, more than the limit of 2,000,000,000"):
+        load_image(path, SMALL)
