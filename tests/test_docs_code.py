@@ -48,6 +48,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/compress.md": images_and_classes,
     "docs/evaluate.md": answers_and_classes,
     "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"], CONTRACT)},
+    "docs/own-models.md": lambda: {"model": small_classifier(size=224, classes=2)},
     "docs/segmentation-data.md": lambda: {"model": small_segmenter()},
     "docs/weights-and-pixels.md": lambda: {"model": small_classifier(size=224, classes=2)},
 }
