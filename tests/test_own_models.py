@@ -146,6 +146,8 @@ def test_an_output_is_what_is_stated_or_what_its_layers_and_loss_show(activation
         ((None, 1), "sigmoid", "values", NOTHING, r"is a sigmoid, but its loss is one for values"),
         ((None, 64), None, None, NOTHING, r"its last layer 'last' is no dense layer.*--output-kind\) features"),
         ((None, 1), "softmax", None, NOTHING, r"a softmax over one class is always 1"),
+        ((None, 5), "softmax", None, Stated(None, "logits"), r"is a softmax, so that its output are no logits"),
+        ((None, 32, 32, 1), "linear", "values", NOTHING, r"a loss for values, but answers for every pixel"),
         ((None, 5), "softmax", None, Stated("segment"), r"--task\) must be classify or tag or regress or embed for"),
         ((None, 5), "softmax", None, Stated("regress", "logits"), r"--output-kind\) must be values for the task"),
         ((None, 5), "softmax", None, Stated("detect"), r"--task\) must be one of classify, segment, .* Received: det"),
@@ -179,6 +181,15 @@ def test_the_loss_of_a_file_is_read_without_building_it(loss, units, expected, r
     assert facts.read_as.startswith(f"{tmp_path / 'own.keras'}: task {expected[0]}, ")
 
 
+def test_what_was_read_is_no_fact_about_the_users_object(randomise):
+    model = on_body(body(randomise), layers.Dense(3))
+    flat = flatten(model)
+    assert facts_of(interpret(flat)).task == "classify"
+    assert facts_of(flat).task is None
+    flat.compile(loss="mse")
+    assert facts_of(interpret(flat)).task == "regress"
+
+
 def test_models_that_no_reading_fits_are_refused(randomise):
     inner, image = body(randomise), keras.Input((32, 32, 3))
 
@@ -190,7 +201,7 @@ def test_models_that_no_reading_fits_are_refused(randomise):
     coarse = keras.Model(image, layers.Conv2D(3, 1, strides=2)(layers.Rescaling(1 / 255)(image)))
     for model, message in (
         (Own(), r"must be a built functional Keras model.*keras\.Model\(image, model\.call\(image\)\)"),
-        (two, r"has 1 inputs and 2 outputs \(.*age\)\. For one of its outputs: keras\.Model\(model\.input"),
+        (two, r"its outputs are dense.*, age\. For one of its outputs: keras\.Model\(model\.input"),
         (coarse, r"must answer for the whole image, \[N, classes\], or for every pixel"),
     ):
         with pytest.raises(ArgumentError, match=message):

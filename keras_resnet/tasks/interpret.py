@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_resnet.errors import ArgumentError
-from keras_resnet.facts import facts_of, state
+from keras_resnet.facts import carry, facts_of, state
 from keras_resnet.graph import flatten, keeps_logits, output_activation, rebuild
 from keras_resnet.normalisation import check_normalises, doubt_about_scale
 from keras_resnet.tasks.outputs import Reading, classes_of, loss_of, read_output
@@ -48,11 +48,15 @@ def interpret(
     if classes_of(reading.task, flat.outputs[0].shape[-1]) != flat.outputs[0].shape[-1]:
         flat = _with_two_classes(flat, reading.kind)
     read_as = None
+    if flat is model:  # what was read is no fact about the user's own object, which may be compiled with a loss later
+        flat = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        carry(model, flat)
     if reading.why is not None:
         read_as = f"{name}: task {reading.task}, {flat.outputs[0].shape[-1]} {reading.kind}, {reading.why}"
         doubt = doubt_about_scale(flat)
         read_as += f"\n{name}: {doubt}" if doubt else ""
     state(flat, task=reading.task, output_kind=reading.kind, interpreted=True, read_as=read_as)
+    state(flat, weights_origin=facts.weights_origin)  # they are the weights of the given model
     return flat
 
 
@@ -67,10 +71,13 @@ def check_functional(model: Any, name: str) -> None:
             "model = keras.Model(image, model.call(image))"
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        outputs = ", ".join(tensor._keras_history.operation.name for tensor in model.outputs)
+        inputs, outputs = (
+            ", ".join(tensor._keras_history.operation.name for tensor in tensors)
+            for tensors in (model.inputs, model.outputs)
+        )
         raise ArgumentError(
-            f"{name} must have one input and one output. It has {len(model.inputs)} inputs and {len(model.outputs)} "
-            f"outputs ({outputs}). For one of its outputs: keras.Model(model.input, model.outputs[0])"
+            f"{name} must have one input and one output. Its inputs are {inputs}; its outputs are {outputs}. For one "
+            "of its outputs: keras.Model(model.input, model.outputs[0])"
         )
 
 

@@ -115,12 +115,23 @@ def read_output(
                 f"{name}: `output_kind` (--output-kind) must be {' or '.join(KINDS[task or possible[0]])} for the task "
                 f"{task or possible[0]}. Received: {kind}"
             )
+        if kind == "logits" and activation in ("softmax", "sigmoid"):
+            raise ArgumentError(
+                f"{name}: its last layer {last!r} is a {activation}, so that its output are no logits. Leave out "
+                "`output_kind` (--output-kind). Received: logits"
+            )
         if task is None and kind in ("values", "features"):
             task = fitting[0]
     units = answer[-1]
     if task in ("regress", "embed"):
         return Reading(task, KINDS[task][0], None)
     found = kind or _kind_of(name, activation, loss, last, units, task)
+    if found == "values" and "regress" not in possible:
+        raise ArgumentError(
+            f"{name}: was compiled with a loss for values, but answers for every pixel. Only classes can be answered "
+            "for every pixel. If its output are classes, name their kind: `output_kind` (--output-kind) probabilities "
+            f"or logits. Received: outputs {list(answer)}"
+        )
     if found == "values":
         return Reading("regress", found, "because it was compiled with a loss for values")
     why: str | None = None
