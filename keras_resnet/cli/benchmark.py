@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from keras_resnet.cli.network import SplitOption, WeightsOption, WeightsPrefixOption, weights_from
+from keras_resnet.cli.network import (
+    OutputKindOption,
+    SplitOption,
+    TaskOption,
+    WeightsOption,
+    WeightsPrefixOption,
+    weights_from,
+)
 from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
 from keras_resnet.printable import printable_lines
+from keras_resnet.tasks.outputs import Stated
 from keras_resnet.variants import VARIANTS
 
 WIDTH = 110  # characters
@@ -39,6 +47,8 @@ def benchmark(
     ],
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    task: TaskOption = None,
+    output_kind: OutputKindOption = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
@@ -104,7 +114,9 @@ def benchmark(
 
         tell("start")
         names, answers = _names(chosen), rivals or data is not None
-        contenders = [_contender(one, names[one], weights, weights_prefix, cores, answers) for one in chosen]
+        stated = {"task": task, "output_kind": output_kind}
+        given = {"weights": weights, "weights_prefix": weights_prefix, **stated}
+        contenders = [_contender(one, names[one], given, cores, answers) for one in chosen]
         if rivals:
             contenders += _rivals(chosen, contenders, Path(name), cores, calibration, tell)
         from keras_resnet.benchmark.compare import compare
@@ -151,9 +163,7 @@ def _names(subjects: Sequence[str]) -> dict[str, str]:
     return {subject: name if names.count(name) == 1 else subject for subject, name in zip(subjects, names, strict=True)}
 
 
-def _contender(
-    subject: str, name: str, weights: str | None, weights_prefix: str | None, threads: int, answers: bool
-) -> "Contender":
+def _contender(subject: str, name: str, given: Mapping[str, str | None], threads: int, answers: bool) -> "Contender":
     """Model or artifact -> `Contender`. `answers`: build a model in this process too, to read its task and contract."""
     from keras_resnet.benchmark.compare import Contender
     from keras_resnet.loading import is_artifact, open_predictor
@@ -170,14 +180,20 @@ def _contender(
     return Contender(
         name,
         f"{__name__}:model_loader",
-        {"model": subject, "weights": weights, "weights_prefix": weights_prefix},
+        {"model": subject, **given},
         "Keras, predict_on_batch, from pixels",
         Path(subject) if subject.endswith(".keras") else None,
-        open_predictor(subject, weights_from(weights, weights_prefix)) if answers else None,
+        open_predictor(subject, **_read_as(given)) if answers else None,
     )
 
 
-def model_loader(model: str, weights: str | None, weights_prefix: str | None) -> "Loader":
+def _read_as(given: Mapping[str, str | None]) -> dict[str, Any]:
+    """Values of the options about a network -> arguments of `open_predictor`."""
+    source = weights_from(given["weights"], given["weights_prefix"])
+    return {"weights": source, "stated": Stated(given["task"], given["output_kind"])}
+
+
+def model_loader(model: str, **given: str | None) -> "Loader":
     """Values of the options of a network -> loader that opens it as `keras-resnet predict` does."""
     from keras_resnet.loading import open_predictor
     from keras_resnet.measure.process import Opened
@@ -186,7 +202,7 @@ def model_loader(model: str, weights: str | None, weights_prefix: str | None) ->
     import_keras()
 
     def load() -> Opened:
-        predictor = open_predictor(model, weights_from(weights, weights_prefix))
+        predictor = open_predictor(model, **_read_as(given))
         return Opened(predictor.run, (*predictor.contract.sides, 3))
 
     return load
