@@ -456,3 +456,26 @@ def test_export_takes_its_earlier_arguments_with_a_warning(randomise, tmp_path):
     predictor = open_predictor(str(made.paths["tflite-int8"]), None)
     assert predictor.class_names == ["a", "b", "c"]
     assert len(list(itertools.chain(made.paths))) == 1
+
+
+def test_an_asymmetric_padding_keeps_the_normalisation_as_one_layer(randomise, tmp_path):
+    """As in EfficientNet of keras.applications, whose `Normalization` a converter would turn into further inputs."""
+    image = keras.Input((32, 32, 3))
+    x = layers.Normalization(mean=[120.0, 110.0, 100.0], variance=[3600.0, 3500.0, 3400.0])(image)
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.Conv2D(6, 3, strides=2)(x)))
+    model = keras.Model(image, layers.Dense(4, activation="softmax")(x))
+    folded = fold(prepare(model))
+    assert [type(op).__name__ for op in folded.operations][:3] == ["InputLayer", "Rescaling", "ZeroPadding2D"]
+    np.testing.assert_allclose(answers(folded, PIXELS[:3]), answers(model, PIXELS[:3]), atol=1e-6)
+    path = export(model, tmp_path, ("onnx",)).paths["onnx"]
+    found = open_predictor(str(path), None).run(PIXELS[:3])["probabilities"]
+    np.testing.assert_allclose(found, answers(model, PIXELS[:3]), atol=1e-6)
+
+
+def test_integers_for_other_kernels_are_refused_by_name(tmp_path):
+    image = keras.Input((32, 32, 3))
+    x = layers.DepthwiseConv2D(3, name="deep")(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(image)))
+    model = keras.Model(image, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(ExportError, match=r"Received: a model with DepthwiseConv2D, the layer 'deep'\. Take a float"):
+        export(model, tmp_path, ("tflite-int8",), calibration=PIXELS)

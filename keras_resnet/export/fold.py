@@ -138,17 +138,20 @@ def _fold_normalisation(
     normalisation = pixel_map(model)
     if normalisation is None:
         return None, {}
-    last = normalisation.last
+    last, scale = normalisation.last, np.diagonal(normalisation.matrix)
+    if np.array_equal(normalisation.matrix, np.diag(scale)):  # one layer, in case the stem does not allow more
+        replaced[last.name] = layers.Rescaling(scale.tolist(), normalisation.offset.tolist(), name=last.name)
+    unfolded: tuple[str | None, dict[str, Any]] = (last.name if last.name in replaced else None, {})
     following = readers[last.name]
     pad = following[0] if len(following) == 1 and isinstance(following[0], layers.ZeroPadding2D) else None
     if pad is not None:
         following = readers[pad.name]
     if len(following) != 1 or not isinstance(following[0], layers.Conv2D):
-        return None, {}
+        return unfolded
     stem = following[0]
     amount = _padding(stem, pad)
     if amount is None or stem.groups != 1:
-        return None, {}
+        return unfolded
     kernel, bias = weights[stem.name]
     of_pixels = np.einsum("hwio,ij->hwjo", kernel, normalisation.matrix)
     shift = np.linalg.solve(normalisation.matrix, normalisation.offset)  # matrix @ (pixel + shift) = normalised pixel

@@ -73,6 +73,7 @@ def quantize(
         keep_float: Names of layers that stay float.
         weight_steps: Number of integers on either side of zero that a kernel may use.
     """
+    _check_kernels(model)
     rounded = with_rounded_kernels(model, images, keep_float, weight_steps)
     points = quantization_points(rounded)
     found = _ranges(rounded, points, images, ranges)
@@ -83,6 +84,21 @@ def quantize(
         last.set_weights([kernel, bias - low])  # probabilities stay, and the range starts at zero
         found[last.name] = (0.0, high - low)
     return Quantized(rounded, found, tuple(keep_float))
+
+
+def _check_kernels(model: keras.Model) -> None:
+    """Raises `ExportError` if a layer has a kernel that is not quantized, such as a depthwise convolution."""
+    kinds = (layers.Conv2D, layers.Dense)
+    others = [
+        layer
+        for layer in model.layers
+        if not isinstance(layer, kinds) and (hasattr(layer, "kernel") or hasattr(layer, "depthwise_kernel"))
+    ]
+    if others:
+        raise ExportError(
+            "int8 formats quantize convolutions and dense layers. Received: a model with "
+            f"{type(others[0]).__name__}, the layer {others[0].name!r}. Take a float format, or tflite-dynamic"
+        )
 
 
 def float_layers(model: keras.Model, names: Sequence[str]) -> tuple[str, ...]:
