@@ -1,4 +1,4 @@
-"""Reading of regular files alone: a pipe would be waited for, and a device such as /dev/zero never ends."""
+"""Reading of files, but not of pipes, which would be waited for, nor of devices, which may never end (/dev/zero)."""
 
 import errno
 import os

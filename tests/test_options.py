@@ -386,7 +386,7 @@ def as_run(path, folder):
             "`any_size` belongs to saved_model, onnx, onnx-float16. Received",
         ),
         (["onnx"], dict(any_size="yes"), "`any_size` must be one of True, False. Received: any_size='yes'"),
-        (["tflite-int8"], dict(input_dtype="int8"), "`input_dtype` must be one of uint8, float32. Received: .*'int8'"),
+        (["tflite-int8"], dict(input_dtype="int16"), "`input_dtype` must be one of uint8, int8, float32.*'int16'"),
         (["tflite"], dict(input_dtype="uint8"), "`input_dtype` belongs to tflite-int8. Received: input_dtype='uint8'"),
         (["tflite-int8"], dict(output_dtype="float16"), "`output_dtype` must be one of uint8, int8, float32"),
         (["onnx-int8"], dict(output_dtype="int8"), "`output_dtype` belongs to tflite-int8"),
