@@ -66,7 +66,7 @@ def test_the_help_of_the_command_names_it():
     assert "typical images. Needed for tflite-int8, tflite-int16x8, onnx-int8, onnx-tenth." in text
     assert "ONNX opset: 11 to 18 (at least 13 for onnx-int8, 15 for onnx-tenth)." in text
     assert "Let the files take images of any height and width (saved_model, onnx, onnx-float16, onnx-tenth)." in text
-    assert "Input type of tflite-int8, onnx-tenth: uint8 or float32." in text
+    assert "Input type of tflite-int8, onnx-tenth: uint8, int8 or float32." in text
     assert "Output type of tflite-int8: uint8, int8 or float32." in text
     assert "Integer type of the kernels of onnx-int8, onnx-tenth: int8, int7 or uint8." in text
 

@@ -24,7 +24,9 @@ def model_file(tmp_path_factory):
     """A small classifier, whole."""
     path = tmp_path_factory.mktemp("model") / "whole.keras"
     image = keras.Input((32, 32, 3))
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="conv")(image))
+    x = keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Conv2D(4, 3, name="conv")(keras.layers.Rescaling(1 / 255)(image))
+    )
     keras.Model(image, keras.layers.Dense(5, activation="softmax", name="dense")(x)).save(path)
     return path
 
