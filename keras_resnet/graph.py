@@ -41,16 +41,6 @@ def consumers(model: keras.Model) -> dict[str, list[Any]]:
     return readers
 
 
-def readers_of(model: keras.Model, operation: Any) -> list[Any]:
-    """Functional model, one of its operations -> operations that read its output."""
-    outputs = {id(tensor) for tensor in keras.tree.flatten(operation.output)}
-    return [
-        op
-        for op in model.operations
-        if not isinstance(op, layers.InputLayer) and outputs & {id(t) for t in keras.tree.flatten(op.input)}
-    ]
-
-
 # Layers behind which logits are still logits. Further layers declare it by `keeps_logits = True`.
 _KEEP_LOGITS: Any = (layers.Dropout, layers.UpSampling2D, layers.Identity, layers.Flatten, layers.Reshape)
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from keras_resnet.errors import ArgumentError
-from keras_resnet.graph import readers_of
+from keras_resnet.graph import consumers
 
 # Operations that move, cut or choose pixels. All others compute values from them.
 _MOVES: Any = (
@@ -148,7 +148,7 @@ def _times_larger(model: keras.Model, kernel: Any) -> float | None:
 
     None: no BatchNorm follows, or it has never been trained.
     """
-    following = readers_of(model, kernel)
+    following = consumers(model)[kernel.name]
     if len(following) != 1 or not isinstance(following[0], layers.BatchNormalization):
         return None
     norm = following[0]

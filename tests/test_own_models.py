@@ -479,3 +479,13 @@ def test_integers_for_other_kernels_are_refused_by_name(tmp_path):
     model = keras.Model(image, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(x)))
     with pytest.raises(ExportError, match=r"Received: a model with DepthwiseConv2D, the layer 'deep'\. Take a float"):
         export(model, tmp_path, ("tflite-int8",), calibration=PIXELS)
+
+
+def test_integers_for_a_layer_that_is_called_twice_are_refused_by_name(randomise, tmp_path):
+    _, _, mirrored, *_ = nested_models(randomise)
+    with pytest.raises(ExportError, match=r"calls the layer '\w+' several times\. Take a float format"):
+        export(mirrored, tmp_path, ("onnx-int8",), calibration=PIXELS)
+    path = export(mirrored, tmp_path, ("onnx",)).paths["onnx"]
+    second = answers(mirrored, PIXELS[:5])
+    found = open_predictor(str(path), None).run(PIXELS[:5])["probabilities"]
+    np.testing.assert_allclose(found, np.concatenate([1 - second, second], axis=1), atol=1e-5)

@@ -73,7 +73,7 @@ def quantize(
         keep_float: Names of layers that stay float.
         weight_steps: Number of integers on either side of zero that a kernel may use.
     """
-    _check_kernels(model)
+    _check_layers(model)
     rounded = with_rounded_kernels(model, images, keep_float, weight_steps)
     points = quantization_points(rounded)
     found = _ranges(rounded, points, images, ranges)
@@ -86,9 +86,15 @@ def quantize(
     return Quantized(rounded, found, tuple(keep_float))
 
 
-def _check_kernels(model: keras.Model) -> None:
-    """Raises `ExportError` if a layer has a kernel that is not quantized, such as a depthwise convolution."""
+def _check_layers(model: keras.Model) -> None:
+    """Raises `ExportError` if a layer is called twice, or has a kernel that is not quantized, as a depthwise one."""
     kinds = (layers.Conv2D, layers.Dense)
+    shared = next((layer.name for layer in model.layers if len(layer._inbound_nodes) > 1), None)
+    if shared is not None:
+        raise ExportError(
+            "int8 formats quantize models that call each layer once. Received: a model that calls the layer "
+            f"{shared!r} several times. Take a float format, or tflite-dynamic"
+        )
     others = [
         layer
         for layer in model.layers
