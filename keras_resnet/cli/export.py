@@ -9,12 +9,15 @@ import typer
 
 from keras_resnet.cli.export_table import ExportTable
 from keras_resnet.cli.network import (
+    ClassNamesOption,
+    MaxDropOption,
     ModelOption,
     OutputKindOption,
     SplitOption,
     TaskOption,
     WeightsOption,
     WeightsPrefixOption,
+    names_in,
     tell_reading,
     weights_from,
 )
@@ -23,7 +26,6 @@ from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
-from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import Stated
 
 
@@ -75,22 +77,8 @@ def export(
         ),
     ] = None,
     split: SplitOption = "val",
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest allowed drop of the score below the model's, in percentage points. Needs --data.",
-            show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in LEARNED.values()),
-        ),
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-names",
-            "--labels",  # its name in earlier versions
-            help="Text file of class names, one for each line.",
-            show_default="the names in the .keras file, or ImageNet's",
-        ),
-    ] = None,
+    max_drop: MaxDropOption = None,
+    class_names: ClassNamesOption = None,
     ranges: Annotated[
         str | None,
         typer.Option(
@@ -180,7 +168,7 @@ def export(
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
         list_images([calibration])
-    names_of_classes = None if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
+    names_of_classes = names_in(class_names)
     from keras_resnet.facts import facts_of
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of

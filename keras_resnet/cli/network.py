@@ -1,12 +1,14 @@
 """The options about a network and about a split, which several commands share."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable_lines
+from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import KINDS, OUTPUT_KINDS
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights_from import WeightsFrom
@@ -55,6 +57,27 @@ SplitOption = Annotated[
         "and val). For a folder that holds only test images, take all."
     ),
 ]
+MaxDropOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest allowed drop of the score below the model's, in percentage points. Needs --data.",
+        show_default=", ".join(f"{t.largest_drop_points} for {t.titles[t.score]}" for t in LEARNED.values()),
+    ),
+]
+ClassNamesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-names",
+        "--labels",  # its name in earlier versions
+        help="Text file of class names, one for each line.",
+        show_default="the names in the .keras file, or ImageNet's",
+    ),
+]
+
+
+def names_in(file: Path | None) -> list[str] | None:
+    """Value of `--class-names` -> the names in that file."""
+    return None if file is None else file.read_text(encoding="utf-8").splitlines()
 
 
 def weights_from(weights: str | None, prefix: str | None) -> str | WeightsFrom | None:

@@ -1,24 +1,30 @@
 """`keras-resnet verify`: compares an artifact with its model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keras_resnet.cli.network import (
+    ClassNamesOption,
+    MaxDropOption,
     ModelOption,
     OutputKindOption,
+    SplitOption,
     TaskOption,
     WeightsOption,
     WeightsPrefixOption,
+    names_in,
     tell_reading,
     weights_from,
 )
+from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Stated
 
 
+@with_data_options
 def verify(
     artifact: Annotated[Path, typer.Argument(help="A SavedModel folder, a .tflite or an .onnx file.")],
     model: ModelOption = "resnet50",
@@ -33,6 +39,17 @@ def verify(
             show_default="synthetic pictures",
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images with their classes or masks, as `train` takes them. The artifact reads them as its "
+            "description states, and its score is compared with the model's."
+        ),
+    ] = None,
+    split: SplitOption = "val",
+    max_drop: MaxDropOption = None,
+    class_names: ClassNamesOption = None,
+    reading: Any = None,
 ) -> None:
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
     from rich.console import Console
@@ -43,6 +60,8 @@ def verify(
     from keras_resnet.model_folders import artifacts_in, model_in
     from keras_resnet.preprocessing import list_images
 
+    if max_drop is not None and data is None:
+        raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     source = weights_from(weights, weights_prefix)
     model = model_in(model)
     if names := artifacts_in(artifact):
@@ -57,9 +76,17 @@ def verify(
 
     network, contract = open_network(model, source, Stated(task, output_kind))
     tell_reading(facts_of(network).read_as)
+    from keras_resnet.export.accuracy import LabelledImages
     from keras_resnet.export.pipeline import examine_artifact
 
-    report = examine_artifact(artifact, network, images=images, contract=contract)
+    report = examine_artifact(
+        artifact,
+        network,
+        images=images,
+        contract=contract,
+        class_names=names_in(class_names),
+        data=None if data is None else LabelledImages(data, split, reading, max_drop),
+    )
     print(printable(f"{artifact} as {report.format}, on {report.images} images"))
     table = Table("check", "measured", "required", "")
     for column in table.columns:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from keras_resnet.data.base import Source
 from keras_resnet.data.given import GivenSource
 from keras_resnet.data.reading import PLAIN, Reading
-from keras_resnet.errors import AccuracyError, ArgumentError, ExportError
+from keras_resnet.errors import AccuracyError, ArgumentError, ExportError, KerasResnetError
 from keras_resnet.evaluating import evaluate
+from keras_resnet.export.artifact import open_artifact
+from keras_resnet.export.checks import Check
 from keras_resnet.export.images import ImageShape, read_images
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks.base import Evaluation, Task
@@ -78,6 +81,14 @@ class Examination:
         titles = self.task.titles
         return Accuracy(found.images, found.figures, score, titles, drop_points, agreement_percent), found
 
+    def check(self, path: Path) -> Check:
+        """Artifact, which reads images and names classes as its description states -> check of its loss of score."""
+        try:
+            accuracy, _ = self.of(open_artifact(path).predictor)
+        except KerasResnetError as error:
+            return Check(self.task.titles[self.task.score], str(error), "it answers on the labelled images", False)
+        return accuracy_check(accuracy, self.max_drop_points)
+
     def _evaluation(self, predictor: Predictor) -> Evaluation:
         evaluation: Evaluation = evaluate(predictor, self.sources)
         return evaluation
@@ -91,6 +102,16 @@ def _sources(predictor: Predictor, images: LabelledImages, shape: ImageShape) ->
         return [GivenSource(pixels, np.asarray(classes), names, predictor.task.target)]
     asked, classes = predictor.asked, predictor.classes
     return predictor.task.open_sources(images.data, images.split, asked, classes, images.reading)
+
+
+def accuracy_check(accuracy: Accuracy, max_drop_points: float) -> Check:
+    """Accuracy of an artifact, the points that it may lose -> the gate as a check."""
+    title = accuracy.titles[accuracy.score]
+    measured = (
+        f"{accuracy.score_percent:.2f} % on {accuracy.images} images, {accuracy.drop_points:.2f} points below the model"
+    )
+    passed = accuracy.drop_points <= max_drop_points + 1e-9
+    return Check(title, measured, f"at most {max_drop_points:g} points below the model", passed)
 
 
 def check_drop(name: str, accuracy: Accuracy, max_drop_points: float) -> None:

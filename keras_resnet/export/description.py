@@ -108,11 +108,10 @@ def embed(path: Path, description: dict[str, Any]) -> None:
     seal(path)
 
 
-def _write_onnx_properties(path: Path, description: dict[str, Any]) -> None:
-    onnx = require("onnx", "onnx")
-    proto = onnx.load(str(path))
+def onnx_properties(description: dict[str, Any]) -> dict[str, str]:
+    """Description -> properties of an ONNX file: the description, and its parts that people and tools look for."""
     given, weights = description["input"], description["weights"]
-    flat = {
+    return {
         ONNX_KEY: json.dumps(description),
         "network": description["network"],
         "labels": json.dumps(description["labels"]),
@@ -121,7 +120,12 @@ def _write_onnx_properties(path: Path, description: dict[str, Any]) -> None:
         "licence": str(weights["licence"]),
         "created": description["created"],
     }
-    onnx.helper.set_model_props(proto, flat)
+
+
+def _write_onnx_properties(path: Path, description: dict[str, Any]) -> None:
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(path))
+    onnx.helper.set_model_props(proto, onnx_properties(description))
     proto.producer_name, proto.producer_version = description["package"]["name"], description["package"]["version"]
     path.write_bytes(onnx_with_room(proto.SerializeToString()))
 

@@ -69,3 +69,9 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_tflite(path: Path) -> bool:
+    """File of an artifact -> whether it is a TFLite file; otherwise, it is an ONNX file."""
+    with path.open("rb") as stream:
+        return stream.read(8)[4:] == b"TFL3"

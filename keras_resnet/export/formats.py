@@ -13,6 +13,19 @@ PIXELS_FACTOR = 5
 
 
 @dataclass(frozen=True)
+class LayerTolerance:
+    """Bounds for the error of each layer of an artifact, whose input are the values before it in the artifact itself.
+
+    The unit is the variance of a channel over images and places, plus the square of 1/255 of the layer's range.
+    """
+
+    layer_noise: float  # mean squared error of a layer / mean of the unit over its channels
+    channel_noise: float  # mean squared error of a channel / unit
+    channel_scale: float  # |slope of artifact over model - 1| of a channel whose values vary by several steps
+    channel_mean: float  # |mean error of a channel| / square root of the unit
+
+
+@dataclass(frozen=True)
 class Tolerance:
     """Bounds for the difference between an artifact's and its model's probabilities; a bound of None does not apply."""
 
@@ -21,7 +34,9 @@ class Tolerance:
     unexplained_variance: float | None = None  # squared error / variance of the model's answers over the images
     mean_error: float | None = None  # |mean of (artifact - model)|
     top1_agreement_percent: float = 100.0
+    margin: float = 0.0  # smallest difference of an image's best two probabilities for which its class must agree
     batch_error: float = 1e-5  # largest change of a probability between two batch sizes
+    layers: LayerTolerance = LayerTolerance(1e-7, 1e-6, 1e-3, 1e-3)
 
     def of_pixels(self) -> "Tolerance":
         """-> tolerance for a network that answers for every pixel: among more values, the largest error is larger."""
@@ -37,8 +52,21 @@ class Tolerance:
 # between the results of these networks (variance at most 0.009, agreement at least 94 %) and the results with a wrong
 # mean, standard deviation or channel order (variance at least 0.04).
 _FLOAT = Tolerance(relative_error=5e-5, class_error=1e-3)
-_FLOAT16 = Tolerance(relative_error=2e-2, unexplained_variance=1e-4, mean_error=1e-4, top1_agreement_percent=99.0)
-_INTEGER = Tolerance(unexplained_variance=0.03, mean_error=0.5 / 256, top1_agreement_percent=90.0)
+_FLOAT16 = Tolerance(
+    relative_error=2e-2,
+    unexplained_variance=1e-4,
+    mean_error=1e-4,
+    top1_agreement_percent=99.0,
+    layers=LayerTolerance(1e-5, 1e-2, 1e-2, 0.1),
+)
+_INTEGER = Tolerance(
+    unexplained_variance=0.03,
+    mean_error=0.5 / 256,
+    top1_agreement_percent=95.0,
+    margin=0.2,
+    layers=LayerTolerance(0.01, 0.4, 0.12, 0.4),
+)
+_INTEGER16 = replace(_INTEGER, layers=LayerTolerance(0.01, 0.02, 0.1, 0.1))
 
 
 @dataclass(frozen=True)
@@ -192,7 +220,7 @@ FORMATS: Mapping[str, Format] = {
             integer=True,
             verified_images=32,
             bytes_per_parameter=1,
-            tolerance=_INTEGER,
+            tolerance=_INTEGER16,
             **_TFLITE,
         ),
         Format(

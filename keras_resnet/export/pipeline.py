@@ -20,6 +20,7 @@ from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.data.taken import account
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
+from keras_resnet.export.checks import Report
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe_artifact, embed
 from keras_resnet.export.earlier import takes_earlier_arguments
@@ -42,7 +43,7 @@ from keras_resnet.export.prepare import check_prepared, checked, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
-from keras_resnet.export.verify import Reference, Report, ask, examine, verify
+from keras_resnet.export.verify import Reference, ask, examine, verify
 from keras_resnet.facts import facts_of
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
@@ -152,7 +153,7 @@ def export(
     check_prepared(given, prepared, synthetic_images(shape, count=4), kind)
     folded = fold(prepared)
     kept = float_layers(folded, options.keep_float or ())
-    references = _references(model, prepared, contract, rows, images)
+    references = _references(model, prepared, contract, names, rows, images)
     examination = None
     if data is not None:
         labelled = data if isinstance(data, LabelledImages) else LabelledImages(data)
@@ -404,6 +405,7 @@ def _references(
     model: keras.Model,
     prepared: keras.Model,
     contract: Contract | None,
+    class_names: Sequence[str] | None,
     rows: Sequence[Format],
     calibration: DrawnImages | None,
 ) -> dict[str, Reference]:
@@ -411,7 +413,9 @@ def _references(
     shape = prepared.inputs[0].shape[1:]
     real = None if calibration is None else calibration.images
     shared = {integer: partial(comparison_images, shape, real, integer) for integer in (False, True)}
-    asked = {integer: ask(prepared, shared[integer]()) for integer in {row.integer for row in rows}}
+    asked = {
+        integer: ask(prepared, shared[integer](), class_names, contract) for integer in {row.integer for row in rows}
+    }
     free = prepare(model, contract, any_size=True) if any(row.any_size for row in rows) else None
     references = {row.name: asked[row.integer].limited(row.verified_images) for row in rows}
     return {
@@ -463,9 +467,22 @@ def _why(error: Exception, job: Job, folder: Path) -> str:
 
 
 def examine_artifact(
-    path: Path, model: keras.Model, *, images: str | os.PathLike[str] | None, contract: Contract
+    path: Path,
+    model: keras.Model,
+    *,
+    images: ImageSource | None,
+    contract: Contract,
+    class_names: Sequence[str] | None = None,
+    data: Any | LabelledImages = None,
 ) -> Report:
-    """Artifact, its source model, image files -> report, which may contain failed checks."""
+    """Artifact, its source model, images -> report, which may contain failed checks.
+
+    Args:
+        images: Images to compare on: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset.
+        contract: The way from image files to the model's pixels.
+        class_names: Names that the artifact must have. Default: the names that are stated for the model.
+        data: Images with known targets, as `export` takes them. The artifact reads them as its description states.
+    """
     row = format_of(path)
     if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact can only be verified on real images: give --images FOLDER")
@@ -474,9 +491,14 @@ def examine_artifact(
         contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
-    real = (
-        None
-        if images is None
-        else read_images(images, checked_task_of(prepared).contract_of(prepared, contract), shape)
-    )
-    return examine(path, row, ask(prepared, comparison_images(shape, real, row.integer)))
+    way = checked_task_of(prepared).contract_of(prepared, contract)
+    real = None if images is None else read_images(images, way, shape)
+    names = names_for(facts_of(model).class_names if class_names is None else class_names, prepared)
+    report = examine(path, row, ask(prepared, comparison_images(shape, real, row.integer), names, way))
+    if data is None:
+        return report
+    labelled = data if isinstance(data, LabelledImages) else LabelledImages(data)
+    task = checked_task_of(prepared)
+    asked = _predictor(model.name, task, names, way, prepared, partial(inference.answer, prepared))
+    examination = Examination(asked, labelled, shape)
+    return replace_fields(report, checks=(*report.checks, examination.check(path)))

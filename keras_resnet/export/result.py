@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_resnet.export.accuracy import Accuracy
+from keras_resnet.export.checks import Report
 from keras_resnet.export.manifest import FILE_NAME
-from keras_resnet.export.verify import Report
 from keras_resnet.tasks.base import Evaluation
 
 

@@ -1,7 +1,8 @@
 """Artifact -> function from pixels to outputs, in the runtime that will serve the artifact."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -42,6 +43,20 @@ class Runtime(Protocol):
         ...
 
 
+@contextmanager
+def runtime_errors(prefix: str = "") -> Iterator[None]:
+    """`with runtime_errors():` an exception of a runtime in the block becomes an `ExportError`.
+
+    Each runtime has its own exceptions, some derived directly from Exception.
+    """
+    try:
+        yield
+    except MissingDependencyError:
+        raise
+    except Exception as error:
+        raise ExportError(f"{prefix}{type(error).__name__}: {reason(error)}") from error
+
+
 def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runtime:
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
 
@@ -65,7 +80,9 @@ class _SavedModel:
         import tensorflow as tf  # its thread pool is set once per process, so `threads` has no effect here
 
         self._module = tf.saved_model.load(str(path))  # keeps the variables alive
-        self._serve = self._module.signatures["serving_default"]
+        self._signatures = self._module.signatures
+        self.signatures = sorted(self._signatures)
+        self._serve = self._signatures["serving_default"]
         inputs, outputs = self._serve.structured_input_signature[1], self._serve.structured_outputs
         self.inputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in inputs.items()}
         self.outputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in outputs.items()}
@@ -75,6 +92,15 @@ class _SavedModel:
         outputs = self._serve(**{IMAGE: self._constant(pixels.astype("float32"))})
         return {name: values.numpy() for name, values in outputs.items()}
 
+    def call(self, signature: str, name: str, values: Any) -> Answer:
+        """Name of a signature, name and values of its input -> its outputs."""
+        outputs = self._signatures[signature](**{name: self._constant(values)})
+        return {name: values.numpy() for name, values in outputs.items()}
+
+    def serve(self, pixels: np.ndarray) -> Answer:
+        """Pixels of type float32 or uint8 -> outputs of the function `serve`, which Python programs call."""
+        return {name: values.numpy() for name, values in self._module.serve(self._constant(pixels)).items()}
+
 
 class _LiteRT:
     def __init__(self, path: Path, threads: int):
@@ -83,13 +109,15 @@ class _LiteRT:
         )
         interpreter.allocate_tensors()
         self._interpreter, self._input = interpreter, interpreter.get_input_details()[0]
-        self._shape = tuple(int(side) for side in self._input["shape"])
         self.inputs, self.outputs, self._outputs = {}, {}, {}
-        if "serving_default" in interpreter.get_signature_list():
+        self.signatures = sorted(interpreter.get_signature_list())
+        if "serving_default" in self.signatures:
             signature = interpreter.get_signature_runner("serving_default")
-            self._outputs = signature.get_output_details()
-            self.inputs = {name: self._tensor(details) for name, details in signature.get_input_details().items()}
+            inputs, self._outputs = signature.get_input_details(), signature.get_output_details()
+            self.inputs = {name: self._tensor(details) for name, details in inputs.items()}
             self.outputs = {name: self._tensor(details) for name, details in self._outputs.items()}
+            self._input = next(iter(inputs.values()), self._input)
+        self._shape = tuple(int(side) for side in self._input["shape"])
 
     @staticmethod
     def _tensor(details: dict[str, Any]) -> Tensor:
@@ -101,15 +129,30 @@ class _LiteRT:
             self._interpreter.resize_tensor_input(self._input["index"], pixels.shape, strict=False)
             self._interpreter.allocate_tensors()
             self._shape = pixels.shape
-        self._interpreter.set_tensor(self._input["index"], _quantize(pixels, self._input))
+        self._interpreter.set_tensor(self._input["index"], quantized_values(pixels, self._input))
         self._interpreter.invoke()
         return {
-            name: _dequantize(self._interpreter.get_tensor(details["index"]), details)
+            name: real_values(self._interpreter.get_tensor(details["index"]), details)
             for name, details in self._outputs.items()
         }
 
+    def run_signature(self, pixels: np.ndarray) -> Answer:
+        """Pixels of one image -> outputs, as a program gets them that calls the signature by name."""
+        signature = self._interpreter.get_signature_runner("serving_default")
+        received = signature(**{name: quantized_values(pixels, self._input) for name in self.inputs})
+        return {name: real_values(received[name], details) for name, details in self._outputs.items()}
 
-def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    def run_tensors(self, pixels: np.ndarray) -> Answer:
+        """Pixels of one image -> outputs, as a program gets them that knows no signatures."""
+        [given], outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._interpreter.set_tensor(given["index"], quantized_values(pixels, given))
+        self._interpreter.invoke()
+        return {
+            tensor["name"]: real_values(self._interpreter.get_tensor(tensor["index"]), tensor) for tensor in outputs
+        }
+
+
+def quantized_values(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     """Real values -> values of the tensor's type, by its scale and zero point."""
     if details["dtype"] == np.float32:
         return values.astype(np.float32)
@@ -120,7 +163,8 @@ def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
 
 
-def _dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+def real_values(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """Values of a tensor -> real values, by its scale and zero point."""
     scale, zero_point = details["quantization"]
     if details["dtype"] == np.float32 or not scale:  # without a scale, the integers are the values
         return values

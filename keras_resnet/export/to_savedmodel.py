@@ -13,7 +13,8 @@ from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.backbone import level_outputs
 from keras_resnet.export.description import asset_files
 from keras_resnet.export.job import Job
-from keras_resnet.variants import InputContract
+from keras_resnet.tasks.base import Task
+from keras_resnet.variants import Contract, InputContract
 
 TOP = 5
 
@@ -36,11 +37,16 @@ def to_savedmodel(job: Job, folder: Path) -> None:
             "serving_default": serving_function(model, name, None),
             "features": _features_function(job.model),
         }
-        if job.task.single_answer and job.contract is not None and job.model.inputs[0].shape[-1] == 3:
+        if takes_image_files(job.task, job.model, job.contract):
             classes = job.model.outputs[0].shape[-1]
             names = job.class_names or [f"class {index}" for index in range(classes)]
             signatures["serve_jpeg"] = _encoded_function(job.model, cast(InputContract, job.contract), names)
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def takes_image_files(task: Task, model: keras.Model, contract: Contract | None) -> bool:
+    """-> whether the SavedModel has the signature `serve_jpeg`."""
+    return task.single_answer and contract is not None and model.inputs[0].shape[-1] == 3
 
 
 def write_savedmodel(
@@ -74,10 +80,15 @@ class _Serving(tf.Module):
         self.serve = tf.function(lambda image: {output_name: model(tf.cast(image, tf.float32), training=False)})
 
 
-def _features_function(model: keras.Model) -> Any:
-    """-> `tf.function`: pixels `[N, H, W, C]` -> the last output of each stage, and `embedding` `[N, channels]`."""
+def feature_outputs(model: keras.Model) -> dict[str, Any]:
+    """Folded model -> the last output of each stage, by its level, and the pooled `embedding` `[N, channels]`."""
     pooled = [layer.output for layer in model.layers if layer.name == layer_names.POOL]
-    features = keras.Model(model.input, {**level_outputs(model), **({"embedding": pooled[0]} if pooled else {})})
+    return {**level_outputs(model), **({"embedding": pooled[0]} if pooled else {})}
+
+
+def _features_function(model: keras.Model) -> Any:
+    """-> `tf.function`: pixels `[N, H, W, C]` -> `feature_outputs`."""
+    features = keras.Model(model.input, feature_outputs(model))
     return tf.function(
         lambda image: features(image, training=False),
         input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)],
@@ -91,7 +102,7 @@ def _encoded_function(model: keras.Model, contract: InputContract, class_names: 
 
     def serve(image_bytes: Any) -> dict[str, Any]:
         spec = tf.TensorSpec((contract.size, contract.size, 3), tf.float32)
-        pixels = tf.map_fn(lambda encoded: _decode(encoded, contract), image_bytes, fn_output_signature=spec)
+        pixels = tf.map_fn(lambda encoded: decode(encoded, contract), image_bytes, fn_output_signature=spec)
         probabilities = model(pixels, training=False)
         indices = tf.math.top_k(probabilities, top).indices
         return {PROBABILITIES: probabilities, "indices": indices, "labels": tf.gather(names, indices)}
@@ -99,7 +110,7 @@ def _encoded_function(model: keras.Model, contract: InputContract, class_names: 
     return tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
 
 
-def _decode(encoded: Any, contract: InputContract) -> Any:
+def decode(encoded: Any, contract: InputContract) -> Any:
     """Encoded image -> pixels float32 `[size, size, 3]`, like `preprocessing.load_image`.
 
     TensorFlow has no reader of EXIF orientation, and its resize differs from Pillow's by at most a few grey levels.

@@ -1,7 +1,9 @@
-"""Comparison of an artifact with its model in the artifact's runtime: names, shapes, size, values and agreement."""
+"""Comparison of an artifact with its model in the artifact's runtime: what it states, its numbers, its layers."""
 
+import functools
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +14,20 @@ from keras_resnet import inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
+from keras_resnet.export.checks import Check, Report
+from keras_resnet.export.description import read_description
+from keras_resnet.export.entry_points import entry_point_checks
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import Format
 from keras_resnet.export.images import batch_size, synthetic_images
+from keras_resnet.export.inner_tensors import open_inner
+from keras_resnet.export.layer_checks import Point, layer_checks, points_of
 from keras_resnet.export.manifest import size_bytes
-from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict
+from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict, runtime_errors
+from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.tasks import checked_task_of
 from keras_resnet.tasks.base import Task
+from keras_resnet.variants import Contract
 
 SMALLEST_SPREAD = 1e-30  # smallest spread of a probability; runtimes may round smaller numbers to zero
 RELATIVE_SPREAD = 1e-3  # share of a class's largest probability; a smaller spread is mostly float32's rounding
@@ -29,47 +38,16 @@ FEWEST_IMAGES = 8
 CANNOT_RUN = "does not run"
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check: the measured value, the required value, and whether the check passed."""
-
-    name: str
-    measured: str
-    required: str
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Report:
-    """The checks of one artifact, in order."""
-
-    format: str
-    checks: tuple[Check, ...]
-    images: int
-    max_difference: float  # largest |artifact - model| of a probability; NaN if it could not be measured
-    relative_error: float  # max_difference / the model's largest probability
-    top1_agreement_percent: float
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
-
-    @property
-    def failures(self) -> list[Check]:
-        return [check for check in self.checks if not check.passed]
-
-    def as_dict(self) -> dict:
-        numbers = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in asdict(self).items()}
-        return {**numbers, "passed": self.passed}
-
-
 class Reference(NamedTuple):
-    """The model's answers with which an artifact is compared."""
+    """The model's answers with which an artifact is compared, and what is stated about the model."""
 
     model: keras.Model  # prepared
     images: np.ndarray  # pixels `[N, H, W, C]`
     probabilities: np.ndarray  # the model's, `[N, classes]` or `[N, H, W, classes]`
     task: Task
+    class_names: Sequence[str] | None = None
+    contract: Contract | None = None  # way from image files to its pixels; None: there is none
+    points: Callable[[], Sequence[Point]] = tuple  # the model's layers, for comparing them one by one
     other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another size, and the model's answers
 
     def limited(self, count: int | None) -> "Reference":
@@ -86,14 +64,22 @@ class Reference(NamedTuple):
         return self._replace(other_size=(images, inference.predict(free, images)))
 
 
-def ask(model: keras.Model, images: np.ndarray) -> Reference:
-    """Prepared model, pixels `[N, H, W, C]` -> its answers, for comparing any number of artifacts.
+def ask(
+    model: keras.Model,
+    images: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    contract: Contract | None = None,
+) -> Reference:
+    """Prepared model, pixels `[N, H, W, C]`, what is stated about it -> its answers, for comparing any number of
+    artifacts.
 
     If the model answers for every pixel, only some images are used: answers for all would not fit into memory.
     """
     most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    return Reference(model, images, inference.predict(model, images, batch_size(images)), checked_task_of(model))
+    answers = inference.predict(model, images, batch_size(images))
+    points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
+    return Reference(model, images, answers, checked_task_of(model), class_names, contract, points)
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:
@@ -111,10 +97,12 @@ def verify(path: Path, format: Format, reference: Reference) -> Report:
 
 def examine(path: Path, format: Format, reference: Reference) -> Report:
     """Artifact, its format, expected answers -> report, which may contain failed checks; see `verify`."""
-    model, images, expected, task, _ = reference
+    model, images, expected, task = reference[:4]
     checks = [_size_check(path, format, model)]
     try:
         runtime = open_runtime(path, format)
+        description = read_description(path)
+        checks += stated_checks(path, format, description, model, reference.class_names, reference.contract)
         checks += _signature_checks(runtime, format, model)
         answers = _run(runtime, format, images, 1, expected.shape[-1])
     except ExportError as error:
@@ -140,6 +128,10 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
     checks.append(_batch_check(runtime, format, answers, images))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, *reference.other_size))
+    checks += entry_point_checks(
+        runtime, format, model, images, reference.class_names, reference.contract, own=description is not None
+    )
+    checks += _layer_checks(path, format, reference)
     max_difference = math.nan if format.output.decides else float(np.max(np.abs(answers - expected)))
     return Report(
         format.name,
@@ -149,6 +141,18 @@ def examine(path: Path, format: Format, reference: Reference) -> Report:
         max_difference / float(np.max(np.abs(expected))),
         agreement_percent,
     )
+
+
+def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Check]:
+    step = format.output_step if reference.task.bounded else 0.0
+    try:
+        with runtime_errors():
+            run = open_inner(path)
+            if run is None:
+                return []
+            return layer_checks(run, reference.points(), reference.images, format.tolerance.layers, step)
+    except ExportError as error:
+        return [Check("layers", f"{CANNOT_RUN}: {error}", "the tensors of each layer", False)]
 
 
 def _rows(answers: np.ndarray) -> np.ndarray:
@@ -162,11 +166,9 @@ def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, 
     Raises:
         ExportError: The runtime fails on the images, or the artifact has no output of that name.
     """
-    try:
+    with runtime_errors(f"batch size {batch_size}: "):
         answer = predict(runtime, images, batch_size)[format.output.name]
         return np.eye(classes, dtype=np.float32)[answer] if format.output.decides else answer
-    except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
-        raise ExportError(f"batch size {batch_size}: {type(error).__name__}: {error}") from error
 
 
 def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
@@ -236,7 +238,8 @@ def _error_checks(answers: np.ndarray, expected: np.ndarray, format: Format) -> 
 def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) -> Check:
     """Top-1 agreement over images whose best two classes differ by more than the format's resolution."""
     ranked = np.sort(np.pad(expected, ((0, 0), (1, 0))), axis=1)  # a single class is compared with zero
-    allowed = max(format.output_step, 2 * (format.tolerance.relative_error or 0) * float(ranked.max()))
+    rounding = 2 * (format.tolerance.relative_error or 0) * float(ranked.max())
+    allowed = max(format.output_step, format.tolerance.margin, rounding)
     decided = ranked[:, -1] - ranked[:, -2] > allowed
     required = f"at least {format.tolerance.top1_agreement_percent:g} %"
     if not decided.any():  # several labels for each image, or no confidence: only the errors are checked

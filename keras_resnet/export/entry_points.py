@@ -1,0 +1,160 @@
+"""Checks of all ways into an artifact: every signature of a SavedModel, and both ways of running a TFLite file."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, cast
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_resnet import inference
+from keras_resnet.answers import IMAGE, PROBABILITIES, Answer
+from keras_resnet.errors import ExportError
+from keras_resnet.export.checks import Check
+from keras_resnet.export.fold import fold
+from keras_resnet.export.formats import Format
+from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.runtimes import Runtime, runtime_errors
+from keras_resnet.tasks import checked_task_of
+from keras_resnet.variants import Contract, InputContract
+
+FEATURES_ERROR = 1e-4  # largest error of a feature map / its largest value; deep features add up more rounding
+FEW_IMAGES = 4
+
+
+def entry_point_checks(
+    runtime: Runtime,
+    format: Format,
+    model: keras.Model,
+    images: np.ndarray,
+    class_names: Sequence[str] | None,
+    contract: Contract | None,
+    own: bool,
+) -> Iterator[Check]:
+    """Opened artifact, its format, prepared model, pixels, the model's class names and contract, whether this package
+    wrote the file -> checks of the ways into it besides `Runtime.run`.
+    """
+    images = images[:FEW_IMAGES]
+    if format.runtime == "LiteRT":
+        yield from _tflite_checks(runtime, images)
+    elif format.runtime == "TensorFlow" and own:
+        yield from _savedmodel_checks(runtime, format, model, images, class_names, contract)
+
+
+def _tflite_checks(runtime: Any, images: np.ndarray) -> Iterator[Check]:
+    """A program may call the signature, or set the first input and read the first output: both must agree."""
+    names = runtime.signatures
+    yield Check("signatures", ", ".join(names) or "none", "serving_default", names == ["serving_default"])
+    required = "the answers of serving_default"
+    ways = {"by signature": runtime.run_signature, "by first tensors": runtime.run_tensors}
+    expected = _bytes_of(runtime.run(images[:1]))
+    for name, way in ways.items():
+        yield _guarded(name, partial(_other_answers, way, images[:1], expected), required)
+
+
+# --- SavedModel ---------------------------------------------------------------------------------------------------
+
+
+def _savedmodel_checks(
+    runtime: Any,
+    format: Format,
+    model: keras.Model,
+    images: np.ndarray,
+    class_names: Sequence[str] | None,
+    contract: Contract | None,
+) -> Iterator[Check]:
+    """Checks `features`, `serve_jpeg`, the function `serve`, and that there is no other signature."""
+    from keras_resnet.export.to_savedmodel import feature_outputs, takes_image_files
+
+    task = checked_task_of(model)
+    folded = fold(model)
+    features = keras.Model(folded.inputs, feature_outputs(folded))
+    signatures: dict[str, Callable[[], str | None]] = {"features": lambda: _wrong_features(runtime, features, images)}
+    if takes_image_files(task, model, contract):
+        way = cast(InputContract, contract)
+        signatures["serve_jpeg"] = lambda: _wrong_image_files(runtime, format, model, way, class_names)
+    names, wanted = runtime.signatures, sorted(["serving_default", *signatures])
+    yield Check("signatures", ", ".join(names), ", ".join(wanted), names == wanted)
+    for name in names:
+        if name in signatures:
+            yield _guarded(name, signatures[name])
+    yield _guarded("serve", lambda: _wrong_serve(runtime, format, images))
+
+
+def _guarded(name: str, wrong: Callable[[], str | None], required: str = "the model's answers") -> Check:
+    """Name of an entry point, function that yields what is wrong with it -> check."""
+    try:
+        with runtime_errors():
+            found = wrong()
+    except ExportError as error:
+        found = str(error)
+    return Check(name, found or "equal", required, found is None)
+
+
+def _other_answers(way: Callable[[np.ndarray], Answer], images: np.ndarray, expected: list[bytes]) -> str | None:
+    return None if _bytes_of(way(images)) == expected else "other answers"
+
+
+def _bytes_of(answer: Answer) -> list[bytes]:
+    return [values.tobytes() for values in answer.values()]
+
+
+def _wrong_features(runtime: Any, features: keras.Model, images: np.ndarray) -> str | None:
+    pixels = images.astype("float32")
+    received = runtime.call("features", IMAGE, pixels)
+    expected = {name: np.asarray(values) for name, values in features([pixels], training=False).items()}
+    if set(received) != set(expected):
+        return f"outputs {', '.join(sorted(received))}, not {', '.join(sorted(expected))}"
+    wrong = [name for name, values in expected.items() if not _near(received[name], values, FEATURES_ERROR)]
+    return f"other values in {', '.join(wrong)}" if wrong else None
+
+
+def _wrong_image_files(
+    runtime: Any, format: Format, model: keras.Model, contract: InputContract, class_names: Sequence[str] | None
+) -> str | None:
+    from keras_resnet.export.to_savedmodel import TOP, decode
+
+    files = _image_files(contract)
+    received = runtime.call("serve_jpeg", "image_bytes", files)
+    pixels = np.stack([np.asarray(decode(file, contract)) for file in files])
+    expected = inference.predict(model, pixels)
+    if not _near(received[PROBABILITIES], expected, format.tolerance.relative_error or 0):
+        return "other probabilities"
+    count = min(TOP, expected.shape[1])
+    order = np.argsort(-received[PROBABILITIES], axis=1, kind="stable")[:, :count]
+    if not np.array_equal(received["indices"], order):
+        return "indices that are not the most probable classes"
+    if class_names is not None:
+        names = np.array([str(name).encode() for name in class_names], dtype=object)
+        if received["labels"].tolist() != names[order].tolist():
+            return "labels that are not the names of the indices"
+    return None
+
+
+def _wrong_serve(runtime: Any, format: Format, images: np.ndarray) -> str | None:
+    expected = runtime.run(images)[format.output.name]
+    for dtype in ("float32", "uint8"):
+        received = runtime.serve(images.astype(dtype))[format.output.name]
+        if not np.array_equal(received, expected) and not _near(received, expected, 1e-6):
+            return f"other answers to pixels of type {dtype}"
+    return None
+
+
+def _image_files(contract: InputContract) -> list[bytes]:
+    """-> JPEG and PNG files, higher or wider than the network's image, smaller and larger."""
+    files = []
+    for seed, (kind, down, across) in enumerate((("JPEG", 1.2, 2.1), ("PNG", 2.7, 1.4), ("JPEG", 0.7, 0.8))):
+        size = max(8, round(contract.size * down)), max(8, round(contract.size * across))
+        stream = io.BytesIO()
+        Image.fromarray(synthetic_images((*size, 3), count=1, seed=seed)[0]).save(stream, kind)
+        files.append(stream.getvalue())
+    return files
+
+
+def _near(received: np.ndarray, expected: np.ndarray, relative_error: float) -> bool:
+    if received.shape != expected.shape:
+        return False
+    largest = float(np.abs(expected).max()) or 1.0
+    return bool(np.abs(received.astype("float64") - expected).max() <= relative_error * largest)

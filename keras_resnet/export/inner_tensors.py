@@ -1,0 +1,101 @@
+"""Artifact -> the values that its runtime computes on the way to the answer."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.export.files import is_tflite
+from keras_resnet.export.runtimes import is_nchw, quantized_values, real_values
+from keras_resnet.optional import require
+
+InnerTensors = Mapping[str, np.ndarray]  # float32, images first and channels last, by the runtime's own names
+Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
+
+
+def open_inner(path: Path) -> Run | None:
+    """Artifact -> function that computes all its tensors; None for a SavedModel, whose tensors can't be reached.
+
+    The runtimes do not optimise here: every tensor that the file names is computed as the file states it.
+    """
+    if path.is_dir():
+        return None
+    return _open_tflite(path) if is_tflite(path) else _open_onnx(path)
+
+
+def _open_tflite(path: Path) -> Run:
+    litert = require("ai_edge_litert.interpreter", "tflite")
+    interpreter = litert.Interpreter(
+        model_path=str(path),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    given = interpreter.get_input_details()[0]
+    # Every value has batch size 1. Kernels, which are large, have the number of their channels in this place.
+    inner = [
+        tensor for tensor in interpreter.get_tensor_details() if len(tensor["shape"]) > 1 and tensor["shape"][0] == 1
+    ]
+
+    def run(pixels: np.ndarray) -> InnerTensors:
+        found: dict[str, list[np.ndarray]] = {}
+        for image in pixels:
+            interpreter.set_tensor(given["index"], quantized_values(image[None], given))
+            interpreter.invoke()
+            for tensor in inner:
+                values = _float_values(interpreter, tensor)
+                if values is not None:
+                    found.setdefault(f"{tensor['index']}: {tensor['name']}", []).append(values)
+        return {name: np.concatenate(values) for name, values in found.items() if len(values) == len(pixels)}
+
+    return run
+
+
+def _float_values(interpreter: Any, tensor: Mapping[str, Any]) -> np.ndarray | None:
+    try:
+        values = real_values(interpreter.get_tensor(tensor["index"]), tensor)
+    except ValueError:  # a tensor that was merged into another one
+        return None
+    return values if values.dtype == np.float32 else None
+
+
+def _open_onnx(path: Path) -> Run:
+    onnx, onnxruntime = require("onnx", "onnx"), require("onnxruntime", "onnx")
+    proto = onnx.load(str(path))
+    inputs = {tensor.name for tensor in proto.graph.input} - {tensor.name for tensor in proto.graph.initializer}
+    readers: dict[str, set[str]] = {}
+    varying = set(inputs)  # tensors that depend on the image
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+        if varying & set(node.input):
+            varying |= set(node.output)
+    # What is rounded next exists only after the rounding.
+    names = [
+        name
+        for node in proto.graph.node
+        if node.op_type != "QuantizeLinear"
+        for name in node.output
+        if name in varying and readers.get(name) != {"QuantizeLinear"}
+    ]
+    outputs = {tensor.name for tensor in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # a fault is an exception; the messages would stand between the lines of a table
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    [given] = session.get_inputs()
+    nchw = is_nchw(given.shape)
+
+    def run(pixels: np.ndarray) -> InnerTensors:
+        fed = pixels.astype("float32")
+        fed = np.ascontiguousarray(fed.transpose(0, 3, 1, 2)) if nchw else fed
+        found = {}
+        for tensor, values in zip(session.get_outputs(), session.run(None, {given.name: fed}), strict=True):
+            if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) == len(pixels):
+                values = values.astype("float32")
+                found[tensor.name] = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+        return found
+
+    return run
