@@ -58,7 +58,7 @@ def stated_checks(
     yield _names_check(path, description, class_names)
     if description["package"]["version"] == __version__:  # others may have written the tables in other words
         yield _tables_check(path, description)
-    yield _input_check(description, model, contract)
+    yield _network_check(description, format, model, contract)
     if contract is not None and description["task"] == task.name and model.inputs[0].shape[-1] == 3:
         yield _contract_check(model, contract, description)
 
@@ -138,17 +138,23 @@ def _tflite_metadata(path: Path) -> bytes | None:
 # --- contract -----------------------------------------------------------------------------------------------------
 
 
-def _input_check(description: Mapping[str, Any], model: keras.Model, contract: Contract | None) -> Check:
-    """Checks the entries about the input that tell other programs how to make pixels."""
+def _network_check(
+    description: Mapping[str, Any], format: Format, model: keras.Model, contract: Contract | None
+) -> Check:
+    """Checks the entries that tell other programs what the network is, how to make pixels, and what its answers are."""
+    height, width, channels = model.inputs[0].shape[1:]
     wanted = {
+        "parameters": model.count_params(),
         "name": IMAGE,
+        "size": [None, None, channels] if format.any_size else [height, width, channels],
         "range": [0, 255],
-        "colour_order": "RGB" if model.inputs[0].shape[-1] == 3 else None,
+        "colour_order": "RGB" if channels == 3 else None,
         **(NO_CONTRACT if contract is None else contract.describe()),
+        "kind": checked_task_of(model).outputs[format.output.name].kind,
     }
-    held = description["input"]
+    held = {"parameters": description["parameters"], "kind": description["output"]["kind"], **description["input"]}
     wrong = [f"{key}: {held.get(key)!r}, not {value!r}" for key, value in wanted.items() if held.get(key) != value]
-    return Check("stated input", ", ".join(wrong) or "equal", "the model's contract", not wrong)
+    return Check("stated network", ", ".join(wrong) or "equal", "the model's", not wrong)
 
 
 def _contract_check(model: keras.Model, contract: Contract, description: Mapping[str, Any]) -> Check:

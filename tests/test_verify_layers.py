@@ -1,0 +1,260 @@
+"""The verifier against faults in what a file states, in its further ways in, and in one channel of one layer."""
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.errors import VerificationError
+from keras_resnet.export import export, pipeline, to_savedmodel
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.graph_format import format_in_graph
+from keras_resnet.export.inner_tensors import open_inner
+from keras_resnet.export.layer_checks import layer_checks, points_of
+from keras_resnet.export.prepare import prepare
+from keras_resnet.export.verify import ask, examine
+
+INTEGERS = ["tflite-int8", "onnx-int8"]
+
+
+def with_weights(model, change):
+    changed = keras.models.clone_model(model)
+    changed.set_weights(model.get_weights())
+    change(changed)
+    return changed
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_format_is_read_from_the_graph(name, small_exports):
+    assert format_in_graph(small_exports.paths[name]) == name
+
+
+# --- layers -------------------------------------------------------------------------------------------------------
+
+CHANNEL = 5  # of the first convolution of the block
+
+
+def kernel_times(factor):
+    def change(model):
+        layer = model.get_layer("stage2_block1_1_conv")
+        [kernel] = layer.get_weights()
+        kernel[..., CHANNEL] *= factor
+        layer.set_weights([kernel])
+
+    return change
+
+
+def neighbours_swapped(model):
+    layer = model.get_layer("stage2_block1_1_conv")
+    [kernel] = layer.get_weights()
+    kernel[..., [CHANNEL, CHANNEL + 1]] = kernel[..., [CHANNEL + 1, CHANNEL]]
+    layer.set_weights([kernel])
+
+
+def offset(model):
+    layer = model.get_layer("stage2_block1_1_bn")
+    gamma, beta, mean, variance = layer.get_weights()
+    beta[CHANNEL] += 1
+    layer.set_weights([gamma, beta, mean, variance])
+
+
+FAULTS = {
+    "zero": (kernel_times(0), "channel noise"),
+    "negated": (kernel_times(-1), "channel noise"),
+    "scaled": (kernel_times(1.4), "channel scale"),
+    "swapped": (neighbours_swapped, "channel noise"),
+    "offset": (offset, "channel mean"),
+}
+
+
+@pytest.mark.parametrize("name", [*INTEGERS, "tflite-float16", "onnx-float16", "tflite-dynamic", "tflite-int16x8"])
+def test_layers_of_a_good_file_differ_by_its_rounding_only(name, small_exports):
+    run = open_inner(small_exports.paths[name])
+    points = list(points_of(prepare(small_exports.model)))
+    checks = layer_checks(run, points, small_exports.calibration, FORMATS[name].tolerance.layers, 1 / 256)
+    assert [check.name for check in checks] == ["layer noise", "channel noise", "channel scale", "channel mean"]
+    assert [check for check in checks if not check.passed] == []
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_wrong_channel_is_named(fault, name, small_exports):
+    """The file is good here, and the model has the fault: they differ as a wrong file and a good model do."""
+    change, expected = FAULTS[fault]
+    run = open_inner(small_exports.paths[name])
+    points = list(points_of(prepare(with_weights(small_exports.model, change))))
+    checks = layer_checks(run, points, small_exports.calibration, FORMATS[name].tolerance.layers, 1 / 256)
+    failed = {check.name: check.measured for check in checks if not check.passed}
+    assert f"channel {CHANNEL}" in failed[expected] or f"channel {CHANNEL + 1}" in failed[expected]
+    assert "stage2_block1_1_relu" in failed[expected]
+
+
+def test_a_fault_in_one_layer_is_not_blamed_on_later_ones(small_exports):
+    """Later layers are given the values that the file itself computed."""
+    points = list(points_of(prepare(with_weights(small_exports.model, kernel_times(0)))))
+    wrong = []
+    run = open_inner(small_exports.paths["onnx"])
+    for point in points:
+        checks = layer_checks(
+            run, points[: points.index(point) + 1], small_exports.calibration, FORMATS["onnx"].tolerance.layers, 0
+        )
+        wrong.append(not all(check.passed for check in checks))
+    first = next(index for index, point in enumerate(points) if point.name == "stage2_block1_1_relu")
+    assert wrong == [index >= first for index in range(len(points))]
+
+
+# --- what a file states -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def export_stating(monkeypatch, tmp_path, small_exports):
+    """Returns export_stating(name, change): exports with a description that `change` has changed."""
+
+    def run(name, change):
+        def describe(*args, **kwargs):
+            description = describe_artifact(*args, **kwargs)
+            change(description)
+            return description
+
+        describe_artifact = pipeline.describe_artifact
+        monkeypatch.setattr(pipeline, "describe_artifact", describe)
+        return export(
+            small_exports.model,
+            tmp_path,
+            [name],
+            calibration=small_exports.calibration,
+            class_names=small_exports.class_names,
+        )
+
+    return run
+
+
+def rotated(description):
+    description["labels"] = description["labels"][1:] + description["labels"][:1]
+
+
+def other_resize(description):
+    description["input"]["resize_short_side"] += 9
+
+
+def other_range(description):
+    description["input"]["range"] = [0, 1]
+
+
+def other_parameters(description):
+    description["parameters"] += 1
+
+
+@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rotated, "class names: description: class 0 is 'thing 1 <&> ö', not 'thing 0 <&> ö'"),
+        (other_resize, "contract: 46 -> 32 bilinear: largest difference 0."),
+        (other_range, r"stated network: range: \[0, 1\], not \[0, 255\]"),
+        (other_parameters, "stated network: parameters: "),
+    ],
+)
+def test_a_false_description_is_refused(change, message, name, export_stating):
+    with pytest.raises(VerificationError, match=message):
+        export_stating(name, change)
+
+
+def test_a_float_file_that_calls_itself_int8_is_refused(small_exports):
+    row = FORMATS["onnx-int8"]
+    reference = ask(prepare(small_exports.model), small_exports.calibration)
+    report = examine(small_exports.paths["onnx"], row, reference)
+    [check] = [check for check in report.checks if check.name == "format"]
+    assert (check.measured, check.required, check.passed) == ("the numbers of onnx", "onnx-int8", False)
+
+
+def test_names_are_compared_in_each_place(small_exports, tmp_path):
+    """A TFLite file has them in its description, and in labels.txt, which other programs read."""
+    from keras_resnet.export.integrity import seal
+
+    path = tmp_path / "model.tflite"
+    with zipfile.ZipFile(small_exports.paths["tflite"]) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+        start = min(entry.header_offset for entry in archive.infolist())
+    names = held["labels.txt"].decode().splitlines()
+    held["labels.txt"] = "\n".join(reversed(names)).encode()
+    path.write_bytes(small_exports.paths["tflite"].read_bytes()[:start])
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, content in held.items():
+            archive.writestr(name, content)
+    seal(path)
+    reference = ask(prepare(small_exports.model), small_exports.calibration, small_exports.class_names)
+    [check] = [check for check in examine(path, FORMATS["tflite"], reference).checks if check.name == "class names"]
+    assert not check.passed
+    assert check.measured.startswith("labels.txt: class 0 is 'thing 9 <&> ö', not 'thing 0 <&> ö'")
+    assert json.loads(held["description.json"])["labels"] == names
+
+
+# --- ways into a file ---------------------------------------------------------------------------------------------
+
+
+def reversed_names(monkeypatch):
+    original = to_savedmodel._encoded_function
+    monkeypatch.setattr(
+        to_savedmodel, "_encoded_function", lambda model, contract, names: original(model, contract, names[::-1])
+    )
+
+
+def other_way(monkeypatch):
+    original = to_savedmodel._encoded_function
+    monkeypatch.setattr(
+        to_savedmodel,
+        "_encoded_function",
+        lambda model, contract, names: original(model, type(contract)(contract.size, contract.resize + 8), names),
+    )
+
+
+def other_features(monkeypatch):
+    def larger(model):
+        model.set_weights([1.1 * values for values in model.get_weights()])
+
+    original = to_savedmodel._features_function
+    monkeypatch.setattr(to_savedmodel, "_features_function", lambda model: original(with_weights(model, larger)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (reversed_names, "serve_jpeg: labels that are not the names of the indices"),
+        (other_way, "serve_jpeg: other probabilities"),
+        (other_features, "features: other values in "),
+    ],
+)
+def test_every_signature_of_a_savedmodel_is_compared(fault, message, monkeypatch, small_exports, tmp_path):
+    fault(monkeypatch)
+    with pytest.raises(VerificationError, match=message):
+        export(small_exports.model, tmp_path, ["saved_model"], class_names=small_exports.class_names)
+
+
+def test_a_signature_that_points_at_another_tensor_is_refused(small_exports, tmp_path):
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    from keras_resnet.export.description import embed, read_description
+
+    source, path = small_exports.paths["tflite"], tmp_path / "model.tflite"
+    model = flatbuffer_utils.read_model(str(source))
+    graph, [signature] = model.subgraphs[0], model.signatureDefs
+    logits = graph.operators[-1].inputs[0]
+    assert list(graph.tensors[logits].shape) == [1, 10]
+    signature.outputs[0].tensorIndex = logits
+    model.metadata = []
+    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    embed(path, read_description(source))
+    reference = ask(prepare(small_exports.model), small_exports.calibration, small_exports.class_names)
+    failed = {check.name for check in examine(path, FORMATS["tflite"], reference).failures}
+    assert {"relative error", "by first tensors"} <= failed
+
+
+def test_points_hold_the_answer_last(small_exports):
+    points = list(points_of(prepare(small_exports.model)))
+    assert points[-1].read == ("logits",)
+    assert [point.is_logits for point in points] == [False] * (len(points) - 2) + [True, False]
+    pixels = small_exports.calibration[:3].astype("float32")
+    assert np.asarray(points[0].part([pixels])).shape == (3, 16, 16, 8)
