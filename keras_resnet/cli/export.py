@@ -1,9 +1,11 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
 import shlex
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,8 +25,12 @@ from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.printable import printable
 from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import Stated
+
+if TYPE_CHECKING:
+    from keras_resnet.export.result import ExportReport
 
 
 def _takers(option: str) -> str:
@@ -134,6 +140,13 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artifacts.")] = False,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Private key (Ed25519, PEM file) that signs each artifact; the signature is FILE.sig beside it. "
+            "`verify --public-key` checks it."
+        ),
+    ] = None,
     debug: Annotated[
         bool,
         typer.Option(
@@ -158,6 +171,7 @@ def export(
     An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
     status is 1.
     """
+    from keras_resnet.export.signing import read_private_key, sign, signature_file
     from keras_resnet.model_folders import model_in
     from keras_resnet.preprocessing import list_images
 
@@ -180,6 +194,7 @@ def export(
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
         list_images([calibration])
+    key = None if sign_key is None else read_private_key(sign_key, partial(_password_of, sign_key))
     names_of_classes = None if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
     from keras_resnet.facts import facts_of
     from keras_resnet.loading import class_names_of, open_network
@@ -200,6 +215,12 @@ def export(
         labelled = LabelledImages(data, split, reading, max_drop)
 
     table = ExportTable(rows, {} if data is None else its_task.titles)
+
+    def finish(name: str, made: "ExportReport") -> None:
+        if key is not None and name in made.paths:
+            sign(made.paths[name], key)
+        table.print_row(name, made)
+
     with progress(status) as show:
         made = export_model(
             network,
@@ -214,10 +235,24 @@ def export(
             debug=debug,
             report=report,
             progress=show,
-            finished=table.print_row,
+            finished=finish,
         )
     if report:
         print(f"report: {out / 'report.html'}")
+    if sign_key is not None:
+        signatures = ", ".join(signature_file(path).name for path in made.paths.values())
+        print(printable(f"signed with {sign_key}: {signatures}"))
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
     print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
+
+
+def _password_of(key: Path) -> str:
+    """Encrypted file of a key -> its password, from the terminal."""
+    if not sys.stdin.isatty():
+        raise ArgumentError(
+            f"--sign-key is encrypted, and there is no terminal that could ask for its password. Received: {key}. Give "
+            "a key without a password, which `openssl pkey -in KEY -out NEW` writes"
+        )
+    password: str = typer.prompt(f"Password of {printable(key)}", hide_input=True, err=True)
+    return password

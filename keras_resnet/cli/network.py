@@ -11,14 +11,11 @@ from keras_resnet.tasks.outputs import KINDS, OUTPUT_KINDS
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights_from import WeightsFrom
 
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help="Model: a .keras file that takes RGB pixels 0..255, a folder that `train` wrote, or a network, which "
-        f"takes --weights: {', '.join(VARIANTS)}.",
-        show_default="resnet50 with published weights",
-    ),
-]
+MODEL_HELP = (
+    "Model: a .keras file that takes RGB pixels 0..255, a folder that `train` wrote, or a network, which takes "
+    f"--weights: {', '.join(VARIANTS)}."
+)
+ModelOption = Annotated[str, typer.Option(help=MODEL_HELP, show_default="resnet50 with published weights")]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
