@@ -149,12 +149,15 @@ def benchmark(
 
 def _expand(subject: str) -> list[str]:
     """Subject as the user names it -> the subject; folder of a run -> its model; of an export -> each artifact."""
-    from keras_resnet.export.manifest import FILE_NAME, read_manifest
+    from keras_resnet.export.manifest import FILE_NAME, check_recorded, read_manifest
     from keras_resnet.model_folders import model_in
 
     if not Path(subject, FILE_NAME).is_file():
         return [model_in(subject)]
-    return [str(Path(subject, entry["file"])) for entry in read_manifest(Path(subject))["artifacts"].values()]
+    entries = read_manifest(Path(subject))["artifacts"].values()
+    for entry in entries:
+        check_recorded(Path(subject), entry)
+    return [str(Path(subject, entry["file"])) for entry in entries]
 
 
 def _names(subjects: Sequence[str]) -> dict[str, str]:
