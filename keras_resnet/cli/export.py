@@ -13,6 +13,7 @@ from keras_resnet.cli.export_table import ExportTable
 from keras_resnet.cli.network import (
     ModelOption,
     OutputKindOption,
+    RevisionOption,
     SplitOption,
     TaskOption,
     WeightsOption,
@@ -54,6 +55,7 @@ def export(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     formats: Annotated[
@@ -187,7 +189,7 @@ def export(
     }
     model = model_in(model)
     options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
     check_options(options, rows)  # cheap mistakes first: opening the network takes seconds
     if max_drop is not None and data is None:

@@ -31,6 +31,13 @@ WeightsPrefixOption = Annotated[
         show_default="the network that fits, not its moving average",
     ),
 ]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Revision of the repository on the Hugging Face Hub that --weights names: a commit, a tag or a branch.",
+        show_default="main",
+    ),
+]
 TaskOption = Annotated[
     str | None,
     typer.Option(
@@ -54,13 +61,14 @@ SplitOption = Annotated[
 ]
 
 
-def weights_from(weights: str | None, prefix: str | None) -> str | WeightsFrom | None:
-    """Values of `--weights` and `--weights-prefix` -> weights as a network takes them."""
-    if prefix is None:
+def weights_from(weights: str | None, prefix: str | None, revision: str | None) -> str | WeightsFrom | None:
+    """Values of `--weights`, `--weights-prefix` and `--revision` -> weights as a network takes them."""
+    for option, value in (("--weights-prefix", prefix), ("--revision", revision)):
+        if weights is None and value is not None:
+            raise ArgumentError(f"{option} is for --weights, which was not given. Received: {value}")
+    if weights is None or (prefix is None and revision is None):
         return weights
-    if weights is None:
-        raise ArgumentError(f"--weights-prefix is for --weights, which was not given. Received: {prefix}")
-    return WeightsFrom(weights, prefix)
+    return WeightsFrom(weights, prefix or "", revision=revision or "")
 
 
 def tell_reading(read_as: str | None) -> None:

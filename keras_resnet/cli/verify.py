@@ -8,6 +8,7 @@ import typer
 from keras_resnet.cli.network import (
     MODEL_HELP,
     OutputKindOption,
+    RevisionOption,
     TaskOption,
     WeightsOption,
     WeightsPrefixOption,
@@ -34,6 +35,7 @@ def verify(
     ] = None,
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     images: Annotated[
@@ -57,7 +59,7 @@ def verify(
     from keras_resnet.model_folders import artifacts_in, model_in
     from keras_resnet.preprocessing import list_images
 
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     if names := artifacts_in(artifact):
         raise ArgumentError(
             f"verify takes one artifact at a time. Received: {artifact}, a folder that holds {', '.join(names)}"
