@@ -23,7 +23,7 @@ def model_in(model: str) -> str:
 
     Raises:
         ArgumentError: A folder is neither a run directory nor a folder of artifacts.
-        ExportError: The folder's manifest can't be read, or records another file in the place of the artifact.
+        ExportError: The folder's manifest can't be read, or the artifact is not the one that it records.
     """
     folder = Path(model)
     named = model in VARIANTS or model.endswith((".keras", ".tflite", ".onnx"))

@@ -1,7 +1,7 @@
-"""File from the Hub -> the record of its first download; another file in its place is an error.
+"""File from the Hub -> the record of its first download; a later change is an error.
 
 A repository can change at any time, and with it the model that is made of it. The record has the revision (the commit)
-and the SHA-256 of each file as it was first fetched. It lies beside the Hub's cache, and serves all projects of a user.
+and the SHA-256 that each file had at that time. It lies beside the Hub's cache, and serves all projects of a user.
 """
 
 import json
@@ -79,8 +79,8 @@ def _read(record: Path) -> dict[str, dict[str, str]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{record}: this record of the weights from the Hub can't be read ({reason(error)}). Move it away; what is "
-            "fetched next is recorded anew"
+            f"{record}: this record of the weights from the Hub can't be read ({reason(error)}). Move it away: the next "
+            "download starts a new one"
         ) from error
 
 
