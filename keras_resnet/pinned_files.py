@@ -79,7 +79,7 @@ def _read(record: Path) -> dict[str, dict[str, str]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{record}: this record of the weights from the Hub can't be read ({reason(error)}). Move it away: the next "
+            f"{record}: this record of files from the Hub can't be read ({reason(error)}). Move it away: the next "
             "download starts a new one"
         ) from error
 

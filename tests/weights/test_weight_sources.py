@@ -353,7 +353,7 @@ def test_a_damaged_record_is_an_error(text, why, commit, fetch, tmp_path):
     with pytest.raises(WeightsError) as refused:
         fetch("imagenet")
     assert str(refused.value) == (
-        f"{record}: this record of the weights from the Hub can't be read ({why}). Move it away: the next download "
+        f"{record}: this record of files from the Hub can't be read ({why}). Move it away: the next download "
         "starts a new one"
     )
     assert record.read_text() == text
