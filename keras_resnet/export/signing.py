@@ -18,12 +18,15 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from keras_resnet.errors import ArgumentError, SignatureError
 from keras_resnet.optional import require
 from keras_resnet.regular_files import open_regular
 from keras_resnet.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 SUFFIX = ".sig"
 PURPOSE = "an artifact of keras-resnet-kit"  # a key signs other things too, which must not be taken for this
@@ -134,7 +137,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _sha256(path: Path) -> str:
     with open_regular(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(cast("BufferedReader", stream), "sha256").hexdigest()
 
 
 def _read_signature(path: Path) -> tuple[bytes, bytes]:
