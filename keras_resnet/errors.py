@@ -33,6 +33,10 @@ class AccuracyError(VerificationError):
     """An artifact is too much less accurate than its model; the artifact does not get its final name."""
 
 
+class SignatureError(ExportError):
+    """An artifact has no signature of the expected key, or has changed since it was signed."""
+
+
 class MeasurementError(KerasResnetError, RuntimeError):
     """A measurement failed or gave no result."""
 

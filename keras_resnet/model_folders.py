@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.manifest import FILE_NAME, read_manifest
+from keras_resnet.export.manifest import FILE_NAME, check_recorded, read_manifest
 from keras_resnet.printable import printable
 from keras_resnet.training.run_files import BEST
 from keras_resnet.variants import VARIANTS
@@ -23,7 +23,7 @@ def model_in(model: str) -> str:
 
     Raises:
         ArgumentError: A folder is neither a run directory nor a folder of artifacts.
-        ExportError: The folder's manifest can't be read.
+        ExportError: The folder's manifest can't be read, or the artifact is not the one that it records.
     """
     folder = Path(model)
     named = model in VARIANTS or model.endswith((".keras", ".tflite", ".onnx"))
@@ -36,6 +36,9 @@ def model_in(model: str) -> str:
             f"{FILE_NAME}, as `keras-resnet export` writes them. {_content(folder)}. Name such a folder, or a file"
         )
     taken, *others = found
+    for entry in read_manifest(folder)["artifacts"].values() if taken != BEST else ():
+        if entry["file"] == taken:
+            check_recorded(folder, entry)
     more = f" (also there: {', '.join(others)})" if others else ""
     _LOG.warning("model: %s", printable(f"{folder / taken}{more}"))
     return str(folder / taken)

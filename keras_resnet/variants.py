@@ -116,29 +116,34 @@ class PublishedWeights:
 
 
 @dataclass(frozen=True)
-class PublishedFile:
+class NamedByHash:
+    """A published file whose name ends in the first 8 digits of its SHA-256."""
+
+    name: str
+
+    @property
+    def sha256_start(self) -> str:
+        return self.name.rpartition(".")[0].rpartition("-")[2]
+
+
+@dataclass(frozen=True)
+class PublishedFile(NamedByHash):
     """One file of CIFAR-10 weights. The user must download it from `CIFAR_FILES`, since the Hub does not have it."""
 
-    name: str  # ends in the first 8 digits of its SHA-256
     top1_percent: float  # CIFAR-10 test images without resize or crop, as published
     licence: str
 
 
 @dataclass(frozen=True)
-class TorchvisionFile:
+class TorchvisionFile(NamedByHash):
     """One file of torchvision's segmentation weights, at `TORCHVISION_FILES`."""
 
-    name: str  # ends in the first 8 digits of its SHA-256
     metrics: Mapping[str, float]  # published metrics by name with unit
     licence: str
 
     @property
     def url(self) -> str:
         return f"{TORCHVISION_FILES}/{self.name}"
-
-    @property
-    def sha256_start(self) -> str:
-        return self.name.rpartition(".")[0].rpartition("-")[2]
 
 
 @dataclass(frozen=True)
@@ -207,6 +212,11 @@ class Variant:
         return tuple(f"C{stage}" for stage, _ in enumerate(self.blocks_per_stage, start=2))
 
     @property
+    def files(self) -> tuple[NamedByHash, ...]:
+        """Published files that are not on the Hub."""
+        return () if self.file is None else (self.file,)
+
+    @property
     def expansion(self) -> int:
         """Output channels of a block per unit of its width."""
         return 4 if self.block == "bottleneck" else 1
@@ -237,6 +247,11 @@ class NetworkOnBackbone:
     @property
     def name(self) -> str:
         return f"{self.architecture}_{self.backbone.name}"
+
+    @property
+    def files(self) -> tuple[NamedByHash, ...]:
+        """Published files, none of which is on the Hub."""
+        return tuple(self.weights.values())
 
     def tag_of(self, weights: object) -> str | None:
         """Source of weights, as `weights=` takes it -> tag that it stands for, or None."""

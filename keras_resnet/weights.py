@@ -26,6 +26,7 @@ from keras_resnet.facts import WeightsOrigin, state
 from keras_resnet.foreign_keras import weights_of_keras_applications
 from keras_resnet.lookalikes import blurs, has_same_tensors, other_network
 from keras_resnet.optional import require
+from keras_resnet.pinned_files import MAIN, check_pinned
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.torch_files import Checkpoint, escaped
 from keras_resnet.variants import (
@@ -69,9 +70,14 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
     reading = weights if isinstance(weights, WeightsFrom) else WeightsFrom(weights)
     weights = reading.source
     has_preprocessing = any(layer.name == layer_names.PREPROCESSING for layer in model.layers)
-    path, contract = resolve_weights(network, weights, has_preprocessing)
+    path, contract = resolve_weights(network, weights, has_preprocessing, reading.revision)
     sha256 = file_sha256(path) if path.is_file() else ""
-    _check_download(path, sha256)
+    if sha256:
+        _check_download(path, sha256)
+        _check_published(network, path, sha256)
+        repository = _repository_of(network, weights)
+        if repository is not None:
+            check_pinned(repository, reading.revision, path, sha256)
     values = match_weights(model, network, read_weight_file(path), str(path), reading)
     for variable, value in values:
         variable.assign(value)
@@ -95,11 +101,21 @@ def _check_download(path: Path, sha256: str) -> None:
         )
 
 
+def _check_published(network: Network, path: Path, sha256: str) -> None:
+    """Raises `WeightsError` if a file has the name of a published one, which ends in its hash, and another hash."""
+    for published in network.files:
+        if path.name == published.name and not sha256.startswith(published.sha256_start):
+            raise WeightsError(
+                f"{path}: is not the published file of this name: its SHA-256 begins with {sha256[:8]}, and must begin "
+                f"with {published.sha256_start}. Remove it and fetch it again; if it is a file of your own, rename it"
+            )
+
+
 # --- source -> path -----------------------------------------------------------------------------------------------
 
 
 def resolve_weights(
-    network: Network, weights: str | os.PathLike[str], imagenet_normalisation: bool = True
+    network: Network, weights: str | os.PathLike[str], imagenet_normalisation: bool = True, revision: str = ""
 ) -> tuple[Path, InputContract | None]:
     """Row of the table, source of weights -> path of a local file, input contract that the source states.
 
@@ -110,20 +126,26 @@ def resolve_weights(
         weights: Source of the weights; see `load_weights`.
         imagenet_normalisation: Whether the network normalises pixels with ImageNet's statistics. If so, the
             `config.json` of a repository outside the table must not state other statistics.
+        revision: Revision of the repository on the Hub; empty: its branch `main`.
 
     Raises:
         WeightsError: The source is unknown, or a file can't be downloaded.
     """
     if not isinstance(weights, (str, os.PathLike)):
         raise WeightsError(f"`weights` must be None, {_choices(network)}. Received: weights={weights!r}")
-    tag = network.tag_of(weights)
+    repository, tag = _repository_of(network, weights), network.tag_of(weights)
+    if revision and repository is None:
+        raise WeightsError(
+            "`revision` (--revision) is for weights on the Hugging Face Hub, which are hf://owner/repository and the "
+            f"tags of classifiers. Received: weights={str(weights)!r}, revision={revision!r}"
+        )
     if tag is not None:
         published = network.weights[tag]
         if isinstance(published, TorchvisionFile):
             return _download_torchvision(published), None
-        return _download(f"timm/{network.name}.{tag}", HUB_FILE), published.contract
-    if isinstance(weights, str) and weights.startswith("hf://"):
-        return _from_repository(weights, imagenet_normalisation)
+        return _download(f"timm/{network.name}.{tag}", HUB_FILE, revision), published.contract
+    if repository is not None:
+        return _from_repository(repository, revision, imagenet_normalisation)
     path = Path(weights).expanduser()
     if path.exists():
         return path, None
@@ -159,29 +181,40 @@ def _unknown_word(network: Network, word: str) -> str:
     return f"{message}; did you mean {found!r}?" if found else message
 
 
-def _from_repository(weights: str, imagenet_normalisation: bool) -> tuple[Path, InputContract | None]:
+def _repository_of(network: Network, weights: str | os.PathLike[str]) -> str | None:
+    """Row of the table, source of weights -> repository on the Hub that has them; None: they are elsewhere."""
+    tag = network.tag_of(weights)
+    if tag is not None:
+        return f"timm/{network.name}.{tag}" if isinstance(network, Variant) else None
+    if not (isinstance(weights, str) and weights.startswith("hf://")):
+        return None
     repository = weights.removeprefix("hf://").rstrip("/")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise WeightsError(f"`weights` on the Hub must read 'hf://owner/repository'. Received: weights={weights!r}")
+    return repository
+
+
+def _from_repository(repository: str, revision: str, imagenet_normalisation: bool) -> tuple[Path, InputContract | None]:
     contract = None
     if imagenet_normalisation:
-        config = _pretrained_config(repository)
+        config = _pretrained_config(repository, revision)
         _check_normalisation(repository, config)
         contract = _stated_contract(config)
-    return _download(repository, HUB_FILE), contract
+    return _download(repository, HUB_FILE, revision), contract
 
 
-def _pretrained_config(repository: str) -> dict[str, Any]:
+def _pretrained_config(repository: str, revision: str) -> dict[str, Any]:
     """Repository -> content of timm's key `pretrained_cfg` in its `config.json`, or an empty dict without it."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        config_path = _download(repository, "config.json")
+        config_path = _download(repository, "config.json", revision)
     except WeightsError as error:
         cause = error.__cause__
         if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
             return {}  # the repository exists, but has no such file
         raise
+    check_pinned(repository, revision, config_path, file_sha256(config_path))
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -229,16 +262,16 @@ def _stated_contract(config: dict[str, Any]) -> InputContract | None:
     return InputContract(224, math.floor(224 / crop), interpolation)  # rounded down, as timm does
 
 
-def _download(repository: str, filename: str) -> Path:
+def _download(repository: str, filename: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repo_id=repository, filename=filename))
+        return Path(hf_hub_download(repo_id=repository, filename=filename, revision=revision or None))
     except Exception as error:  # the client has many error types: no network, no such file, no permission
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise WeightsError(
             f"can't fetch {filename} of {repository} from the Hugging Face Hub ({type(error).__name__}: {reason}). "
-            f"Download https://huggingface.co/{repository}/resolve/main/{HUB_FILE} on another machine, "
+            f"Download https://huggingface.co/{repository}/resolve/{revision or MAIN}/{HUB_FILE} on another machine, "
             f'and give it by path: weights="{HUB_FILE}"'
         ) from error
 

@@ -15,14 +15,17 @@ class WeightsFrom(os.PathLike[str]):
             and of a network and its moving average the network itself.
         fresh_head: Whether a file without a head leaves the model's head random, with a warning; otherwise it is an
             error.
+        revision: Commit, tag or branch of the repository on the Hub. Default: its branch `main`.
     """
 
     source: str | os.PathLike[str]
     prefix: str = ""
     fresh_head: bool = False
+    revision: str = ""
 
     def __fspath__(self) -> str:
         return os.fspath(self.source)
 
     def __str__(self) -> str:
-        return f"{self.source} ({self.prefix})" if self.prefix else str(self.source)
+        notes = [self.prefix, f"revision {self.revision}" if self.revision else ""]
+        return " ".join([str(self.source), *(f"({note})" for note in notes if note)])

@@ -147,6 +147,17 @@ def test_a_tag_is_refused_with_what_there_is_instead(weights: str) -> None:
     assert "Download resnet20-12fca82f.th from https://github.com/akamaster/pytorch_resnet_cifar10" in message
 
 
+def test_a_file_with_a_published_name_must_have_the_hash_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "resnet20-12fca82f.th"
+    path.write_bytes(b"another file")
+    with pytest.raises(WeightsError) as refused:
+        ResNet20(weights=path)
+    assert str(refused.value) == (
+        f"{path}: is not the published file of this name: its SHA-256 begins with 100ef6a7, and must begin with "
+        "12fca82f. Remove it and fetch it again; if it is a file of your own, rename it"
+    )
+
+
 def test_missing_unknown_and_misshaped_tensors_are_listed(tmp_path: Path) -> None:
     state = state_dict("resnet20", 10)
     del state["layer2.0.bn1.bias"]

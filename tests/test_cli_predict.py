@@ -118,7 +118,7 @@ def test_published_weights_bring_their_contract(monkeypatch, tmp_path, weights, 
 
     monkeypatch.chdir(tmp_path)
     Path("own.safetensors").touch()
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo_id, filename: "/cache/model.safetensors")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo_id, filename, revision: "/cache/x")
     monkeypatch.setattr("keras_resnet.weights.read_weight_file", lambda path: None)
     monkeypatch.setattr("keras_resnet.weights.match_weights", lambda *_: [])
     seen = []

@@ -43,12 +43,27 @@ def answers_and_classes() -> dict[str, Any]:
     return {"probabilities": probabilities, "classes": np.arange(20) % 8}
 
 
+def artifact_and_keys() -> dict[str, Any]:
+    """The keys are like the keys that the page's commands make."""
+    pytest.importorskip("cryptography")
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key, pem = Ed25519PrivateKey.generate(), form.Encoding.PEM
+    Path("private.pem").write_bytes(key.private_bytes(pem, form.PrivateFormat.PKCS8, form.NoEncryption()))
+    Path("public.pem").write_bytes(key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo))
+    Path("out").mkdir()
+    Path("out/model.onnx").write_bytes(b"an artifact")
+    return {}
+
+
 # Names that the blocks of a page use and do not make, as the text around them tells.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/compress.md": images_and_classes,
     "docs/evaluate.md": answers_and_classes,
     "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"], CONTRACT)},
     "docs/own-models.md": lambda: {"model": small_classifier(size=224, classes=2)},
+    "docs/security.md": artifact_and_keys,
     "docs/segmentation-data.md": lambda: {"model": small_segmenter()},
     "docs/weights-and-pixels.md": lambda: {"model": small_classifier(size=224, classes=2)},
 }

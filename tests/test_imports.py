@@ -49,6 +49,7 @@ ORDER = (
     "dialects",
     "checkpoints",
     "lookalikes",
+    "pinned_files",
     "weights",
     "inference",
     "models",

@@ -1,5 +1,6 @@
 """A folder that `train` or `export` wrote stands for its model, and what was taken is stated."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from command_line import in_process
 from pictures import jpeg, picture
 
 import keras_resnet
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.model_files import save_model
 from keras_resnet.model_folders import model_in
@@ -106,8 +107,10 @@ def test_load_takes_a_folder(here, caplog):
 
 
 def test_the_most_exact_artifact_is_taken(tmp_path, small_exports, caplog):
-    made = small_exports.folder
-    shutil.copy(made / "manifest.json", tmp_path)
+    manifest = json.loads((small_exports.folder / "manifest.json").read_text())
+    for entry in manifest["artifacts"].values():  # empty folders stand in for the artifacts
+        entry["size_bytes"], entry["sha256"] = 0, hashlib.sha256().hexdigest()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     order = ["saved_model", "model.tflite", "model.onnx", "model-float16.tflite", "model-float16.onnx"]
     order += ["model-dynamic.tflite", "model-int8.tflite", "model-int16x8.tflite", "model-int8.onnx"]
     assert sorted(order) == sorted(row.file_name for row in FORMATS.values())
@@ -118,6 +121,67 @@ def test_the_most_exact_artifact_is_taken(tmp_path, small_exports, caplog):
     (tmp_path / "model.keras").touch()
     assert model_in(str(tmp_path)) == str(tmp_path / "model.keras")
     assert caplog.messages[-1] == f"model: {tmp_path / 'model.keras'} (also there: {', '.join(order)})"
+
+
+@pytest.fixture
+def shipped(small_exports, tmp_path):
+    """Folder of two artifacts, in which model.onnx is a whole artifact of another export."""
+    for name in ("manifest.json", "model-int8.tflite", "model.tflite"):
+        shutil.copy(small_exports.folder / name, tmp_path / name)
+    shutil.copy(small_exports.folder / "model-int8.onnx", tmp_path / "model.onnx")
+    recorded = json.loads((tmp_path / "manifest.json").read_text())["artifacts"]["onnx"]
+    changed = (
+        f"error: {tmp_path / 'model.onnx'}: changed: manifest.json beside it records {recorded['size_bytes']:,} bytes "
+        f"with SHA-256 {recorded['sha256'][:16]}..., which another file has. Export or fetch the folder again"
+    )
+    return tmp_path, changed
+
+
+def test_info_of_a_folder_compares_each_file_with_the_manifest(shipped):
+    folder, changed = shipped
+    status, lines, errors = in_process("info", folder)
+    assert (status, errors) == (1, [changed])
+    titles = [line.strip() for line in lines if line.strip() in [row.file_name for row in FORMATS.values()]]
+    states = [line.split()[-2] for line in lines if line.split()[1:2] == ["state"]]
+    assert dict(zip(titles, states, strict=True)) == {row.file_name: "missing" for row in FORMATS.values()} | {
+        "model.onnx": "changed",
+        "model.tflite": "whole",
+        "model-int8.tflite": "whole",
+    }
+    status, lines, errors = in_process("info", folder, "--json")
+    assert (status, errors) == (1, [changed])
+    states = {entry["file"]: entry["state"] for entry in json.loads("\n".join(lines))["artifacts"].values()}
+    assert (states["model.onnx"], states["model.tflite"], states["model-int8.onnx"]) == ("changed", "whole", "missing")
+
+
+def test_a_folder_whose_file_is_another_is_refused(shipped, here):
+    folder, changed = shipped
+    (folder / "model.tflite").unlink()  # model.onnx is the most exact one now
+    commands = (
+        ("predict", "images/thing 1 <&> ö/1.jpg", "--model", folder),
+        ("evaluate", folder, "images", "--split", "all"),
+        ("benchmark", folder, "--rounds", 1),
+    )
+    for command in commands:
+        assert in_process(*command) == (1, [], [changed])
+    with pytest.raises(ExportError, match="changed: "):
+        keras_resnet.load(folder)
+    status, lines, _ = in_process("predict", "images/thing 1 <&> ö/1.jpg", "--model", folder / "model.onnx")
+    assert (status, len(lines)) == (0, 6)  # a file that the user names is compared with no record
+
+
+@pytest.mark.parametrize("file", ["../model.onnx", "/etc/hostname", "..", ".", "", "a/model.onnx", 3])
+def test_a_manifest_names_no_file_outside_of_its_folder(file, small_exports, tmp_path):
+    manifest = json.loads((small_exports.folder / "manifest.json").read_text())
+    manifest["artifacts"]["onnx"]["file"] = file
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    for command in (("info", tmp_path), ("benchmark", tmp_path), ("predict", "a.jpg", "--model", tmp_path)):
+        status, lines, errors = in_process(*command)
+        assert (status, lines) == (1, [])
+        assert errors == [
+            f"error: {tmp_path / 'manifest.json'}: this version can't read the manifest: entry 'onnx' is invalid. Move "
+            "it away"
+        ]
 
 
 def test_networks_files_and_saved_models_stay_as_they_are(here, small_exports, caplog):

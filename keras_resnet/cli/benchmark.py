@@ -12,6 +12,7 @@ import typer
 
 from keras_resnet.cli.network import (
     OutputKindOption,
+    RevisionOption,
     SplitOption,
     TaskOption,
     WeightsOption,
@@ -47,6 +48,7 @@ def benchmark(
     ],
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     batch_size: Annotated[
@@ -90,7 +92,7 @@ def benchmark(
     from keras_resnet.loading import check_model, is_artifact
     from keras_resnet.measure.record import write_record
 
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     cores = threads or os.cpu_count() or 1
     chosen = [path for subject in subjects for path in _expand(subject)]
     if repeated := sorted({name for name in chosen if chosen.count(name) > 1}):
@@ -115,7 +117,7 @@ def benchmark(
         tell("start")
         names, answers = _names(chosen), rivals or data is not None
         stated = {"task": task, "output_kind": output_kind}
-        given = {"weights": weights, "weights_prefix": weights_prefix, **stated}
+        given = {"weights": weights, "weights_prefix": weights_prefix, "revision": revision, **stated}
         contenders = [_contender(one, names[one], given, cores, answers) for one in chosen]
         if rivals:
             contenders += _rivals(chosen, contenders, Path(name), cores, calibration, tell)
@@ -149,12 +151,15 @@ def benchmark(
 
 def _expand(subject: str) -> list[str]:
     """Subject as the user names it -> the subject; folder of a run -> its model; of an export -> each artifact."""
-    from keras_resnet.export.manifest import FILE_NAME, read_manifest
+    from keras_resnet.export.manifest import FILE_NAME, check_recorded, read_manifest
     from keras_resnet.model_folders import model_in
 
     if not Path(subject, FILE_NAME).is_file():
         return [model_in(subject)]
-    return [str(Path(subject, entry["file"])) for entry in read_manifest(Path(subject))["artifacts"].values()]
+    entries = read_manifest(Path(subject))["artifacts"].values()
+    for entry in entries:
+        check_recorded(Path(subject), entry)
+    return [str(Path(subject, entry["file"])) for entry in entries]
 
 
 def _names(subjects: Sequence[str]) -> dict[str, str]:
@@ -189,7 +194,7 @@ def _contender(subject: str, name: str, given: Mapping[str, str | None], threads
 
 def _read_as(given: Mapping[str, str | None]) -> dict[str, Any]:
     """Values of the options about a network -> arguments of `open_predictor`."""
-    source = weights_from(given["weights"], given["weights_prefix"])
+    source = weights_from(given["weights"], given["weights_prefix"], given["revision"])
     return {"weights": source, "stated": Stated(given["task"], given["output_kind"])}
 
 

@@ -9,6 +9,7 @@ import typer
 
 from keras_resnet.cli.network import (
     OutputKindOption,
+    RevisionOption,
     SplitOption,
     TaskOption,
     WeightsOption,
@@ -37,6 +38,7 @@ def evaluate(
     ],
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     split: SplitOption = "val",
@@ -64,7 +66,7 @@ def evaluate(
     from keras_resnet.optional import require
 
     # Cheap mistakes first: opening the network takes seconds.
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     model = model_in(model)
     if not is_artifact(model):
         check_model(model, source)

@@ -12,6 +12,7 @@ from keras_resnet.cli.images import list_or_name, read_batches
 from keras_resnet.cli.network import (
     ModelOption,
     OutputKindOption,
+    RevisionOption,
     TaskOption,
     WeightsOption,
     WeightsPrefixOption,
@@ -35,6 +36,7 @@ def explain(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     class_: Annotated[
@@ -54,7 +56,7 @@ def explain(
     model = model_in(model)
     if is_artifact(model):
         raise ArgumentError(f"--model must be a network's name or a .keras file, not an artifact. Received: {model}")
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     check_model(model, source)
     out.mkdir(parents=True, exist_ok=True)
     paths, failed = list_or_name(images)

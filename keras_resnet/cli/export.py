@@ -1,9 +1,11 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
 import shlex
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,7 @@ from keras_resnet.cli.network import (
     MaxDropOption,
     ModelOption,
     OutputKindOption,
+    RevisionOption,
     SplitOption,
     TaskOption,
     WeightsOption,
@@ -26,7 +29,11 @@ from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Stated
+
+if TYPE_CHECKING:
+    from keras_resnet.export.result import ExportReport
 
 
 def _takers(option: str) -> str:
@@ -50,6 +57,7 @@ def export(
     model: ModelOption = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     formats: Annotated[
@@ -122,6 +130,13 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artifacts.")] = False,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Private key (Ed25519, PEM file) that signs each artifact; the signature is FILE.sig beside it. "
+            "`verify --public-key` checks it."
+        ),
+    ] = None,
     debug: Annotated[
         bool,
         typer.Option(
@@ -146,6 +161,7 @@ def export(
     An artifact that fails, or is less accurate than --max-drop allows, keeps the suffix .unverified, and the exit
     status is 1.
     """
+    from keras_resnet.export.signing import read_private_key, sign, signature_file
     from keras_resnet.model_folders import model_in
     from keras_resnet.preprocessing import list_images
 
@@ -161,13 +177,14 @@ def export(
     }
     model = model_in(model)
     options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
     check_options(options, rows)  # cheap mistakes first: opening the network takes seconds
     if max_drop is not None and data is None:
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
         list_images([calibration])
+    key = None if sign_key is None else read_private_key(sign_key, partial(_password_of, sign_key))
     names_of_classes = names_in(class_names)
     from keras_resnet.facts import facts_of
     from keras_resnet.loading import class_names_of, open_network
@@ -188,6 +205,12 @@ def export(
         labelled = LabelledImages(data, split, reading, max_drop)
 
     table = ExportTable(rows, {} if data is None else its_task.titles)
+
+    def finish(name: str, made: "ExportReport") -> None:
+        if key is not None and name in made.paths:
+            sign(made.paths[name], key)
+        table.print_row(name, made)
+
     with progress(status) as show:
         made = export_model(
             network,
@@ -202,10 +225,24 @@ def export(
             debug=debug,
             report=report,
             progress=show,
-            finished=table.print_row,
+            finished=finish,
         )
     if report:
         print(f"report: {out / 'report.html'}")
+    if sign_key is not None:
+        signatures = ", ".join(signature_file(path).name for path in made.paths.values())
+        print(printable(f"signed with {sign_key}: {signatures}"))
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
     print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
+
+
+def _password_of(key: Path) -> str:
+    """Encrypted file of a key -> its password, from the terminal."""
+    if not sys.stdin.isatty():
+        raise ArgumentError(
+            f"--sign-key is encrypted, and there is no terminal that could ask for its password. Received: {key}. Give "
+            "a key without a password, which `openssl pkey -in KEY -out NEW` writes"
+        )
+    password: str = typer.prompt(f"Password of {printable(key)}", hide_input=True, err=True)
+    return password

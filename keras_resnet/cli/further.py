@@ -10,7 +10,7 @@ from keras_resnet.training.recipe import read_recipe
 from keras_resnet.training.run_files import BEST, LAST, RECIPE
 
 # What a run starts from. A run that starts from a finished run's network has its own values of these keys.
-STARTS = ("weights", "backbone_weights", "weights_prefix", "head_epochs")
+STARTS = ("weights", "backbone_weights", "weights_prefix", "revision", "head_epochs")
 
 
 def is_finished(run: Path) -> bool:
@@ -23,7 +23,7 @@ def how_to_train_further(run: Path, given: Mapping[str, Any]) -> str:
     recipe = read_recipe(run / RECIPE)
     network = run / BEST if (run / BEST).is_file() else run / LAST
     values = {"weights": str(network)} | {name: value for name, value in given.items() if name not in STARTS}
-    for name, nothing in (("backbone_weights", ""), ("weights_prefix", ""), ("head_epochs", 0)):
+    for name, nothing in (("backbone_weights", ""), ("weights_prefix", ""), ("revision", ""), ("head_epochs", 0)):
         if getattr(recipe, name) != nothing:
             values[name] = nothing
     command = ["keras-resnet", "train", str(run / RECIPE), *arguments_for(values), "--out", str(_free_folder(run))]

@@ -22,6 +22,9 @@ def info(
     """Print the description that a file holds: its task, its class names, how images become its input.
 
     Artifacts also hold network, weights, licence, versions and date.
+
+    For a folder that `export` wrote, print what its manifest.json records, and the state of each file: whole, changed
+    or missing. The exit status is 1 if a file has changed.
     """
     import json
 
@@ -32,9 +35,10 @@ def info(
     from keras_resnet.errors import ExportError
     from keras_resnet.export.description import read_description
     from keras_resnet.export.integrity import check_whole
-    from keras_resnet.export.manifest import FILE_NAME, read_manifest
+    from keras_resnet.export.manifest import FILE_NAME, changed, read_manifest, state_of
     from keras_resnet.model_folders import model_in
 
+    damage: list[str] = []
     is_export = (artifact / FILE_NAME).is_file()
     if not is_export:
         artifact = Path(model_in(str(artifact)))
@@ -42,6 +46,10 @@ def info(
         content: Any = content_of_model(artifact)
     elif is_export:
         content = read_manifest(artifact)
+        for entry in content["artifacts"].values():
+            entry["state"] = state_of(artifact, entry)
+            if entry["state"] == "changed":
+                damage.append(changed(artifact, entry))
     elif artifact.is_file() or artifact.is_dir():
         check_whole(artifact)
         content = read_description(artifact)
@@ -51,14 +59,15 @@ def info(
         raise ExportError(f"{artifact}: the file holds no description, because another program wrote it")
     if as_json:
         print(json.dumps(content, indent=2))
-        return
-    for name, description in _descriptions(content):
+    for name, description in [] if as_json else _descriptions(content):
         table = Table(title=Text(printable(name), "table.title"), show_header=False, title_justify="left")
         table.add_column(overflow="fold")
         table.add_column(overflow="fold")
         for key, value in _flat(description):
             table.add_row(Text(printable(key)), Text(printable(value)))
         Console().print(table)
+    if damage:
+        raise ExportError("\n".join(damage))
 
 
 def content_of_model(path: Path) -> dict[str, Any] | None:
@@ -84,7 +93,8 @@ def content_of_model(path: Path) -> dict[str, Any] | None:
 def _descriptions(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     if "artifacts" not in content:
         return [(content.get("format", "Keras model"), content)]
-    return [(entry["file"], entry["description"]) for entry in content["artifacts"].values()]
+    entries = content["artifacts"].values()
+    return [(entry["file"], {"state": entry["state"]} | entry["description"]) for entry in entries]
 
 
 def _flat(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -13,14 +13,11 @@ from keras_resnet.tasks.outputs import KINDS, OUTPUT_KINDS
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights_from import WeightsFrom
 
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help="Model: a .keras file that takes RGB pixels 0..255, a folder that `train` wrote, or a network, which "
-        f"takes --weights: {', '.join(VARIANTS)}.",
-        show_default="resnet50 with published weights",
-    ),
-]
+MODEL_HELP = (
+    "Model: a .keras file that takes RGB pixels 0..255, a folder that `train` wrote, or a network, which takes "
+    f"--weights: {', '.join(VARIANTS)}."
+)
+ModelOption = Annotated[str, typer.Option(help=MODEL_HELP, show_default="resnet50 with published weights")]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
@@ -34,6 +31,13 @@ WeightsPrefixOption = Annotated[
     typer.Option(
         help="Beginning of the tensors' names of the wanted network, if the file of --weights holds several networks.",
         show_default="the network that fits, not its moving average",
+    ),
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Revision of the repository on the Hugging Face Hub that --weights names: a commit, a tag or a branch.",
+        show_default="main",
     ),
 ]
 TaskOption = Annotated[
@@ -80,13 +84,14 @@ def names_in(file: Path | None) -> list[str] | None:
     return None if file is None else file.read_text(encoding="utf-8").splitlines()
 
 
-def weights_from(weights: str | None, prefix: str | None) -> str | WeightsFrom | None:
-    """Values of `--weights` and `--weights-prefix` -> weights as a network takes them."""
-    if prefix is None:
+def weights_from(weights: str | None, prefix: str | None, revision: str | None) -> str | WeightsFrom | None:
+    """Values of `--weights`, `--weights-prefix` and `--revision` -> weights as a network takes them."""
+    for option, value in (("--weights-prefix", prefix), ("--revision", revision)):
+        if weights is None and value is not None:
+            raise ArgumentError(f"{option} is for --weights, which was not given. Received: {value}")
+    if weights is None or (prefix is None and revision is None):
         return weights
-    if weights is None:
-        raise ArgumentError(f"--weights-prefix is for --weights, which was not given. Received: {prefix}")
-    return WeightsFrom(weights, prefix)
+    return WeightsFrom(weights, prefix or "", revision=revision or "")
 
 
 def tell_reading(read_as: str | None) -> None:

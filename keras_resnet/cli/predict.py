@@ -11,6 +11,7 @@ from keras_resnet.cli.answer_table import STDOUT, AnswerRows, Write, check_table
 from keras_resnet.cli.images import list_or_name, paths_in, read_batches
 from keras_resnet.cli.network import (
     OutputKindOption,
+    RevisionOption,
     TaskOption,
     WeightsOption,
     WeightsPrefixOption,
@@ -51,6 +52,7 @@ def predict(
     ] = "resnet50",
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     top: Annotated[
@@ -97,7 +99,7 @@ def predict(
     if not images and files_from is None:
         raise ArgumentError("predict needs images: name files or folders, or give --files-from FILE")
     check_table_files(csv_file, json_file)
-    source = weights_from(weights, weights_prefix)
+    source = weights_from(weights, weights_prefix, revision)
     model = model_in(model)
     if not is_artifact(model):
         check_model(model, source)

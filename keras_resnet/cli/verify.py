@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnet.cli.network import (
+    MODEL_HELP,
     ClassNamesOption,
     MaxDropOption,
-    ModelOption,
     OutputKindOption,
+    RevisionOption,
     SplitOption,
     TaskOption,
     WeightsOption,
@@ -27,9 +28,20 @@ from keras_resnet.tasks.outputs import Stated
 @with_data_options
 def verify(
     artifact: Annotated[Path, typer.Argument(help="A SavedModel folder, a .tflite or an .onnx file.")],
-    model: ModelOption = "resnet50",
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public key (Ed25519, PEM file) of the artifact's author. The signature beside the artifact is "
+            "checked before the artifact is opened. Without --model, nothing else is checked."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=MODEL_HELP, show_default="resnet50 with published weights; with --public-key, none"),
+    ] = None,
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
+    revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     images: Annotated[
@@ -51,23 +63,42 @@ def verify(
     class_names: ClassNamesOption = None,
     reading: Any = None,
 ) -> None:
-    """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
+    """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ.
+
+    With --public-key, check first who signed the artifact, and that it has not changed since. This needs no model.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from keras_resnet.export.runtimes import format_of
+    from keras_resnet.export.signing import check_signature
     from keras_resnet.model_folders import artifacts_in, model_in
     from keras_resnet.preprocessing import list_images
 
     if max_drop is not None and data is None:
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
-    source = weights_from(weights, weights_prefix)
-    model = model_in(model)
+    source = weights_from(weights, weights_prefix, revision)
     if names := artifacts_in(artifact):
         raise ArgumentError(
             f"verify takes one artifact at a time. Received: {artifact}, a folder that holds {', '.join(names)}"
         )
+    if public_key is not None:
+        compared = {
+            **{"--weights": weights, "--task": task, "--output-kind": output_kind, "--images": images, "--data": data},
+            "--class-names": class_names,
+        }
+        if model is None and (given := [option for option, value in compared.items() if value is not None]):
+            raise ArgumentError(
+                f"{given[0]} is for the comparison with a model, which --public-key makes only with --model. Received: "
+                f"{given[0]} {compared[given[0]]}"
+            )
+        check_signature(artifact, public_key)
+        print(printable(f"{artifact}: unchanged since it was signed with the private key of {public_key}"))
+        if model is None:
+            print("Its answers were not compared with its model's: that needs --model")
+            return
+    model = model_in(model or "resnet50")
     format_of(artifact)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])

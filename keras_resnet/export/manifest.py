@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.old_schema import current
@@ -11,6 +12,8 @@ from keras_resnet.whole_files import file_sha256, write_whole
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 2
+
+State = Literal["whole", "changed", "missing"]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -27,7 +30,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
             raise ValueError(f"schema version {manifest['schema_version']}, but only {SCHEMA_VERSION} is known")
         for name, entry in manifest["artifacts"].items():
-            if not isinstance(entry["file"], str) or not isinstance(entry["description"], dict):
+            file = entry["file"]
+            inside = isinstance(file, str) and file == Path(file).name not in ("", "..")  # in the folder, at its top
+            measured = isinstance(entry["sha256"], str) and isinstance(entry["size_bytes"], int)
+            if not inside or not measured or not isinstance(entry["description"], dict):
                 raise ValueError(f"entry {name!r} is invalid")
             entry["description"] = current(entry["description"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -47,6 +53,29 @@ def forget(folder: Path, format_name: str) -> None:
     manifest = read_manifest(folder)
     if manifest["artifacts"].pop(format_name, None) is not None:
         _write(folder, manifest)
+
+
+def state_of(folder: Path, entry: Mapping[str, Any]) -> State:
+    """Folder, entry of its manifest -> whether the artifact is there as its export left it."""
+    path = folder / entry["file"]
+    if not (path.is_file() or path.is_dir()):
+        return "missing"
+    as_recorded = size_bytes(path) == entry["size_bytes"] and artifact_sha256(path) == entry["sha256"]
+    return "whole" if as_recorded else "changed"
+
+
+def check_recorded(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Raises `ExportError` if an artifact is another one than its entry in the folder's manifest records."""
+    if state_of(folder, entry) == "changed":
+        raise ExportError(changed(folder, entry))
+
+
+def changed(folder: Path, entry: Mapping[str, Any]) -> str:
+    """Folder, entry of an artifact that has changed -> the line that an error has about it."""
+    return (
+        f"{folder / entry['file']}: changed: {FILE_NAME} beside it records {entry['size_bytes']:,} bytes with SHA-256 "
+        f"{entry['sha256'][:16]}..., which another file has. Export or fetch the folder again"
+    )
 
 
 def _write(folder: Path, manifest: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ from keras_resnet.export.prepare import check_prepared, checked, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
+from keras_resnet.export.signing import signature_file
 from keras_resnet.export.verify import Reference, ask, examine, verify
 from keras_resnet.facts import facts_of
 from keras_resnet.labels import imagenet_labels
@@ -269,7 +270,8 @@ class _Maker:
             accuracy = self._accuracy(unverified, row)
         except VerificationError as error:
             raise type(error)(f"{error}\n{worst_layers(errors)}" if errors else str(error)) from error
-        forget(folder, row.name)  # the entry of an older file is not valid for the new file
+        forget(folder, row.name)  # the entry of an older file is not valid for the new file, nor is its signature
+        remove(signature_file(path))
         replace(unverified, path)
         self.report.paths[row.name], self.report.reports[row.name] = path, report
         entry = {

@@ -74,6 +74,10 @@ class _Network:
         "Beginning of the tensors' names of the wanted network, if the file of weights holds several networks; empty: "
         "the network that fits, not its moving average.",
     )
+    revision: str = setting(
+        "",
+        "Revision (commit, tag or branch) of the repository on the Hugging Face Hub that has the weights; empty: main.",
+    )
     classes: int = setting(
         0, "Expected number of classes; data with another number is an error. 0: any number.", NOT_NEGATIVE
     )
@@ -200,8 +204,9 @@ class Recipe(Reading, _Training, Augmentation, _Network):
         yield "head_epochs", "be fewer than the epochs", self.head_epochs < self.epochs
         scales = 0 < self.minimum_scale <= self.maximum_scale
         yield "minimum_scale", "lie above 0 and not above maximum_scale", scales
-        named = self.weights_prefix == "" or self.starts_from != ""
-        yield "weights_prefix", "be left out where no weights are given", named
+        for name in ("weights_prefix", "revision"):
+            named = getattr(self, name) == "" or self.starts_from != ""
+            yield name, "be left out where no weights are given", named
         yield "freeze", "be none unless weights are given", self.freeze == "none" or self.starts_from != ""
         smallest = VARIANTS[self.network].design.output_stride
         yield "size", f"be at least {smallest} for {self.network}", self.size >= smallest
@@ -218,7 +223,7 @@ class Recipe(Reading, _Training, Augmentation, _Network):
         A file need not have a head: the head starts random, as it does for other classes.
         """
         source = getattr(self, name)
-        return WeightsFrom(source, self.weights_prefix, fresh_head=True) if source else None
+        return WeightsFrom(source, self.weights_prefix, True, self.revision) if source else None
 
     @property
     def contract(self) -> InputContract:

@@ -18,6 +18,7 @@ from keras_resnet.models import ResNet18
 from keras_resnet.segmentation import ARCHITECTURE_BUILDERS, FCN, TAG, DeepLabV3, DeepLabV3Plus, UNet, network_of
 from keras_resnet.variants import VARIANTS, NetworkOnBackbone, TorchvisionFile
 from keras_resnet.weights import resolve_weights, torchvision_names
+from keras_resnet.whole_files import file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +260,16 @@ def test_a_tag_is_fetched_once_into_pytorchs_cache(published, monkeypatch, tmp_p
     assert contract is None
     (tmp_path / "models" / path.name).unlink()
     assert resolve_weights(published, TAG) == (path, None)
+
+
+def test_a_file_in_pytorchs_cache_is_always_hashed(published, monkeypatch, tmp_path):
+    monkeypatch.setattr("keras_resnet.segmentation.network_of", lambda *_: published)
+    path, _ = resolve_weights(published, TAG)
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert refusal(FCN, weights=TAG).startswith(
+        f"{path}: is not the published file of this name: its SHA-256 begins with {file_sha256(path)[:8]}, and must "
+        f"begin with {path.stem.removeprefix('fcn-')}. Remove it and fetch it again"
+    )
 
 
 @pytest.mark.parametrize("fault", ["absent", "another file"])

@@ -55,6 +55,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("minimum_scale", 0.0, "lie above 0 and not above maximum_scale"),
     ("minimum_scale", 2.5, "lie above 0 and not above maximum_scale"),
     ("weights_prefix", "encoder_q", "be left out where no weights are given"),
+    ("revision", "v1", "be left out where no weights are given"),
     ("freeze", "C3", "be none unless weights are given"),
     ("task", "paint", "be one of classify, segment, tag"),
     ("architecture", "unet", "be left out unless task = segment"),

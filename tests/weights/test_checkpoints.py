@@ -491,10 +491,10 @@ def test_a_self_supervised_backbone_is_where_training_starts(tmp_path, tensors, 
 
 def test_the_option_takes_a_prefix_with_its_weights(tmp_path, tensors):
     torch.save({"ema": other(tensors), "model": tensors}, tmp_path / "x.pth")
-    assert weights_from("x.pth", None) == "x.pth"
+    assert weights_from("x.pth", None, None) == "x.pth"
     with pytest.raises(ArgumentError, match="--weights-prefix is for --weights, which was not given"):
-        weights_from(None, "ema")
-    network, _ = open_network("resnet18", weights_from(str(tmp_path / "x.pth"), "ema"))
+        weights_from(None, "ema", None)
+    network, _ = open_network("resnet18", weights_from(str(tmp_path / "x.pth"), "ema", None))
     np.testing.assert_array_equal(value(network, "stem_bn", 1), tensors["bn1.bias"].numpy() + 1)
 
 

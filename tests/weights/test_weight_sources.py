@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -15,11 +16,15 @@ from resnet18_files import (
     load,
 )
 
-from keras_resnet.errors import WeightsError
+from keras_resnet.cli.network import weights_from
+from keras_resnet.errors import ArgumentError, WeightsError
 from keras_resnet.facts import facts_of
 from keras_resnet.models import ResNet18
+from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import VARIANTS, InputContract
 from keras_resnet.weights import load_weights, resolve_weights
+from keras_resnet.weights_from import WeightsFrom
+from keras_resnet.whole_files import file_sha256
 
 # --- sources ------------------------------------------------------------------------------------------------------
 
@@ -32,17 +37,20 @@ def hub(monkeypatch, tmp_path):
         def __init__(self) -> None:
             self.files: dict = {}
             self.requests: list = []
+            self.revisions: list = []
 
     hub = Hub()
 
-    def download(repo_id: str, filename: str) -> str:
+    def download(repo_id: str, filename: str, revision: str | None) -> str:
         hub.requests.append((repo_id, filename))
+        hub.revisions.append(revision)
         answer = hub.files.get((repo_id, filename), hub_errors.EntryNotFoundError(f"404: no {filename}"))
         if isinstance(answer, Exception):
             raise answer
         return str(answer)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return hub
 
 
@@ -239,3 +247,139 @@ def test_sources_that_mean_nothing(hub, word, hint):
     with pytest.raises(WeightsError, match=re.escape(hint)):
         resolve_weights(RESNET18, word)
     assert hub.requests == []
+
+
+# --- revisions and hashes -----------------------------------------------------------------------------------------
+
+FIRST, SECOND = "1" * 40, "2" * 40  # commits
+
+
+@pytest.fixture
+def commit(hub, tmp_path):
+    """commit(revision, content): `timm/resnet18.tv_in1k` and `me/r` are at that commit -> SHA-256 of the weights."""
+
+    def serve(revision: str, content: str) -> str:
+        for repository in ("timm/resnet18.tv_in1k", "me/r"):
+            folder = tmp_path / "hub" / repository.replace("/", "--") / "snapshots" / revision
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "model.safetensors").write_text(content)
+            (folder / "config.json").write_text(json.dumps({"pretrained_cfg": TIMM_CONFIG}))
+            for name in ("model.safetensors", "config.json"):
+                hub.files[repository, name] = folder / name
+        return file_sha256(folder / "model.safetensors")
+
+    return serve
+
+
+@pytest.fixture
+def fetch(other, monkeypatch):
+    """fetch(weights): all that comes before the tensors are read."""
+    monkeypatch.setattr("keras_resnet.weights.read_weight_file", lambda path: None)
+    monkeypatch.setattr("keras_resnet.weights.match_weights", lambda *_: [])
+    return partial(load_weights, other, RESNET18)
+
+
+def test_the_first_download_is_recorded_and_another_file_is_an_error(hub, commit, fetch, tmp_path):
+    first = commit(FIRST, "a")
+    fetch("hf://me/r")
+    record = tmp_path / "keras_resnet_weights.json"
+    content = json.loads(record.read_text())
+    weights, config = "hf://me/r@main/model.safetensors", "hf://me/r@main/config.json"
+    assert content["schema_version"] == 1
+    assert list(content["files"]) == [config, weights]
+    assert content["files"][weights] == {"revision": FIRST, "sha256": first}
+
+    commit(SECOND, "a")  # another commit, with equal files
+    fetch("hf://me/r")
+    second = commit(SECOND, "b")
+    with pytest.raises(WeightsError) as refused:
+        fetch("hf://me/r")
+    assert str(refused.value) == (
+        f"hf://me/r: model.safetensors has changed since its first download. It was SHA-256 {first[:16]}... of "
+        f"revision {FIRST}, and is SHA-256 {second[:16]}... of revision {SECOND}. To keep using the first file, give "
+        f"--revision {FIRST}. To accept the other one, remove its entry '{weights}' from {record}"
+    )
+    assert json.loads(record.read_text()) == content
+
+    commit(FIRST, "a")  # what the message advises
+    fetch(WeightsFrom("hf://me/r", revision=FIRST))
+    assert hub.revisions[-2:] == [FIRST, FIRST]
+    del content["files"][weights]
+    record.write_text(json.dumps(content))
+    commit(SECOND, "b")
+    fetch("hf://me/r")
+    assert json.loads(record.read_text())["files"][weights] == {"revision": SECOND, "sha256": second}
+
+
+def test_a_changed_config_is_an_error_too(commit, fetch, tmp_path):
+    commit(FIRST, "a")
+    fetch("hf://me/r")
+    config = tmp_path / "hub" / "me--r" / "snapshots" / FIRST / "config.json"
+    config.write_text(json.dumps({"pretrained_cfg": TIMM_CONFIG | {"crop_pct": 0.875}}))
+    with pytest.raises(WeightsError, match=r"hf://me/r: config\.json has changed since its first download"):
+        fetch("hf://me/r")
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "tv_in1k", "hf://timm/resnet18.tv_in1k"])
+def test_a_tag_is_recorded_as_its_repository(weights, hub, commit, fetch, tmp_path):
+    commit(FIRST, "a")
+    fetch("imagenet")
+    commit(SECOND, "b")
+    with pytest.raises(WeightsError, match=r"hf://timm/resnet18\.tv_in1k: model\.safetensors has changed"):
+        fetch(weights)
+    fetch(WeightsFrom(weights, revision="v2"))  # each revision that a user names has its own entry
+    assert hub.revisions[-1] == "v2"
+    assert list(json.loads((tmp_path / "keras_resnet_weights.json").read_text())["files"]) == [
+        "hf://timm/resnet18.tv_in1k@main/model.safetensors",
+        "hf://timm/resnet18.tv_in1k@v2/model.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ('{"schema_version": 2}', "schema version 2, but only 1 is known"),
+        ('{"schema_version": 1}', "'files'"),
+        ('{"schema_version": 1, "files": {"x": {}}}', "'revision'"),
+        ('{"schema_version": 1, "files": []}', "'list' object has no attribute 'items'"),
+        (" " * 1_000_001, "it has more than 1,000,000 bytes"),
+    ],
+)
+def test_a_damaged_record_is_an_error(text, why, commit, fetch, tmp_path):
+    commit(FIRST, "a")
+    record = tmp_path / "keras_resnet_weights.json"
+    record.write_text(text)
+    with pytest.raises(WeightsError) as refused:
+        fetch("imagenet")
+    assert str(refused.value) == (
+        f"{record}: this record of files from the Hub can't be read ({why}). Move it away: the next download "
+        "starts a new one"
+    )
+    assert record.read_text() == text
+
+
+def test_a_record_that_cannot_be_written_is_a_warning(commit, fetch, monkeypatch, caplog):
+    def fail(path, content):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("keras_resnet.pinned_files.write_whole", fail)
+    commit(FIRST, "a")
+    fetch("imagenet")
+    [line] = caplog.messages
+    assert "can't be written, so that later changes of hf://timm/resnet18.tv_in1k@main/model.safetensors go" in line
+
+
+@pytest.mark.parametrize("weights", ["r18.safetensors", Path("r18.safetensors")])
+def test_a_revision_is_for_the_hub(weights, fetch):
+    with pytest.raises(WeightsError, match=r"`revision` \(--revision\) is for weights on the Hugging Face Hub, which"):
+        fetch(WeightsFrom(weights, revision=FIRST))
+
+
+def test_the_options_take_a_revision_with_its_weights():
+    assert weights_from("hf://me/r", None, FIRST) == WeightsFrom("hf://me/r", revision=FIRST)
+    assert str(weights_from("hf://me/r", "ema", "v2")) == "hf://me/r (ema) (revision v2)"
+    with pytest.raises(ArgumentError, match=r"--revision is for --weights, which was not given\. Received: v2"):
+        weights_from(None, None, "v2")
+    recipe = Recipe(network="resnet18", weights="hf://me/r", revision="v2")
+    assert recipe.source_of("weights") == WeightsFrom("hf://me/r", fresh_head=True, revision="v2")
