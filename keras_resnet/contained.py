@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ from keras_resnet import errors
 from keras_resnet.errors import KerasResnetError, MissingDependencyError
 from keras_resnet.whole_files import write_whole
 
-LONGEST_S = 120.0  # importing TensorFlow alone can take a quarter of it
+LONGEST_CPU_S = 120  # processor time of a child; importing TensorFlow takes a few seconds of it
+LONGEST_S = 900.0  # whole time of a child, which a busy machine can stretch
 LARGEST_BYTES = 16_000_000_000  # resident memory of a child; half of the machine's memory where that is less
 MOST_ENTRIES = 5000  # of the ledger, 80 bytes each
 MODULE = "keras_resnet.contained"
@@ -56,7 +58,7 @@ def check_opens(
     """
     if _expendable or f"{digest} {kind}" in _entries():
         return
-    answer = _answer_of_child(path, {"opener": opener, "arguments": dict(arguments)}, error)
+    answer = _answer_of_child(path, {"opener": opener, "arguments": dict(arguments), "cpu_s": LONGEST_CPU_S}, error)
     if answer["outcome"] == "opened":
         remember(digest, kind)
     elif answer["outcome"] == "refused":
@@ -158,6 +160,8 @@ def _watch(process: subprocess.Popen[bytes], limit_bytes: int) -> str | None:
 
 
 def _ending(status: int) -> str:
+    if status == -getattr(signal, "SIGXCPU", 0):
+        return f"takes more than {LONGEST_CPU_S} s of processor time to open it and run it on one image"
     if status > 0:
         return f"ends the process that opens it (exit status {status})"
     return f"ends the process that opens it (signal {-status}{', probably for want of memory' if status == -9 else ''})"
@@ -187,11 +191,10 @@ def _serve(request: Mapping[str, Any]) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_s"], request["cpu_s"] + 5))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, the system ends this process first
-    with contextlib.suppress(ImportError, AttributeError):
-        import signal
-
+    with contextlib.suppress(AttributeError):  # on Windows
         signal.alarm(int(LONGEST_S) + 5)  # for a child whose parent was killed
     answer = {"outcome": "opened"}
     try:

@@ -53,6 +53,11 @@ def leave() -> None:
     os._exit(3)
 
 
+def loop() -> None:
+    while True:
+        pass
+
+
 def hang() -> None:
     time.sleep(60)
 
@@ -102,6 +107,7 @@ def test_a_file_that_has_opened_once_needs_no_second_child(children, cache):
         (crash, {}, "file.bin: ends the process that opens it (signal 6). It was tried in a process of its own"),
         (leave, {}, "file.bin: ends the process that opens it (exit status 3)"),
         (hang, {"LONGEST_S": 2.0}, "file.bin: does not open and run on one image within 2 s"),
+        (loop, {"LONGEST_CPU_S": 2}, "file.bin: takes more than 2 s of processor time to open it"),
         (fill_memory, {"LARGEST_BYTES": 500_000_000}, "file.bin: takes more than 0.5 GB of memory to open it"),
     ],
 )

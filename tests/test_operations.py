@@ -137,8 +137,8 @@ def test_each_command_that_opens_artifacts_has_the_option(model_file, tmp_path, 
         "benchmark": ("benchmark", path, "--rounds", "1"),
     }
     for name, arguments in commands.items():
-        status, _, err = in_process(*arguments)
-        assert (status, [line for line in err if "WriteFile" in line] != []) == (1, True), name
+        status, _, _ = in_process(*arguments)
+        assert status == 1, name
         assert not (tmp_path / "pwned").exists(), name
     assert in_process(*commands["predict"], "--trust")[0] == 0
     assert (tmp_path / "pwned").exists()
@@ -302,7 +302,7 @@ def test_links_to_folders_and_pipes_are_refused_and_links_to_files_are_not(plain
 def test_a_damaged_graph_is_a_clear_error(content, plain, tmp_path):
     broken = shutil.copytree(plain, tmp_path / "sm")
     (broken / "saved_model.pb").write_bytes(content)
-    with pytest.raises(ExportError, match=r"saved_model"):
+    with pytest.raises(ExportError, match=r"saved_model\.pb: (holds no graph|can't be read)"):
         open_artifact(broken)
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_graph_is_a_clear_error(content, plain, tmp_path):
 def headed(activation: str, units: int) -> keras.Model:
     body = small_classifier()
     pooled = body.layers[-2].output
-    return keras.Model(body.inputs, keras.layers.Dense(units, activation, name="head")(pooled))
+    return keras.Model(body.input, keras.layers.Dense(units, activation, name="head")(pooled))
 
 
 @pytest.mark.parametrize(
@@ -332,10 +332,18 @@ def test_what_export_writes_opens(model, given, tmp_path):
     assert unneeded(path) == []
 
 
-def test_what_keras_writes_opens(tmp_path):
-    """A ResNet of `keras.applications`: its SavedModel states neither names nor a description."""
-    model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=4)
-    model.export(str(tmp_path / "sm"), verbose=False)
+@pytest.mark.parametrize(
+    "model",
+    [
+        small_classifier,
+        pytest.param(
+            lambda: keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=4),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_keras_writes_opens(model, tmp_path):
+    model().export(str(tmp_path / "sm"), verbose=False)
     assert unneeded(tmp_path / "sm") == []
 
 

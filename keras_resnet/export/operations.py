@@ -47,7 +47,7 @@ ResizeBilinear ResizeNearestNeighbor ResourceGather Reverse ReverseSequence Reve
 ScaleAndTranslate ScatterNd SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum Select SelectV2 Selu Shape ShapeN
 Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax Softplus Softsign SpaceToBatchND SpaceToDepth Split SplitV Sqrt Square
 SquaredDifference Squeeze StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile StaticRegexFullMatch
-StopGradient StridedSlice StringJoin StringLength Sub Substr Sum Switch Tan Tanh TensorArrayCloseV3 TensorArrayConcatV3
+StopGradient StridedSlice StringFormat StringJoin StringLength Sub Substr Sum Switch Tan Tanh TensorArrayCloseV3 TensorArrayConcatV3
 TensorArrayGatherV3 TensorArrayReadV3 TensorArrayScatterV3 TensorArraySizeV3 TensorArraySplitV3 TensorArrayV3
 TensorArrayWriteV3 TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGather TensorListGetItem
 TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize TensorListSetItem
@@ -111,9 +111,12 @@ def _read(path: Path) -> Any:
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:
-        return saved_model_pb2.SavedModel.FromString(read_regular(path))
+        saved = saved_model_pb2.SavedModel.FromString(read_regular(path))
     except (OSError, DecodeError, RecursionError) as error:
         raise ExportError(f"{path}: can't be read: {error}") from error
+    if not saved.meta_graphs:
+        raise ExportError(f"{path}: holds no graph: it is damaged")
+    return saved
 
 
 def _odd_files(folder: Path) -> Iterator[Finding]:
