@@ -1,4 +1,4 @@
-"""What ends the process that opens it is a clear error; the process that asked lives on, and known files cost nothing."""
+"""A file that ends the process that opens it is a clear error of the process that asked; known files cost nothing."""
 
 import json
 import os
@@ -137,7 +137,7 @@ def test_a_child_does_not_look_for_modules_in_the_current_folder(monkeypatch, tm
 
 def test_without_python_it_says_so(monkeypatch):
     monkeypatch.setattr(sys, "executable", "")
-    with pytest.raises(ExportError, match="Received: an empty sys.executable"):
+    with pytest.raises(ExportError, match=r"Received: an empty sys\.executable"):
         check(quiet)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(ExportError, match="can't be started: /nowhere/python: No such file or directory"):

@@ -157,7 +157,7 @@ def test_functions_that_only_loading_runs_are_seen(tmp_path):
     with tf.init_scope():
         module = saved(tmp_path / "sm", nothing, Table())
     (tmp_path / "pwned").unlink(missing_ok=True)
-    with pytest.raises(ExportError, match="WriteFile in function .*initialize"):
+    with pytest.raises(ExportError, match=r"WriteFile in function .*initialize"):
         open_artifact(module)
     assert not (tmp_path / "pwned").exists()
     tf.saved_model.load(str(module))

@@ -35,8 +35,8 @@ DecodeWebP DepthToSpace DepthwiseConv2dNative Diag DiagPart Dilation2D DisableCo
 DynamicStitch Einsum Elu EmptyTensorList EnsureShape Enter Equal Erf Erfc Erfinv Exit Exp ExpandDims Expm1
 ExtractImagePatches ExtractJpegShape FFT FFT2D FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
 FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Gather
-GatherNd GatherV2 Greater GreaterEqual HSVToRGB IFFT IFFT2D IRFFT IRFFT2D Identity IdentityN If Imag InTopK InTopKV2 Inv
-Invert InvertPermutation IsFinite IsInf IsNan L2Loss LRN LeakyRelu LeftShift Less LessEqual LinSpace Log Log1p
+GatherNd GatherV2 Greater GreaterEqual HSVToRGB IFFT IFFT2D IRFFT IRFFT2D Identity IdentityN If Imag InTopK InTopKV2
+Inv Invert InvertPermutation IsFinite IsInf IsNan L2Loss LRN LeakyRelu LeftShift Less LessEqual LinSpace Log Log1p
 LogSoftmax LogicalAnd LogicalNot LogicalOr LoopCond MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagPartV2
 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 Max MaxPool MaxPool3D MaxPoolV2 Maximum Mean Merge Min Minimum MirrorPad Mod
 Mul MulNoNan Neg NextIteration NoOp NonMaxSuppression NonMaxSuppressionV2 NonMaxSuppressionV3 NonMaxSuppressionV4
@@ -45,15 +45,15 @@ PreventGradient Prod QuantizeAndDequantize QuantizeAndDequantizeV2 QuantizeAndDe
 RFFT2D RGBToHSV Range Rank ReadVariableOp Real RealDiv Reciprocal Relu Relu6 Reshape ResizeArea ResizeBicubic
 ResizeBilinear ResizeNearestNeighbor ResourceGather Reverse ReverseSequence ReverseV2 RightShift Rint Roll Round Rsqrt
 ScaleAndTranslate ScatterNd SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum Select SelectV2 Selu Shape ShapeN
-Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax Softplus Softsign SpaceToBatchND SpaceToDepth Split SplitV Sqrt Square
-SquaredDifference Squeeze StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile StaticRegexFullMatch
-StopGradient StridedSlice StringFormat StringJoin StringLength Sub Substr Sum Switch Tan Tanh TensorArrayCloseV3 TensorArrayConcatV3
-TensorArrayGatherV3 TensorArrayReadV3 TensorArrayScatterV3 TensorArraySizeV3 TensorArraySplitV3 TensorArrayV3
-TensorArrayWriteV3 TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGather TensorListGetItem
-TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize TensorListSetItem
-TensorListSplit TensorListStack TensorScatterAdd TensorScatterUpdate TensorStridedSliceUpdate Tile TopK TopKV2 Transpose
-TruncateDiv TruncateMod Unpack UnravelIndex UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentSum VariableShape Where
-While Xdivy Xlog1py Xlogy ZerosLike
+Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax Softplus Softsign SpaceToBatchND SpaceToDepth Split SplitV Sqrt
+Square SquaredDifference Squeeze StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile StaticRegexFullMatch
+StopGradient StridedSlice StringFormat StringJoin StringLength Sub Substr Sum Switch Tan Tanh TensorArrayCloseV3
+TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayReadV3 TensorArrayScatterV3 TensorArraySizeV3 TensorArraySplitV3
+TensorArrayV3 TensorArrayWriteV3 TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGather
+TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize
+TensorListSetItem TensorListSplit TensorListStack TensorScatterAdd TensorScatterUpdate TensorStridedSliceUpdate Tile
+TopK TopKV2 Transpose TruncateDiv TruncateMod Unpack UnravelIndex UnsortedSegmentMax UnsortedSegmentMin
+UnsortedSegmentSum VariableShape Where While Xdivy Xlog1py Xlogy ZerosLike
 """
 _INFERENCE = frozenset(_NAMES.split())
 # Outside of all functions, for TensorFlow Serving: Python does not run this part. Elsewhere they would change weights.

@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple, Self, cast
 import numpy as np
 
 from keras_resnet.answers import PROBABILITIES
-from keras_resnet.contained import function_named, make_expendable
+from keras_resnet.contained import function_named, make_expendable, python_environment
 from keras_resnet.errors import MeasurementError
 from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
@@ -99,6 +99,7 @@ class Subject:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            env={**os.environ, **python_environment()},
         )
         self._requests = cast(IO[str], self._process.stdin)
         self._answers = cast(IO[str], self._process.stdout)
@@ -208,7 +209,7 @@ def in_a_process(
         MeasurementError: as `run_python`.
     """
     request = {"function": function, "arguments": dict(arguments), "cores": cores, "search": sys.path}
-    said = run_python(["-m", MODULE, json.dumps(request)], environment, timeout_s)
+    said = run_python(["-m", MODULE, json.dumps(request)], {**python_environment(), **(environment or {})}, timeout_s)
     return json.loads(said.stdout)
 
 
