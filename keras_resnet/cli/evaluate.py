@@ -12,6 +12,7 @@ from keras_resnet.cli.network import (
     RevisionOption,
     SplitOption,
     TaskOption,
+    TrustOption,
     WeightsOption,
     WeightsPrefixOption,
     tell_reading,
@@ -41,6 +42,7 @@ def evaluate(
     revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
+    trust: TrustOption = False,
     split: SplitOption = "val",
     out: Annotated[
         Path | None,
@@ -73,7 +75,7 @@ def evaluate(
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    predictor = open_predictor(model, source, stated=Stated(task, output_kind))
+    predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust)
     tell_reading(predictor.read_as)
     from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate as evaluate_on

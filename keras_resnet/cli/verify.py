@@ -13,6 +13,7 @@ from keras_resnet.cli.network import (
     RevisionOption,
     SplitOption,
     TaskOption,
+    TrustOption,
     WeightsOption,
     WeightsPrefixOption,
     names_in,
@@ -44,6 +45,7 @@ def verify(
     revision: RevisionOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
+    trust: TrustOption = False,
     images: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +101,7 @@ def verify(
             print("Its answers were not compared with its model's: that needs --model")
             return
     model = model_in(model or "resnet50")
-    format_of(artifact)  # cheap mistakes first: opening the network takes seconds
+    format_of(artifact, trust)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
     from keras_resnet.facts import facts_of
@@ -115,6 +117,7 @@ def verify(
         network,
         images=images,
         contract=contract,
+        trust=trust,
         class_names=names_in(class_names),
         data=None if data is None else LabelledImages(data, split, reading, max_drop),
     )

@@ -81,10 +81,10 @@ class Examination:
         titles = self.task.titles
         return Accuracy(found.images, found.figures, score, titles, drop_points, agreement_percent), found
 
-    def check(self, path: Path) -> Check:
+    def check(self, path: Path, trust: bool) -> Check:
         """Artifact, which reads images and names classes as its description states -> check of its loss of score."""
         try:
-            accuracy, _ = self.of(open_artifact(path).predictor)
+            accuracy, _ = self.of(open_artifact(path, trust=trust).predictor)
         except KerasResnetError as error:
             return Check(self.task.titles[self.task.score], str(error), "it answers on the labelled images", False)
         return accuracy_check(accuracy, self.max_drop_points)

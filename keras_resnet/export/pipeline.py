@@ -17,6 +17,7 @@ import numpy as np
 from keras_resnet import inference
 from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.compress.quantization import is_quantization_aware
+from keras_resnet.contained import remember
 from keras_resnet.data.taken import account
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
@@ -449,6 +450,7 @@ def _write(job: Job, path: Path) -> None:
             embed(path, job.description)
         else:
             seal(path)
+        remember(artifact_sha256(path), job.row.runtime)
     except (KerasResnetError, OSError):
         remove(path)
         raise
@@ -474,6 +476,7 @@ def examine_artifact(
     *,
     images: ImageSource | None,
     contract: Contract,
+    trust: bool = False,
     class_names: Sequence[str] | None = None,
     data: Any | LabelledImages = None,
 ) -> Report:
@@ -482,25 +485,26 @@ def examine_artifact(
     Args:
         images: Images to compare on: folder, glob, pixels uint8 `[N, H, W, C]`, or tf.data.Dataset.
         contract: The way from image files to the model's pixels.
+        trust: Whether the artifact is opened whatever operations it holds, and in this process at once.
         class_names: Names that the artifact must have. Default: the names that are stated for the model.
         data: Images with known targets, as `export` takes them. The artifact reads them as its description states.
     """
-    row = format_of(path)
+    row = format_of(path, trust)
     if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact can only be verified on real images: give --images FOLDER")
     if None in contract.sides:
-        height, width, _ = image_shape(open_runtime(path, row).inputs[IMAGE].shape)
+        height, width, _ = image_shape(open_runtime(path, row, trust=trust).inputs[IMAGE].shape)
         contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
     way = checked_task_of(prepared).contract_of(prepared, contract)
     real = None if images is None else read_images(images, way, shape)
     names = names_for(facts_of(model).class_names if class_names is None else class_names, prepared)
-    report = examine(path, row, ask(prepared, comparison_images(shape, real, row.integer), names, way))
+    report = examine(path, row, ask(prepared, comparison_images(shape, real, row.integer), names, way), trust)
     if data is None:
         return report
     labelled = data if isinstance(data, LabelledImages) else LabelledImages(data)
     task = checked_task_of(prepared)
     asked = _predictor(model.name, task, names, way, prepared, partial(inference.answer, prepared))
     examination = Examination(asked, labelled, shape)
-    return replace_fields(report, checks=(*report.checks, examination.check(path)))
+    return replace_fields(report, checks=(*report.checks, examination.check(path, trust)))
