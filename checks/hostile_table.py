@@ -813,7 +813,6 @@ def tables(whole: Whole) -> Iterator[Input]:
     csv("open quote", f'file,label\n"images/a/0.png,a\n{rows}', "either")
     csv("empty", "")
     csv("lines of NUL", b"\0" * 1000)
-    shown = {"image": "images/a/0.png"}
     json_files: dict[str, Any] = {
         "COCO without names": {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1}]},
         "COCO of lists": {"images": [[]], "annotations": [[]], "categories": [[]]},

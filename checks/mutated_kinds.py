@@ -437,9 +437,13 @@ def _paths(path: Path) -> list[str]:
 
 
 def _read_recipe(path: Path) -> str:
+    from keras_resnet.errors import ArgumentError
     from keras_resnet.training.recipe import read_recipe
 
-    return repr(read_recipe(path))
+    try:
+        return repr(read_recipe(path))
+    except ArgumentError as error:  # a command has one recipe, which some messages call by that word
+        raise ArgumentError(str(error).replace("the recipe's", f"{path}:", 1)) from error
 
 
 def _progress(run: Path) -> list[Any]:

@@ -155,7 +155,7 @@ def odd_value(random: Random, value: Any) -> Any:
     if isinstance(value, bool) and random.integers(2):
         return not value
     if isinstance(value, (int, float)) and random.integers(3):
-        near = [value + 1, value - 1, -value, value * 2] if np.isfinite(value) else [0]
+        near = [value + 1, value - 1, -value, value * 2]
         return pick(random, [*NUMBERS, *near])
     if isinstance(value, str) and random.integers(3):
         return pick(random, [*TEXTS, SURROGATE, value + "x", value[:-1], value.upper(), value * 2])
