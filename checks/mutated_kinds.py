@@ -437,12 +437,18 @@ def _paths(path: Path) -> list[str]:
 
 
 def _read_recipe(path: Path) -> str:
-    from keras_resnet.errors import ArgumentError
     from keras_resnet.training.recipe import read_recipe
 
+    return repr(_named_by_its_file(lambda: read_recipe(path), path))
+
+
+def _named_by_its_file(read: Callable[[], Any], path: Path) -> Any:
+    """Calls `read`. A command has one recipe, which some messages call by that word instead of its name."""
+    from keras_resnet.errors import ArgumentError
+
     try:
-        return repr(read_recipe(path))
-    except ArgumentError as error:  # a command has one recipe, which some messages call by that word
+        return read()
+    except ArgumentError as error:
         raise ArgumentError(str(error).replace("the recipe's", f"{path}:", 1)) from error
 
 
@@ -452,7 +458,7 @@ def _progress(run: Path) -> list[Any]:
     from keras_resnet.training.run_directory import write_history
     from keras_resnet.variants import contract_of_fields
 
-    recipe = recipe_of_run(run)
+    recipe = _named_by_its_file(lambda: recipe_of_run(run), run)
     checkpoint, progress, damaged = read_progress(run / "checkpoints")
     contract = contract_of_fields(progress.contract)
     load_checkpoint(checkpoint, _compiled(), progress)

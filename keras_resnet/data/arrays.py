@@ -1,5 +1,7 @@
 """Images in memory: an .npz archive."""
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,15 +55,12 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
         with np.load(file, allow_pickle=False) as archive:
             own = validation if f"x_{validation}" in archive.files else None
             arrays = {
-                name: archive[name]
+                name: plain_array(archive, name)
                 for name in archive.files
                 if name.startswith("y_") or name == f"x_{own if split == 'val' and own else 'train'}"
             }
             received = ", ".join(archive.files)
-        for name, array in arrays.items():
-            if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
-                raise ValueError(f"{name} must hold numbers")
-    except Exception as error:  # NumPy's reader of a damaged header can raise anything
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{file}: not an .npz archive of plain arrays: {reason(error)}") from error
     wanted = own if split == "val" and own else "train"
     missing = [name for name in (f"x_{wanted}", f"y_{wanted}") if name not in arrays]
@@ -82,6 +81,24 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
         raise ArgumentError(f"{file}: x_{wanted} holds {len(images)} images, y_{wanted} {len(labels)} labels")
     named = [_labels(file, name, arrays) for name in ("y_train", f"y_{own}") if name in arrays]
     return images, labels, 1 + max(int(values.max()) for values in named), own is not None
+
+
+def plain_array(archive: Any, name: str) -> np.ndarray:
+    """Opened .npz archive, name of an array -> the array.
+
+    Raises:
+        KeyError: There is no such array.
+        ValueError: It is damaged, or does not hold numbers.
+    """
+    try:
+        array = archive[name]
+    except KeyError:
+        raise
+    except Exception as error:  # NumPy's reader of a damaged header can raise anything
+        raise ValueError(f"{name}: {reason(error)}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
+        raise ValueError(f"{name} must hold numbers")
+    return array
 
 
 def _labels(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
