@@ -69,7 +69,7 @@ def make_whole(root: Path) -> None:
         value = next(np.asarray(v) for v in model.get_layer(layer).weights if v.name == variable)
         axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim)
         state[name] = np.ascontiguousarray(value if axes is None else value.transpose(axes))
-    np.savez(root / "state.npz", **state)
+    np.savez(root / "state.npz", **state)  # type: ignore[arg-type]  # arrays by name
     (root / "whole.json").write_text(json.dumps({name: str(path) for name, path in paths.items()}))
 
 
@@ -147,7 +147,7 @@ def keras_configs(whole: Whole) -> Iterator[Input]:
         tree["compile_config"] = {"optimizer": popen | {"registered_name": "Popen"}, "loss": "x"}
 
     def nested(tree: dict) -> None:
-        tree["config"]["name"] = functools.reduce(lambda inner, _: [inner], range(900), [1])
+        tree["config"]["name"] = json.loads("[" * 900 + "]" * 900)
 
     def dense(tree: dict) -> None:
         for each in tree["config"]["layers"]:
@@ -382,9 +382,11 @@ def pickles(whole: Whole) -> Iterator[Input]:
     }
     command = ["predict", whole.picture, "--model", "resnet20", "--weights", "weights.pth"]
     for name, (content, wanted) in contents.items():
-        yield Input(
-            "pth", name, lambda folder, content=content: torch.save(content(), folder / "weights.pth"), command, wanted
-        )
+
+        def make(folder: Path, content: Callable[[], Any] = content) -> None:
+            torch.save(content(), folder / "weights.pth")
+
+        yield Input("pth", name, make, command, wanted)
 
     def legacy(folder: Path) -> None:
         torch.save(state() | {"x": called}, folder / "weights.pth", _use_new_zipfile_serialization=False)
@@ -778,7 +780,7 @@ def class_folders(whole: Whole) -> Iterator[Input]:
             _folders(folder, ("a", "b", hostile))
             (folder / "files").mkdir()
             inside = os.path.join(os.fsencode(folder / "files"), os.fsencode(hostile) + b".png")
-            shutil.copy(whole.picture, inside)
+            shutil.copy(whole.picture, os.fsdecode(inside))
 
         yield Input("names", f"class of {name}", make, ["data", "check", "images"], "answered")
         yield Input("names", f"file of {name}", make, ["predict", "files", "--model", model], "answered")
@@ -875,7 +877,7 @@ def packed_sets(whole: Whole) -> Iterator[Input]:
             with np.load(folder / "index.npz") as archive:
                 arrays = dict(archive)
             arrays[column] = np.asarray(change(arrays[column]))
-            np.savez(folder / "index.npz", **arrays)  # type: ignore[arg-type]  # arrays by name
+            np.savez(folder / "index.npz", **arrays)
 
         return make
 
@@ -960,7 +962,7 @@ def special_files(whole: Whole) -> Iterator[Input]:
         (folder / "out").mkdir()
         for name in ("predictions.csv", "evaluation.json", "manifest.json", "model.onnx", "environment.json"):
             for planted in (f".{name}.partial", f"{name}.partial", f"{name}.unverified"):
-                (folder / "out" / planted).symlink_to("../../../victim")
+                (folder / "out" / planted).symlink_to("../../../../victim")
         _folders(folder, CLASSES)
 
     evaluate = ["evaluate", model, "images", "--out", "out"]

@@ -70,7 +70,8 @@ def work(connection: Any, paths: dict[str, Path]) -> None:
         wanted: dict[str, Any] = {}
         while (job := connection.recv()) is not None:
             try:
-                connection.send(_outcome(*job, paths, wanted))
+                name, number = job
+                connection.send(_outcome(name, number, paths, wanted))
             except Exception:  # noqa: BLE001  of this script
                 connection.send(traceback.format_exc())
 

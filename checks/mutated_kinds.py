@@ -296,7 +296,7 @@ def _npz(folder: Path) -> Path:
     random = np.random.default_rng(4)
     arrays = {f"x_{split}": random.integers(0, 256, (6, 9, 9, 3), np.uint8) for split in ("train", "val")}
     labels = {f"y_{split}": np.arange(6) % 3 for split in ("train", "val")}
-    np.savez(folder / "arrays.npz", **arrays, **labels)
+    np.savez(folder / "arrays.npz", **(arrays | labels))  # type: ignore[arg-type]  # arrays by name
     return folder / "arrays.npz"
 
 
