@@ -30,6 +30,7 @@ def load(
     threads: int | None = None,
     task: str | None = None,
     output_kind: str | None = None,
+    trust: bool = False,
 ) -> Predictor:
     """`.keras` file, artifact (SavedModel folder, .tflite, .onnx) or a folder -> a network that is ready for images.
 
@@ -41,6 +42,7 @@ def load(
         task: Task of a model of your own: classify, segment, tag, regress or embed. Default: the task that its file
             states, or that its last layers and its loss show.
         output_kind: Kind of its output: probabilities, logits, values or features. Default: as for `task`.
+        trust: Whether an artifact is opened whatever it holds, without a first opening in a process of its own.
 
     Raises:
         ExportError: An artifact can't be opened.
@@ -55,7 +57,7 @@ def load(
         raise ArgumentError(
             f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"
         )
-    return open_predictor(text, None, threads, Stated(task, output_kind))
+    return open_predictor(text, None, threads, Stated(task, output_kind), trust)
 
 
 def is_artifact(model: str) -> bool:
@@ -64,7 +66,11 @@ def is_artifact(model: str) -> bool:
 
 
 def open_predictor(
-    model: str, weights: str | WeightsFrom | None, threads: int | None = None, stated: Stated = NOTHING
+    model: str,
+    weights: str | WeightsFrom | None,
+    threads: int | None = None,
+    stated: Stated = NOTHING,
+    trust: bool = False,
 ) -> Predictor:
     """Network's name and weights, `.keras` file or artifact, what the user states about it -> network that is ready
     for images; see `load`.
@@ -83,7 +89,7 @@ def open_predictor(
             )
         from keras_resnet.export.artifact import open_artifact
 
-        return open_artifact(model, threads).predictor
+        return open_artifact(model, threads, trust).predictor
     network, contract = open_network(model, weights, stated)
     return predictor_of(network, contract, model)
 

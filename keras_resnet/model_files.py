@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.contained import remember
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import facts_of
 from keras_resnet.tasks import TASKS, checked_task_of, task_named
 from keras_resnet.tasks.outputs import classes_of
 from keras_resnet.variants import Contract, contract_of_fields
-from keras_resnet.whole_files import whole_file
+from keras_resnet.whole_files import file_sha256, whole_file
 
 MEMBER = "keras_resnet.json"
 SCHEMA_VERSION = 2  # schema 1 had neither a version nor a task
@@ -89,6 +90,7 @@ def save_model(
         model.save(partial)
         with zipfile.ZipFile(partial, "a", zipfile.ZIP_STORED) as archive:  # compressed members are refused on loading
             archive.writestr(MEMBER, member)
+    remember(file_sha256(path), "keras")
 
 
 def read_model_description(path: str | os.PathLike[str]) -> ModelDescription | None:

@@ -8,6 +8,7 @@
 | `.weights.h5` | Keras' layout | h5py |
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -20,10 +21,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from keras_resnet.contained import check_opens
 from keras_resnet.errors import KerasResnetError, WeightsError, reason
 from keras_resnet.file_kinds import Kind, kind_of
 from keras_resnet.foreign_keras import refuse_foreign_file
 from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_arrays, read_torch
+from keras_resnet.whole_files import file_sha256
 
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
@@ -72,11 +75,58 @@ def read_weight_file(path: Path) -> WeightFile | Checkpoint:
                 f"{path} is no weight file by its content, and has none of the known suffixes: "
                 f"{', '.join(WEIGHT_SUFFIXES)}. Its first bytes are {start}"
             )
+        _try_first(path, kind)
         return _READERS[kind](path)
     except KerasResnetError:
         raise
     except Exception as error:  # a damaged file can make a parser raise anything
         raise WeightsError(f"{path} can't be read; is it complete, with the right suffix? ({reason(error)})") from error
+
+
+def _try_first(path: Path, kind: Kind) -> None:
+    """Raises `WeightsError` if a file ends the process that reads it; see `contained`."""
+    if kind in _TRIALS:
+        given = {"path": str(path), "kind": kind}
+        check_opens(path, file_sha256(path), kind, f"{__name__}:try_weights", given, WeightsError)
+
+
+def try_weights(path: str, kind: Kind) -> None:
+    """Reads all of a file of weights: the trial of `contained.check_opens`."""
+    _TRIALS[kind](Path(path))
+
+
+def _try_h5(content: bytes, where: str) -> None:
+    """Reads every attribute and array. Errors do no harm; whoever reads the file gets them too."""
+    import h5py
+
+    def read(_: str, node: Any) -> None:
+        for name in node.attrs:
+            with contextlib.suppress(Exception):
+                node.attrs[name]
+        if isinstance(node, h5py.Dataset):
+            with contextlib.suppress(Exception):
+                _refuse_indirect_data(node, where)
+                node[()]
+
+    with _open_h5(content, where) as h5:
+        h5.visititems(read)
+
+
+def _try_keras_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        _check_members(archive, path)
+        _try_h5(archive.read(WEIGHTS_MEMBER), str(path))
+
+
+def _try_h5_file(path: Path) -> None:
+    _try_h5(path.read_bytes(), str(path))
+
+
+def _try_torch(path: Path) -> None:
+    for tensor in read_torch(path).tensors.values():
+        if tensor.size_bytes <= tensor.stored_bytes:
+            with contextlib.suppress(WeightsError):
+                tensor.read()
 
 
 def _folder(path: Path) -> str:
@@ -195,6 +245,7 @@ def check_keras_archive(path: Path) -> int:
         damaged = archive.testzip()
         if damaged is not None:
             raise WeightsError(f"{path}: its member {damaged!r} is damaged: its checksum is wrong")
+        _try_first(path, "keras")
         with _open_h5(archive.read(WEIGHTS_MEMBER), f"{path} ({WEIGHTS_MEMBER})") as h5:
             _visit_datasets(h5, f"{path} ({WEIGHTS_MEMBER})", add)
     return stored_bytes
@@ -302,6 +353,11 @@ def _refuse_indirect_data(dataset: Any, where: str) -> None:
         )
 
 
+_TRIALS: dict[Kind, Callable[[Path], None]] = {  # safetensors is read by code that can't crash so
+    "pytorch": _try_torch,
+    "keras": _try_keras_archive,
+    "hdf5": _try_h5_file,
+}
 _READERS: dict[Kind, Callable[[Path], WeightFile | Checkpoint]] = {
     "safetensors": _read_safetensors,
     "pytorch": read_torch,

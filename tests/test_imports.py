@@ -23,6 +23,7 @@ ORDER = (
     "optional",
     "whole_files",
     "regular_files",
+    "contained",
     "quiet",
     "untuned",
     "versions",

@@ -110,3 +110,9 @@ def test_python_is_timed_from_its_start_to_its_end():
     assert (finished.stdout, finished.stderr) == ("out\n", "err\n")
     with pytest.raises(MeasurementError, match=r"did not end in 0.2 s"):
         run_python(["-c", "import time; time.sleep(9)"], timeout_s=0.2)
+
+
+def test_a_process_does_not_look_for_modules_in_the_current_folder(monkeypatch, tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert in_a_process("os:getcwd", {}) == str(tmp_path)

@@ -72,8 +72,10 @@ class Profile:
         }
 
 
-def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None, runs: int = RUNS) -> Profile:
-    """TFLite or ONNX file -> `Profile`, on `threads` CPU threads (default: all).
+def profile_artifact(
+    path: Path, batch_size: int = 1, threads: int | None = None, runs: int = RUNS, trust: bool = False
+) -> Profile:
+    """TFLite or ONNX file -> `Profile`, on `threads` CPU threads (default: all); `trust` as for `open_runtime`.
 
     The whole file is timed first, then its layers, on one batch of random pixels: ONNX Runtime's threads spin on after
     a run, and would disturb what comes next. How a layer is timed differs with the runtime: see `onnx_layers` and
@@ -88,11 +90,11 @@ def profile_artifact(path: Path, batch_size: int = 1, threads: int | None = None
     for name, value in (("batch_size", batch_size), ("threads", threads), ("runs", runs)):
         if value < 1:
             raise ArgumentError(f"`{name}` must be at least 1. Received: {name}={value}")
-    row = format_of(path)
+    row = format_of(path, trust)
     if row.runtime not in _TIMERS:
         profiled = ", ".join(other.name for other in FORMATS.values() if other.runtime in _TIMERS)
         raise ArgumentError(f"{path}: layers can be timed only in the formats {profiled}. Received: {row.name}")
-    whole = open_runtime(path, row, threads)
+    whole = open_runtime(path, row, threads, trust)
     if len(whole.inputs) != 1:
         raise MeasurementError(f"{path}: needs one input, with a signature. It has {len(whole.inputs)}")
     [given] = whole.inputs.values()

@@ -14,6 +14,7 @@ from keras_resnet.cli.network import (
     OutputKindOption,
     SplitOption,
     TaskOption,
+    TrustOption,
     WeightsOption,
     WeightsPrefixOption,
     weights_from,
@@ -49,6 +50,7 @@ def benchmark(
     weights_prefix: WeightsPrefixOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
+    trust: TrustOption = False,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
@@ -116,7 +118,7 @@ def benchmark(
         names, answers = _names(chosen), rivals or data is not None
         stated = {"task": task, "output_kind": output_kind}
         given = {"weights": weights, "weights_prefix": weights_prefix, **stated}
-        contenders = [_contender(one, names[one], given, cores, answers) for one in chosen]
+        contenders = [_contender(one, names[one], given, cores, answers, trust) for one in chosen]
         if rivals:
             contenders += _rivals(chosen, contenders, Path(name), cores, calibration, tell)
         from keras_resnet.benchmark.compare import compare
@@ -137,7 +139,7 @@ def benchmark(
         "failures": compared.failures,
     }
     if profile:
-        record |= _profile([Path(subject) for subject in chosen], cores, out)
+        record |= _profile([Path(subject) for subject in chosen], cores, out, trust)
     if out is not None:
         data_name = None if data is None else Path(data).name
         settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data_name}
@@ -163,7 +165,9 @@ def _names(subjects: Sequence[str]) -> dict[str, str]:
     return {subject: name if names.count(name) == 1 else subject for subject, name in zip(subjects, names, strict=True)}
 
 
-def _contender(subject: str, name: str, given: Mapping[str, str | None], threads: int, answers: bool) -> "Contender":
+def _contender(
+    subject: str, name: str, given: Mapping[str, str | None], threads: int, answers: bool, trust: bool
+) -> "Contender":
     """Model or artifact -> `Contender`. `answers`: build a model in this process too, to read its task and contract."""
     from keras_resnet.benchmark.compare import Contender
     from keras_resnet.loading import is_artifact, open_predictor
@@ -172,7 +176,7 @@ def _contender(subject: str, name: str, given: Mapping[str, str | None], threads
         from keras_resnet.export import cost
         from keras_resnet.export.artifact import open_artifact
 
-        artifact = open_artifact(subject, threads)
+        artifact = open_artifact(subject, threads, trust)
         setting = f"{artifact.format.runtime}, from pixels"
         arguments = {"path": subject, "threads": threads}
         numbers = artifact.format.numbers
@@ -273,7 +277,7 @@ def _judge_of(data: str, split: str, reading: Any) -> Callable[["Contender", "Pr
     return judge
 
 
-def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[str, Any]:
+def _profile(artifacts: Sequence[Path], threads: int, out: Path | None, trust: bool) -> dict[str, Any]:
     """Prints the time by layer of each file -> profiles and the machine's limits, for the record; draws into `out`."""
     from keras_resnet.benchmark.profile import print_profile, profile_artifact
     from keras_resnet.benchmark.profile_plots import draw_profile, draw_roofline
@@ -286,7 +290,7 @@ def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[
     for path in artifacts:
         if path.suffix not in (".tflite", ".onnx"):
             continue
-        profile = profile_artifact(path, threads=threads)
+        profile = profile_artifact(path, threads=threads, trust=trust)
         print()
         print_profile(profile)
         profiles[path.name] = profile.as_dict() | {"path": path.name}

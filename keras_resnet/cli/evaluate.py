@@ -11,6 +11,7 @@ from keras_resnet.cli.network import (
     OutputKindOption,
     SplitOption,
     TaskOption,
+    TrustOption,
     WeightsOption,
     WeightsPrefixOption,
     tell_reading,
@@ -39,6 +40,7 @@ def evaluate(
     weights_prefix: WeightsPrefixOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
+    trust: TrustOption = False,
     split: SplitOption = "val",
     out: Annotated[
         Path | None,
@@ -71,7 +73,7 @@ def evaluate(
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    predictor = open_predictor(model, source, stated=Stated(task, output_kind))
+    predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust)
     tell_reading(predictor.read_as)
     from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate as evaluate_on

@@ -48,6 +48,14 @@ OutputKindOption = Annotated[
         show_default="as for --task",
     ),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Open an artifact whatever it holds, without its first opening in a process of its own. A SavedModel with "
+        "operations that read or write files can then do so.",
+    ),
+]
 SplitOption = Annotated[
     Literal["val", "train", "all"],
     typer.Option(

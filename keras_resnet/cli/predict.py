@@ -12,6 +12,7 @@ from keras_resnet.cli.images import list_or_name, paths_in, read_batches
 from keras_resnet.cli.network import (
     OutputKindOption,
     TaskOption,
+    TrustOption,
     WeightsOption,
     WeightsPrefixOption,
     tell_reading,
@@ -53,6 +54,7 @@ def predict(
     weights_prefix: WeightsPrefixOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
+    trust: TrustOption = False,
     top: Annotated[
         int | None,
         typer.Option(
@@ -108,7 +110,7 @@ def predict(
         for pattern, error in failed:
             AnswerRows(tables, [pattern], {0: error}).add_unreadable(1)
         if paths:
-            predictor = open_predictor(model, source, stated=Stated(task, output_kind))
+            predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust)
             tell_reading(predictor.read_as)
             given = options_of(predictor.task, "predict", options, model)
             failures += _predict_all(paths, predictor, top, batch_size, given, tables, STDOUT in (csv_file, json_file))

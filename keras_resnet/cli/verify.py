@@ -9,6 +9,7 @@ from keras_resnet.cli.network import (
     ModelOption,
     OutputKindOption,
     TaskOption,
+    TrustOption,
     WeightsOption,
     WeightsPrefixOption,
     tell_reading,
@@ -26,6 +27,7 @@ def verify(
     weights_prefix: WeightsPrefixOption = None,
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
+    trust: TrustOption = False,
     images: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +51,7 @@ def verify(
         raise ArgumentError(
             f"verify takes one artifact at a time. Received: {artifact}, a folder that holds {', '.join(names)}"
         )
-    format_of(artifact)  # cheap mistakes first: opening the network takes seconds
+    format_of(artifact, trust)  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
     from keras_resnet.facts import facts_of
@@ -59,7 +61,7 @@ def verify(
     tell_reading(facts_of(network).read_as)
     from keras_resnet.export.pipeline import examine_artifact
 
-    report = examine_artifact(artifact, network, images=images, contract=contract)
+    report = examine_artifact(artifact, network, images=images, contract=contract, trust=trust)
     print(printable(f"{artifact} as {report.format}, on {report.images} images"))
     table = Table("check", "measured", "required", "")
     for column in table.columns:

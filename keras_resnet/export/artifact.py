@@ -63,17 +63,18 @@ class Artifact:
             raise ExportError(f"{self.path}: {self.format.runtime} can't run it: {reason(error)}") from error
 
 
-def open_artifact(path: str | os.PathLike[str], threads: int | None = None) -> Artifact:
+def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trust: bool = False) -> Artifact:
     """SavedModel folder, .tflite or .onnx file -> opened artifact.
 
-    A file without a description gets a centre crop of its input size, and ImageNet's names for 1000 classes.
+    A file without a description gets a centre crop of its input size, and ImageNet's names for 1000 classes. `trust`
+    is explained at `open_runtime`.
 
     Raises:
         ExportError: The path is no artifact, can't be opened, or does not take RGB images.
     """
     path = Path(path)
-    row, description = format_and_description(path)
-    runtime = open_runtime(path, row, threads)
+    row, description = format_and_description(path, trust)
+    runtime = open_runtime(path, row, threads, trust)
     if list(runtime.inputs) != [IMAGE] or list(runtime.outputs) != [row.output.name]:
         raise ExportError(
             f"{path}: must take {IMAGE!r} and give {row.output.name!r}. It takes {', '.join(runtime.inputs)} and "

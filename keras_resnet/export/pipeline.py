@@ -17,6 +17,7 @@ import numpy as np
 from keras_resnet import inference
 from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.compress.quantization import is_quantization_aware
+from keras_resnet.contained import remember
 from keras_resnet.data.taken import account
 from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, VerificationError, reason
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
@@ -443,6 +444,7 @@ def _write(job: Job, path: Path) -> None:
             embed(path, job.description)
         else:
             seal(path)
+        remember(artifact_sha256(path), job.row.runtime)
     except (KerasResnetError, OSError):
         remove(path)
         raise
@@ -463,14 +465,14 @@ def _why(error: Exception, job: Job, folder: Path) -> str:
 
 
 def examine_artifact(
-    path: Path, model: keras.Model, *, images: str | os.PathLike[str] | None, contract: Contract
+    path: Path, model: keras.Model, *, images: str | os.PathLike[str] | None, contract: Contract, trust: bool = False
 ) -> Report:
     """Artifact, its source model, image files -> report, which may contain failed checks."""
-    row = format_of(path)
+    row = format_of(path, trust)
     if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact can only be verified on real images: give --images FOLDER")
     if None in contract.sides:
-        height, width, _ = image_shape(open_runtime(path, row).inputs[IMAGE].shape)
+        height, width, _ = image_shape(open_runtime(path, row, trust=trust).inputs[IMAGE].shape)
         contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
     prepared = prepare(model, contract)
     shape = prepared.inputs[0].shape[1:]
@@ -479,4 +481,4 @@ def examine_artifact(
         if images is None
         else read_images(images, checked_task_of(prepared).contract_of(prepared, contract), shape)
     )
-    return examine(path, row, ask(prepared, comparison_images(shape, real, row.integer)))
+    return examine(path, row, ask(prepared, comparison_images(shape, real, row.integer)), trust)

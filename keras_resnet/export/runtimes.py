@@ -1,5 +1,6 @@
 """Artifact -> function from pixels to outputs, in the runtime that will serve the artifact."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +10,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from keras_resnet.answers import IMAGE, Answer
+from keras_resnet.contained import check_opens
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.integrity import check_whole
+from keras_resnet.export.manifest import artifact_sha256
+from keras_resnet.export.operations import check_operations
 from keras_resnet.optional import require
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.tasks import TASKS
+
+TRIAL_SIDE = 64  # pixels a side of the first image, where an artifact takes any size
 
 
 class Tensor(NamedTuple):
@@ -42,14 +48,21 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runtime:
+def open_runtime(path: Path, format: Format, threads: int | None = None, trust: bool = False) -> Runtime:
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
 
-    The runtimes trust their files, so a file from elsewhere must pass `format_of` first, which finds damage.
+    The runtimes trust their files, so a file from elsewhere must pass `format_of` first, which finds damage. Without
+    `trust`, a SavedModel must hold only operations of inference, and a file that is new to this installation is first
+    opened and run in a process of its own.
 
     Raises:
-        ExportError: The runtime can't read the file.
+        ExportError: The runtime can't read the file, or the file is refused without `trust`.
     """
+    if not trust:
+        if format.runtime == "TensorFlow":
+            check_operations(path)
+        given = {"path": str(path), "format_name": format.name, "threads": threads}
+        check_opens(path, artifact_sha256(path), format.runtime, f"{__name__}:try_artifact", given, ExportError)
     threads = threads or os.cpu_count() or 1
     try:
         with quiet_stderr():
@@ -58,6 +71,14 @@ def open_runtime(path: Path, format: Format, threads: int | None = None) -> Runt
         raise
     except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
+
+
+def try_artifact(path: str, format_name: str, threads: int | None) -> None:
+    """Opens an artifact and runs it on one black image: the trial of `contained.check_opens`."""
+    runtime = open_runtime(Path(path), format_named(format_name), threads)
+    with contextlib.suppress(Exception):  # an error does no harm; whoever runs it on an image gets it too
+        height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
+        runtime.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
 
 
 class _SavedModel:
@@ -168,16 +189,16 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
 }
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Path, trust: bool = False) -> Format:
     """Artifact, verified or not -> its row of the table, by its description, or without one by its content.
 
     Raises: see `format_and_description`.
     """
-    return format_and_description(path)[0]
+    return format_and_description(path, trust)[0]
 
 
-def format_and_description(path: Path) -> tuple[Format, dict[str, Any] | None]:
-    """Artifact, verified or not -> its row of the table, and its description.
+def format_and_description(path: Path, trust: bool = False) -> tuple[Format, dict[str, Any] | None]:
+    """Artifact, verified or not, `trust` as for `open_runtime` -> its row of the table, and its description.
 
     Raises:
         ExportError: The file does not exist, has no known format, is damaged, or can't be opened.
@@ -195,7 +216,7 @@ def format_and_description(path: Path) -> tuple[Format, dict[str, Any] | None]:
         return FORMATS["saved_model"], None
     if name.endswith(".onnx"):
         return FORMATS["onnx"], None
-    tensors = open_runtime(path, FORMATS["tflite"]).inputs.values()
+    tensors = open_runtime(path, FORMATS["tflite"], trust=trust).inputs.values()
     return FORMATS["tflite-int8" if any(tensor.dtype in ("uint8", "int8") for tensor in tensors) else "tflite"], None
 
 

@@ -11,7 +11,6 @@ process where they are found in this one.
 import contextlib
 import functools
 import gc
-import importlib
 import json
 import os
 import select
@@ -28,6 +27,7 @@ from typing import IO, Any, NamedTuple, Self, cast
 import numpy as np
 
 from keras_resnet.answers import PROBABILITIES
+from keras_resnet.contained import function_named, make_expendable, python_environment
 from keras_resnet.errors import MeasurementError
 from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
@@ -99,6 +99,7 @@ class Subject:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            env={**os.environ, **python_environment()},
         )
         self._requests = cast(IO[str], self._process.stdin)
         self._answers = cast(IO[str], self._process.stdout)
@@ -208,13 +209,8 @@ def in_a_process(
         MeasurementError: as `run_python`.
     """
     request = {"function": function, "arguments": dict(arguments), "cores": cores, "search": sys.path}
-    said = run_python(["-m", MODULE, json.dumps(request)], environment, timeout_s)
+    said = run_python(["-m", MODULE, json.dumps(request)], {**python_environment(), **(environment or {})}, timeout_s)
     return json.loads(said.stdout)
-
-
-def _named_function(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    return cast("Callable[..., Any]", getattr(importlib.import_module(module), function))
 
 
 def _keep_to(cores: Sequence[int] | None) -> None:
@@ -233,12 +229,13 @@ def _call(request: dict[str, Any]) -> None:
     """The other side of `in_a_process`."""
     answers = _own_stdout()
     _keep_to(request["cores"])
-    print(json.dumps(_named_function(request["function"])(**request["arguments"])), file=answers, flush=True)
+    print(json.dumps(function_named(request["function"])(**request["arguments"])), file=answers, flush=True)
 
 
 def _serve(request: dict[str, Any]) -> None:
     """The other side of `Subject`, in the process itself, which has done nothing before."""
     answers = _own_stdout()
+    make_expendable()
 
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)
@@ -252,7 +249,7 @@ def _serve(request: dict[str, Any]) -> None:
     if request["threads"] and hasattr(os, "sched_getaffinity"):
         _keep_to(sorted(os.sched_getaffinity(0))[: request["threads"]])
     start = time.perf_counter()
-    load: Loader = _named_function(request["opener"])(**request["arguments"])
+    load: Loader = function_named(request["opener"])(**request["arguments"])
     import_ms = _since_ms(start)
     gc.collect()
     before_mb = reset_peak_memory_mb()
