@@ -15,6 +15,7 @@ Each command runs in a fork of this process with limits of time and memory. `hos
 | OBEYED | a terminal would obey the output, or it has a line that the input forged |
 """
 
+import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -49,6 +50,8 @@ def main(
     longest_s = largest_mb = 0.0
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch).resolve()
+        os.environ["XDG_CACHE_HOME"] = str(root / "cache")  # where the commands note which files they have opened
+        (root / "cache").mkdir()
         _must_end_well(run_forked(lambda: make_whole(root), root, MAKING_S, MAKING_MB), "the whole files")
         taken = [each for each in hostile_inputs(whole_in(root)) if kind in ("", each.kind) and name in each.name]
         taken = taken[:: max(1, len(taken) // count)][:count] if count else taken

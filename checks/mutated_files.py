@@ -44,6 +44,7 @@ import numpy as np
 import typer
 from mutated_kinds import KINDS, make_all, mutate_copy, picture
 
+from keras_resnet.contained import make_expendable
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 from keras_resnet.measure.record import write_record
 from keras_resnet.quiet import quiet_stderr
@@ -64,6 +65,7 @@ Outcome = tuple[str, str, str, float, float]  # outcome, detail, mutation, secon
 
 def work(connection: Any, paths: dict[str, Path]) -> None:
     """Takes (kind, number of a mutation) and answers with its outcome, until None."""
+    make_expendable()  # this process may crash, so that the runtimes need no child of it
     with open("/dev/null", "w") as nothing, quiet_stderr(), contextlib.redirect_stderr(nothing):
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + EXTRA_BYTES,) * 2)
