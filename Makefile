@@ -1,6 +1,7 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
 # make wheel  the package as one file, to install anywhere
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
+# make attack hostile inputs, mutated files, planted faults, kills: two hours, with the figures by kind
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-.PHONY: demo wheel test test-slow check lint environment lock clean
+.PHONY: demo wheel test test-slow check attack lint environment lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resnet demo --out runs/demo
@@ -38,6 +39,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: test lint
+
+attack: $(VENV)/.dev
+	$(BIN)/python checks/attack.py
 
 # The CPU with its instruction sets, and the versions of Python and of the packages.
 environment: $(VENV)/.dev

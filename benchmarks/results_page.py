@@ -41,11 +41,12 @@ OTHERS = {
     "demo_margins": "`benchmarks/demo_margins.py`",
     "export_accuracy": "`keras-resnet export NETWORK --formats all --data DATA --calibration IMAGES --max-drop 100`",
     "export_cost": "`benchmarks/export_cost.py`",
-    "hostile_files": "`checks/hostile_files.py`",
+    "hostile_inputs": "`checks/hostile_inputs.py`",
     "import_time": "`benchmarks/import_time.py`",
     "input_pipeline": "`benchmarks/input_pipeline.py`",
     "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for its third row",
     "killed_training": "`checks/killed_training.py`",
+    "mutated_files": "`checks/mutated_files.py`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
 }

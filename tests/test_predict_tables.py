@@ -187,6 +187,7 @@ def test_paths_of_a_list_are_no_patterns_and_follow_the_named_images(models, ima
         ([], "predict needs images: name files or folders, or give --files-from FILE"),
         (["--files-from", "empty"], "--files-from must name a file with one path a line. Received: empty, which "),
         (["--files-from", "utf16"], "--files-from must name a text file in UTF-8. Received: utf16, which is in UTF-16"),
+        (["--files-from", "unmarked"], "--files-from must name a text file in UTF-8. Received: unmarked, which is in "),
         (["a.jpg", "--csv", "-", "--json", "-"], "--csv and --json must name different files. Received twice: -"),
         (["a.jpg", "--csv", "."], "--csv must name a file, or - for stdout. Received: ., which is a folder"),
         (["a.jpg", "--json", "no/a.json"], "--json: the folder no does not exist. Make it first"),
@@ -195,6 +196,8 @@ def test_paths_of_a_list_are_no_patterns_and_follow_the_named_images(models, ima
 def test_wrong_options_are_refused_before_a_model_is_opened(images, arguments, message):
     with open("empty", "w"), open("utf16", "w", encoding="utf-16") as stream:
         stream.write("a.jpg")
+    with open("unmarked", "w", encoding="utf-16-le") as stream:
+        stream.write("/a.jpg\n/b.jpg\n")
     status, lines, [error] = in_process("predict", *arguments, "--model", "missing.onnx")
     assert (status, lines) == (1, [])
     assert error.startswith(f"error: {message}")

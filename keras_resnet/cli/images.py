@@ -36,11 +36,13 @@ def paths_in(file: str) -> list[str]:
         ArgumentError: The file has no path, or it is in UTF-16.
     """
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ArgumentError(f"--files-from must name a text file in UTF-8. Received: {file}, which is in UTF-16")
     text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     names = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
     paths = [name for name in names if name]
+    # Without a mark at its start, UTF-16 reads as one character between two NULs, and one of them may be a slash.
+    is_letters = len(paths) > 1 and all(len(name.strip()) <= 1 for name in paths) and {".", "/"} & {*paths}
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or is_letters:
+        raise ArgumentError(f"--files-from must name a text file in UTF-8. Received: {file}, which is in UTF-16")
     if not paths:
         raise ArgumentError(f"--files-from must name a file with one path a line. Received: {file}, which has none")
     return paths

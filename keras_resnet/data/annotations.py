@@ -132,14 +132,15 @@ def _of_tasks(file: Path, tasks: Sequence[Mapping[str, Any]], reading: Reading) 
     """JSON of Label Studio -> the choices for each image."""
     pairs, aside, others = [], LeftAside(), set()
     for task in tasks:
-        image = _image_of(file, task["data"] if isinstance(task["data"], dict) else {})
-        found = []
-        for annotation in task.get("annotations") or task.get("completions") or []:
-            results = [] if annotation.get("was_cancelled") else annotation.get("result", [])
-            choices = [name for result in results for name in result.get("value", {}).get("choices", [])]
-            others |= {str(result.get("type")) for result in results if "choices" not in result.get("value", {})}
-            if choices:
-                found.append(sorted({*choices}))
+        try:
+            image = _image_of(file, task["data"] if isinstance(task["data"], dict) else {})
+            found, kinds = _choices_of(task)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArgumentError(
+                f"{file}: not a JSON file of Label Studio: a task lacks a key, or its annotations are no objects with "
+                f"results and choices ({reason(error)}). Export it again from the labelling tool"
+            ) from error
+        others |= kinds
         if any(each != found[0] for each in found):
             aside.add(DISAGREE, image)
         else:
@@ -151,6 +152,20 @@ def _of_tasks(file: Path, tasks: Sequence[Mapping[str, Any]], reading: Reading) 
             'For masks, export as "Brush labels to PNG", and put them beside the images: images/ and masks/'
         )
     return _table(file, "choices of a JSON file of Label Studio", pairs, reading, aside)
+
+
+def _choices_of(task: Mapping[str, Any]) -> tuple[list[list[str]], set[str]]:
+    """Task of Label Studio -> the choices of each annotation, sorted, and the kinds of results that are no choices."""
+    found, kinds = [], set()
+    for annotation in task.get("annotations") or task.get("completions") or []:
+        results = [] if annotation.get("was_cancelled") else annotation.get("result", [])
+        choices = [name for result in results for name in result.get("value", {}).get("choices", [])]
+        kinds |= {str(result.get("type")) for result in results if "choices" not in result.get("value", {})}
+        if not all(isinstance(name, str) for name in choices):
+            raise TypeError("choices must be texts")
+        if choices:
+            found.append(sorted({*choices}))
+    return found, kinds
 
 
 def _image_of(file: Path, data: Mapping[str, Any]) -> str:

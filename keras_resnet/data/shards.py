@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.data.arrays import plain_array
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ArgumentError, ImageError, reason
@@ -134,7 +135,7 @@ def read_index(
     try:
         with np.load(folder / INDEX, allow_pickle=False) as archive:
             index = {
-                name: archive[f"{split}_{name}"]
+                name: plain_array(archive, f"{split}_{name}")
                 for name in ("shard", "offset", "length", *columns, "names", "name_ends")
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -11,7 +11,7 @@ The runtimes trust their files. A flipped bit silently changes answers, and a tr
 A file's hash is computed with zeros in its place. It stands at the front, where a truncated file still has it. The hash
 finds damage but not forgery: whoever changes a file on purpose can write its hash too. A file from other software has
 no hash and is opened unchecked. Its runtime refuses most damage; other damage changes answers or ends the process
-(`checks/hostile_files.py`).
+(`checks/mutated_files.py`).
 """
 
 import hashlib

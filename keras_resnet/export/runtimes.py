@@ -198,6 +198,7 @@ class _OnnxRuntime:
         onnxruntime = require("onnxruntime", "onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # its log has names from the file; what matters comes as an exception
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_outputs()}

@@ -105,7 +105,7 @@ def recipe_of_run(run: Path) -> Recipe:
     try:
         noted = json.loads((run / run_files.DATA).read_text(encoding="utf-8"))
         had_validation = noted["val"]["validation"] == "its own"
-    except (OSError, ValueError, KeyError, TypeError):  # killed before it was written, or damaged
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # killed before it was written, or damaged
         return recipe
     if had_validation and recipe.data and open_source(recipe.data, "val", reading=recipe).held_out:
         return replace(recipe, validation_split="test")

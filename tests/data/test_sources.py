@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -196,6 +197,7 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
         ({"x_train": IMAGES, "y_train": np.eye(4)}, "class indices"),
         ({"images": IMAGES}, "Received: images"),
         ({"x_train": IMAGES, "y_train": np.array([1, "a", None, 2], object)}, "not an .npz archive of plain arrays"),
+        ({"x_train": IMAGES, "y_train": np.array(["1", "2", "3", "4"])}, "y_train must hold numbers"),
     ],
 )
 def test_an_archive_that_can_not_be_used_is_named(arrays, message, tmp_path):
@@ -213,6 +215,11 @@ def test_what_is_no_data_is_named(tmp_path):
         open_source(tmp_path, "train")
     with pytest.raises(ArgumentError, match="'train' or 'val'"):
         open_source(tmp_path, "test")
+    with zipfile.ZipFile(tmp_path / "no-array.npz", "w") as no_array:
+        no_array.writestr("x_train.npy", b"no array")
+        no_array.writestr("y_train.npy", b"no array")
+    with pytest.raises(ArgumentError, match=r"no-array\.npz: not an \.npz archive of plain arrays: \w_train must hold"):
+        open_source(tmp_path / "no-array.npz", "train")
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(ArgumentError, match=r"not an \.npz archive"):
         open_source(tmp_path / "b.npz", "train")

@@ -379,6 +379,12 @@ def test_a_folder_of_labelme(tmp_path):
             '[{"data": {"img": "a.jpg"}, "annotations": [{"result": [{"type": "brushlabels", "value": {}}]}]}]',
             'Received from Label Studio: brushlabels. For masks, export as "Brush labels to PNG"',
         ),
+        (
+            '[{"data": {"img": "a.jpg"}, "annotations": [{"result": ["cat"]}]}]',
+            r"not a JSON file of Label Studio: .* \('str' object has no attribute 'get'\)\. Export it again",
+        ),
+        (json.dumps([as_task("a.jpg", [1, "cat"])]), r"not a JSON file of Label Studio: .* \(choices must be texts\)"),
+        (json.dumps([as_task("a.jpg", ["cat"]), {"id": 2}]), r"not a JSON file of Label Studio: .* \('data'\)"),
         (json.dumps([{"image": "a.jpg", "label": [{"x": 1}]}]), "no key has the classes of the images as text"),
     ],
 )  # fmt: skip
