@@ -45,14 +45,15 @@ def check(data: DataArgument, reading: Any = None) -> None:
 
     sources = [open_source(data, split, reading=reading) for split in ("train", "val")]
     for line in account(data, sources):
-        print(line)
+        print(printable(line))
     print()
     try:
         require("imagehash", "check")
         with_views = True
     except MissingDependencyError as error:
         with_views = False
-        print(f"smaller and recompressed copies are not looked for: {error}\n")
+        print(printable(f"smaller and recompressed copies are not looked for: {error}"))
+        print()
     with progress(count_bar) as show:
         looks = [check_source(source, partial(show, "images"), with_views) for source in sources]
     train, val = sources
@@ -127,7 +128,7 @@ def pack(
         megabytes = sum(shard["bytes"] for shard in split["shards"]) / 1e6
         print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")
     _print_sizes(description["pixels"])
-    print(f"{out / 'dataset.json'}")
+    print(printable(out / "dataset.json"))
 
 
 def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:

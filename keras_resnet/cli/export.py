@@ -21,8 +21,9 @@ from keras_resnet.cli.network import (
 from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.printable import printable
 from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import Stated
 
@@ -180,7 +181,7 @@ def export(
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
         list_images([calibration])
-    names_of_classes = None if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
+    names_of_classes = None if class_names is None else _names_in(class_names)
     from keras_resnet.facts import facts_of
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of
@@ -217,7 +218,21 @@ def export(
             finished=table.print_row,
         )
     if report:
-        print(f"report: {out / 'report.html'}")
+        print(printable(f"report: {out / 'report.html'}"))
     first = next(iter(made.paths.values()))
-    print(f"verified in {out}; recorded in {made.manifest}. Next:")
-    print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
+    print(printable(f"verified in {out}; recorded in {made.manifest}. Next:"))
+    print(printable(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}"))
+
+
+def _names_in(file: Path) -> list[str]:
+    """Text file -> its lines.
+
+    Raises:
+        ArgumentError: It is no text in UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ArgumentError(
+            f"--class-names must name a text file in UTF-8. Received: {file}, which can't be decoded ({reason(error)})"
+        ) from error

@@ -15,7 +15,7 @@ from keras_resnet.cli.network import (
     weights_from,
 )
 from keras_resnet.errors import ArgumentError
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, printable
 from keras_resnet.tasks.outputs import Stated
 
 
@@ -37,7 +37,6 @@ def verify(
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from keras_resnet.export.runtimes import format_of
     from keras_resnet.model_folders import artifacts_in, model_in
@@ -66,7 +65,7 @@ def verify(
         column.overflow = "fold"
     for check in report.checks:
         texts = (check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
-        table.add_row(*(Text(printable(text)) for text in texts))
+        table.add_row(*map(cell, texts))
     Console().print(table)
     if not report.passed:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.old_schema import current
+from keras_resnet.regular_files import is_plain_name
 from keras_resnet.whole_files import file_sha256, write_whole
 
 FILE_NAME = "manifest.json"
@@ -23,14 +24,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"schema_version": SCHEMA_VERSION, "artifacts": {}}
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
             raise ValueError(f"schema version {manifest['schema_version']}, but only {SCHEMA_VERSION} is known")
         for name, entry in manifest["artifacts"].items():
-            if not isinstance(entry["file"], str) or not isinstance(entry["description"], dict):
-                raise ValueError(f"entry {name!r} is invalid")
+            if not is_plain_name(entry["file"]) or not isinstance(entry["description"], dict):
+                raise ValueError(f"entry {name!r} must have a file in the folder and a description")
             entry["description"] = current(entry["description"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExportError(f"{path}: this version can't read the manifest: {error}. Move it away") from error
     return manifest
 

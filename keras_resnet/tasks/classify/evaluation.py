@@ -26,7 +26,7 @@ from keras_resnet.evaluation.calibration import Calibration, calibration
 from keras_resnet.evaluation.plots import draw_calibration, draw_confusion_matrix
 from keras_resnet.labels import top_indices
 from keras_resnet.preprocessing import resize_and_crop
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, csv_cell
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.classify.mistakes import draw_mistakes
 from keras_resnet.variants import InputContract
@@ -176,8 +176,8 @@ class ClassEvaluation:
             ["file", "index", "label", "predicted_index", "predicted_label", "confidence", "label_probability"]
         )
         for image, true, best, row in zip(self.labelled, self.labels, predicted, self.probabilities, strict=True):
-            answer = [best, self.names[best], f"{row[best]:.6f}", f"{row[true]:.6f}"]
-            writer.writerow([listed_file(image.name), true, self.names[true], *answer])
+            answer = [best, csv_cell(self.names[best]), f"{row[best]:.6f}", f"{row[true]:.6f}"]
+            writer.writerow([csv_cell(listed_file(image.name)), true, csv_cell(self.names[true]), *answer])
         return rows.getvalue().encode("utf-8", "backslashreplace")  # encoded as file names are printed
 
     def _figures(self, about: Mapping[str, Any]) -> bytes:
@@ -204,7 +204,6 @@ class ClassEvaluation:
         from rich import box
         from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
         print(f"images               {self.images}")
         print(f"top-1 %              {self.top1_percent:.2f}")
@@ -228,7 +227,7 @@ class ClassEvaluation:
             others = self.confusion[index].copy()
             others[index] = 0
             names = (self.names[index], self.names[int(others.argmax())])
-            table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *(Text(printable(name)) for name in names))
+            table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *map(cell, names))
         print()
         console = Console()
         console.print(table, width=min(80, console.width))

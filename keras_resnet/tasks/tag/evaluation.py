@@ -14,7 +14,7 @@ from keras_resnet.answers import PROBABILITIES
 from keras_resnet.data.base import Source
 from keras_resnet.data.labelled import listed_file
 from keras_resnet.errors import ArgumentError, WeightsError
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, csv_cell
 from keras_resnet.tasks.base import Answer, Asked
 from keras_resnet.tasks.tag.figures import F1, average_precision, f1, mean_of_known
 from keras_resnet.tasks.tag.sources import SEPARATOR
@@ -116,7 +116,7 @@ class TagEvaluation:
             self.files, self.tags, self.decided, self.probabilities, strict=True
         ):
             cells = (names[tags == 1], names[decided], [f"{probability:.6f}" for probability in probabilities])
-            writer.writerow([listed_file(file), *(SEPARATOR.join(cell) for cell in cells)])
+            writer.writerow([csv_cell(text) for text in (listed_file(file), *map(SEPARATOR.join, cells))])
         return rows.getvalue().encode("utf-8", "backslashreplace")  # encoded as file names are printed
 
     def _record(self, about: Mapping[str, Any]) -> bytes:
@@ -148,7 +148,6 @@ class TagEvaluation:
         from rich import box
         from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
         figures = self.figures
         print(f"images       {self.images}")
@@ -166,7 +165,7 @@ class TagEvaluation:
                 _cell(_percent(self.f1.of_class[index])),
                 str(self.tags[:, index].sum()),
                 str(self.decided[:, index].sum()),
-                Text(printable(self.names[index])),
+                cell(self.names[index]),
             )
         print()
         console = Console()
