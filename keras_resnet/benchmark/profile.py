@@ -137,10 +137,11 @@ def print_profile(profile: Profile) -> None:
         shares = ", ".join(f"{group} {share:.1f}" for group, share in profile.by(what).items())
         print(printable(f"% by {what:5}  {shares}"))
     gflop = 2e-9 * profile.macs
-    print(
+    line = (
         f"{profile.latency_ms:.2f} ms a call (batch {profile.batch_size}, {counted(profile.threads, 'thread')}), "
         f"{profile.layers_ms:.2f} ms in the layers; {gflop:.2f} GFLOP, {1e3 * gflop / profile.latency_ms:.1f} GFLOP/s"
     )
+    print(printable(line))
 
 
 def counted(number: int, thing: str) -> str:

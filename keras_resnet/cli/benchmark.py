@@ -283,7 +283,8 @@ def _profile(artifacts: Sequence[Path], threads: int, out: Path | None) -> dict[
     from keras_resnet.whole_files import write_whole
 
     peak = measure_peak(threads)
-    print(f"\nlimits: {peak.gflops:.0f} GFLOP/s, {peak.bandwidth_gb_per_s:.1f} GB/s ({peak.how})")
+    limits = f"limits: {peak.gflops:.0f} GFLOP/s, {peak.bandwidth_gb_per_s:.1f} GB/s ({peak.how})"
+    print("\n" + printable(limits))
     profiles = {}
     for path in artifacts:
         if path.suffix not in (".tflite", ".onnx"):

@@ -67,9 +67,10 @@ def check(data: DataArgument, reading: Any = None) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *counts in rows:
-        print(f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}")
+        line = f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}"
+        print(printable(line))
     if val.held_out:
-        print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
+        print(printable(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}"))
     _print_sizes(percentiles(np.concatenate([look.sizes for look in looks])))
     aside = left_aside(sources).lines
     wrong = [*suspicions(train, val, looks, task_named(train.target.task).single_answer)]
@@ -126,7 +127,8 @@ def pack(
         print(printable(f"left out: {problem['name']}: {problem['reason']}"), file=sys.stderr)
     for name, split in description["splits"].items():
         megabytes = sum(shard["bytes"] for shard in split["shards"]) / 1e6
-        print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")
+        line = f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB"
+        print(printable(line))
     _print_sizes(description["pixels"])
     print(printable(out / "dataset.json"))
 
@@ -135,6 +137,8 @@ def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:
     """Prints the percentiles of the images' sizes."""
     if not sizes:
         return
-    print(f"\n{'pixels':10}  " + "  ".join(f"{name + ' %':>6}" for name in sizes["width"]))
+    header = f"{'pixels':10}  " + "  ".join(f"{name + ' %':>6}" for name in sizes["width"])
+    print("\n" + printable(header))
     for side, values in sizes.items():
-        print(f"{side.replace('_', ' '):10}  " + "  ".join(f"{value:>6}" for value in values.values()))
+        line = f"{side.replace('_', ' '):10}  " + "  ".join(f"{value:>6}" for value in values.values())
+        print(printable(line))

@@ -120,25 +120,16 @@ def _rules(description: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "`classes` must be a list of texts", isinstance(classes, list) and all(isinstance(c, str) for c in classes)
     yield "`classes` must have no name twice, and at least one", 0 < len(set(classes)) == len(classes)
     yield "`validation` must be a text", isinstance(description.get("validation"), str)
-    yield (
-        "`splits` must be an object with `train` and `val`",
-        isinstance(splits, dict)
-        and set(splits)
-        == {
-            "train",
-            "val",
-        },
-    )
+    yield "`splits` must be an object", isinstance(splits, dict)
+    yield "`splits` must have `train` and `val`", splits.keys() == {"train", "val"}
     for name, split in splits.items():
-        shards = split.get("shards") if isinstance(split, dict) else None
-        yield (
-            f"`shards` of {name} must be a list of objects",
-            isinstance(shards, list) and all(isinstance(shard, dict) for shard in shards),
-        )
-        for shard in shards:
+        yield f"`{name}` must be an object with `shards`", isinstance(split, dict) and "shards" in split
+        yield f"`shards` of `{name}` must be a list", isinstance(split["shards"], list)
+        for shard in split["shards"]:
+            yield f"`shards` of `{name}` must hold objects", isinstance(shard, dict)
             file, size_bytes = shard.get("file"), shard.get("bytes")
             yield f"`file` of a shard must be a name in the folder: {file!r}"[:200], is_plain_name(file)
-            yield f"`bytes` of {file} must be a number of bytes", type(size_bytes) is int and size_bytes >= 0
+            yield f"`bytes` of {file} must be a number of bytes", type(size_bytes) is int and 0 <= size_bytes < 2**63
 
 
 def task_of_index(description: dict[str, Any]) -> str:
