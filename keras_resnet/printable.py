@@ -6,6 +6,7 @@
 import html
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u316
 # OWASP, "CSV Injection": a spreadsheet computes a cell that begins with one of these. The last four are as wide as
 # letters of Chinese, and Excel takes them for the others.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_QUOTED = re.compile('[,;\t"\r\n]')  # between the cells of a CSV file, in some country or other
 
 
 def printable(text: object) -> str:
@@ -67,6 +69,15 @@ def csv_cell(text: str) -> str:
     Numbers are written as they are, without this function.
     """
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    r"""Cells -> line of a CSV file.
+
+    Before Python 3.13, `csv.writer(lineterminator="\n")` writes `\r` without quotes, where other programs begin a row.
+    """
+    texts = [str(each) for each in cells]
+    return ",".join('"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text for text in texts) + "\n"
 
 
 def csv_text(cell: str) -> str:

@@ -44,7 +44,7 @@ HOSTILE = (
     "%s%n{0}",
     "²",
     "가족 👨\u200d👩\u200d👧",
-    "می\u200cخواهم",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
 )
 FOLDERS = (*(text for text in HOSTILE if "/" not in text), "caf\udce9")  # those that can be the name of a folder
 HARMLESS = tuple(f"class {index:02d}" for index in range(len(HOSTILE)))
@@ -63,6 +63,8 @@ def check_csv(content):
     for cell in (cell for row in rows for cell in row):
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d")) or _is_number(cell), cell
     assert len({len(row) for row in rows}) == 1
+    for line in content.splitlines(keepends=True):  # other programs begin a row there unless it stands in quotes
+        assert "\r" not in line or '"' in line
     return rows
 
 

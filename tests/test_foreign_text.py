@@ -199,7 +199,7 @@ def test_text_is_text_in_every_form(text):
     [
         "가족 👨\u200d👩\u200d👧",
         "👩🏽\u200d🚀",
-        "می\u200cخواهم",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "क्\u200dष",
         "❤\ufe0f",
         "עברית",

@@ -1,7 +1,6 @@
 """Answers for images -> a table with one row for each image, as a CSV or a JSON file."""
 
 import contextlib
-import csv
 import io
 import json
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from keras_resnet.errors import ArgumentError
-from keras_resnet.printable import csv_cell, printable
+from keras_resnet.printable import csv_cell, csv_line, printable
 from keras_resnet.whole_files import whole_file
 
 COLUMNS = ("file", "predicted", "predicted_indices", "probabilities", "pixels_percent", "values", "error")
@@ -49,10 +48,13 @@ def open_tables(csv_file: str | None, json_file: str | None) -> Iterator[list[Wr
 @contextlib.contextmanager
 def _csv_table(file: str) -> Iterator[Write]:
     with _text_file(file) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        stream.write(csv_line(COLUMNS))
         shown = printable if file == STDOUT else str
-        yield lambda row: writer.writerow([shown(_cell(column, row.get(column))) for column in COLUMNS])
+
+        def write(row: Row) -> None:
+            stream.write(csv_line(shown(_cell(column, row.get(column))) for column in COLUMNS))
+
+        yield write
 
 
 def _cell(column: str, value: Any) -> str:
