@@ -1,6 +1,6 @@
 """Text from files, such as the name of an image or a class, as text that nothing obeys: terminal, table, page.
 
-`printable` decides what is shown as it is; the other functions begin with it, and add what their place asks for.
+`printable` decides which characters are shown unchanged; the other functions add what their place asks for.
 """
 
 import html
@@ -86,15 +86,8 @@ def csv_text(cell: str) -> str:
 
 
 def markdown_text(text: object) -> str:
-    """Text -> Markdown that shows it, in a line or in the cell of a table: no link, no emphasis, no HTML."""
-    shown = re.sub(r"([\\`*_\[\]<>|~$&@]|:(?=//)|(?<=www)\.)", r"\\\1", printable(text), flags=re.IGNORECASE)
-    return re.sub(r"^(\s*)([-+=#]|\d+(?=[.)]))", _escaped_start, shown)
-
-
-def _escaped_start(found: re.Match[str]) -> str:
-    """Beginning of a line that Markdown takes for a heading or an item -> the same, as text."""
-    blank, mark = found.groups()
-    return f"{blank}&#{ord(mark[0])};{mark[1:]}"
+    """Text -> Markdown that shows it inside of a line or in the cell of a table: no link, no emphasis, no HTML."""
+    return re.sub(r"([\\`*_\[\]<>|~$&@]|:(?=//)|(?<=www)\.)", r"\\\1", printable(text), flags=re.IGNORECASE)
 
 
 def html_text(text: object) -> str:

@@ -63,8 +63,6 @@ def check_csv(content):
     for cell in (cell for row in rows for cell in row):
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d")) or _is_number(cell), cell
     assert len({len(row) for row in rows}) == 1
-    for line in content.splitlines(keepends=True):  # other programs begin a row there unless it stands in quotes
-        assert "\r" not in line or '"' in line
     return rows
 
 

@@ -168,5 +168,5 @@ def main(prepended: Sequence[str] = ()) -> None:
 
 
 def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Prints a traceback as Python does, but for the characters that a terminal would obey."""
+    """Prints a traceback as Python does, except for characters that a terminal would obey."""
     print(printable_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)

@@ -181,7 +181,7 @@ def _index_rules(
     for name, values in index.items():
         yield f"{name} must hold whole numbers in one row", values.ndim == 1 and values.dtype.kind in "iu"
     count = len(index["shard"])
-    for name in index.keys() - {"names"}:
+    for name in (name for name in index if name != "names"):
         yield f"{name} must have {count} numbers, one for each image", len(index[name]) == count
     yield f"shard must lie in 0..{len(sizes_bytes) - 1}", _all_in(index["shard"], 0, len(sizes_bytes))
     of_shard = sizes_bytes[index["shard"].astype("int64")]
