@@ -66,7 +66,7 @@ def cell(text: object) -> "Text":
 def csv_cell(text: str) -> str:
     """Text -> cell of a CSV file, with `'` before what a spreadsheet would compute; `csv_text` takes it away.
 
-    Numbers are written as they are, without this function.
+    Numbers are written without this function.
     """
     return f"'{text}" if _FORMULA.match(text) else text
 
