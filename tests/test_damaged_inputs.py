@@ -333,8 +333,6 @@ PROGRESS = {
         ({"batch": 10**400}, "numbers must be whole"),
         ({"history": [1]}, "`history` must be a list of objects"),
         ({"history": [{"loss": "=1+1"}]}, "`history` must hold numbers"),
-        ({"history": []}, "`history` must have a row for each epoch"),
-        ({"best_epoch": 7}, "`best_epoch` must be an epoch of the history"),
         ({"fingerprint": None}, "`fingerprint` must be a text"),
         ({"contract": {"size": -1}}, "'contract' must have 1 <= size"),
         ({"contract": [1]}, "`contract` must be an object"),

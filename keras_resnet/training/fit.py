@@ -241,6 +241,8 @@ class _Run:
         columns = {"epoch", "learning_rate", "loss", score, "val_loss", f"val_{score}"}
         lacking = sorted({column for row in progress.history for column in columns - row.keys()})
         steps = progress.epoch * self.steps_per_epoch + progress.batch
+        if len(progress.history) != progress.epoch or progress.best_epoch > progress.epoch or not progress.contract:
+            raise TrainingError(f"{checkpoint}: its history is not of {progress.epoch} epochs. Begin a new run")
         if lacking or progress.step != steps or progress.batch > self.steps_per_epoch:
             raise TrainingError(
                 f"{checkpoint}: the checkpoint is of another recipe, or damaged: "
