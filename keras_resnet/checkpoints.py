@@ -112,7 +112,7 @@ def _around(checkpoint: Checkpoint, taken: NamedResNet) -> set[str]:
 
 def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str], prefix: str) -> NamedResNet:
     if not resnets:
-        raise WeightsError(_nothing(checkpoint, wanted))
+        raise WeightsError(*_nothing(checkpoint, wanted))
     chosen = _with_prefix(resnets, prefix) if prefix else resnets
     if not chosen:
         raise WeightsError(
@@ -124,7 +124,7 @@ def _choose(checkpoint: Checkpoint, resnets: list[NamedResNet], wanted: set[str]
     chosen = [resnet for resnet in chosen if not _is_average(resnet)] or chosen
     chosen = _without_copies(checkpoint, sorted(chosen, key=lambda resnet: DIALECTS.index(resnet.dialect)))
     if len(chosen) > 1:
-        raise WeightsError(_several(checkpoint, chosen))
+        raise WeightsError(*_several(checkpoint, chosen))
     return chosen[0]
 
 
@@ -302,33 +302,34 @@ def _listed(names: Iterable[str]) -> str:
     return f"{shown}, ... ({len(names)} in all)" if len(names) > LISTED else shown
 
 
-def _content(checkpoint: Checkpoint) -> str:
+def _content(checkpoint: Checkpoint) -> list[str]:
     keys = [f"'{escaped(key)}' ({what})" for key, what in checkpoint.entries.items()]
     more = f", ... ({len(keys)} in all)" if len(keys) > LISTED else ""
     names = [f"'{escaped(name)}' {list(tensor.shape)}" for name, tensor in checkpoint.tensors.items()]
     of_tensors = f"first of {len(names)} tensors: {', '.join(names[:LISTED]) or 'there are none'}"
     if checkpoint.entries.keys() == checkpoint.tensors.keys():
-        return of_tensors
-    return f"top-level keys: {', '.join(keys[:LISTED])}{more}\n{of_tensors}"
+        return [of_tensors]
+    return [f"top-level keys: {', '.join(keys[:LISTED])}{more}", of_tensors]
 
 
-def _nothing(checkpoint: Checkpoint, wanted: set[str]) -> str:
+def _nothing(checkpoint: Checkpoint, wanted: set[str]) -> list[str]:
     before = "backbone." if "backbone.conv1.weight" in wanted else ""
     known = "; ".join(f"{dialect.name}: {dialect.example}" for dialect in DIALECTS)
-    return (
-        f"{checkpoint.path} holds no ResNet under names that are known; nothing was loaded\n"
+    return [
+        f"{checkpoint.path} holds no ResNet under names that are known; nothing was loaded",
         "likely cause: another architecture; no tensor has a name of torchvision's ResNet "
-        f"({before}conv1.weight, {before}layer1.0.conv1.weight, ...) or of another package, behind any prefix\n"
-        f"{_content(checkpoint)}\nknown names: {known}"
-    )
+        f"({before}conv1.weight, {before}layer1.0.conv1.weight, ...) or of another package, behind any prefix",
+        *_content(checkpoint),
+        f"known names: {known}",
+    ]
 
 
-def _several(checkpoint: Checkpoint, resnets: list[NamedResNet]) -> str:
-    return (
+def _several(checkpoint: Checkpoint, resnets: list[NamedResNet]) -> list[str]:
+    return [
         f"{checkpoint.path} holds {len(resnets)} networks that fit alike; nothing was loaded. Name one by its prefix, "
-        f"--weights-prefix or WeightsFrom(path, prefix=...): {_listed(resnet.prefix for resnet in resnets)}\n"
-        f"{_content(checkpoint)}"
-    )
+        f"--weights-prefix or WeightsFrom(path, prefix=...): {_listed(resnet.prefix for resnet in resnets)}",
+        *_content(checkpoint),
+    ]
 
 
 def _where(taken: NamedResNet) -> str:

@@ -1,8 +1,21 @@
 """Exceptions on which a caller can act. Each message names the error, the value received and what to do."""
 
+from keras_resnet.printable import printable
+
 
 class KerasResnetError(Exception):
-    """Base of this package's errors. The command line prints only the message, and exits with status 1."""
+    """Base of this package's errors. The command line prints only the message, and exits with status 1.
+
+    Each argument is a line. An end of line inside of one comes from a file, and is printed as an escape sequence.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
+
+    @property
+    def lines(self) -> list[str]:
+        """The message, ready for a terminal."""
+        return [printable(line) for line in self.args]
 
 
 class ArgumentError(KerasResnetError, ValueError):

@@ -112,7 +112,8 @@ def on_backbone(
         try:
             load_weights(bare, backbone, backbone_weights)
         except WeightsError as error:
-            raise WeightsError(f"`backbone_weights`: {error}") from error
+            first, *others = error.args
+            raise WeightsError(f"`backbone_weights`: {first}", *others) from error
         state(model, weights_origin=facts_of(bare).weights_origin)
     return model
 

@@ -86,7 +86,9 @@ def check_normalises(model: keras.Model, name: str) -> None:
     if not any(_computes(op) for op in _before(model, kernel)):
         raise ArgumentError(
             f"{name} must take raw pixels 0..255, but it computes nothing on its input before the layer "
-            f"{kernel.name!r}. {_CURE.format(shape=tuple(model.inputs[0].shape[1:]))}"
+            f"{kernel.name!r}. {_CURE}",
+            f"    image = keras.Input({tuple(model.inputs[0].shape[1:])})",
+            *_CURE_LINES,
         )
 
 
@@ -109,10 +111,11 @@ def doubt_about_scale(model: keras.Model) -> str | None:
 
 _CURE = (
     "Put the normalisation of its training inside, in three lines (Rescaling(1.0) if it was trained on raw pixels; "
-    "for keras.applications, its preprocess_input instead of Rescaling):\n"
-    "    image = keras.Input({shape})\n"
-    "    outputs = model(keras.layers.Rescaling(1 / 255)(image))\n"
-    '    keras.Model(image, outputs).save("with_normalisation.keras")'
+    "for keras.applications, its preprocess_input instead of Rescaling):"
+)
+_CURE_LINES = (
+    "    outputs = model(keras.layers.Rescaling(1 / 255)(image))",
+    '    keras.Model(image, outputs).save("with_normalisation.keras")',
 )
 
 

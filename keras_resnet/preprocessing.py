@@ -96,7 +96,9 @@ def load_images(paths: Iterable[str | os.PathLike[str]], contract: Contract = IM
         except ImageError as error:
             failures.append(str(error))
     if failures:
-        raise ImageError("\n  ".join([f"{len(failures)} of {len(failures) + len(images)} images failed:", *failures]))
+        raise ImageError(
+            f"{len(failures)} of {len(failures) + len(images)} images failed:", *(f"  {line}" for line in failures)
+        )
     if not images:
         raise ValueError("`paths` must name at least one image. Received: no path")
     return np.stack(images)

@@ -21,19 +21,19 @@ _STRINGS = ("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BIN
 _PICKLES_BEFORE = 3  # in a file of the old format: a magic number, the format's version, sizes of types
 
 
-def refusal_of(path: Path, unknown: str) -> str:
-    """File that `torch.load(weights_only=True)` refuses, the class that it names or "" -> message for the user."""
+def refusal_of(path: Path, unknown: str) -> list[str]:
+    """File that `torch.load(weights_only=True)` refuses, the class that it names or "" -> lines for the user."""
     operations = [(name, argument) for name, argument in _operations(path) if name not in _MEMORY]
     if not zipfile.is_zipfile(path):
         operations = _without_marks_of_modules(operations)
     if not unknown:
         protocol = max([argument for name, argument in operations if name == "PROTO"], default=2)
         if protocol > 3:
-            return (
+            return [
                 f"{path} was saved with protocol {protocol} of pickle, which PyTorch does not read without running "
                 "code. Save it again, without the argument pickle_protocol: torch.save(tensors, path)"
-            )
-        return f"{path} is damaged, or torch.save did not write it. Save or download it again"
+            ]
+        return [f"{path} is damaged, or torch.save did not write it. Save or download it again"]
     place = next((i for i, operation in enumerate(operations) if _names(operation, unknown)), len(operations))
     if not _is_built_empty(operations[place:]):
         cure = (
@@ -41,7 +41,7 @@ def refusal_of(path: Path, unknown: str) -> str:
             if unknown.partition(".")[0] in _RUNS_CODE
             else "Save only the tensors: torch.save(model.state_dict(), path)"
         )
-        return f"{path} calls {unknown} on loading, which could run code, and is refused. {cure}"
+        return [f"{path} calls {unknown} on loading, which could run code, and is refused. {cure}"]
     is_dict = next(
         (name in _CONTAINERS or argument in _DICTS for name, argument in operations if name != "PROTO"), True
     )
@@ -56,13 +56,13 @@ def refusal_of(path: Path, unknown: str) -> str:
     elif before[-1:] == [key]:
         what, wanted = "as a whole model", f"content[{key!r}].state_dict()"
     new = path.with_name(f"{path.name.partition('.')[0]}-weights.pth")
-    return (
+    return [
         f"{path} holds Python objects other than tensors ({unknown}) {what}; it could run code on loading, and is "
         "refused. If you trust the file, save only its tensors, where the code of these objects is installed "
-        "and after `import torch`:\n"
-        f"  content = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
-        f"  torch.save({wanted}, {str(new)!r})"
-    )
+        "and after `import torch`:",
+        f"  content = torch.load({str(path)!r}, map_location='cpu', weights_only=False)",
+        f"  torch.save({wanted}, {str(new)!r})",
+    ]
 
 
 def _without_marks_of_modules(operations: list[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -36,3 +36,8 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         if size_bytes > LARGEST_BYTES:
             raise OSError(errno.EFBIG, f"the file has {size_bytes:,} bytes, more than the limit of {LARGEST_BYTES:,}")
         return stream.read(size_bytes)
+
+
+def is_plain_name(name: object) -> bool:
+    """Untrusted name of a file in a folder -> whether it is one, without a way into another folder."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not any(c in name for c in "/\\\0")

@@ -142,7 +142,7 @@ def read_torch(path: Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         # PyTorch's own message recommends weights_only=False, without a word about what is in the file.
         unknown = re.search(r"GLOBAL (\S+)", str(error))
-        raise WeightsError(refusal_of(path, escaped(unknown[1]) if unknown else "")) from error
+        raise WeightsError(*refusal_of(path, escaped(unknown[1]) if unknown else "")) from error
     if isinstance(content, (list, tuple)):
         content = {str(place): value for place, value in enumerate(content)}
     if not isinstance(content, Mapping) or not content:

@@ -217,7 +217,7 @@ def _pretrained_config(repository: str, revision: str) -> dict[str, Any]:
     check_pinned(repository, revision, config_path, file_sha256(config_path))
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
     config = config if isinstance(config, dict) else {}
     _check_architecture(repository, config)
@@ -470,7 +470,7 @@ def match_weights(
         if architecture and architecture != network.name:
             cause = f"{cause or 'another network'}; the file states that it is a {escaped(architecture)}"
         where = f"{source}, {taken.where}," if taken and taken.line else source
-        raise WeightsError(_report(model, where, problems, cause))
+        raise WeightsError(*_report(model, where, problems, cause))
     if taken and taken.line:
         _LOG.warning(taken.line)
     return values
@@ -605,7 +605,7 @@ def _likely_cause(
     return None
 
 
-def _report(model: keras.Model, source: str, problems: dict[WeightsProblem, list[str]], cause: str | None) -> str:
+def _report(model: keras.Model, source: str, problems: dict[WeightsProblem, list[str]], cause: str | None) -> list[str]:
     lines = [f"{source} does not fit {model.name}; nothing was loaded"]
     if cause:
         lines.append(f"likely cause: {cause}")
@@ -614,4 +614,4 @@ def _report(model: keras.Model, source: str, problems: dict[WeightsProblem, list
         lines += [f"  {tensor}" for tensor in tensors[:TENSORS_LISTED]]
         if len(tensors) > TENSORS_LISTED:
             lines.append(f"  ... and {len(tensors) - TENSORS_LISTED} more")
-    return "\n".join(lines)
+    return lines

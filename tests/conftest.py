@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("KERAS_RESNET_TRACEBACK", "1")  # a fault of the package is an exception, also in a command
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes of the suite share the cores: a thread each
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):

@@ -19,7 +19,7 @@ from keras_resnet.evaluation import (
     top1_agreement_percent,
     topk_accuracy_percent,
 )
-from keras_resnet.evaluation.lettering import drawable, font_files, line_font, shortened
+from keras_resnet.evaluation.lettering import font_files, line_font, shortened
 from keras_resnet.evaluation.plots import MOST_CLASSES_DRAWN, draw_calibration, draw_confusion_matrix
 from keras_resnet.evaluation.tiles import captioned
 from keras_resnet.export.images import synthetic_images
@@ -252,7 +252,7 @@ def test_the_contact_sheet_shows_what_the_network_sees(tmp_path):
 
 
 def test_text_that_cannot_be_drawn_is_replaced_and_shortened():
-    assert drawable("a\tb\n\udcffc é 고\u200d") == "a\ufffdb\ufffd\ufffdc é 고\u200d"
+    assert shortened("a\tb\n\udcffc é 고\u200d", 40) == r"a\tb\n\udcffc é 고\u200d"
     assert shortened("abcdef", 6) == "abcdef"
     assert shortened("abcdefg", 6) == "abcde…"
     assert font_files(frozenset("aé猫"))[0][0] == "DejaVu Sans"

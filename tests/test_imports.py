@@ -17,8 +17,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A part may import from those before it. A folder is one part.
 ORDER = (
-    "errors",
     "printable",
+    "errors",
     "recipes",
     "optional",
     "whole_files",

@@ -94,7 +94,7 @@ def test_markdown_says_the_same(made):
     page = Page((made / "report.html").read_text())
     assert [cells[0], *cells[2:]] == page.rows
     assert "![Accuracy against latency and size](report.png)" in text
-    assert r"thing 1 <&>\|" in text
+    assert r"thing 1 \<\&\>\|" in text
 
 
 def test_a_file_that_cannot_be_measured_is_named_and_costs_no_report(randomise, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime
 from keras_resnet.measure.latency import call_ms
 from keras_resnet.measure.process import FREE_SIDE
+from keras_resnet.printable import cell, printable
 
 RUNS = 20
 WARMUP = 3  # runs that do not count
@@ -120,7 +121,6 @@ def print_profile(profile: Profile) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in ("layer", "operator", "output"):
@@ -131,17 +131,19 @@ def print_profile(profile: Profile) -> None:
         macs, speed = (f"{layer.macs / 1e6:.1f}", f"{layer.gflop_per_s:.1f}") if layer.macs else ("", "")
         output = "x".join(map(str, layer.output_shape[1:]))
         figures = (macs, f"{layer.ms:.3f}", f"{layer.share_percent:.1f}", speed)
-        table.add_row(Text(layer.name), layer.operator, output, *figures)
+        table.add_row(cell(layer.name), cell(layer.operator), output, *figures)
     # A fixed width: on a pipe there is none to ask for.
     Console(width=WIDTH, highlight=False).print(table)
     print()
     for what in ("kind", "stage"):
-        print(f"% by {what:5}  " + ", ".join(f"{group} {share:.1f}" for group, share in profile.by(what).items()))
+        shares = ", ".join(f"{group} {share:.1f}" for group, share in profile.by(what).items())
+        print(printable(f"% by {what:5}  {shares}"))
     gflop = 2e-9 * profile.macs
-    print(
+    line = (
         f"{profile.latency_ms:.2f} ms a call (batch {profile.batch_size}, {counted(profile.threads, 'thread')}), "
         f"{profile.layers_ms:.2f} ms in the layers; {gflop:.2f} GFLOP, {1e3 * gflop / profile.latency_ms:.1f} GFLOP/s"
     )
+    print(printable(line))
 
 
 def counted(number: int, thing: str) -> str:

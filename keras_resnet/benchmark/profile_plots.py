@@ -11,6 +11,7 @@ from keras_resnet.benchmark.profile import Profile, counted
 from keras_resnet.benchmark.roofline import Peak
 from keras_resnet.evaluation.plots import DPI
 from keras_resnet.optional import require
+from keras_resnet.printable import printable
 
 GREY = "0.45"
 ROW_INCHES = 0.145
@@ -48,11 +49,13 @@ def draw_profile(profile: Profile) -> bytes:
         times_ms = [layers[row].ms for row in rows]
         axes.barh(rows, times_ms, height=0.75, color=_COLOURS[kind], label=f"{kind} {share:.1f} %")
     for row, layer in enumerate(layers):
-        text = f" {layer.share_percent:.1f} %" + ("" if layer.macs else f"  {layer.operator}")
-        axes.text(layer.ms, row, text, va="center", fontsize=6.5, color=GREY)
+        text = f" {layer.share_percent:.1f} %" + ("" if layer.macs else f"  {printable(layer.operator)}")
+        axes.text(layer.ms, row, text, parse_math=False, va="center", fontsize=6.5, color=GREY)
         if row and layer.stage != layers[row - 1].stage:
             axes.axhline(row - 0.5, color="0.85", linewidth=0.8, zorder=0)
-    axes.yaxis.set_ticks(range(len(layers)), [layer.name for layer in layers], parse_math=False, fontsize=6.5)
+    axes.yaxis.set_ticks(
+        range(len(layers)), [printable(layer.name) for layer in layers], parse_math=False, fontsize=6.5
+    )
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlim(0, 1.22 * longest_ms)
     axes.tick_params(axis="y", length=0)
@@ -98,7 +101,7 @@ def draw_roofline(profile: Profile, peak: Peak) -> bytes:
         if len(named) < MOST_NAMED and not any(_near(layer, other) for other in named):
             place = (layer.flop_per_byte, layer.gflop_per_s)
             style: dict[str, Any] = {"xytext": (5, -9), "textcoords": "offset points", "parse_math": False}
-            axes.annotate(layer.name, place, fontsize=7, color=GREY, **style)
+            axes.annotate(printable(layer.name), place, fontsize=7, color=GREY, **style)
             named.append(layer)
     axes.set_xlabel("intensity: FLOP for each byte of input, output and weights")
     axes.set_ylabel("GFLOP/s")

@@ -1,7 +1,6 @@
 """Answers for images -> a table with one row for each image, as a CSV or a JSON file."""
 
 import contextlib
-import csv
 import io
 import json
 import sys
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from keras_resnet.errors import ArgumentError
+from keras_resnet.printable import csv_cell, csv_line, printable
 from keras_resnet.whole_files import whole_file
 
 COLUMNS = ("file", "predicted", "predicted_indices", "probabilities", "pixels_percent", "values", "error")
+TEXTS = ("file", "predicted", "error")  # columns of text, which a spreadsheet must not compute
 STDOUT = "-"
 
 Row = Mapping[str, Any]  # by column; None: the row has no such value
@@ -47,9 +48,13 @@ def open_tables(csv_file: str | None, json_file: str | None) -> Iterator[list[Wr
 @contextlib.contextmanager
 def _csv_table(file: str) -> Iterator[Write]:
     with _text_file(file) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        yield lambda row: writer.writerow([_cell(column, row.get(column)) for column in COLUMNS])
+        stream.write(csv_line(COLUMNS))
+        shown = printable if file == STDOUT else str
+
+        def write(row: Row) -> None:
+            stream.write(csv_line(shown(_cell(column, row.get(column))) for column in COLUMNS))
+
+        yield write
 
 
 def _cell(column: str, value: Any) -> str:
@@ -57,8 +62,9 @@ def _cell(column: str, value: Any) -> str:
 
     if isinstance(value, (list, tuple)):
         form = ".9g" if column == "values" else ".6f"
-        return SEPARATOR.join(format(part, form) if isinstance(part, float) else str(part) for part in value)
-    return "" if value is None else str(value)
+        value = SEPARATOR.join(format(part, form) if isinstance(part, float) else str(part) for part in value)
+    text = "" if value is None else str(value)
+    return csv_cell(text) if column in TEXTS else text
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.optional import require
-from keras_resnet.printable import printable_lines
+from keras_resnet.printable import cell, printable, printable_lines
 from keras_resnet.tasks.outputs import Stated
 from keras_resnet.variants import VARIANTS
 
@@ -134,7 +135,7 @@ def benchmark(
             tell=tell,
         )
     for failure in compared.failures.values():
-        typer.echo(printable_lines(failure), err=True)
+        print(printable_lines(failure), file=sys.stderr)
     _print(compared.results, batch_sizes)
     record: dict[str, Any] = {
         "contenders": {name: result.as_dict() for name, result in compared.results.items()},
@@ -146,7 +147,7 @@ def benchmark(
         data_name = None if data is None else Path(data).name
         settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data_name}
         write_record(out / "benchmark.json", "benchmark", settings, record)
-        print(f"\nwritten to {out}")
+        print("\n" + printable(f"written to {out}"))
     if compared.failures:
         raise typer.Exit(1)
 
@@ -252,7 +253,7 @@ def _rivals(
         pixels = load_images(list_images([calibration]), answers.contract)
     found, absent = rivals_of(network, folder, threads, onnx, pixels, answers, tell)
     for line in absent:
-        typer.echo(line, err=True)
+        print(printable(line), file=sys.stderr)
     if importlib.util.find_spec("openvino") is not None:
         ours = [contenders[kinds[kind]] for kind in ("onnx", "onnx-int8") if kind in kinds]
         found += [in_openvino(one, threads) for one in ours]
@@ -275,7 +276,8 @@ def _judge_of(data: str, split: str, reading: Any) -> Callable[["Contender", "Pr
         sources = task.open_sources(data, split, predictor.asked, predictor.classes, reading)
         if not told:  # the contenders are judged on one set of images
             told.extend(account(data, sources))
-            typer.echo("\n".join(told), err=True)
+            for line in told:
+                print(printable(line), file=sys.stderr)
         evaluation = evaluate(predictor, sources)
         return {} if evaluation is None else {task.score: evaluation.figures[task.score]}
 
@@ -290,7 +292,8 @@ def _profile(artifacts: Sequence[Path], threads: int, out: Path | None, trust: b
     from keras_resnet.whole_files import write_whole
 
     peak = measure_peak(threads)
-    print(f"\nlimits: {peak.gflops:.0f} GFLOP/s, {peak.bandwidth_gb_per_s:.1f} GB/s ({peak.how})")
+    limits = f"limits: {peak.gflops:.0f} GFLOP/s, {peak.bandwidth_gb_per_s:.1f} GB/s ({peak.how})"
+    print("\n" + printable(limits))
     profiles = {}
     for path in artifacts:
         if path.suffix not in (".tflite", ".onnx"):
@@ -331,7 +334,7 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
             cells = [f"{ms:.3g}" for ms in (latency.median_ms, latency.p90_ms, latency.p99_ms)]
             cells += [f"{timing.images_per_s:.3g}", f"{timing.ratio_to_first.median:.2f}"]
             cells += [f"{result.opening.load_ms:.0f}", f"{result.peak_memory_mb:.0f}", _cell(result.size_mb, ".1f")]
-            table.add_row(name, *cells, *(_cell(result.figures.get(key), ".2f") for key in measured.values()))
+            table.add_row(cell(name), *cells, *(_cell(result.figures.get(key), ".2f") for key in measured.values()))
         # The width is fixed, since a pipe has no width and no column may be cut off.
         Console(width=WIDTH, highlight=False).print(table)
 

@@ -45,14 +45,15 @@ def check(data: DataArgument, reading: Any = None) -> None:
 
     sources = [open_source(data, split, reading=reading) for split in ("train", "val")]
     for line in account(data, sources):
-        print(line)
+        print(printable(line))
     print()
     try:
         require("imagehash", "check")
         with_views = True
     except MissingDependencyError as error:
         with_views = False
-        print(f"smaller and recompressed copies are not looked for: {error}\n")
+        print(printable(f"smaller and recompressed copies are not looked for: {error}"))
+        print()
     with progress(count_bar) as show:
         looks = [check_source(source, partial(show, "images"), with_views) for source in sources]
     train, val = sources
@@ -66,9 +67,10 @@ def check(data: DataArgument, reading: Any = None) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *counts in rows:
-        print(f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}")
+        line = f"{name:{widths[0]}}  {counts[0]:>{max(9, widths[1])}}  {counts[1]:>{max(9, widths[2])}}"
+        print(printable(line))
     if val.held_out:
-        print(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}")
+        print(printable(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}"))
     _print_sizes(percentiles(np.concatenate([look.sizes for look in looks])))
     aside = left_aside(sources).lines
     wrong = [*suspicions(train, val, looks, task_named(train.target.task).single_answer)]
@@ -125,15 +127,18 @@ def pack(
         print(printable(f"left out: {problem['name']}: {problem['reason']}"), file=sys.stderr)
     for name, split in description["splits"].items():
         megabytes = sum(shard["bytes"] for shard in split["shards"]) / 1e6
-        print(f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB")
+        line = f"{name:5}  {split['count']:,} images  {len(split['shards'])} shards  {megabytes:,.1f} MB"
+        print(printable(line))
     _print_sizes(description["pixels"])
-    print(f"{out / 'dataset.json'}")
+    print(printable(out / "dataset.json"))
 
 
 def _print_sizes(sizes: dict[str, dict[str, int]]) -> None:
     """Prints the percentiles of the images' sizes."""
     if not sizes:
         return
-    print(f"\n{'pixels':10}  " + "  ".join(f"{name + ' %':>6}" for name in sizes["width"]))
+    header = f"{'pixels':10}  " + "  ".join(f"{name + ' %':>6}" for name in sizes["width"])
+    print("\n" + printable(header))
     for side, values in sizes.items():
-        print(f"{side.replace('_', ' '):10}  " + "  ".join(f"{value:>6}" for value in values.values()))
+        line = f"{side.replace('_', ' '):10}  " + "  ".join(f"{value:>6}" for value in values.values())
+        print(printable(line))

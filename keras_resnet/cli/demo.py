@@ -9,6 +9,7 @@ import typer
 
 from keras_resnet.cli.progress import progress, stage_bars
 from keras_resnet.environment import machine
+from keras_resnet.printable import printable
 from keras_resnet.quiet import import_keras
 
 
@@ -53,11 +54,12 @@ def demo(
         f"{score} on {DEMOS[task].judged_on}. max difference: largest difference\n"
         "of a probability from the Keras model. latency: one image, median and deciles.\n"
         f"Machine: {machine()}.\n"
-        f"Every artifact was verified before it got its name; see {out}/manifest.json."
+        f"Every artifact was verified before it got its name; see {printable(out)}/manifest.json."
     )
     command = _command()
     more = DEMOS[task].options.format(out=out)
-    print(f"\nnext: {command} predict {out}/{DEMOS[task].images} --model {out}/training/model.keras {more}")
+    predict = f"next: {command} predict {out}/{DEMOS[task].images} --model {out}/training/model.keras {more}"
+    print("\n" + printable(predict))
 
 
 def _command() -> str:

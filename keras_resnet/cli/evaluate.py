@@ -82,7 +82,7 @@ def evaluate(
 
     sources = predictor.task.open_sources(data, split, predictor.asked, predictor.classes, reading)
     for line in account(data, sources):
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     unreadable: list[str] = []
 
     def tell(name: str, why: str) -> None:
@@ -110,4 +110,4 @@ def _write(evaluation: Any, out: Path, about: dict[str, Any]) -> None:
     documents = evaluation.documents({**about, "versions": package_versions()})
     for name, content in documents.items():
         write_whole(out / name, content())
-    print(f"\nwritten to {out}: {', '.join(documents)}")
+    print("\n" + printable(f"written to {out}: {', '.join(documents)}"))

@@ -130,6 +130,7 @@ def class_named(text: str, names: Sequence[str]) -> int:
     Raises:
         ArgumentError: No class has that name, or several have.
     """
+    from keras_resnet.data.labelled import LONGEST_INDEX
     from keras_resnet.labels import imagenet_labels
 
     same = [index for index, name in enumerate(names) if name == text]
@@ -139,7 +140,7 @@ def class_named(text: str, names: Sequence[str]) -> int:
         )
     if same:
         return same[0]
-    if text.isascii() and text.isdigit() and int(text) < len(names):
+    if text.isascii() and text.isdigit() and len(text) <= LONGEST_INDEX and int(text) < len(names):
         return int(text)
     pairs = imagenet_labels()
     if list(names) == [name for _, name in pairs]:

@@ -228,13 +228,13 @@ def export(
             finished=finish,
         )
     if report:
-        print(f"report: {out / 'report.html'}")
+        print(printable(f"report: {out / 'report.html'}"))
     if sign_key is not None:
         signatures = ", ".join(signature_file(path).name for path in made.paths.values())
         print(printable(f"signed with {sign_key}: {signatures}"))
     first = next(iter(made.paths.values()))
-    print(f"verified in {out}; recorded in {made.manifest}. Next:")
-    print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
+    print(printable(f"verified in {out}; recorded in {made.manifest}. Next:"))
+    print(printable(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}"))
 
 
 def _password_of(key: Path) -> str:

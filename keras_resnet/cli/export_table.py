@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from keras_resnet.export.formats import Format, format_named
+from keras_resnet.printable import printable
 
 if TYPE_CHECKING:
     from keras_resnet.export.result import ExportReport
@@ -34,7 +35,7 @@ class ExportTable:
         if not self.begun:
             self.begun = True
             for sentence in made.account:
-                print(sentence, file=sys.stderr)
+                print(printable(sentence), file=sys.stderr)
             for line in zip(*self.head, strict=True):
                 self._print(line)
             print("─" * (sum(self.widths) + len(self.widths) - 1))
@@ -43,7 +44,7 @@ class ExportTable:
     def _print(self, cells: Iterable[str]) -> None:
         (first, *others), (width, *widths) = cells, self.widths
         line = " ".join([first.ljust(width), *map(str.rjust, others, widths)])
-        print(line.rstrip(), flush=True)  # at once, where a log file is read meanwhile
+        print(printable(line.rstrip()), flush=True)  # at once, where a log file is read meanwhile
 
     def _cells(self, name: str, made: "ExportReport") -> list[str]:
         """A figure that is not known is `-`. The reasons of failures are the error at the end."""

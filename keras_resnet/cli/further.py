@@ -18,7 +18,7 @@ def is_finished(run: Path) -> bool:
     return (run / RECIPE).is_file() and (run / LAST).is_file()
 
 
-def how_to_train_further(run: Path, given: Mapping[str, Any]) -> str:
+def how_to_train_further(run: Path, given: Mapping[str, Any]) -> list[str]:
     """Finished run, keys that the user gives -> why it can't be extended, and the command that trains its network."""
     recipe = read_recipe(run / RECIPE)
     network = run / BEST if (run / BEST).is_file() else run / LAST
@@ -27,11 +27,11 @@ def how_to_train_further(run: Path, given: Mapping[str, Any]) -> str:
         if getattr(recipe, name) != nothing:
             values[name] = nothing
     command = ["keras-resnet", "train", str(run / RECIPE), *arguments_for(values), "--out", str(_free_folder(run))]
-    return (
+    return [
         f"{run} is finished after {_epochs(recipe.epochs)}, and its learning rate has fallen to its end. To train its "
-        f"network for {_epochs(given.get('epochs', recipe.epochs))} more, with the learning rate from the start:\n"
-        f"{shlex.join(command)}"
-    )
+        f"network for {_epochs(given.get('epochs', recipe.epochs))} more, with the learning rate from the start:",
+        shlex.join(command),
+    ]
 
 
 def _epochs(count: int) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, printable
 
 LABELS_SHOWN = 5
 
@@ -64,7 +64,7 @@ def info(
         table.add_column(overflow="fold")
         table.add_column(overflow="fold")
         for key, value in _flat(description):
-            table.add_row(Text(printable(key)), Text(printable(value)))
+            table.add_row(cell(key), cell(value))
         Console().print(table)
     if damage:
         raise ExportError("\n".join(damage))
@@ -105,7 +105,7 @@ def _flat(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
             rows += _flat(value, f"{prefix}{key}.")
         elif key == "labels" and value:
             more = f", ... ({len(value)} in all)" if len(value) > LABELS_SHOWN else ""
-            rows.append((prefix + key, ", ".join(value[:LABELS_SHOWN]) + more))
+            rows.append((prefix + key, ", ".join(map(str, value[:LABELS_SHOWN])) + more))
         else:
             rows.append((prefix + key, "-" if value is None else str(value)))
     return rows

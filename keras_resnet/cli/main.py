@@ -6,7 +6,9 @@
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import typer
@@ -25,12 +27,24 @@ from keras_resnet.cli.predict import predict
 from keras_resnet.cli.recipes import recipes
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
-from keras_resnet.errors import KerasResnetError
-from keras_resnet.printable import printable_lines
+from keras_resnet.errors import KerasResnetError, reason
+from keras_resnet.printable import printable, printable_lines
+
+FAULT = 70  # exit status for a fault of this package, EX_SOFTWARE of sysexits.h
+TRACEBACK = "KERAS_RESNET_TRACEBACK"  # environment variable: print the traceback of a fault
 
 
 class DataFirst(TyperGroup):
     """Commands in the order of the work, which begins with the data; Typer would show groups of commands last."""
+
+    def invoke(self, context: Any) -> Any:
+        """Runs a command. A mistake in its arguments repeats them, and a shell fills in names of files for `*`."""
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            if hasattr(error, "format_message"):  # an error of Click, of which Typer has a copy of its own
+                error.message = printable(error.message)  # type: ignore[attr-defined]
+            raise
 
     def list_commands(self, context: Any) -> list[str]:
         """-> names of the commands, in the order of the help."""
@@ -125,7 +139,9 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 def main(prepended: Sequence[str] = ()) -> None:
     """Runs the command line, with the arguments `prepended` before the user's.
 
-    An error of this package or of the system is printed on stderr without a traceback, with exit status 1.
+    An error of this package or of the system is printed on stderr without a traceback, with exit status 1. Any other
+    exception is a fault of this package: it is named in one line, with exit status 70, or with its traceback where the
+    environment asks for it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -135,6 +151,22 @@ def main(prepended: Sequence[str] = ()) -> None:
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (KerasResnetError, OSError) as error:
-        print(printable_lines(f"error: {error}"), file=sys.stderr)
+    except KerasResnetError as error:
+        print("error:", "\n".join(error.lines), file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            sys.excepthook = _show_traceback
+            raise
+        what = f"{type(error).__name__}: {reason(error)}"
+        advice = f"Set the environment variable {TRACEBACK}=1 to see where it comes from, and report it"
+        print(printable(f"error: this is a fault of keras-resnet: {what}. {advice}"), file=sys.stderr)
+        sys.exit(FAULT)
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a traceback as Python does, except for characters that a terminal would obey."""
+    print(printable_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)

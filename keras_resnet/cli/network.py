@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.printable import printable_lines
 from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import KINDS, OUTPUT_KINDS
@@ -88,8 +88,19 @@ ClassNamesOption = Annotated[
 
 
 def names_in(file: Path | None) -> list[str] | None:
-    """Value of `--class-names` -> the names in that file."""
-    return None if file is None else file.read_text(encoding="utf-8").splitlines()
+    """Value of `--class-names` -> the lines of that file.
+
+    Raises:
+        ArgumentError: It is no text in UTF-8.
+    """
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ArgumentError(
+            f"--class-names must name a text file in UTF-8. Received: {file}, which can't be decoded ({reason(error)})"
+        ) from error
 
 
 def weights_from(weights: str | None, prefix: str | None, revision: str | None) -> str | WeightsFrom | None:

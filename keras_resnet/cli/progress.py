@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING
 
+from keras_resnet.printable import printable
 from keras_resnet.quiet import terminal_stderr
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def progress(display: Display, each_step: bool = False) -> Iterator[Show]:
     if is_drawable(stream):
         from rich.console import Console
 
-        with display(Console(file=stream)) as show:
-            yield show
+        shown = display(Console(file=stream))
     else:
-        with lines(stream, each_step) as show:
-            yield show
+        shown = lines(stream, each_step)
+    with shown as show:
+        yield lambda step, done, total: show(printable(step), done, total)
 
 
 def is_drawable(stream: IO[str]) -> bool:
@@ -110,7 +111,7 @@ def count_bar(console: "Console") -> Iterator[Show]:
     """Console of a terminal -> `show`, as a bar that disappears at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, redirect_stdout=False, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total or None)
@@ -144,7 +145,7 @@ def stage_bars(console: "Console") -> Iterator[Show]:
     """Console of a terminal -> `show`, as a bar for each stage. The first word of a step names its stage."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description:<28}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         tasks: dict[str, TaskID] = {}
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_resnet.errors import ArgumentError
+from keras_resnet.printable import printable
 from keras_resnet.recipes import file_of, names, nearest, purpose
 from keras_resnet.whole_files import write_whole
 
@@ -43,4 +44,4 @@ def recipes(
         raise ArgumentError(f"--copy must be a new file. Received: {copy}, which exists")
     copy.parent.mkdir(parents=True, exist_ok=True)
     write_whole(copy, text.encode())
-    print(f"{copy}: a copy of the recipe {name}; give `keras-resnet train` this file instead of the name")
+    print(printable(f"{copy}: a copy of the recipe {name}; give `keras-resnet train` this file instead of the name"))

@@ -15,6 +15,7 @@ from keras_resnet.cli.further import how_to_train_further, is_finished
 from keras_resnet.cli.progress import is_drawable, lines
 from keras_resnet.cli.setting_options import arguments_of, parameters_of, values_of
 from keras_resnet.errors import ArgumentError
+from keras_resnet.printable import printable
 from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.tasks import TASKS
 from keras_resnet.training.processes import PeerLostError
@@ -53,7 +54,7 @@ def train(
     given = values_of(SETTINGS, keys)
     finished = next((run for run in (out, resume) if run is not None and is_finished(run)), None)
     if finished is not None and (finished == out or recipe is not None or given):
-        raise ArgumentError(how_to_train_further(finished, given))
+        raise ArgumentError(*how_to_train_further(finished, given))
     if resume is not None and (recipe is not None or out is not None or given):
         raise ArgumentError("--resume continues a run by its own recipe; leave out all other options")
     chosen = read_recipe(recipe, given)
@@ -63,24 +64,26 @@ def train(
 
     from rich.console import Console
 
-    console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False)
+    console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False, emoji=False)
     display = _bar if is_drawable(console.file) else _lines
     try:
         with display(console) as show:
             import_keras()
             from keras_resnet.training import fit
 
-            listener = fit.Listener(say=console.print, show=show)
+            listener = fit.Listener(say=lambda line: console.print(printable(line)), show=show)
             result = fit.resume(run, listener) if resume else fit.train(chosen, run, listener)
     except PeerLostError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
     if not result.complete:
-        print(f"terminated after a checkpoint. To continue: keras-resnet train --resume {shlex.quote(str(result.run))}")
+        resume_it = shlex.join(["keras-resnet", "train", "--resume", str(result.run)])
+        print(printable(f"terminated after a checkpoint. To continue: {resume_it}"))
         raise typer.Exit(TERMINATED)
     _print(result)
     if finished is not None:
-        print(how_to_train_further(finished, given))
+        for line in how_to_train_further(finished, given):
+            print(printable(line))
 
 
 @contextlib.contextmanager
@@ -136,7 +139,8 @@ def _figures(standing: Any) -> str:
 def _print(result: Any) -> None:
     if result.best is None:
         return
-    print(f"{result.run / 'model.keras'}: epoch {result.best_epoch}, validation {result.score} {result.best}")
+    written = f"{result.run / 'model.keras'}: epoch {result.best_epoch}, validation {result.score} {result.best}"
+    print(printable(written))
     model, recipe = str(result.run / "model.keras"), result.recipe
     print("next:")
     for command, *arguments in (
@@ -144,7 +148,7 @@ def _print(result: Any) -> None:
         ("export", "--model", model, "--formats", "tflite,onnx", "--out", str(result.run / "export")),
     ):
         of_task = TASKS[recipe.task].arguments(command, recipe)
-        print(shlex.join(["keras-resnet", command, *arguments, *of_task]))
+        print(printable(shlex.join(["keras-resnet", command, *arguments, *of_task])))
 
 
 train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from keras_resnet.cli.network import (
 )
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.errors import ArgumentError
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, printable
 from keras_resnet.tasks.outputs import Stated
 
 
@@ -71,7 +71,6 @@ def verify(
     """
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from keras_resnet.export.runtimes import format_of
     from keras_resnet.export.signing import check_signature
@@ -127,7 +126,7 @@ def verify(
         column.overflow = "fold"
     for check in report.checks:
         texts = (check.name, check.measured, check.required, "ok" if check.passed else "FAILED")
-        table.add_row(*(Text(printable(text)) for text in texts))
+        table.add_row(*map(cell, texts))
     Console().print(table)
     if not report.passed:
         raise typer.Exit(1)

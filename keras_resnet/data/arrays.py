@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_resnet.data.base import Decoded, Source
+from keras_resnet.data.labelled import LONGEST_INDEX
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.preprocessing import apply_contract
 from keras_resnet.variants import Contract
@@ -60,7 +61,7 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
                 if name.startswith("y_") or name == f"x_{own if split == 'val' and own else 'train'}"
             }
             received = ", ".join(archive.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{file}: not an .npz archive of plain arrays: {reason(error)}") from error
     wanted = own if split == "val" and own else "train"
     missing = [name for name in (f"x_{wanted}", f"y_{wanted}") if name not in arrays]
@@ -105,9 +106,10 @@ def _labels(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     labels = arrays[name]
     if labels.ndim == 2 and labels.shape[1] == 1:  # keras.datasets.cifar10 has such labels
         labels = labels[:, 0]
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or len(labels) < 1 or labels.min() < 0:
+    wrong = labels.dtype.kind not in "iu" or labels.ndim != 1 or len(labels) < 1
+    if wrong or labels.min() < 0 or len(str(labels.max())) > LONGEST_INDEX:
         raise ArgumentError(
-            f"{file}: {name} must hold class indices from 0, integers [N]. "
-            f"Received: {labels.dtype} {list(labels.shape)}" + (f", from {labels.min()}" if labels.size else "")
+            f"{file}: {name} must hold class indices from 0, integers [N] of at most {LONGEST_INDEX} digits. Received: "
+            f"{labels.dtype} {list(labels.shape)}" + (f", {labels.min()} to {labels.max()}" if labels.size else "")
         )
     return labels

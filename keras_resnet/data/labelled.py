@@ -10,6 +10,7 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.labels import imagenet_labels
 
 NAMES_LISTED = 10  # names in an error message
+LONGEST_INDEX = 6  # digits; a table with a class for each number below it still fits into memory
 
 
 def listed_file(name: str) -> str:
@@ -32,7 +33,7 @@ def class_indices(
             nearest = difflib.get_close_matches(name, known, n=1)
             lines.append(f"  {name}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
         advice = "Give them names of known classes, train on these classes, too, or remove their images"
-        raise ArgumentError("\n".join([f"{source}: classes that are {where}: {len(unknown)}", *lines, advice]))
+        raise ArgumentError(f"{source}: classes that are {where}: {len(unknown)}", *lines, advice)
     return np.array([known[name] for name in names], dtype="int64")
 
 
@@ -56,9 +57,12 @@ def places_of(source: str | os.PathLike[str], cells: Sequence[str], classes: int
     Raises:
         ArgumentError: A text is no whole number, or one is not below the number of classes.
     """
-    wrong = [cell for cell in cells if not cell.isdecimal()]
+    wrong = [cell for cell in cells if not (cell.isdecimal() and len(cell) <= LONGEST_INDEX)]
     if wrong:
-        raise ArgumentError(f"{source}: the index of a class must be a whole number from 0. Received: {wrong[0]}")
+        raise ArgumentError(
+            f"{source}: the index of a class must be a whole number from 0, of at most {LONGEST_INDEX} digits. "
+            f"Received: {wrong[0][:80]}"
+        )
     indices = np.array([int(cell) for cell in cells], dtype="int64")
     if classes is not None and len(indices) and indices.max() >= classes:
         raise ArgumentError(

@@ -1,5 +1,6 @@
 """Images -> TFRecord shards with an index, in parallel; a run that was killed continues where it stopped."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -112,9 +113,10 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     """Creates the folder, or continues the unfinished run in it."""
     out.mkdir(parents=True, exist_ok=True)
     if (out / PLAN).is_file():
-        if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
-            remove_partial_files(out)
-            return
+        with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is none of this run
+            if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
+                remove_partial_files(out)
+                return
         raise ArgumentError(
             f"{out} holds an unfinished `data pack` of other images or another number of shards. Remove the folder, or "
             "give another one"

@@ -120,7 +120,8 @@ def list_pairs(
 
 def _names_in(file: Path) -> frozenset[str]:
     """List of Pascal VOC -> the names in it; a line may have more words."""
-    return frozenset(line.split()[0] for line in file.read_text().splitlines() if line.strip())
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    return frozenset(line.split()[0] for line in text.splitlines() if line.strip())
 
 
 def _suffix(images: Sequence[str], masks: Sequence[str], wanted: str, where: Path) -> str:
@@ -172,13 +173,9 @@ def check_pairs(
             else "There are no masks"
         ]
         raise ArgumentError(
-            "\n".join(
-                [
-                    f"{where}: images and masks that are no pairs: {len(problems)}",
-                    *problems[:NAMES_LISTED],
-                    *more,
-                    *example,
-                ]
-            )
+            f"{where}: images and masks that are no pairs: {len(problems)}",
+            *problems[:NAMES_LISTED],
+            *more,
+            *example,
         )
     return [by_name[stem] for stem in stems]

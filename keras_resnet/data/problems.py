@@ -4,10 +4,11 @@ import csv
 import os
 import re
 import threading
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from keras_resnet.errors import ImageError
+from keras_resnet.printable import csv_cell
 from keras_resnet.whole_files import whole_file
 
 
@@ -62,7 +63,7 @@ class Problems:
         ):
             writer = csv.writer(stream)
             writer.writerow(("name", "reason", "used"))
-            writer.writerows(astuple(problem) for problem in self.found)
+            writer.writerows((csv_cell(each.name), csv_cell(each.reason), each.used) for each in self.found)
 
 
 def reason_of(error: ImageError) -> str:

@@ -12,7 +12,7 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from keras_resnet.data.arrays import plain_array
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ArgumentError, ImageError, reason
+from keras_resnet.regular_files import is_plain_name
 
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
 FORMAT, VERSION = "keras-resnet dataset", 2
@@ -99,7 +100,7 @@ def read_dataset_description(folder: Path) -> dict[str, Any]:
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{folder / DESCRIPTION} can't be read: {reason(error)}") from error
     if (
         not isinstance(description, dict)
@@ -107,7 +108,29 @@ def read_dataset_description(folder: Path) -> dict[str, Any]:
         or description.get("version") not in READ_VERSIONS
     ):
         raise ArgumentError(f"{folder / DESCRIPTION} was not written by this version of `keras-resnet data pack`")
+    wrong = next((rule for rule, holds in _rules(description) if not holds), None)
+    if wrong is not None:
+        raise ArgumentError(f"{folder / DESCRIPTION} is damaged: {wrong}. Pack the set again")
     return description
+
+
+def _rules(description: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Untrusted content of `dataset.json` -> rule, whether it holds. A check may assume that earlier checks passed."""
+    classes: Any = description.get("classes")
+    splits: Any = description.get("splits")
+    yield "`classes` must be a list of texts", isinstance(classes, list) and all(isinstance(c, str) for c in classes)
+    yield "`classes` must have no name twice, and at least one", 0 < len(set(classes)) == len(classes)
+    yield "`validation` must be a text", isinstance(description.get("validation"), str)
+    yield "`splits` must be an object", isinstance(splits, dict)
+    yield "`splits` must have `train` and `val`", splits.keys() == {"train", "val"}
+    for name, split in splits.items():
+        yield f"`{name}` must be an object with `shards`", isinstance(split, dict) and "shards" in split
+        yield f"`shards` of `{name}` must be a list", isinstance(split["shards"], list)
+        for shard in split["shards"]:
+            yield f"`shards` of `{name}` must hold objects", isinstance(shard, dict)
+            file, size_bytes = shard.get("file"), shard.get("bytes")
+            yield f"`file` of a shard must be a name in the folder: {file!r}"[:200], is_plain_name(file)
+            yield f"`bytes` of {file} must be a number of bytes", type(size_bytes) is int and 0 <= size_bytes < 2**63
 
 
 def task_of_index(description: dict[str, Any]) -> str:
@@ -117,14 +140,16 @@ def task_of_index(description: dict[str, Any]) -> str:
 
 
 def read_index(
-    folder: Path, split: str, description: dict[str, Any], columns: Sequence[str]
+    folder: Path, split: str, description: dict[str, Any], target: Target
 ) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
-    """Folder of shards, split, its description, columns of the targets -> paths of the shards, arrays of the index,
-    names of the images.
+    """Folder of shards, split, its description, kind of the targets -> paths of the shards, arrays of the index, names
+    of the images.
 
     Raises:
         ArgumentError: A shard or the index is missing, or is not the one that was packed.
     """
+    if (task := task_of_index(description)) != target.task:
+        raise ArgumentError(f"{folder / DESCRIPTION}: its `task` is unknown. Received: {task}")
     shards = description["splits"][split]["shards"]
     for shard in shards:
         path = folder / shard["file"]
@@ -136,11 +161,49 @@ def read_index(
         with np.load(folder / INDEX, allow_pickle=False) as archive:
             index = {
                 name: plain_array(archive, f"{split}_{name}")
-                for name in ("shard", "offset", "length", *columns, "names", "name_ends")
+                for name in ("shard", "offset", "length", *target.columns, "names", "name_ends")
             }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set again") from error
+    sizes_bytes = np.array([shard["bytes"] for shard in shards], "int64")
+    rules = _index_rules(index, sizes_bytes, target, len(description["classes"]))
+    wrong = next((rule for rule, holds in rules if not holds), None)
+    if wrong is not None:
+        raise ArgumentError(f"{folder / INDEX} is damaged: of {split}, {wrong}; pack the set again")
     return [str(folder / shard["file"]) for shard in shards], index, names_from(index["names"], index["name_ends"])
+
+
+def _index_rules(
+    index: dict[str, np.ndarray], sizes_bytes: np.ndarray, target: Target, classes: int
+) -> Iterator[tuple[str, bool]]:
+    """Untrusted index of a split, bytes of its shards, kind of the targets, number of classes -> rule, whether it
+    holds. A check may assume that earlier checks passed.
+    """
+    for name, values in index.items():
+        yield f"{name} must hold whole numbers in one row", values.ndim == 1 and values.dtype.kind in "iu"
+    count = len(index["shard"])
+    for name in (name for name in index if name != "names"):
+        yield f"{name} must have {count} numbers, one for each image", len(index[name]) == count
+    yield f"shard must lie in 0..{len(sizes_bytes) - 1}", _all_in(index["shard"], 0, len(sizes_bytes))
+    of_shard = sizes_bytes[index["shard"].astype("int64")]
+    for what in ("", f"{target.feature}_"):
+        if f"{what}offset" not in index:  # the target is a number in the index itself
+            yield f"{target.feature} must lie in 0..{classes - 1}", _all_in(index[target.feature], 0, classes)
+            continue
+        length, offset = index[f"{what}length"], index[f"{what}offset"]
+        yield f"{what}length must lie in the file", _all_in(length, 1, of_shard + 1)
+        yield f"{what}offset must lie in the file", _all_in(offset, 0, of_shard - length.astype("int64") + 1)
+    yield "names must be bytes", index["names"].dtype == np.uint8
+    ends = np.concatenate([[0], index["name_ends"].astype("int64")])
+    yield (
+        "name_ends must rise to the end of names",
+        bool((np.diff(ends) >= 0).all()) and ends[-1] == len(index["names"]),
+    )
+
+
+def _all_in(values: np.ndarray, first: int, end: "int | np.ndarray") -> bool:
+    """Whole numbers -> whether all lie in `first` to below `end`."""
+    return bool(((values >= first) & (values < end)).all())
 
 
 def names_to(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +228,7 @@ def open_pair(
     Raises:
         ArgumentError: A shard or the index is missing or damaged; see `read_index`.
     """
-    shards, index, names = read_index(folder, split, description, target.columns)
+    shards, index, names = read_index(folder, split, description, target)
     held_out = description["validation"] != "its own"
     images, targets = (
         ShardSource(

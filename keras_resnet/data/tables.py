@@ -22,6 +22,7 @@ from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.image_files import has_image_suffix
+from keras_resnet.printable import csv_text
 
 FIRST_ROW = 2  # number of the first row of images, as an editor counts: the header is row 1
 ROWS_LISTED = 10  # rows in an error message
@@ -191,15 +192,11 @@ class Table:
             more = [f"  and {len(missing) - ROWS_LISTED:,} more"] if len(missing) > ROWS_LISTED else []
             found = f" In other places, there are: {'; '.join(located.elsewhere)}." if located.elsewhere else ""
             raise ArgumentError(
-                "\n".join(
-                    [
-                        f"{self.file}: files of {what} that do not exist: {len(missing):,} of {len(rows):,}",
-                        *lines,
-                        *more,
-                        f"Paths count from {self.folder.absolute()}.{found} Correct the paths, add the files, or "
-                        "remove the rows",
-                    ]
-                )
+                f"{self.file}: files of {what} that do not exist: {len(missing):,} of {len(rows):,}",
+                *lines,
+                *more,
+                f"Paths count from {self.folder.absolute()}.{found} Correct the paths, add the files, or remove the "
+                "rows",
             )
 
     def layout(self, *meanings: str) -> str:
@@ -276,7 +273,8 @@ def read_table(file: Path, reading: Reading, most_bytes: int | None = None) -> T
                 f"{file}: row {number} has more cells than the header: {cells[len(header) :]}. A cell that holds "
                 f"{delimiter!r} must stand in quotes"
             )
-        rows.append(dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False)))
+        texts = [*map(csv_text, cells), *[""] * (len(header) - len(cells))]
+        rows.append(dict(zip(header, texts, strict=False)))
     return Table(*with_choices(file, header, rows), reading)
 
 
@@ -298,7 +296,7 @@ def with_choices(
         if row[name].startswith("{"):
             try:
                 row[name] = SEPARATOR.join(json.loads(row[name])["choices"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise ArgumentError(
                     f'{file}: row {number}, column {name}: must be a name or {{"choices": [names]}}. '
                     f"Received: {row[name][:80]}"

@@ -1,22 +1,17 @@
-"""Text of any script in pictures: finds fonts, and replaces characters that can't be drawn."""
+"""Text of any script in pictures: finds fonts."""
 
 import functools
-import unicodedata
 from typing import Any
 
 from keras_resnet.optional import require
+from keras_resnet.printable import printable
 
 ELLIPSIS = "…"
 
 
-def drawable(text: str) -> str:
-    """Text -> one line without control characters and lone surrogates, on which Pillow fails."""
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
-
-
 def shortened(text: str, length: int) -> str:
-    """Text, length -> drawable text of at most so many characters."""
-    text = drawable(text)
+    """Text, length -> printable text of at most so many characters."""
+    text = printable(text)
     return text if len(text) <= length else text[: length - 1] + ELLIPSIS
 
 

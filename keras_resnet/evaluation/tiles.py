@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_resnet.evaluation.lettering import ELLIPSIS, drawable, line_font
+from keras_resnet.evaluation.lettering import ELLIPSIS, line_font
+from keras_resnet.printable import printable
 
 TEXT_PIXELS = 13
 LINE_PIXELS = 18
@@ -34,7 +35,7 @@ def captioned(pixels: np.ndarray, lines: Sequence[str], width: int) -> Image.Ima
 
 def draw_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int) -> None:
     """Draws one line of text at (left, top), shortened to that width in pixels."""
-    text = drawable(text)
+    text = printable(text)
     font = line_font(text, TEXT_PIXELS)
     if font.getlength(text) > width:
         while text and font.getlength(text + ELLIPSIS) > width:

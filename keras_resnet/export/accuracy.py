@@ -71,7 +71,8 @@ class Examination:
             self.sources = _sources(predictor, images, shape)
             self.model = self._evaluation(predictor)
         except ArgumentError as error:
-            raise ExportError(f"`data` (--data) does not fit the model: {error}") from error
+            first, *others = error.args
+            raise ExportError(f"`data` (--data) does not fit the model: {first}", *others) from error
 
     def of(self, predictor: Predictor) -> tuple[Accuracy, Evaluation]:
         """Artifact -> its accuracy, and its evaluation."""

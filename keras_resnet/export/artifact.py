@@ -89,7 +89,19 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trus
             f"{path}: must take images [N, H, W, 3] and give [N, classes] or [N, H, W, classes]. "
             f"It takes {shape} and gives {answer}"
         )
+    if description and answer[-1] not in (None, description["output"]["classes"]):
+        raise ExportError(
+            f"{path}: its description states {description['output']['classes']} classes, but it gives {answer}. Export "
+            "it again"
+        )
     height, width, channels = image_shape(shape)
+    if description and any(
+        side != stated for side, stated in zip((height, width), description["input"]["size"], strict=False)
+    ):
+        raise ExportError(
+            f"{path}: its description states an input of {description['input']['size']}, but it takes {shape}. Export "
+            "it again"
+        )
     given = description["input"] if description else {}
     contract = task.contract_of_artifact((height, width), given)
     if channels != 3 or contract is None or max(height or 0, width or 0) > LARGEST_SIDE:

@@ -41,7 +41,7 @@ def measure_artifact(path: Path) -> ArtifactCost:
             times_ms = subject.times_ms(int(np.clip(1e3 * LONGEST_S / once_ms, 3, 50)))
             return ArtifactCost(subject.opening.load_ms, subject.opening.load_memory_mb, Latency.of(times_ms))
     except MeasurementError as error:
-        raise ExportError(str(error)) from error
+        raise ExportError(*error.args) from error
 
 
 def artifact_loader(path: str, threads: int | None = None, format_name: str | None = None) -> Loader:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_resnet.optional import require
+from keras_resnet.printable import csv_cell, printable
 from keras_resnet.whole_files import write_whole
 
 LAYERS_SHOWN = 10  # number of layers in an error message
 
 
-def worst_layers(errors: Mapping[str, float]) -> str:
+def worst_layers(errors: Mapping[str, float]) -> list[str]:
     """Signal to noise by layer, in dB -> lines about the worst layers, for a message."""
     lines = [f"  {decibels:6.1f} dB  {name}" for name, decibels in sorted(errors.items(), key=lambda pair: pair[1])]
-    return "\n".join(["layers with the largest quantization error (signal to noise):", *lines[:LAYERS_SHOWN]])
+    return ["layers with the largest quantization error (signal to noise):", *lines[:LAYERS_SHOWN]]
 
 
 def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, float]) -> list[Path]:
@@ -23,11 +24,12 @@ def write_layer_errors(folder: Path, format_name: str, errors: Mapping[str, floa
     rows, drawn = io.StringIO(newline=""), io.BytesIO()
     writer = csv.writer(rows)
     writer.writerow(["layer", "signal_to_noise_db"])
-    writer.writerows((name, f"{decibels:.2f}") for name, decibels in errors.items())
-    write_whole(table, rows.getvalue().encode())
+    writer.writerows((csv_cell(name), f"{decibels:.2f}") for name, decibels in errors.items())
+    write_whole(table, rows.getvalue().encode("utf-8", "backslashreplace"))
     figure = require("matplotlib.figure", "plots").Figure(figsize=(8, 1 + 0.16 * len(errors)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(list(errors), list(errors.values()), color="tab:blue")
+    axes.barh(range(len(errors)), list(errors.values()), color="tab:blue")
+    axes.set_yticks(range(len(errors)), [printable(name) for name in errors], parse_math=False)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=6)
     axes.set_xlabel("signal to quantization noise in dB (low is bad)")

@@ -3,15 +3,15 @@
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from keras_resnet import __version__
 from keras_resnet.answers import IMAGE, PROBABILITIES
-from keras_resnet.errors import ExportError
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.errors import ExportError, reason
+from keras_resnet.export.formats import CHOICES, FORMATS
 from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.old_schema import current
@@ -32,6 +32,7 @@ SCHEMA_VERSION = 3
 NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
 ONNX_KEY = "keras_resnet.description"
 MOST_CLASSES = 10_000_000
+LONGEST_MESSAGE = 300  # characters; what a file holds may be longer
 LARGEST_DESCRIPTION_BYTES = 16_000_000  # largest description, enough for 100,000 class names
 
 
@@ -145,31 +146,74 @@ def read_description(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"schema version {description['schema_version']}, but only {SCHEMA_VERSION} is known")
         _check_fields(description)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise ExportError(f"{path}: its description can't be read: {error}") from error
+        what = f"the field {error} is missing" if isinstance(error, KeyError) else reason(error)
+        raise ExportError(f"{path}: its description can't be read: {what}") from error
     return description
 
 
 def _check_fields(description: dict[str, Any]) -> None:
-    """Raises an error that `read_description` catches if a field is missing or has the wrong type."""
-    given, labels, quantization = description["input"], description["labels"], description["quantization"]
-    sides = [given["centre_crop"], given["resize_short_side"]]
-    answer = description["output"]
-    texts = [given["dtype"], given["layout"], answer["dtype"], answer["name"]]
-    if not (
-        description["format"] in FORMATS
-        and description["task"] in TASKS
-        and answer["name"] in TASKS[description["task"]].outputs
-        and len(given["size"]) == 3
-        and all(side is None or (type(side) is int and 0 < side <= LARGEST_SIDE) for side in [*given["size"], *sides])
-        and all(isinstance(text, str) for text in texts)
-        and type(answer["classes"]) is int
-        and 0 < answer["classes"] <= MOST_CLASSES
-        and (sides == [None, None] or given["interpolation"] in ("bilinear", "bicubic"))
-        and (labels is None or (isinstance(labels, list) and all(isinstance(label, str) for label in labels)))
-        and (quantization is None or isinstance(quantization["keep_float"], list))
-    ):
-        raise ValueError(f"its schema version must be {SCHEMA_VERSION}")
+    """Raises an error that `read_description` catches if a field is missing, has the wrong type or is out of range."""
+    for name, rule, holds in _rules(description):
+        if not holds:
+            *folders, field = name.split(".")
+            received = description[folders[0]][field] if folders else description[field]
+            raise ValueError(f"its {name!r} must {rule}. Received: {received!r}"[:LONGEST_MESSAGE])
     TASKS[description["task"]].checked_facts(description.get("task_facts", {}))
+
+
+def _rules(description: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Untrusted description -> name of a field, its rule, whether it holds. A check may assume the earlier ones."""
+    for name in ("format", "task", "network"):
+        yield name, "be a text", isinstance(description[name], str)
+    yield "format", f"be one of {', '.join(FORMATS)}", description["format"] in FORMATS
+    yield "task", f"be one of {', '.join(TASKS)}", description["task"] in TASKS
+    for name in ("input", "output"):
+        yield name, "be an object", isinstance(description[name], dict)
+    for name in ("weights", "quantization"):
+        yield name, "be an object or null", description[name] is None or isinstance(description[name], dict)
+    yield "task_facts", "be an object", isinstance(description.get("task_facts", {}), dict)
+    yield from _input_rules(description["input"])
+    answer, labels, quantization = description["output"], description["labels"], description["quantization"]
+    outputs = TASKS[description["task"]].outputs
+    yield "output.dtype", "be a text", isinstance(answer["dtype"], str)
+    yield (
+        "output.name",
+        f"be one of {', '.join(outputs)}",
+        isinstance(answer["name"], str) and answer["name"] in outputs,
+    )
+    classes = answer["classes"]
+    yield "output.classes", f"lie in 1..{MOST_CLASSES}", type(classes) is int and 0 < classes <= MOST_CLASSES
+    yield "labels", "be null or a list of texts", labels is None or _is_texts(labels)
+    yield "labels", f"hold a name for each of the {classes} classes", labels is None or len(labels) == classes
+    if quantization is not None:
+        yield "quantization.keep_float", "be a list of texts", _is_texts(quantization["keep_float"])
+
+
+def _input_rules(given: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Untrusted description of the input -> as `_rules`."""
+    size, crop, resize = given["size"], given["centre_crop"], given["resize_short_side"]
+    yield "input.dtype", "be a text", isinstance(given["dtype"], str)
+    layouts = CHOICES["layout"]
+    yield "input.layout", f"be one of {', '.join(map(str, layouts))}", given["layout"] in layouts
+    sides = f"hold height, width and channels, each null or 1 to {LARGEST_SIDE}"
+    yield "input.size", sides, isinstance(size, list) and len(size) == 3 and all(map(_is_side, size))
+    for name, side in (("centre_crop", crop), ("resize_short_side", resize)):
+        yield f"input.{name}", f"be null or 1 to {LARGEST_SIDE}", _is_side(side)
+    yield "input.resize_short_side", "be null where 'centre_crop' is null", (crop is None) == (resize is None)
+    if crop is not None:
+        yield "input.resize_short_side", f"be at least 'centre_crop', {crop}", resize >= crop
+        fits = all(side in (None, crop) for side in size[:2])
+        yield "input.centre_crop", f"be the height and width of 'size', {size[:2]}", fits
+        filters = ("bilinear", "bicubic")
+        yield "input.interpolation", f"be one of {', '.join(filters)}", given["interpolation"] in filters
+
+
+def _is_side(side: Any) -> bool:
+    return side is None or (type(side) is int and 0 < side <= LARGEST_SIDE)
+
+
+def _is_texts(texts: Any) -> bool:
+    return isinstance(texts, list) and all(isinstance(text, str) for text in texts)
 
 
 def _stored(path: Path) -> str | bytes | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.old_schema import current
+from keras_resnet.regular_files import is_plain_name
 from keras_resnet.whole_files import file_sha256, write_whole
 
 FILE_NAME = "manifest.json"
@@ -26,17 +27,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"schema_version": SCHEMA_VERSION, "artifacts": {}}
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
             raise ValueError(f"schema version {manifest['schema_version']}, but only {SCHEMA_VERSION} is known")
         for name, entry in manifest["artifacts"].items():
-            file = entry["file"]
-            inside = isinstance(file, str) and file == Path(file).name not in ("", "..")  # in the folder, at its top
             measured = isinstance(entry["sha256"], str) and isinstance(entry["size_bytes"], int)
-            if not inside or not measured or not isinstance(entry["description"], dict):
-                raise ValueError(f"entry {name!r} is invalid")
+            if not is_plain_name(entry["file"]) or not measured or not isinstance(entry["description"], dict):
+                raise ValueError(f"entry {name!r} must have a file in the folder, its hash and size, and a description")
             entry["description"] = current(entry["description"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExportError(f"{path}: this version can't read the manifest: {error}. Move it away") from error
     return manifest
 

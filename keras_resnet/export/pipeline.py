@@ -234,7 +234,7 @@ def _common_error(failures: Sequence[Exception]) -> ExportError:
     """-> one error for all failures, of the most specific common type."""
     kinds = (AccuracyError, VerificationError, ExportError)
     kind = next(kind for kind in kinds if kind is ExportError or all(isinstance(error, kind) for error in failures))
-    return kind("\n".join(str(error) for error in failures))
+    return kind(*(line for error in failures for line in error.args))
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class _Maker:
             report = verify(unverified, row, reference)
             accuracy = self._accuracy(unverified, row)
         except VerificationError as error:
-            raise type(error)(f"{error}\n{worst_layers(errors)}" if errors else str(error)) from error
+            raise type(error)(*error.args, *(worst_layers(errors) if errors else ())) from error
         forget(folder, row.name)  # the entry of an older file is not valid for the new file, nor is its signature
         remove(signature_file(path))
         replace(unverified, path)

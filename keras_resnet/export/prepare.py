@@ -91,7 +91,7 @@ def checked(model: Any, task: str | None = None, output_kind: str | None = None)
     try:
         model = interpret(model, task, output_kind)
     except ArgumentError as error:
-        raise ExportError(str(error)) from error
+        raise ExportError(*error.args) from error
     # The integer converter aborts the whole process on a NaN.
     broken = [v.path for v in model.variables if not np.isfinite(keras.ops.convert_to_numpy(v).astype("float32")).all()]
     if broken:

@@ -4,7 +4,6 @@
 """
 
 import base64
-import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from keras_resnet.export.manifest import read_manifest, size_bytes
 from keras_resnet.export.result import ExportReport
 from keras_resnet.labels import top_indices
 from keras_resnet.optional import require
+from keras_resnet.printable import html_text, markdown_text
 from keras_resnet.tasks.classify.evaluation import ClassEvaluation
 from keras_resnet.whole_files import write_whole
 
@@ -69,7 +69,7 @@ class _Page:
     title: str
     facts: list[str]
     rows: list[list[str]]
-    refused: list[str]
+    refused: list[list[str]]  # lines about each artifact
     disagreements: list[_Disagreement]
     disagreements_in_all: int
     images: int | None  # number of labelled images
@@ -128,7 +128,7 @@ def _page(
         f"Made {machine['created']}.",
         *unmeasured,
     ]
-    refused = [f"{name}: {error}" for name, error in made.failures.items()]
+    refused = [[f"{name}: {error.args[0]}", *error.args[1:]] for name, error in made.failures.items()]
     rows = [*_model_row(made), *(_row(made, name, costs.get(name)) for name in made.paths)]
     return _Page(title, facts, rows, refused, disagreements[:DISAGREEMENTS_SHOWN], len(disagreements), images)
 
@@ -241,15 +241,15 @@ def _heading(page: _Page) -> str:
 
 def _markdown(page: _Page) -> str:
     def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-        lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (list(header), *rows)]
+        lines = [[markdown_text(cell) for cell in row] for row in (list(header), *rows)]
         ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
         return [f"| {' | '.join(cells)} |" for cells in ruled] + [""]
 
-    lines = [f"# {page.title}", "", *table(REPORT_COLUMNS, page.rows)]
-    lines += [f"- {fact}" for fact in page.facts]
+    lines = [f"# {markdown_text(page.title)}", "", *table(REPORT_COLUMNS, page.rows)]
+    lines += [f"- {markdown_text(fact)}" for fact in page.facts]
     lines += ["", "![Accuracy against latency and size](report.png)", ""]
     if page.refused:
-        lines += ["## Refused", "", *(f"- {' '.join(text.split())}" for text in page.refused), ""]
+        lines += ["## Refused", "", *(f"- {markdown_text(' '.join(lines))}" for lines in page.refused), ""]
     if page.images is not None:
         lines += [f"## {_heading(page)}", ""]
         rows = [[case.name, case.label, "; ".join(map(str, case.answers))] for case in page.disagreements]
@@ -258,41 +258,42 @@ def _markdown(page: _Page) -> str:
 
 
 def _html(page: _Page, plots: str) -> str:
-    escape = html.escape
-
     def cells(tag: str, row: Iterable[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{html_text(cell)}</{tag}>" for cell in row) + "</tr>"
 
     parts = [
-        f"<h1>{escape(page.title)}</h1>",
+        f"<h1>{html_text(page.title)}</h1>",
         '<div class="wide"><table>',
         f"<thead>{cells('th', REPORT_COLUMNS)}</thead><tbody>",
         *(cells("td", row) for row in page.rows),
         "</tbody></table></div>",
         f"<figure>{plots}</figure>",
         "<ul>",
-        *(f"<li>{escape(fact)}</li>" for fact in page.facts),
+        *(f"<li>{html_text(fact)}</li>" for fact in page.facts),
         "</ul>",
     ]
     if page.refused:
-        parts += ["<h2>Refused</h2>", *(f"<pre>{escape(text)}</pre>" for text in page.refused)]
+        parts += ["<h2>Refused</h2>", *(f"<pre>{_lines(lines)}</pre>" for lines in page.refused)]
     if page.images is not None:
-        parts += [f"<h2>{escape(_heading(page))}</h2>", '<div class="cases">']
+        parts += [f"<h2>{_heading(page)}</h2>", '<div class="cases">']
         parts += [_card(case) for case in page.disagreements]
         parts.append("</div>")
-    return _HTML.format(title=escape(page.title), style=_STYLE, body="\n".join(parts))
+    return _HTML.format(title=html_text(page.title), style=_STYLE, body="\n".join(parts))
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(map(html_text, lines))
 
 
 def _card(case: _Disagreement) -> str:
     answers = "".join(
-        f"<li><b>{html.escape(answer.network)}</b> {html.escape(answer.label)} {answer.percent:.0f}&nbsp;%</li>"
+        f"<li><b>{html_text(answer.network)}</b> {html_text(answer.label)} {answer.percent:.0f}&nbsp;%</li>"
         for answer in case.answers
     )
     picture = _picture(case.pixels)
     image = f'<img alt="" src="data:image/jpeg;base64,{picture}">' if picture else ""
     return (
-        f"<article>{image}<p>{html.escape(case.name)}<br>label: {html.escape(case.label)}</p><ul>{answers}</ul>"
-        "</article>"
+        f"<article>{image}<p>{html_text(case.name)}<br>label: {html_text(case.label)}</p><ul>{answers}</ul></article>"
     )
 
 

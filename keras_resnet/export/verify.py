@@ -91,7 +91,7 @@ def verify(path: Path, format: Format, reference: Reference) -> Report:
     report = examine(path, format, reference)
     if not report.passed:
         lines = [f"  {check.name}: {check.measured}; required: {check.required}" for check in report.failures]
-        raise VerificationError(f"{path} is not equal to its model as {format.name}:\n" + "\n".join(lines))
+        raise VerificationError(f"{path} is not equal to its model as {format.name}:", *lines)
     return report
 
 

@@ -189,7 +189,7 @@ def run_python(
         raise MeasurementError(f"{command} did not end in {timeout_s:g} s") from error
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise MeasurementError(f"{command}: exit status {process.returncode}\n{process.stderr.strip()}")
+        raise MeasurementError(f"{command}: exit status {process.returncode}", *process.stderr.strip().splitlines())
     return Finished(seconds, process.stdout, process.stderr)
 
 

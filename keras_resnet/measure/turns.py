@@ -4,13 +4,15 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from keras_resnet.printable import printable
+
 Given = TypeVar("Given")
 
 
 def by_turns(
     subjects: Mapping[str, Callable[[], Given]],
     rounds: int,
-    tell: Callable[[str], None] = lambda line: print(line, flush=True),
+    tell: Callable[[str], None] = lambda line: print(printable(line), flush=True),
 ) -> dict[str, list[Given]]:
     """Subjects by name, each a turn of its own -> what each gave in each round; `tell` hears it at once.
 

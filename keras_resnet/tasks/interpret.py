@@ -13,6 +13,7 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.facts import carry, facts_of, state
 from keras_resnet.graph import flatten, keeps_logits, output_activation, rebuild
 from keras_resnet.normalisation import check_normalises, doubt_about_scale
+from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Reading, classes_of, loss_of, read_output
 
 EXAMPLE_SIDES = (64, 96)  # height and width of an example image for a network of any size
@@ -52,9 +53,8 @@ def interpret(
         flat = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
         carry(model, flat)
     if reading.why is not None:
-        read_as = f"{name}: task {reading.task}, {flat.outputs[0].shape[-1]} {reading.kind}, {reading.why}"
-        doubt = doubt_about_scale(flat)
-        read_as += f"\n{name}: {doubt}" if doubt else ""
+        words = f"task {reading.task}, {flat.outputs[0].shape[-1]} {reading.kind}, {reading.why}"
+        read_as = "\n".join(printable(f"{name}: {each}") for each in (words, doubt_about_scale(flat)) if each)
     state(flat, task=reading.task, output_kind=reading.kind, interpreted=True, read_as=read_as)
     state(flat, weights_origin=facts.weights_origin)  # they are the weights of the given model
     return flat

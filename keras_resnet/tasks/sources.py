@@ -78,7 +78,8 @@ def _open(data: str | os.PathLike[str], split: str, class_names: Sequence[str] |
     source = task.open(text, split, class_names, reading)
     if reading.strict and (reasons := left_aside([source]).lines):
         raise ArgumentError(
-            "\n  ".join([f"{text}: files were left aside, which is an error with `strict` (--strict):", *reasons])
+            f"{text}: files were left aside, which is an error with `strict` (--strict):",
+            *(f"  {line}" for line in reasons),
         )
     return source
 

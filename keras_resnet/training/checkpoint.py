@@ -14,6 +14,7 @@ import safetensors
 from safetensors.numpy import save_file
 
 from keras_resnet.errors import TrainingError, reason
+from keras_resnet.variants import contract_of_fields
 from keras_resnet.whole_files import whole_file
 
 PATTERN = re.compile(r"step-(\d{9})\.safetensors")
@@ -86,9 +87,9 @@ def read_progress(folder: Path) -> tuple[Path, TrainingProgress, list[str]]:
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 return path, _progress_of(json.loads(file.metadata()["progress"])), damaged
-        except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             damaged.append(f"{path}: can't be read ({reason(error)})")
-    raise TrainingError("\n  ".join([f"{folder}: no readable checkpoint to continue from", *damaged]))
+    raise TrainingError(f"{folder}: no readable checkpoint to continue from", *(f"  {line}" for line in damaged))
 
 
 def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
@@ -97,7 +98,29 @@ def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
         score = fields.pop("best_score")
         rows = fields["history"]
         fields["best_epoch"] = next((row["epoch"] for row in rows if score in _validation_scores(row)), 0)
-    return TrainingProgress(**fields)
+    progress = TrainingProgress(**fields)
+    wrong = next((rule for rule, holds in _rules(progress) if not holds), None)
+    if wrong is not None:
+        raise ValueError(f"its progress is damaged: {wrong}")
+    if progress.contract:
+        contract_of_fields(progress.contract)
+    return progress
+
+
+def _rules(progress: TrainingProgress) -> Iterator[tuple[str, bool]]:
+    """Progress from an untrusted file -> rule, whether it holds. A check may assume that earlier checks passed."""
+    counts = (progress.step, progress.epoch, progress.batch, progress.best_epoch)
+    yield "numbers must be whole, from 0", all(type(count) is int and 0 <= count < 2**53 for count in counts)
+    rows = progress.history
+    yield "`history` must be a list of objects", isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    yield "`history` must hold numbers", all(type(value) in (int, float) for row in rows for value in row.values())
+    yield "`fingerprint` must be a text", isinstance(progress.fingerprint, str)
+    yield "`contract` must be an object", isinstance(progress.contract, dict)
+    yield "`problems` must be a list", isinstance(progress.problems, list)
+    yield (
+        "`problems` must hold a name, a reason and a truth value each",
+        all(isinstance(each, (list, tuple)) and [*map(type, each)] == [str, str, bool] for each in progress.problems),
+    )
 
 
 def _validation_scores(row: dict[str, Any]) -> set[float]:

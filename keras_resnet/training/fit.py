@@ -237,6 +237,22 @@ class _Run:
                 f"{self.recipe.data}: the training images have changed since the run began (files were added, removed "
                 "or renamed); begin a new run"
             )
+        score = self.task.score
+        columns = {"epoch", "learning_rate", "loss", score, "val_loss", f"val_{score}"}
+        lacking = sorted({column for row in progress.history for column in columns - row.keys()})
+        steps = progress.epoch * self.steps_per_epoch + progress.batch
+        if len(progress.history) != progress.epoch or progress.best_epoch > progress.epoch or not progress.contract:
+            raise TrainingError(f"{checkpoint}: its history is not of {progress.epoch} epochs. Begin a new run")
+        if lacking or progress.step != steps or progress.batch > self.steps_per_epoch:
+            raise TrainingError(
+                f"{checkpoint}: the checkpoint is of another recipe, or damaged: "
+                + (
+                    f"its history lacks {', '.join(lacking)}"
+                    if lacking
+                    else f"it counts {progress.step} steps, not {steps}"
+                )
+                + ". Begin a new run"
+            )
         self.progress = progress
         for problem in progress.problems:
             self.problems.add(*problem)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from keras_resnet import recipes
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.reading import Reading
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.settings import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
@@ -28,8 +28,11 @@ from keras_resnet.settings import (
     settings_of,
 )
 from keras_resnet.tasks import LEARNED
-from keras_resnet.variants import VARIANTS, InputContract
+from keras_resnet.variants import LARGEST_SIDE, VARIANTS, InputContract
 from keras_resnet.weights_from import WeightsFrom
+
+LARGEST_INTEGER = 2**32
+AT_MOST_LARGEST = Rule(f"be at most {LARGEST_SIDE}", lambda size: size <= LARGEST_SIDE)
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,12 @@ class _Network:
     )
     freeze_batch_norm: bool = setting(False, "Freeze all BatchNorm layers.")
 
-    size: int = setting(224, "Side of the square images, in pixels.", AT_LEAST_ONE)
+    size: int = setting(224, "Side of the square images, in pixels.", AT_LEAST_ONE, AT_MOST_LARGEST)
     progressive_sizes: tuple[int, ...] = setting(
         (),
         "Image sizes before the final one, each for an equal share of the epochs.",
         Rule("hold sizes of at least 1", lambda sizes: all(size >= 1 for size in sizes)),
+        Rule(f"hold sizes of at most {LARGEST_SIDE}", lambda sizes: all(size <= LARGEST_SIDE for size in sizes)),
     )
     interpolation: Literal["bilinear", "bicubic"] = setting("bilinear", "Filter of the resize: bilinear or bicubic.")
 
@@ -287,8 +291,8 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
             raise ArgumentError(f"{path}: there is no such recipe or file. {recipes.nearest(path)}") from error
         except OSError as error:
             raise ArgumentError(f"{path}: the recipe can't be read: {error.strerror or error}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"{path}: the recipe is not a TOML file: {error}") from error
+        except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits, too deep
+            raise ArgumentError(f"{path}: the recipe is not a TOML file: {reason(error)}") from error
     source = "the recipe" if path is None else os.fspath(path)
     merged = values | dict(overrides or {})
     unknown = [key for key in merged if key not in SETTINGS]
@@ -297,10 +301,15 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
         for key in unknown:
             nearest = difflib.get_close_matches(key, SETTINGS, n=1)
             lines.append(f"  {key}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
-        raise ArgumentError("\n".join([f"{source}: {len(unknown)} unknown keys:", *lines]))
+        raise ArgumentError(f"{source}: {len(unknown)} unknown keys:", *lines)
     checked = {key: _checked(source, key, value, SETTINGS[key].kind) for key, value in merged.items()}
     own = merged if path not in recipes.names() else dict(overrides or {})  # a recipe of the package states nothing
     return Recipe(**checked, unstated=FITTED - set(own))
+
+
+def _is_whole_text(text: str) -> bool:
+    """Text -> whether a TOML file can hold it: names of files with bytes that are no text it can't."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _checked(source: str, key: str, value: Any, kind: Any) -> Any:
@@ -318,6 +327,13 @@ def _checked(source: str, key: str, value: Any, kind: Any) -> Any:
         if math.isfinite(value):
             return float(value)
         raise ArgumentError(f"{source}: `{key}` must be finite. Received: {key} = {value!r}")
+    if kind is str and type(value) is str and not _is_whole_text(value):
+        raise ArgumentError(
+            f"{source}: `{key}` must be a text that UTF-8 can encode, without NUL characters. Received: "
+            f"{key} = {value!r}. If it is the name of a file or folder, rename that"
+        )
+    if type(value) is int and abs(value) > LARGEST_INTEGER:
+        raise ArgumentError(f"{source}: `{key}` must be at most {LARGEST_INTEGER}. Received: {key} = {value:.3g}")
     if not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}

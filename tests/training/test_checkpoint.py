@@ -79,7 +79,7 @@ def test_a_model_goes_on_from_its_checkpoint_to_the_bit(tmp_path: Path) -> None:
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     train(model, 5)  # the third update is half accumulated
     model.optimizer.dynamic_scale.assign(512.0)
-    progress = TrainingProgress(5, 1, 2, 12.5, [{"epoch": 1, "loss": 0.1 + 0.2}], "abc")
+    progress = TrainingProgress(5, 1, 2, 1, [{"epoch": 1, "loss": 0.1 + 0.2}], "abc")
     path = save_checkpoint(tmp_path, model, progress, keep=2)
     assert path == tmp_path / "step-000000005.safetensors"
     stored = {name.split("/")[-1] for name in load_file(path)}

@@ -1,8 +1,6 @@
 """Answers of a classifier on labelled images -> all figures, and files with them."""
 
-import csv
 import functools
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +24,7 @@ from keras_resnet.evaluation.calibration import Calibration, calibration
 from keras_resnet.evaluation.plots import draw_calibration, draw_confusion_matrix
 from keras_resnet.labels import top_indices
 from keras_resnet.preprocessing import resize_and_crop
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, csv_cell, csv_line
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.classify.mistakes import draw_mistakes
 from keras_resnet.variants import InputContract
@@ -170,15 +168,11 @@ class ClassEvaluation:
 
     def _predictions(self) -> bytes:
         predicted = top_indices(self.probabilities, 1)[:, 0]
-        rows = io.StringIO(newline="")
-        writer = csv.writer(rows, lineterminator="\n")
-        writer.writerow(
-            ["file", "index", "label", "predicted_index", "predicted_label", "confidence", "label_probability"]
-        )
+        rows = [["file", "index", "label", "predicted_index", "predicted_label", "confidence", "label_probability"]]
         for image, true, best, row in zip(self.labelled, self.labels, predicted, self.probabilities, strict=True):
-            answer = [best, self.names[best], f"{row[best]:.6f}", f"{row[true]:.6f}"]
-            writer.writerow([listed_file(image.name), true, self.names[true], *answer])
-        return rows.getvalue().encode("utf-8", "backslashreplace")  # encoded as file names are printed
+            answer = [best, csv_cell(self.names[best]), f"{row[best]:.6f}", f"{row[true]:.6f}"]
+            rows.append([csv_cell(listed_file(image.name)), true, csv_cell(self.names[true]), *answer])
+        return "".join(map(csv_line, rows)).encode("utf-8", "backslashreplace")  # encoded as file names are printed
 
     def _figures(self, about: Mapping[str, Any]) -> bytes:
         images, top1_percent = self.class_accuracy
@@ -204,7 +198,6 @@ class ClassEvaluation:
         from rich import box
         from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
         print(f"images               {self.images}")
         print(f"top-1 %              {self.top1_percent:.2f}")
@@ -228,7 +221,7 @@ class ClassEvaluation:
             others = self.confusion[index].copy()
             others[index] = 0
             names = (self.names[index], self.names[int(others.argmax())])
-            table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *(Text(printable(name)) for name in names))
+            table.add_row(f"{top1_percent[index]:.2f}", str(images[index]), *map(cell, names))
         print()
         console = Console()
         console.print(table, width=min(80, console.width))

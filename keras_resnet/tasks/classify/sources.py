@@ -186,7 +186,7 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
     classes = description["classes"]
     own_classes = classes if class_names is None else class_names
     split = opened_part(split, has_validation=True)
-    shards, index, names = read_index(folder, split, description, LABEL.columns)
+    shards, index, names = read_index(folder, split, description, LABEL)
     new = (
         class_indices(folder, classes, known_names(class_names)) if class_names is not None else np.arange(len(classes))
     )

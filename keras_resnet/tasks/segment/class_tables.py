@@ -64,8 +64,10 @@ def class_table_of(folder: Path) -> ClassTable | None:
 
 def _read_label_map(file: Path) -> ClassTable:
     """`name:red,green,blue:parts:actions` in each line, as CVAT writes it -> its rows."""
-    lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
     try:
+        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
+        if not lines:
+            raise ValueError("no line")
         cells = [line.split(":") for line in lines]
         colours = np.array([[int(value) for value in row[1].split(",")] for row in cells]).reshape(-1, len(COLOURS))
     except (ValueError, IndexError) as error:

@@ -13,7 +13,7 @@ from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.plots import MOST_CLASSES_DRAWN, draw_confusion_matrix
 from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import Example, draw_examples
 from keras_resnet.variants import Contract
@@ -113,7 +113,6 @@ class MaskEvaluation:
         from rich import box
         from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
         segmentation = self.segmentation
         print(f"images            {self.images}")
@@ -127,7 +126,7 @@ class MaskEvaluation:
         for index in np.argsort(segmentation.class_iou_percent):  # NaN comes last
             iou = segmentation.class_iou_percent[index]
             shown = "-" if np.isnan(iou) else f"{iou:.2f}"
-            table.add_row(shown, f"{share[index]:.2f}", Text(printable(self.names[index])))
+            table.add_row(shown, f"{share[index]:.2f}", cell(self.names[index]))
         print()
         console = Console()
         console.print(table, width=min(80, console.width))

@@ -1,8 +1,6 @@
 """Answers of a tagging network on images with known classes -> all figures, and files with them."""
 
-import csv
 import functools
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +12,7 @@ from keras_resnet.answers import PROBABILITIES
 from keras_resnet.data.base import Source
 from keras_resnet.data.labelled import listed_file
 from keras_resnet.errors import ArgumentError, WeightsError
-from keras_resnet.printable import printable
+from keras_resnet.printable import cell, csv_cell, csv_line
 from keras_resnet.tasks.base import Answer, Asked
 from keras_resnet.tasks.tag.figures import F1, average_precision, f1, mean_of_known
 from keras_resnet.tasks.tag.sources import SEPARATOR
@@ -108,16 +106,14 @@ class TagEvaluation:
         return {"predictions.csv": self._predictions, "evaluation.json": lambda: self._record(about)}
 
     def _predictions(self) -> bytes:
-        rows = io.StringIO(newline="")
-        writer = csv.writer(rows, lineterminator="\n")
-        writer.writerow(["file", "classes", "predicted", "probabilities"])
+        rows = [["file", "classes", "predicted", "probabilities"]]
         names = np.array(self.names, dtype=object)
         for file, tags, decided, probabilities in zip(
             self.files, self.tags, self.decided, self.probabilities, strict=True
         ):
             cells = (names[tags == 1], names[decided], [f"{probability:.6f}" for probability in probabilities])
-            writer.writerow([listed_file(file), *(SEPARATOR.join(cell) for cell in cells)])
-        return rows.getvalue().encode("utf-8", "backslashreplace")  # encoded as file names are printed
+            rows.append([csv_cell(text) for text in (listed_file(file), *map(SEPARATOR.join, cells))])
+        return "".join(map(csv_line, rows)).encode("utf-8", "backslashreplace")  # encoded as file names are printed
 
     def _record(self, about: Mapping[str, Any]) -> bytes:
         rows = zip(
@@ -148,7 +144,6 @@ class TagEvaluation:
         from rich import box
         from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
         figures = self.figures
         print(f"images       {self.images}")
@@ -166,7 +161,7 @@ class TagEvaluation:
                 _cell(_percent(self.f1.of_class[index])),
                 str(self.tags[:, index].sum()),
                 str(self.decided[:, index].sum()),
-                Text(printable(self.names[index])),
+                cell(self.names[index]),
             )
         print()
         console = Console()

@@ -92,7 +92,13 @@ def _open_shards(folder: Path, split: str, class_names: Sequence[str] | None) ->
     tags = np.zeros((images.count, len(classes)), np.uint8)
     places = [known[name] for name in packed]
     for row in range(images.count):
-        tags[row, places] = np.frombuffer(packed_tags.read(row), np.uint8)
+        found = np.frombuffer(packed_tags.read(row), np.uint8)
+        if len(found) != len(places) or found.max() > 1:
+            raise ArgumentError(
+                f"{folder}: the classes of {images.names[row]} must be {len(places)} bytes of 0 or 1; pack "
+                "the set again"
+            )
+        tags[row, places] = found
     return TaggedSource(images, tags, TAGS.fingerprint(images.names, {"tags_offset": packed_tags.offset}, len(packed)))
 
 
@@ -188,4 +194,4 @@ def _check_known(where: Path, found: Sequence[tuple[str, str]], known: Mapping[s
         nearest = difflib.get_close_matches(name, known, n=1)
         lines.append(f"  {place}: {name!r}" + (f" (did you mean {nearest[0]}?)" if nearest else ""))
     advice = "Rename these classes like the model's, or remove them"
-    raise ArgumentError("\n".join([f"{where}: names that are unknown to the model: {len(unknown)}", *lines, advice]))
+    raise ArgumentError(f"{where}: names that are unknown to the model: {len(unknown)}", *lines, advice)
