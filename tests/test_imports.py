@@ -23,6 +23,8 @@ ORDER = (
     "optional",
     "whole_files",
     "regular_files",
+    "limits",
+    "whole_images",
     "quiet",
     "untuned",
     "versions",

@@ -26,6 +26,7 @@ from keras_resnet.cli.recipes import recipes
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError
+from keras_resnet.limits import check_limits
 from keras_resnet.printable import printable_lines
 
 
@@ -120,6 +121,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
     if version:
         print(__version__)
         raise typer.Exit
+    check_limits()  # a wrong value is an error here, and not in a thread that decodes
 
 
 def main(prepended: Sequence[str] = ()) -> None:

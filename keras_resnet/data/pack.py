@@ -25,6 +25,7 @@ from keras_resnet.data.shards import (
 )
 from keras_resnet.errors import ArgumentError
 from keras_resnet.whole_files import remove_partial_files, whole_file, write_whole
+from keras_resnet.whole_images import whole_image
 
 PLAN = ".plan.json"  # describes the data of an unfinished run
 SHARD_MB = 128
@@ -147,20 +148,23 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
     with whole_file(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for index in indices.tolist():
-                name, checked = source.name_of(index), check_image(source, index)
-                if checked.problem is not None:
-                    problems.append(checked.problem)
-                if checked.encoded is None or checked.target is None:
-                    continue
-                begin = position + _HEAD_BYTES
-                packed = kind.packed(checked.target)
-                record = _example(checked.encoded, name, **{kind.feature: _feature(packed)})
-                target = (begin + record.index(packed), len(packed)) if isinstance(packed, bytes) else (packed,)
-                counts += kind.counts(checked.target, classes)
-                records.append((begin + record.index(checked.encoded), len(checked.encoded), *target, *checked.size))
-                names.append(name)
-                writer.write(record)
-                position += _FRAME_BYTES + len(record)
+                with whole_image():
+                    name, checked = source.name_of(index), check_image(source, index)
+                    if checked.problem is not None:
+                        problems.append(checked.problem)
+                    if checked.encoded is None or checked.target is None:
+                        continue
+                    begin = position + _HEAD_BYTES
+                    packed = kind.packed(checked.target)
+                    record = _example(checked.encoded, name, **{kind.feature: _feature(packed)})
+                    target = (begin + record.index(packed), len(packed)) if isinstance(packed, bytes) else (packed,)
+                    counts += kind.counts(checked.target, classes)
+                    records.append(
+                        (begin + record.index(checked.encoded), len(checked.encoded), *target, *checked.size)
+                    )
+                    names.append(name)
+                    writer.write(record)
+                    position += _FRAME_BYTES + len(record)
         text, ends = names_to(names)
         arrays = {
             **dict(zip(columns, np.array(records, "int64").reshape(-1, len(columns)).T, strict=True)),

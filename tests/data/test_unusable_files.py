@@ -166,10 +166,8 @@ def test_workers_evaluate_a_part_each(broken):
     np.testing.assert_array_equal(np.sort(whole, axis=0), np.sort(np.concatenate(parts), axis=0))
 
 
-@pytest.mark.filterwarnings("ignore:Image size")
 def test_a_file_with_too_many_pixels_is_not_decoded(broken, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_resnet.data.crop.MAXIMUM_PIXELS", 80 * 100)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 100)
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", str(80 * 100))
     folder = write_folder(tmp_path, {"ant": 4})
     (folder / "ant" / "002.jpg").write_bytes(jpeg(picture(90, 100, 7)))
     source, problems = open_source(folder, "train"), Problems(0)
