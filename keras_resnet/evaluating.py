@@ -55,7 +55,7 @@ def evaluate(
     for start in range(0, len(places), size):
         batch = _readable(itertools.islice(images, size), places[start : start + size], unreadable)
         if batch:
-            answers = task.answers(asked, [image.pixels for image in batch])
+            answers = task.answers(asked, [image.pixels for image in batch], **task.evaluated)
             for image, answer in zip(batch, answers, strict=True):
                 collector.add(*image, answer)
             added = True

@@ -208,8 +208,8 @@ def _opened(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:
 
 def _too_many(pixels: int, size: str) -> str:
     return (
-        f"too many pixels: it has {pixels:,}{size}, and the limit is {most_pixels():,}. To read it, set the environment "
-        f"variable {PIXELS_VARIABLE}={pixels}; it takes up to {BYTES_PER_PIXEL} bytes of memory a pixel"
+        f"too many pixels: it has {pixels:,}{size}, and the limit is {most_pixels():,}. To read it, set the "
+        f"environment variable {PIXELS_VARIABLE}={pixels}; it takes up to {BYTES_PER_PIXEL} bytes of memory a pixel"
     )
 
 

@@ -27,6 +27,7 @@ from keras_resnet.foreign_keras import weights_of_keras_applications
 from keras_resnet.lookalikes import blurs, has_same_tensors, other_network
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.regular_files import read_text
 from keras_resnet.torch_files import Checkpoint, escaped
 from keras_resnet.variants import (
     BACKBONES,
@@ -183,7 +184,7 @@ def _pretrained_config(repository: str) -> dict[str, Any]:
             return {}  # the repository exists, but has no such file
         raise
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(config_path))
     except ValueError as error:
         raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
     config = config if isinstance(config, dict) else {}

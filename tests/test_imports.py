@@ -24,6 +24,7 @@ ORDER = (
     "whole_files",
     "regular_files",
     "limits",
+    "array_files",
     "whole_images",
     "quiet",
     "untuned",

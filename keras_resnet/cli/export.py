@@ -23,6 +23,7 @@ from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.regular_files import read_text
 from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import Stated
 
@@ -180,7 +181,7 @@ def export(
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
     if calibration is not None:
         list_images([calibration])
-    names_of_classes = None if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
+    names_of_classes = None if class_names is None else read_text(class_names).splitlines()
     from keras_resnet.facts import facts_of
     from keras_resnet.loading import class_names_of, open_network
     from keras_resnet.tasks import checked_task_of

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_resnet.array_files import Arrays
 from keras_resnet.data.base import Decoded, Source
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.preprocessing import apply_contract
@@ -52,14 +53,14 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
         ArgumentError: The file is no archive of such arrays.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            own = validation if f"x_{validation}" in archive.files else None
+        with Arrays(file) as archive:
+            own = validation if f"x_{validation}" in archive.names else None
             arrays = {
                 name: archive[name]
-                for name in archive.files
+                for name in archive.names
                 if name.startswith("y_") or name == f"x_{own if split == 'val' and own else 'train'}"
             }
-            received = ", ".join(archive.files)
+            received = ", ".join(archive.names)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{file}: not an .npz archive of plain arrays: {reason(error)}") from error
     wanted = own if split == "val" and own else "train"

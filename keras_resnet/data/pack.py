@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.array_files import Arrays
 from keras_resnet.data.base import HELD_OUT_RULE, EncodedSource, Source
 from keras_resnet.data.check import check_image, percentiles
 from keras_resnet.data.problems import Problem
@@ -24,6 +25,7 @@ from keras_resnet.data.shards import (
     read_dataset_description,
 )
 from keras_resnet.errors import ArgumentError
+from keras_resnet.regular_files import read_text
 from keras_resnet.whole_files import remove_partial_files, whole_file, write_whole
 from keras_resnet.whole_images import whole_image
 
@@ -113,7 +115,7 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     """Creates the folder, or continues the unfinished run in it."""
     out.mkdir(parents=True, exist_ok=True)
     if (out / PLAN).is_file():
-        if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
+        if json.loads(read_text(out / PLAN)) == plan:
             remove_partial_files(out)
             return
         raise ArgumentError(
@@ -208,7 +210,7 @@ def _finish(
     problems: list[Problem] = []
     for split, source in sources.items():
         files = [job.name for job in jobs if job.source is source]
-        sides = [dict(np.load(_side(out / name), allow_pickle=False)) for name in files]
+        sides = [_arrays_in(_side(out / name)) for name in files]
         columns = ("offset", "length", *source.target.columns)
         joined = {key: np.concatenate([side[key] for side in sides]) for key in columns}
         names = [name for side in sides for name in names_from(side["names"], side["name_ends"])]
@@ -255,6 +257,11 @@ def _clean(out: Path, jobs: list[ShardJob]) -> dict[str, Any]:
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with whole_file(path) as partial, partial.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _arrays_in(path: Path) -> dict[str, np.ndarray]:
+    with Arrays(path) as archive:
+        return {name: archive[name] for name in archive.names}
 
 
 def _side(path: Path) -> Path:

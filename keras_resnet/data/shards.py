@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.array_files import Arrays
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ArgumentError, ImageError, reason
+from keras_resnet.regular_files import read_text
 
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
 FORMAT, VERSION = "keras-resnet dataset", 2
@@ -97,7 +99,7 @@ def read_dataset_description(folder: Path) -> dict[str, Any]:
         ArgumentError: `data pack` did not write the file.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads(read_text(folder / DESCRIPTION))
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{folder / DESCRIPTION} can't be read: {reason(error)}") from error
     if (
@@ -132,14 +134,34 @@ def read_index(
             found = "it is missing" if size is None else f"it has {size:,} bytes"
             raise ArgumentError(f"{path}: {found}, but had {shard['bytes']:,} when it was packed; pack the set again")
     try:
-        with np.load(folder / INDEX, allow_pickle=False) as archive:
+        with Arrays(folder / INDEX) as archive:
             index = {
                 name: archive[f"{split}_{name}"]
                 for name in ("shard", "offset", "length", *columns, "names", "name_ends")
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{folder / INDEX} can't be read: {reason(error)}; pack the set again") from error
+    _check_places(folder, shards, index)
     return [str(folder / shard["file"]) for shard in shards], index, names_from(index["names"], index["name_ends"])
+
+
+def _check_places(folder: Path, shards: Sequence[dict[str, Any]], index: dict[str, np.ndarray]) -> None:
+    """Raises `ArgumentError` if a record lies outside of its shard: memory is made for the length that is declared."""
+    ends = np.array([shard["bytes"] for shard in shards], np.int64)
+    for name in index:
+        if not name.endswith("length"):
+            continue
+        offset, length, shard = index[name.replace("length", "offset")], index[name], index["shard"]
+        if not (offset.shape == length.shape == shard.shape and np.issubdtype(length.dtype, np.integer)):
+            raise ArgumentError(f"{folder / INDEX}: its arrays do not fit each other; pack the set again")
+        if len(length) and not (
+            0 <= shard.min() <= shard.max() < len(shards)
+            and offset.min() >= 0
+            and length.min() >= 0
+            and (length <= ends[shard]).all()
+            and (offset <= ends[shard] - length).all()
+        ):
+            raise ArgumentError(f"{folder / INDEX}: names places outside of the shards; pack the set again")
 
 
 def names_to(names: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Artifact -> function from pixels to outputs, in the runtime that will serve the artifact."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +15,12 @@ from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.optional import require
+from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.tasks import TASKS
+
+
+MOST_ELEMENTS = 1_000_000_000  # of a tensor of a TFLite file, whose runtime makes room for all of them on opening
 
 
 class Tensor(NamedTuple):
@@ -81,6 +86,12 @@ class _LiteRT:
         interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
             model_path=str(path), num_threads=threads
         )
+        for tensor in interpreter.get_tensor_details():
+            if math.prod(map(int, tensor["shape"])) > MOST_ELEMENTS:
+                raise ValueError(
+                    f"its tensor {printable(tensor['name'])} declares {list(map(int, tensor['shape']))}, more than the limit of "
+                    f"{MOST_ELEMENTS:,} elements"
+                )
         interpreter.allocate_tensors()
         self._interpreter, self._input = interpreter, interpreter.get_input_details()[0]
         self._shape = tuple(int(side) for side in self._input["shape"])
