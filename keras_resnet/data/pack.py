@@ -255,7 +255,7 @@ def _clean(out: Path, jobs: list[ShardJob]) -> dict[str, Any]:
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with whole_file(path) as partial, partial.open("wb") as stream:
+    with whole_file(path) as partial, partial.open("xb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
 

@@ -19,7 +19,6 @@ from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.tasks import TASKS
 
-
 MOST_ELEMENTS = 1_000_000_000  # of a tensor of a TFLite file, whose runtime makes room for all of them on opening
 
 
@@ -87,9 +86,10 @@ class _LiteRT:
             model_path=str(path), num_threads=threads
         )
         for tensor in interpreter.get_tensor_details():
-            if math.prod(map(int, tensor["shape"])) > MOST_ELEMENTS:
+            shape = [int(side) for side in tensor["shape"]]
+            if math.prod(shape) > MOST_ELEMENTS:
                 raise ValueError(
-                    f"its tensor {printable(tensor['name'])} declares {list(map(int, tensor['shape']))}, more than the limit of "
+                    f"its tensor {printable(tensor['name'])} has the shape {shape}, with more than the limit of "
                     f"{MOST_ELEMENTS:,} elements"
                 )
         interpreter.allocate_tensors()
