@@ -10,7 +10,7 @@ from PIL import Image
 from keras_resnet.data.problems import Problems
 from keras_resnet.export.files import WRITTEN, clean, replace
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
-from keras_resnet.whole_files import PARTIAL, whole_file, write_whole
+from keras_resnet.whole_files import PARTIAL, write_whole
 
 OLD = Path(__file__).parent / "old_files"  # small networks, as files
 CLASSES = ("cat", "crane", "dog")  # of the classifier there
@@ -57,11 +57,11 @@ def test_a_file_is_written_in_place_of_a_link(tmp_path, victim):
     assert (tmp_path / "a.json").read_bytes() == b"new"
 
 
-def test_a_link_under_the_very_name_of_a_partial_file_is_not_followed(tmp_path, victim):
-    with pytest.raises(FileExistsError), whole_file(tmp_path / "a.json") as partial:
-        partial.symlink_to(victim)
-        with partial.open("xb") as stream:
-            stream.write(b"new")
+def test_a_link_under_the_very_name_of_a_partial_file_is_not_followed(tmp_path, victim, monkeypatch):
+    monkeypatch.setattr("keras_resnet.whole_files.secrets.token_hex", lambda count: "0" * 2 * count)
+    (tmp_path / f".a.json.{'0' * 16}{PARTIAL}").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "a.json", b"new")
     assert victim.read_bytes() == KEPT
 
 

@@ -72,8 +72,8 @@ def _tell(name: str, height: int, width: int) -> None:
         "%s",
         printable(
             f"{name}: images of {height}x{width} pixels (height x width) are given in windows of "
-            f"{WINDOW[0]}x{WINDOW[1]}, because more than {WHOLE_PIXELS:,} pixels at once take gigabytes. For other "
-            f"windows: --window HxW; for whole images: --window {height}x{width}"
+            f"{WINDOW[0]}x{WINDOW[1]}, because more than {WHOLE_PIXELS:,} pixels at once take gigabytes. `predict` "
+            f"takes other windows by --window HxW, and whole images by --window {height}x{width}"
         ),
     )
 
