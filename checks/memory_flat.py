@@ -26,7 +26,7 @@ from keras_resnet.measure.record import write_record
 
 RECORD = Path(__file__).parents[1] / "benchmarks" / "results" / "memory_flat.json"
 SIDE, FILES, CLASSES = 32, 64, 4
-WARM_UP = 0.3  # share of the images before the first sample that counts: runtimes fill their caches
+WARM_UP = 0.4  # share of the images before the first sample that counts: caches fill, and an epoch ends once
 SAMPLE_S = 0.1
 MB_PER_1000_IMAGES = 1.0  # bound; an answer of 1,000 classes that is kept takes 4 MB per 1,000 images
 SUBJECTS = (

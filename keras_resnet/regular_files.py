@@ -6,7 +6,7 @@ import stat
 from typing import BinaryIO
 
 LARGEST_BYTES = 2_000_000_000  # no image and no table is larger; a sparse file would be read into memory as zeros
-LARGEST_TEXT_BYTES = 100_000_000  # of other texts, each of which describes one thing
+LARGEST_TEXT_BYTES = 100_000_000  # size of another text, each of which describes one thing
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

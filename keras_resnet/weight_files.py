@@ -28,8 +28,10 @@ from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_array
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".h5", ".tar", ".ckpt", ".bin")  # suffixes that files of weights can have
-LARGEST_BYTES = 16_000_000_000  # of a file of weights; the largest ResNet has 0.3, and with a trainer's state 1
-LARGEST_CONFIG_BYTES = 64_000_000  # of the layers in a .keras file; those of ResNet-152 have 0.3
+LARGEST_BYTES = (
+    16_000_000_000  # size of a weight file; the largest ResNet has 0.3 GB, and 1 GB with its trainer's state
+)
+LARGEST_CONFIG_BYTES = 64_000_000  # description of the layers in a .keras file; ResNet-152 has 0.3 MB
 MOST_FILES = 1000  # files of a folder that are looked at
 _PART = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
 _SUFFIX_KINDS: dict[str, Kind] = {  # where the content does not tell: the reader says what is wrong

@@ -19,7 +19,7 @@ from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.tasks import TASKS
 
-MOST_ELEMENTS = 1_000_000_000  # of a tensor of a TFLite file, whose runtime makes room for all of them on opening
+MOST_ELEMENTS = 1_000_000_000  # elements of a tensor in a TFLite file; its runtime makes room for all of them
 
 
 class Tensor(NamedTuple):

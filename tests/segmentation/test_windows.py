@@ -49,7 +49,8 @@ def test_a_large_image_goes_by_windows_as_with_the_option(small_limits, caplog):
     np.testing.assert_array_equal(own[PROBABILITIES], given[PROBABILITIES])
     assert [record.getMessage() for record in caplog.records] == [
         "model.keras: images of 70x130 pixels (height x width) are given in windows of 40x48, because more than 4,096 "
-        "pixels at once take gigabytes. `predict` takes other windows by --window HxW, and whole images by --window 70x130"
+        "pixels at once take gigabytes. `predict` takes other windows by --window HxW, and whole images by --window "
+        "70x130"
     ]
 
 
