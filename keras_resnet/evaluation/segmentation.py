@@ -105,7 +105,7 @@ def pixel_classes(
 ) -> np.ndarray:
     """Arguments of `pixel_scores` -> class with the highest score of each pixel, `[H, W]` uint8.
 
-    The scores of all pixels are never held at once: those of 16 megapixels and 21 classes take 1.3 GB.
+    The scores of all pixels are never held at once: for 16 megapixels and 21 classes, they take 1.3 GB.
     """
     if window is None or _fits(pixels, window):
         return resized_classes(_whole_scores(predict, pixels, contract), *pixels.shape[:2])

@@ -101,7 +101,7 @@ class Segment:
         return 1  # images have different sizes
 
     def answers(self, asked: "Asked", images: "Sequence[np.ndarray]", **options: Any) -> "list[Answer]":
-        """`options` are those of `view.answers`."""
+        """`options` are the further arguments of `view.answers`."""
         from keras_resnet.tasks.segment.view import answers
 
         return answers(asked, images, **options)
