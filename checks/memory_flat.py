@@ -39,7 +39,8 @@ class Samples:
     """Resident memory and number of images, sampled by a thread until `stop`."""
 
     def __init__(self) -> None:
-        self.images, self.rows = 0, []
+        self.images = 0
+        self.rows: list[tuple[int, float]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
@@ -88,9 +89,9 @@ def make_files(folder: Path) -> None:
     from keras_resnet.quiet import import_keras
 
     import_keras()
+    from keras_resnet import ResNet20
     from keras_resnet.export import export
     from keras_resnet.model_files import save_model
-    from keras_resnet.models import ResNet20
     from keras_resnet.variants import InputContract
 
     draw = np.random.default_rng(0)
