@@ -65,17 +65,20 @@ def resident_mb() -> float:
 
 def slope(rows: list[tuple[int, float]]) -> dict[str, float]:
     """Samples of images and MB -> slope after the warm-up, and the memory where the line starts and ends."""
-    images, memory = np.array(rows, float).T
+    by_images: dict[int, float] = {}
+    for count, mb in rows:
+        by_images.setdefault(count, mb)  # one for each count: between epochs, and at the end, files are written
+    images, memory = np.array([*by_images.items()], float).T
     counted = images >= WARM_UP * images.max()
     if counted.sum() < 3 or np.ptp(images[counted]) == 0:
         raise typer.BadParameter("the run was too short for three samples; give more images")
     per_image, at_zero = np.polyfit(images[counted], memory[counted], 1)
     first, last = images[counted].min(), images.max()
     return {
-        "mb_per_1000_images": round(1000 * per_image, 4),
-        "first_mb": round(at_zero + per_image * first, 1),
-        "last_mb": round(at_zero + per_image * last, 1),
-        "peak_mb": round(memory.max(), 1),
+        "mb_per_1000_images": round(1000 * float(per_image), 4),
+        "first_mb": round(float(at_zero + per_image * first), 1),
+        "last_mb": round(float(at_zero + per_image * last), 1),
+        "peak_mb": max(mb for _, mb in rows),
         "samples": int(counted.sum()),
         "images": int(images.max()),
     }
