@@ -12,6 +12,7 @@ from keras_resnet.data.problems import reason_of
 from keras_resnet.errors import ImageError
 from keras_resnet.predictor import Predictor
 from keras_resnet.read_ahead import read_ahead
+from keras_resnet.whole_images import whole_image
 
 EVALUATION_BATCH_SIZE = 64
 
@@ -54,7 +55,7 @@ def evaluate(
     for start in range(0, len(places), size):
         batch = _readable(itertools.islice(images, size), places[start : start + size], unreadable)
         if batch:
-            answers = task.answers(asked, [image.pixels for image in batch])
+            answers = task.answers(asked, [image.pixels for image in batch], **task.evaluated)
             for image, answer in zip(batch, answers, strict=True):
                 collector.add(*image, answer)
             added = True
@@ -63,8 +64,9 @@ def evaluate(
 
 
 def _read(predictor: Predictor, source: Source, index: int) -> ReadImage:
-    decoded = source.decode(index)
-    pixels = decoded.pixels if source.ready else predictor.task.prepare(decoded.pixels, predictor.contract)
+    with whole_image():
+        decoded = source.decode(index)
+        pixels = decoded.pixels if source.ready else predictor.task.prepare(decoded.pixels, predictor.contract)
     return ReadImage(source, index, pixels, decoded.target)
 
 

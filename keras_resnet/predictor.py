@@ -12,6 +12,7 @@ from keras_resnet.errors import ImageError, WeightsError
 from keras_resnet.preprocessing import decode_image, name_of
 from keras_resnet.tasks.base import Asked, Task
 from keras_resnet.variants import Contract
+from keras_resnet.whole_images import whole_image
 
 BATCH_SIZE = 16  # default for networks of free batch size
 
@@ -84,11 +85,12 @@ class Predictor:
         """
         if isinstance(image, np.ndarray):
             return self.task.prepare(image, self.contract)
-        pixels = decode_image(image)
-        try:
-            return self.task.prepare(pixels, self.contract)
-        except ImageError as error:
-            raise ImageError(f"{name_of(image)}: {error}") from error
+        with whole_image():
+            pixels = decode_image(image)
+            try:
+                return self.task.prepare(pixels, self.contract)
+            except ImageError as error:
+                raise ImageError(f"{name_of(image)}: {error}") from error
 
 
 def _batches(images: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

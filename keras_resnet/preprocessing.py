@@ -4,6 +4,7 @@ import functools
 import glob
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resnet import layer_names
-from keras_resnet.errors import ImageError
+from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.image_files import (
     NO_HEIC,
     has_image_suffix,
@@ -22,8 +23,10 @@ from keras_resnet.image_files import (
     kind_of_bytes,
     readable_formats,
 )
+from keras_resnet.limits import MOST_PIXELS, PIXELS_VARIABLE, most_pixels
 from keras_resnet.regular_files import read_regular
 from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
+from keras_resnet.whole_images import BYTES_PER_PIXEL, hold, whole_image
 
 # Per-channel mean and standard deviation of ImageNet's training pixels, scaled to 0..1, in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -32,8 +35,7 @@ MEAN_COLOUR = (124, 116, 104)  # the mean in 0..255, which becomes zero when nor
 
 IMAGENET_CONTRACT = IMAGENET.contract
 
-# Largest number of pixels of a resized image, equal to the limit of files that Pillow opens (2 * MAX_IMAGE_PIXELS).
-MAXIMUM_PIXELS = 178_956_970
+STRIP_PIXELS = 1 << 20  # pixels of a large image that are converted at a time
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # both filters antialias
 
@@ -112,11 +114,12 @@ def load_image(source: str | os.PathLike[str] | bytes, contract: Contract = IMAG
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
     """
-    pixels = decode_image(source)
-    try:
-        return apply_contract(contract, pixels)
-    except ImageError as error:
-        raise ImageError(f"{name_of(source)}: {error}") from error
+    with whole_image():
+        pixels = decode_image(source)
+        try:
+            return apply_contract(contract, pixels)
+        except ImageError as error:
+            raise ImageError(f"{name_of(source)}: {error}") from error
 
 
 @functools.singledispatch
@@ -148,7 +151,7 @@ def decode_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     Raises:
         ImageError: The file can't be read as an image; the message starts with its name.
     """
-    return read_pixels(source, readable_formats(), lambda image: np.array(_opaque_rgb(_upright(image))))
+    return read_pixels(source, readable_formats(), _rgb_pixels)
 
 
 def read_pixels(
@@ -169,19 +172,47 @@ def read_pixels(
     if not encoded:
         raise ImageError(f"{name}: the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+        with whole_image(), _opened(encoded, formats) as image:
+            hold(image.width * image.height)
             image.load()
             return convert(image)
     except UnidentifiedImageError as error:
         if kind_of_bytes(encoded[:16]) == "heic":
             raise ImageError(f"{name}: {NO_HEIC}") from error
         raise ImageError(f"{name}: not an image of the formats {', '.join(formats)}, or incomplete") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: too many pixels to be opened safely ({error})") from error
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
+    except ArgumentError:
+        raise
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error and others
         raise ImageError(f"{name}: the image data is broken ({str(error) or type(error).__name__})") from error
+
+
+def _opened(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """Encoded image, allowed formats of Pillow -> image of which only the head is read.
+
+    Raises:
+        ImageError: It has too many pixels.
+    """
+    most = most_pixels()
+    if most > MOST_PIXELS:  # the user has raised the limit, and Pillow has one of its own for the process
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or most, most)
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=formats)
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
+        raise ImageError(_too_many(int(pixels[0]) if pixels else most + 1, "")) from error
+    width, height = image.size
+    if width * height > most:
+        raise ImageError(_too_many(width * height, f" ({width} x {height})"))
+    return image
+
+
+def _too_many(pixels: int, size: str) -> str:
+    return (
+        f"too many pixels: it has {pixels:,}{size}, and the limit is {most_pixels():,}. To read it, set the "
+        f"environment variable {PIXELS_VARIABLE}={pixels}; it takes up to {BYTES_PER_PIXEL} bytes of memory a pixel"
+    )
 
 
 def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTRACT) -> np.ndarray:
@@ -206,10 +237,10 @@ def resize_and_crop(pixels: np.ndarray, contract: InputContract = IMAGENET_CONTR
     height, width = pixels.shape[:2]
     short, long = sorted((height, width))
     new_long = int(contract.resize * long / short)
-    if contract.resize * new_long > MAXIMUM_PIXELS:
+    if contract.resize * new_long > MOST_PIXELS:
         raise ImageError(
             f"{width}x{height} pixels are too elongated: with the short side at {contract.resize} the image would "
-            f"have more than {MAXIMUM_PIXELS:,} pixels"
+            f"have more than {MOST_PIXELS:,} pixels"
         )
     new_size = (contract.resize, new_long) if width <= height else (new_long, contract.resize)
     # If the size stays, Pillow returns an identical copy.
@@ -241,6 +272,21 @@ def fill(pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
 def name_of(source: str | os.PathLike[str] | bytes) -> str:
     """Path or encoded bytes of one image -> its name in messages."""
     return f"image of {len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+
+
+def _rgb_pixels(image: Image.Image) -> np.ndarray:
+    """Loaded image of any mode -> uint8 `[H, W, 3]`, upright and opaque."""
+    image = _upright(image)
+    width, height = image.size
+    if width * height <= STRIP_PIXELS or image.mode == "I" or image.mode.startswith("I;16"):
+        return np.array(_opaque_rgb(image))
+    # In strips, since a conversion of the whole image would hold it three times more.
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(_opaque_rgb(image.crop((0, top, width, bottom))))
+    return pixels
 
 
 def _upright(image: Image.Image) -> Image.Image:

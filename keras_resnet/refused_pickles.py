@@ -1,5 +1,6 @@
 """Pickle that PyTorch refuses to read as plain tensors -> what it is, and the lines that convert it; nothing runs."""
 
+import itertools
 import pickletools
 import struct
 import zipfile
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+MOST_OPERATIONS = 1_000_000  # operations of a pickle that are looked at
 # Keys of a training file that mostly hold its network, the likeliest first.
 _NETWORK_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
 _MEMORY = ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE", "FRAME")  # operations that change nothing
@@ -23,7 +25,8 @@ _PICKLES_BEFORE = 3  # in a file of the old format: a magic number, the format's
 
 def refusal_of(path: Path, unknown: str) -> list[str]:
     """File that `torch.load(weights_only=True)` refuses, the class that it names or "" -> lines for the user."""
-    operations = [(name, argument) for name, argument in _operations(path) if name not in _MEMORY]
+    read = itertools.islice(_operations(path), MOST_OPERATIONS)
+    operations = [(name, argument) for name, argument in read if name not in _MEMORY]
     if not zipfile.is_zipfile(path):
         operations = _without_marks_of_modules(operations)
     if not unknown:

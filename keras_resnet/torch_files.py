@@ -23,6 +23,7 @@ from keras_resnet.refused_pickles import refusal_of
 
 DEEPEST = 20  # dicts and lists in each other
 MOST_ENTRIES = 50_000  # a small file can refer to one dict over and over
+LARGEST_PICKLE_BYTES = 64_000_000  # each byte can become a dict of 64 bytes; tensors do not count, and lie elsewhere
 LONGEST_TEXT = 80
 
 
@@ -165,10 +166,18 @@ def _renamed(path: Path) -> Iterator[Path]:
 def _check_members(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         declared_bytes, size_bytes = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+        pickle_bytes = max(
+            (member.file_size for member in archive.infolist() if member.filename.endswith("data.pkl")), default=0
+        )
     if declared_bytes > size_bytes:
         raise WeightsError(
             f"{path} has {size_bytes:,} bytes and declares {declared_bytes:,}: damaged, or compressed, which PyTorch "
             "does not do"
+        )
+    if pickle_bytes > LARGEST_PICKLE_BYTES:
+        raise WeightsError(
+            f"{path}: {pickle_bytes:,} bytes describe its tensors, more than the limit of {LARGEST_PICKLE_BYTES:,}. "
+            "Save only the tensors: torch.save(model.state_dict(), path)"
         )
 
 

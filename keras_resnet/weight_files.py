@@ -31,6 +31,10 @@ from keras_resnet.whole_files import file_sha256
 TORCH_SUFFIXES = (".pth", ".pt", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".keras", ".weights.h5")
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".h5", ".tar", ".ckpt", ".bin")  # suffixes that files of weights can have
+LARGEST_BYTES = (
+    16_000_000_000  # size of a weight file; the largest ResNet has 0.3 GB, and 1 GB with its trainer's state
+)
+LARGEST_CONFIG_BYTES = 64_000_000  # description of the layers in a .keras file; ResNet-152 has 0.3 MB
 MOST_FILES = 1000  # files of a folder that are looked at
 _PART = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
 _SUFFIX_KINDS: dict[str, Kind] = {  # where the content does not tell: the reader says what is wrong
@@ -62,11 +66,16 @@ def read_weight_file(path: Path) -> WeightFile | Checkpoint:
         raise WeightsError(_folder(path))
     if not path.exists():
         raise WeightsError(f"no such file: {path}")
+    if not path.is_file():
+        raise WeightsError(f"{path} is no regular file; weights must be a file: {', '.join(WEIGHT_SUFFIXES)}")
     if name.endswith((".weights.json", ".index.json")) or _PART.search(name):
         raise WeightsError(_parts(path))
     try:
-        if path.stat().st_size == 0:
+        size_bytes = path.stat().st_size
+        if size_bytes == 0:
             raise WeightsError(f"{path} is empty")
+        if size_bytes > LARGEST_BYTES:
+            raise WeightsError(f"{path} has {size_bytes:,} bytes, and weights have at most {LARGEST_BYTES:,}")
         kind = kind_of(path) or next((kind for suffix, kind in _SUFFIX_KINDS.items() if name.endswith(suffix)), None)
         if kind is None:
             with path.open("rb") as file:
@@ -261,6 +270,13 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
             f"{path} has {size_bytes:,} bytes and declares {declared_bytes:,}: damaged, or compressed, which Keras "
             "does not do; save it with model.save(path)"
         )
+    for member in archive.infolist():
+        most_bytes = LARGEST_BYTES if member.filename == WEIGHTS_MEMBER else LARGEST_CONFIG_BYTES
+        if member.file_size > most_bytes:
+            raise WeightsError(
+                f"{path}: its member {escaped(member.filename)} has {member.file_size:,} bytes, more than the limit "
+                f"of {most_bytes:,}"
+            )
 
 
 def _read_h5(content: bytes, where: str) -> dict[str, np.ndarray]:

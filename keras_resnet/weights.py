@@ -28,6 +28,7 @@ from keras_resnet.lookalikes import blurs, has_same_tensors, other_network
 from keras_resnet.optional import require
 from keras_resnet.pinned_files import MAIN, check_pinned
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.regular_files import read_text
 from keras_resnet.torch_files import Checkpoint, escaped
 from keras_resnet.variants import (
     BACKBONES,
@@ -216,7 +217,7 @@ def _pretrained_config(repository: str, revision: str) -> dict[str, Any]:
         raise
     check_pinned(repository, revision, config_path, file_sha256(config_path))
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(config_path))
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"hf://{repository} has a config.json that can't be read ({error})") from error
     config = config if isinstance(config, dict) else {}

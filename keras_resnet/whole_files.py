@@ -58,8 +58,8 @@ def remove_partial_files(folder: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file, which replaces an older one."""
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
+    with whole_file(path) as partial, partial.open("xb") as stream:
+        stream.write(content)
 
 
 def targets_of(paths: Sequence[Path], out: Path, suffix: str) -> list[Path]:

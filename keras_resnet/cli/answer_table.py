@@ -92,7 +92,7 @@ def _text_file(file: str) -> Iterator[TextIO]:
         return
     with (
         whole_file(Path(file)) as partial,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+        partial.open("x", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
         yield stream
 

@@ -28,6 +28,7 @@ from keras_resnet.cli.recipes import recipes
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError, reason
+from keras_resnet.limits import check_limits
 from keras_resnet.printable import printable, printable_lines
 
 FAULT = 70  # exit status for a fault of this package, EX_SOFTWARE of sysexits.h
@@ -134,6 +135,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
     if version:
         print(__version__)
         raise typer.Exit
+    check_limits()  # a wrong value is an error here, and not in a thread that decodes
 
 
 def main(prepended: Sequence[str] = ()) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.printable import printable_lines
+from keras_resnet.regular_files import read_text
 from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import KINDS, OUTPUT_KINDS
 from keras_resnet.variants import VARIANTS
@@ -96,7 +97,7 @@ def names_in(file: Path | None) -> list[str] | None:
     if file is None:
         return None
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return read_text(file).splitlines()
     except UnicodeDecodeError as error:
         raise ArgumentError(
             f"--class-names must name a text file in UTF-8. Received: {file}, which can't be decoded ({reason(error)})"

@@ -30,6 +30,7 @@ from keras_resnet.data.tables import (
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.image_files import has_image_suffix
+from keras_resnet.regular_files import open_regular, read_regular
 
 COCO_FILE, CLASSES_FILE = "_annotations.coco.json", "_classes.csv"  # names of Roboflow's files in each split
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -52,7 +53,7 @@ def table_head(path: Path, reading: Reading) -> Table | None:
         return open_table(path, reading) if is_table(path) else None
     if not is_table(path):
         return None
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         several = CHOICES in stream.read(HEAD_BYTES)
     return open_table(path, reading) if several else read_head(path, reading)
 
@@ -104,7 +105,7 @@ def _json(file: Path) -> Any:
 
 @functools.lru_cache(maxsize=2)  # the tasks look at a file in turn, and so do the splits
 def _parsed(file: Path, changed: int, size: int) -> Any:
-    return json.loads(file.read_bytes())
+    return json.loads(read_regular(file))
 
 
 def _of_coco(file: Path, content: Mapping[str, Any], reading: Reading, folder: str = "") -> Table:

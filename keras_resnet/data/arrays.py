@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_resnet.array_files import Arrays
 from keras_resnet.data.base import Decoded, Source
 from keras_resnet.data.labelled import LONGEST_INDEX
 from keras_resnet.errors import ArgumentError, reason
@@ -53,14 +54,14 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
         ArgumentError: The file is no archive of such arrays.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            own = validation if f"x_{validation}" in archive.files else None
+        with Arrays(file) as archive:
+            own = validation if f"x_{validation}" in archive.names else None
             arrays = {
-                name: plain_array(archive, name)
-                for name in archive.files
+                name: archive[name]
+                for name in archive.names
                 if name.startswith("y_") or name == f"x_{own if split == 'val' and own else 'train'}"
             }
-            received = ", ".join(archive.files)
+            received = ", ".join(archive.names)
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ArgumentError(f"{file}: not an .npz archive of plain arrays: {reason(error)}") from error
     wanted = own if split == "val" and own else "train"
@@ -82,24 +83,6 @@ def read_npz(file: Path, split: str, validation: str) -> tuple[np.ndarray, np.nd
         raise ArgumentError(f"{file}: x_{wanted} holds {len(images)} images, y_{wanted} {len(labels)} labels")
     named = [_labels(file, name, arrays) for name in ("y_train", f"y_{own}") if name in arrays]
     return images, labels, 1 + max(int(values.max()) for values in named), own is not None
-
-
-def plain_array(archive: Any, name: str) -> np.ndarray:
-    """Opened .npz archive, name of an array -> the array.
-
-    Raises:
-        KeyError: There is no such array.
-        ValueError: It is damaged, or does not hold numbers.
-    """
-    try:
-        array = archive[name]
-    except KeyError:
-        raise
-    except Exception as error:  # NumPy's reader of a damaged header can raise anything
-        raise ValueError(f"{name}: {reason(error)}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
-        raise ValueError(f"{name} must hold numbers")
-    return array
 
 
 def _labels(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

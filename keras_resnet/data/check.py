@@ -14,6 +14,7 @@ from keras_resnet.data.copies import hash_of_view
 from keras_resnet.data.crop import describe_unusual
 from keras_resnet.data.problems import Problem, reason_of
 from keras_resnet.errors import ImageError
+from keras_resnet.whole_images import whole_image
 
 IN_TURN = 1024  # number of images whose results are awaited at a time
 CHUNK = 16  # images that a thread checks in turn: to hand over each one takes a tenth of the time of a small image
@@ -84,7 +85,10 @@ def check_source(source: Source, progress: Callable[[int, int], None], with_view
 
 def _rows(source: Source, with_views: bool) -> Iterator[_Row]:
     def row(index: int) -> _Row:
-        checked = check_image(source, index)
+        with whole_image():
+            return row_of(check_image(source, index))
+
+    def row_of(checked: Checked) -> _Row:
         if checked.pixels is None:
             return _Row((0, 0), 0, 0, checked.problem)
         digest = hashlib.blake2b(checked.encoded or checked.pixels.tobytes(), digest_size=8).digest()

@@ -22,10 +22,14 @@ from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
 from keras_resnet.image_files import readable_formats
-from keras_resnet.preprocessing import MAXIMUM_PIXELS, MEAN_COLOUR
+from keras_resnet.limits import most_pixels
+from keras_resnet.preprocessing import MEAN_COLOUR
+from keras_resnet.whole_images import hold, whole_image
 
 UNUSABLE, USED, UNUSUAL = 0, 1, 2  # status of an image; an unusual image is used
 DARK = 1 << 13  # 16-bit images with no larger value are nearly black; cameras of 12 bits give at most half of it
+LARGE_PIXELS = 1 << 22  # larger images on the slow path are cropped where their pixels are counted
+QUICK_PIXELS = 1 << 25  # larger JPEG files take the slow path, on which threads wait for each other's memory
 ELONGATED = 20  # smallest ratio of long to short side that is reported as unusual
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -144,7 +148,8 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
         with tf.control_dependencies([tf.debugging.Assert(tf.io.is_jpeg(encoded), ["not a JPEG file"])]):
             height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(encoded))
         whole = tf.strings.substr(encoded, -2, 2) == b"\xff\xd9"
-        small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= MAXIMUM_PIXELS
+        most = min(most_pixels(), QUICK_PIXELS)
+        small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= most
         safe = whole & small & (channels != 4)  # otherwise there is no window, and decoding fails
         # \C matches a byte; other patterns match UTF-8.
         has_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _HEAD_BYTES), r"(?s)\C*Exif\C*")
@@ -172,16 +177,31 @@ def decode_any(source: EncodedSource, index: int, cropping: Cropping) -> tuple[n
 
 def crop_any(source: EncodedSource, index: tf.Tensor, seed: tf.Tensor, cropping: Cropping) -> Cropped:
     """Index of an image, seed of the window -> cropped, by Pillow. It never fails; an unusable image is black."""
-    kind = cropping.target
-    decoded = tf.numpy_function(
-        lambda index: decode_any(source, int(index), cropping),
-        [index],
-        (tf.uint8, kind.dtype, tf.int32),
-        stateful=False,
-    )
-    shapes: tuple[Sequence[int | None], ...] = ([None, None, 3], kind.shape(None, None), [])
-    pixels, target, status = (tf.ensure_shape(part, shape) for part, shape in zip(decoded, shapes, strict=True))
-    return *smooth_cropper(cropping)(pixels, target, seed), status
+    kind, size = cropping.target, cropping.size
+
+    def decode(index: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.int32, np.bool_]:
+        with whole_image():
+            pixels, target, status = decode_any(source, int(index), cropping)
+            if pixels.size <= 3 * LARGE_PIXELS:  # a call from here costs more than the crop of a small image
+                return pixels, target, status, np.False_
+            return *crop_now(pixels, target, seed, cropping), status, np.True_
+
+    types = (tf.uint8, kind.dtype, tf.int32, tf.bool)
+    decoded = tf.numpy_function(decode, [index, seed], types, stateful=False)
+    shapes: tuple[Sequence[int | None], ...] = ([None, None, 3], kind.shape(None, None), [], [])
+    pixels, target, status, done = (tf.ensure_shape(part, shape) for part, shape in zip(decoded, shapes, strict=True))
+    pixels, target = tf.cond(done, lambda: (pixels, target), lambda: smooth_cropper(cropping)(pixels, target, seed))
+    target_shape = kind.spec(size).shape
+    return tf.ensure_shape(pixels, [size, size, 3]), tf.ensure_shape(target, target_shape), status
+
+
+def crop_now(
+    pixels: np.ndarray, target: np.ndarray, seed: np.ndarray, cropping: Cropping
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whole image, its target, seed of the window -> pixels and target of the window, outside of a graph."""
+    with tf.device("CPU"):
+        cropped, target_cropped = smooth_cropper(cropping)(pixels, target, seed)
+    return cropped.numpy(), target_cropped.numpy()
 
 
 @functools.cache  # traced once in a process, not in every epoch
@@ -232,9 +252,11 @@ def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) 
 
 def describe_unusual(encoded: bytes) -> str:
     """Encoded bytes of a readable image -> note on what is unusual, or an empty text."""
-    with Image.open(io.BytesIO(encoded), formats=readable_formats()) as image:
+    with whole_image(), Image.open(io.BytesIO(encoded), formats=readable_formats()) as image:
         (width, height), mode = image.size, image.mode
         deep = mode == "I" or mode.startswith("I;16")
+        if deep:
+            hold(width * height)
         largest = int(image.getextrema()[1]) if deep else 0  # type: ignore[arg-type]  # one channel, one pair
     notes = ["CMYK, converted"] if mode == "CMYK" else []
     if deep and largest < DARK:

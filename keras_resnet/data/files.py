@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from keras_resnet.data.tables import SPLIT, Table
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.image_files import has_image_suffix, is_hidden
-from keras_resnet.regular_files import read_regular
+from keras_resnet.regular_files import is_regular, read_regular
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,17 +40,17 @@ class FileSource(EncodedSource):
     def path_of(self, index: int) -> str:
         return os.path.join(self.root, self.files[index])
 
-    @cached_property
-    def _located(self) -> "tf.Tensor":
-        import tensorflow as tf
-
-        with tf.device("CPU"), tf.init_scope():
-            return tf.constant([os.fsencode(os.path.join(self.root, file)) for file in self.files])
-
     def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
+        """-> paths, string `[n]`; empty for what is no file, which TensorFlow would wait for or read without an end."""
         import tensorflow as tf
 
-        return tf.gather(self._located, indices)
+        def paths(indices: np.ndarray) -> np.ndarray:
+            found = (self.path_of(index) for index in indices.tolist())
+            return np.array([os.fsencode(path) if is_regular(path) else b"" for path in found], dtype=object)
+
+        located = tf.numpy_function(paths, [indices], tf.string, stateful=False)
+        located.set_shape([None])
+        return located
 
     def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
         import tensorflow as tf

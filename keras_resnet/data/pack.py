@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.array_files import Arrays
 from keras_resnet.data.base import HELD_OUT_RULE, EncodedSource, Source
 from keras_resnet.data.check import check_image, percentiles
 from keras_resnet.data.problems import Problem
@@ -25,7 +26,9 @@ from keras_resnet.data.shards import (
     read_dataset_description,
 )
 from keras_resnet.errors import ArgumentError
+from keras_resnet.regular_files import read_text
 from keras_resnet.whole_files import remove_partial_files, whole_file, write_whole
+from keras_resnet.whole_images import whole_image
 
 PLAN = ".plan.json"  # describes the data of an unfinished run
 SHARD_MB = 128
@@ -114,7 +117,7 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if (out / PLAN).is_file():
         with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is none of this run
-            if json.loads((out / PLAN).read_text(encoding="utf-8")) == plan:
+            if json.loads(read_text(out / PLAN)) == plan:
                 remove_partial_files(out)
                 return
         raise ArgumentError(
@@ -149,20 +152,23 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
     with whole_file(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for index in indices.tolist():
-                name, checked = source.name_of(index), check_image(source, index)
-                if checked.problem is not None:
-                    problems.append(checked.problem)
-                if checked.encoded is None or checked.target is None:
-                    continue
-                begin = position + _HEAD_BYTES
-                packed = kind.packed(checked.target)
-                record = _example(checked.encoded, name, **{kind.feature: _feature(packed)})
-                target = (begin + record.index(packed), len(packed)) if isinstance(packed, bytes) else (packed,)
-                counts += kind.counts(checked.target, classes)
-                records.append((begin + record.index(checked.encoded), len(checked.encoded), *target, *checked.size))
-                names.append(name)
-                writer.write(record)
-                position += _FRAME_BYTES + len(record)
+                with whole_image():
+                    name, checked = source.name_of(index), check_image(source, index)
+                    if checked.problem is not None:
+                        problems.append(checked.problem)
+                    if checked.encoded is None or checked.target is None:
+                        continue
+                    begin = position + _HEAD_BYTES
+                    packed = kind.packed(checked.target)
+                    record = _example(checked.encoded, name, **{kind.feature: _feature(packed)})
+                    target = (begin + record.index(packed), len(packed)) if isinstance(packed, bytes) else (packed,)
+                    counts += kind.counts(checked.target, classes)
+                    records.append(
+                        (begin + record.index(checked.encoded), len(checked.encoded), *target, *checked.size)
+                    )
+                    names.append(name)
+                    writer.write(record)
+                    position += _FRAME_BYTES + len(record)
         text, ends = names_to(names)
         arrays = {
             **dict(zip(columns, np.array(records, "int64").reshape(-1, len(columns)).T, strict=True)),
@@ -206,7 +212,7 @@ def _finish(
     problems: list[Problem] = []
     for split, source in sources.items():
         files = [job.name for job in jobs if job.source is source]
-        sides = [dict(np.load(_side(out / name), allow_pickle=False)) for name in files]
+        sides = [_arrays_in(_side(out / name)) for name in files]
         columns = ("offset", "length", *source.target.columns)
         joined = {key: np.concatenate([side[key] for side in sides]) for key in columns}
         names = [name for side in sides for name in names_from(side["names"], side["name_ends"])]
@@ -251,8 +257,13 @@ def _clean(out: Path, jobs: list[ShardJob]) -> dict[str, Any]:
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with whole_file(path) as partial, partial.open("wb") as stream:
+    with whole_file(path) as partial, partial.open("xb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _arrays_in(path: Path) -> dict[str, np.ndarray]:
+    with Arrays(path) as archive:
+        return {name: archive[name] for name in archive.names}
 
 
 def _side(path: Path) -> Path:

@@ -12,6 +12,7 @@ from keras_resnet.data.reading import Reading
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.image_files import is_hidden
+from keras_resnet.regular_files import read_text
 
 # Names of folders, in lower case.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
@@ -120,7 +121,7 @@ def list_pairs(
 
 def _names_in(file: Path) -> frozenset[str]:
     """List of Pascal VOC -> the names in it; a line may have more words."""
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    text = read_text(file, errors="surrogateescape")
     return frozenset(line.split()[0] for line in text.splitlines() if line.strip())
 
 

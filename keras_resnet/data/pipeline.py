@@ -22,13 +22,13 @@ from keras_resnet.data.crop import (
     Cropping,
     Interpolation,
     crop_any,
+    crop_now,
     cropping_of,
     decode_any,
     describe_unusual,
     jpeg_cropper,
     pixels_of_part,
     resize_smoothly,
-    smooth_cropper,
     to_uint8,
 )
 from keras_resnet.data.problems import Problems, reason_of
@@ -46,6 +46,7 @@ from keras_resnet.data.transforms import (
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.untuned import untuned
 from keras_resnet.variants import Contract
+from keras_resnet.whole_images import whole_image
 
 CHUNK = 16  # images that one call decodes in turn; as many calls run in parallel as there are cores
 CORES = os.cpu_count() or 1  # parallel calls, fixed because tf.data's tuning delays the end of an epoch
@@ -192,8 +193,9 @@ def _loaded_files(
     def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.bool_]:
         name = source.name_of(int(index))
         try:
-            decoded = source.decode(int(index))
-            pixels, shown = source.prepare(decoded, contract)
+            with whole_image():
+                decoded = source.decode(int(index))
+                pixels, shown = source.prepare(decoded, contract)
         except ImageError as error:
             problems.add(name, reason_of(error), used=False)
             return nothing, np.zeros(kind.shape(*nothing.shape[:2]), kind.dtype), np.False_
@@ -411,9 +413,9 @@ def _with_all_usable(
             return indices[chosen], images[chosen], targets[chosen]
         index = next_usable(int(positions[-1]))
         index = int(indices[0]) if index is None else index
-        whole, target, _ = decode_any(source, index, cropping)
-        with tf.device("CPU"):
-            pixels, target = smooth_cropper(cropping)(whole, target, np.array([key, positions[0]]))
+        with whole_image():
+            whole, target, _ = decode_any(source, index, cropping)
+            pixels, target = crop_now(whole, target, np.array([key, positions[0]]), cropping)
         return tuple(np.stack([part] * len(indices)) for part in (np.int64(index), pixels, target))
 
     @do_not_convert

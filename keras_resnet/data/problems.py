@@ -59,7 +59,7 @@ class Problems:
         # A file name may hold bytes that are no text; they are written as the file system has them.
         with (
             whole_file(Path(path)) as partial,
-            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+            partial.open("x", newline="", encoding="utf-8", errors="surrogateescape") as stream,
         ):
             writer = csv.writer(stream)
             writer.writerow(("name", "reason", "used"))

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.arrays import plain_array
+from keras_resnet.array_files import Arrays
 from keras_resnet.data.base import EncodedSource
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ArgumentError, ImageError, reason
-from keras_resnet.regular_files import is_plain_name
+from keras_resnet.regular_files import is_plain_name, read_text
 
 DESCRIPTION, INDEX = "dataset.json", "index.npz"
 FORMAT, VERSION = "keras-resnet dataset", 2
@@ -99,7 +99,7 @@ def read_dataset_description(folder: Path) -> dict[str, Any]:
         ArgumentError: `data pack` did not write the file.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads(read_text(folder / DESCRIPTION))
     except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{folder / DESCRIPTION} can't be read: {reason(error)}") from error
     if (
@@ -158,9 +158,9 @@ def read_index(
             found = "it is missing" if size is None else f"it has {size:,} bytes"
             raise ArgumentError(f"{path}: {found}, but had {shard['bytes']:,} when it was packed; pack the set again")
     try:
-        with np.load(folder / INDEX, allow_pickle=False) as archive:
+        with Arrays(folder / INDEX) as archive:
             index = {
-                name: plain_array(archive, f"{split}_{name}")
+                name: archive[f"{split}_{name}"]
                 for name in ("shard", "offset", "length", *target.columns, "names", "name_ends")
             }
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:

@@ -23,6 +23,7 @@ from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.image_files import has_image_suffix
 from keras_resnet.printable import csv_text
+from keras_resnet.regular_files import open_regular, read_regular
 
 FIRST_ROW = 2  # number of the first row of images, as an editor counts: the header is row 1
 ROWS_LISTED = 10  # rows in an error message
@@ -319,8 +320,11 @@ def rows_in_words(rows: Sequence[int]) -> str:
 
 def _text(file: Path, encoding: str, most_bytes: int | None) -> str:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(-1 if most_bytes is None else most_bytes)
+        if most_bytes is None:
+            content = read_regular(file)
+        else:
+            with open_regular(file) as stream:
+                content = stream.read(most_bytes)
     except OSError as error:
         raise ArgumentError(f"{file}: {error.strerror or error}") from error
     marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)

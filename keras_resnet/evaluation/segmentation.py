@@ -1,7 +1,7 @@
 """Scores of pixels and masks -> confusion, IoU of each class and their mean, pixel accuracy."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -95,27 +95,60 @@ def pixel_scores(
     Raises:
         ArgumentError: The window differs from the contract's size.
     """
-    height, width = pixels.shape[:2]
-    if window is None or (height <= window[0] and width <= window[1]):
-        scores = np.asarray(predict(fit_whole(pixels, contract)[None]))[0]
-        rows, columns = contract.area_of(height, width)
-        return resized(scores[:rows, :columns], height, width)
+    if window is None or _fits(pixels, window):
+        return resized(_whole_scores(predict, pixels, contract), *pixels.shape[:2])
+    return np.concatenate([*_bands(predict, pixels, contract, window)])
+
+
+def pixel_classes(
+    predict: ScorePixels, pixels: np.ndarray, contract: WholeImage, window: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Arguments of `pixel_scores` -> class with the highest score of each pixel, `[H, W]` uint8.
+
+    The scores of all pixels are never held at once: for 16 megapixels and 21 classes, they take 1.3 GB.
+    """
+    if window is None or _fits(pixels, window):
+        return resized_classes(_whole_scores(predict, pixels, contract), *pixels.shape[:2])
+    bands = _bands(predict, pixels, contract, window)
+    return np.concatenate([band.argmax(axis=2).astype(np.uint8) for band in bands])
+
+
+def _fits(pixels: np.ndarray, window: tuple[int, int]) -> bool:
+    return pixels.shape[0] <= window[0] and pixels.shape[1] <= window[1]
+
+
+def _whole_scores(predict: ScorePixels, pixels: np.ndarray, contract: WholeImage) -> np.ndarray:
+    """-> scores of the whole image, at the size by which the network was given it."""
+    scores = np.asarray(predict(fit_whole(pixels, contract)[None]))[0]
+    rows, columns = contract.area_of(*pixels.shape[:2])
+    return scores[:rows, :columns]
+
+
+def _bands(
+    predict: ScorePixels, pixels: np.ndarray, contract: WholeImage, window: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """-> averaged scores of the image's rows from top to bottom, `[rows, W, classes]`, once no window will add more."""
     if contract.height is not None and window != contract.sides:
         raise ArgumentError(
             f"the window must be the network's own, {contract.height}x{contract.width}. "
             f"Received: {window[0]}x{window[1]}"
         )
-    total, count = None, np.zeros((height, width, 1), np.float32)
-    for top in _starts(height, window[0]):
+    height, width = pixels.shape[:2]
+    tops, rows = _starts(height, window[0]), min(window[0], height)
+    total, count = None, np.zeros((rows, width, 1), np.float32)
+    for top, end in zip(tops, [*tops[1:], height], strict=True):
         for left in _starts(width, window[1]):
-            place = np.s_[top : top + window[0], left : left + window[1]]
-            part = pixels[place]
+            part = pixels[top : top + rows, left : left + window[1]]
             filled = fill(part, contract)
             scores = np.asarray(predict(filled[None]))[0, : part.shape[0], : part.shape[1]]
-            total = np.zeros((height, width, scores.shape[-1]), np.float32) if total is None else total
-            total[place] += scores
-            count[place] += 1
-    return total / count  # type: ignore[operator]  # there is at least one part
+            total = np.zeros((rows, width, scores.shape[-1]), np.float32) if total is None else total
+            total[:, left : left + window[1]] += scores
+            count[:, left : left + window[1]] += 1
+        done = end - top
+        yield total[:done] / count[:done]  # type: ignore[index]  # there is at least one part
+        for sums in (total, count):
+            sums[: rows - done] = sums[done:].copy()  # type: ignore[index]
+            sums[rows - done :] = 0  # type: ignore[index]
 
 
 def _starts(length: int, window: int) -> list[int]:
@@ -130,8 +163,27 @@ def resized(scores: np.ndarray, height: int, width: int) -> np.ndarray:
     """`[h, w, classes]` -> `[height, width, classes]`, float32."""
     if scores.shape[:2] == (height, width):
         return scores.astype(np.float32)
-    planes = np.moveaxis(scores.astype(np.float32), 2, 0)
-    planes_resized = [
-        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)) for plane in planes
-    ]
-    return np.stack(planes_resized, axis=2)
+    scaled = np.empty((height, width, scores.shape[2]), np.float32)
+    for index, plane in enumerate(_planes(scores, height, width)):
+        scaled[:, :, index] = plane
+    return scaled
+
+
+def resized_classes(scores: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`[h, w, classes]` -> the highest class of `resized`, uint8 `[height, width]`; two planes are held at a time."""
+    if scores.shape[:2] == (height, width):
+        return scores.argmax(axis=2).astype(np.uint8)
+    best, classes = None, np.zeros((height, width), np.uint8)
+    for index, plane in enumerate(_planes(scores, height, width)):
+        if best is None:
+            best = plane.copy()
+            continue
+        higher = plane > best  # the first of equal scores wins, as in argmax
+        best[higher], classes[higher] = plane[higher], index
+    return classes
+
+
+def _planes(scores: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+    """`[h, w, classes]` -> float32 `[height, width]` of each class."""
+    for plane in np.moveaxis(scores.astype(np.float32), 2, 0):
+        yield np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))

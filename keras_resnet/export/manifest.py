@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.old_schema import current
-from keras_resnet.regular_files import is_plain_name
+from keras_resnet.regular_files import is_plain_name, read_text
 from keras_resnet.whole_files import file_sha256, write_whole
 
 FILE_NAME = "manifest.json"
@@ -27,7 +27,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"schema_version": SCHEMA_VERSION, "artifacts": {}}
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path))
         if manifest["schema_version"] != SCHEMA_VERSION or not isinstance(manifest["artifacts"], dict):
             raise ValueError(f"schema version {manifest['schema_version']}, but only {SCHEMA_VERSION} is known")
         for name, entry in manifest["artifacts"].items():

@@ -1,6 +1,7 @@
 """Artifact -> function from pixels to outputs, in the runtime that will serve the artifact."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,10 +21,12 @@ from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
 from keras_resnet.export.operations import check_operations
 from keras_resnet.optional import require
+from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.tasks import TASKS
 
 TRIAL_SIDE = 64  # pixels a side of the first image, where an artifact takes any size
+MOST_ELEMENTS = 1_000_000_000  # elements of a tensor in a TFLite file; its runtime makes room for all of them
 
 
 class Tensor(NamedTuple):
@@ -129,6 +132,13 @@ class _LiteRT:
         interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
             model_path=str(path), num_threads=threads
         )
+        for tensor in interpreter.get_tensor_details():
+            shape = [int(side) for side in tensor["shape"]]
+            if math.prod(shape) > MOST_ELEMENTS:
+                raise ValueError(
+                    f"its tensor {printable(tensor['name'])} has the shape {shape}, with more than the limit of "
+                    f"{MOST_ELEMENTS:,} elements"
+                )
         interpreter.allocate_tensors()
         self._interpreter, self._input = interpreter, interpreter.get_input_details()[0]
         self.inputs, self.outputs, self._outputs = {}, {}, {}

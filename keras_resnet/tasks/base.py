@@ -134,6 +134,7 @@ class Task(Protocol):
     bounded: bool  # whether answers are probabilities, and so lie in 0..1
     losses: tuple[str, ...]  # losses that a recipe can choose; none for a task that this package does not train
     lacks: tuple[str, ...]  # settings of a recipe without a meaning for the task
+    evaluated: Mapping[str, Any]  # options of `answers` where nothing but the decisions counts
 
     @property
     def target(self) -> "Target":

@@ -18,6 +18,7 @@ from keras_resnet.data.taken import account
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
+from keras_resnet.regular_files import read_text
 from keras_resnet.tasks import task_named
 from keras_resnet.tasks.sources import open_source
 from keras_resnet.training import run_directory, run_files
@@ -100,10 +101,10 @@ def recipe_of_run(run: Path) -> Recipe:
     validation images but test images; `data.json` tells that the validation images were not held out.
     """
     recipe = read_recipe(run / run_files.RECIPE)
-    if "validation_split" in tomllib.loads((run / run_files.RECIPE).read_text(encoding="utf-8")):
+    if "validation_split" in tomllib.loads(read_text(run / run_files.RECIPE)):
         return recipe
     try:
-        noted = json.loads((run / run_files.DATA).read_text(encoding="utf-8"))
+        noted = json.loads(read_text(run / run_files.DATA))
         had_validation = noted["val"]["validation"] == "its own"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # killed before it was written, or damaged
         return recipe

@@ -16,6 +16,7 @@ from keras_resnet import recipes
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError, reason
+from keras_resnet.regular_files import read_text
 from keras_resnet.settings import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
@@ -286,7 +287,7 @@ def read_recipe(path: str | os.PathLike[str] | None, overrides: Mapping[str, Any
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(recipes.file_of(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(read_text(recipes.file_of(path)))
         except FileNotFoundError as error:
             raise ArgumentError(f"{path}: there is no such recipe or file. {recipes.nearest(path)}") from error
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 
 import numpy as np
 import pytest
@@ -166,10 +167,8 @@ def test_workers_evaluate_a_part_each(broken):
     np.testing.assert_array_equal(np.sort(whole, axis=0), np.sort(np.concatenate(parts), axis=0))
 
 
-@pytest.mark.filterwarnings("ignore:Image size")
 def test_a_file_with_too_many_pixels_is_not_decoded(broken, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_resnet.data.crop.MAXIMUM_PIXELS", 80 * 100)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 100)
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", str(80 * 100))
     folder = write_folder(tmp_path, {"ant": 4})
     (folder / "ant" / "002.jpg").write_bytes(jpeg(picture(90, 100, 7)))
     source, problems = open_source(folder, "train"), Problems(0)
@@ -179,6 +178,37 @@ def test_a_file_with_too_many_pixels_is_not_decoded(broken, tmp_path, monkeypatc
     pipeline.jpeg_cropper.cache_clear()
     assert [problem.name for problem in problems.found] == ["ant/002.jpg"] if "ant/002.jpg" in names else []
     assert all("too many pixels" in problem.reason for problem in problems.found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_pipes_and_devices_are_neither_waited_for_nor_read(tmp_path):
+    """TensorFlow reads the files of a training batch itself, and would do both."""
+    folder = write_folder(tmp_path, {"ant": 8, "bee": 8})
+    for name in ("ant/003.jpg", "bee/004.jpg", "bee/005.jpg"):
+        (folder / name).unlink()
+    os.mkfifo(folder / "ant" / "003.jpg")
+    (folder / "bee" / "004.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    (folder / "bee" / "005.jpg").symlink_to(tmp_path / "pipe")
+    source, problems = open_source(folder, "train"), Problems(0)
+    assert [images.shape for images, _ in epoch(source, problems, batch_size=source.count)] == [
+        (source.count, 32, 32, 3)
+    ]
+    special = {"ant/003.jpg", "bee/004.jpg", "bee/005.jpg"} & {source.name_of(i) for i in range(source.count)}
+    assert {problem.name: problem.reason for problem in problems.found} == dict.fromkeys(special, "not a regular file")
+    assert len(special) >= 2
+
+
+def test_large_images_on_the_slow_path_become_equal_pixels(tmp_path, monkeypatch):
+    (tmp_path / "ant").mkdir()
+    for number in range(4):
+        content = encoded(Image.fromarray(picture(60, 80, number)), "PNG")
+        (tmp_path / "ant" / f"{number}.png").write_bytes(content)
+    source = open_source(tmp_path, "train")
+    [(images, _)] = epoch(source, Problems(0), batch_size=source.count)
+    monkeypatch.setattr("keras_resnet.data.crop.LARGE_PIXELS", 60 * 80 - 1)
+    [(in_turn, _)] = epoch(source, Problems(0), batch_size=source.count)
+    np.testing.assert_array_equal(in_turn, images)
 
 
 def test_pictures_stand_upright_as_exif_says(tmp_path):

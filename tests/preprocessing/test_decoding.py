@@ -3,6 +3,8 @@
 import contextlib
 import io
 import struct
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -10,8 +12,11 @@ import pytest
 from encoded import encode, grey, noise, png16, png_chunk
 from PIL import Image
 
-from keras_resnet.errors import ImageError
+from keras_resnet import preprocessing, whole_images
+from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.limits import check_limits
 from keras_resnet.preprocessing import decode_image, load_image
+from keras_resnet.whole_images import hold, whole_image
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM"])
@@ -216,3 +221,103 @@ def test_warnings_of_pillow_do_not_reach_the_user(monkeypatch):
             assert len(caught) == 1  # Pillow does warn
         assert decode_image(encoded).shape == (12, 12, 3)
     assert len(caught) == 1
+
+
+# --- limits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_image_is_converted_in_strips_to_equal_pixels(mode, orientation, monkeypatch):
+    image = Image.fromarray(noise(53, 41))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    format = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(grey(noise(53, 41, channels=1))[..., 0]))
+    if mode == "I;16":
+        encoded = encode(Image.fromarray(noise(53, 41, channels=1)[..., 0].astype(np.uint16) * 250), exif=exif)
+    elif mode == "P":
+        encoded = encode(image.quantize(16), transparency=3, exif=exif)
+    else:
+        encoded = encode(image.convert(mode), format, exif=exif)
+    whole = decode_image(encoded)
+    monkeypatch.setattr(preprocessing, "STRIP_PIXELS", 300)
+    strips = decode_image(encoded)
+    assert strips.flags.writeable
+    np.testing.assert_array_equal(strips, whole)
+
+
+def test_the_limit_of_pixels_is_stated_and_can_be_changed(tmp_path, monkeypatch):
+    (tmp_path / "large.png").write_bytes(encode(noise(30, 40)))
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", "1199")
+    with pytest.raises(ImageError) as caught:
+        load_image(tmp_path / "large.png")
+    assert str(caught.value) == (
+        f"{tmp_path / 'large.png'}: too many pixels: it has 1,200 (40 x 30), and the limit is 1,199. To read it, "
+        "set the environment variable KERAS_RESNET_MAX_PIXELS=1200; it takes up to 11 bytes of memory a pixel"
+    )
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", "1200")
+    assert decode_image(tmp_path / "large.png").shape == (30, 40, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_the_limit_can_be_higher_than_pillows(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    monkeypatch.setattr(preprocessing, "MOST_PIXELS", 1000)
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", "1000")
+    with pytest.raises(ImageError, match=r"it has 1,200, and the limit is 1,000.*KERAS_RESNET_MAX_PIXELS=1200"):
+        decode_image(encode(noise(30, 40)))
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", "1200")
+    assert decode_image(encode(noise(30, 40))).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-5", "1e9", "1.5"])
+def test_a_limit_that_is_no_number_is_refused(text, monkeypatch):
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", text)
+    with pytest.raises(
+        ArgumentError, match=f"KERAS_RESNET_MAX_PIXELS must be a whole number above 0. Received: {text}"
+    ):
+        check_limits()
+
+
+def test_threads_hold_few_pixels_together(monkeypatch):
+    """Eight threads with images of 40 pixels, of which two may be held at once, and one image of 90."""
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", "90")
+    lock, held, most, done = threading.Lock(), 0, 0, []
+
+    def work(pixels):
+        nonlocal held, most
+        with whole_image():
+            hold(pixels)
+            with lock:
+                held += pixels
+                most = max(most, held)
+            time.sleep(0.02)
+            with lock:
+                held -= pixels
+                done.append(pixels)
+
+    threads = [threading.Thread(target=work, args=(pixels,)) for pixels in [40] * 7 + [90]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(done) == [40] * 7 + [90]
+    assert most in (80, 90)
+    assert whole_images._held == 0
+
+
+def test_a_thread_that_holds_an_image_does_not_wait(monkeypatch):
+    monkeypatch.setenv("KERAS_RESNET_MAX_PIXELS", "100")
+    with whole_image(), whole_image():
+        hold(100)
+        hold(100)  # a mask beside its image
+        assert whole_images._held == 200
+    assert whole_images._held == 0
+
+
+def test_a_broken_image_is_no_longer_held():
+    with contextlib.suppress(ImageError):
+        decode_image(encode(noise(64, 64))[:3000])
+    assert whole_images._held == 0

@@ -1,6 +1,7 @@
 """Weight files that were made to hurt: damage, bombs, endless structures."""
 
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from resnet18_files import RESNET18, refusal
 
+from keras_resnet import torch_files, weight_files
 from keras_resnet.errors import WeightsError
 from keras_resnet.facts import facts_of
 from keras_resnet.loading import open_network, open_predictor
@@ -80,6 +82,41 @@ def test_an_archive_that_declares_more_than_it_stores_is_refused(model_file, tmp
     assert path.stat().st_size < 100_000
     assert "damaged, or compressed, which Keras does not do" in cli_refusal(path)
     assert "damaged, or compressed, which Keras does not do" in refusal(small, path)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("config.json", "LARGEST_CONFIG_BYTES"), (WEIGHTS, "LARGEST_BYTES")])
+def test_a_member_has_a_largest_size(model_file, tmp_path, monkeypatch, name, limit):
+    path = shutil.copy(model_file, tmp_path / "large.keras")
+    with zipfile.ZipFile(path) as archive:
+        size_bytes = archive.getinfo(name).file_size
+    monkeypatch.setattr(weight_files, limit, size_bytes - 1)
+    with pytest.raises(WeightsError) as caught:
+        weight_files.check_keras_archive(path)
+    assert str(caught.value) == (
+        f"{path}: its member {name} has {size_bytes:,} bytes, more than the limit of {size_bytes - 1:,}"
+    )
+
+
+def test_a_sparse_file_is_not_read(tmp_path):
+    with (tmp_path / "sparse.weights.h5").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(WeightsError, match="has 1,099,511,627,776 bytes, and weights have at most 16,000,000,000"):
+        weight_files.read_weight_file(tmp_path / "sparse.weights.h5")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_weights_are_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match=r"pipe\.safetensors is no regular file"):
+        weight_files.read_weight_file(tmp_path / "pipe.safetensors")
+
+
+def test_the_pickle_of_a_checkpoint_has_a_largest_size(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    torch.save({"conv1.weight": torch.zeros(2)}, tmp_path / "small.pth")
+    monkeypatch.setattr(torch_files, "LARGEST_PICKLE_BYTES", 50)
+    with pytest.raises(WeightsError, match=r"small\.pth: \d+ bytes describe its tensors, more than the limit of 50"):
+        weight_files.read_weight_file(tmp_path / "small.pth")
 
 
 def test_layers_that_ask_for_more_than_is_stored_are_refused(model_file, tmp_path):

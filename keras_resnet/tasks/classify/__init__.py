@@ -1,6 +1,7 @@
 """Image classification: an image has one class, and a network answers with the probability of each class."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from keras_resnet import layer_names
@@ -36,6 +37,7 @@ class Classify:
     bounded = True
     losses: tuple[str, ...] = ("cross_entropy", "binary", "focal")
     lacks: tuple[str, ...] = ()
+    evaluated: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def target(self) -> "Target":

@@ -1,6 +1,7 @@
 """Segmentation: every pixel of an image has one class, and a network answers with the probability of each class."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import MASK, PROBABILITIES, Output
@@ -39,6 +40,7 @@ class Segment:
     bounded = True
     losses: tuple[str, ...] = ("cross_entropy", "focal", "dice")
     lacks: tuple[str, ...] = LACKS
+    evaluated: Mapping[str, Any] = MappingProxyType({"decided": True})
 
     @property
     def target(self) -> "Target":
@@ -99,7 +101,7 @@ class Segment:
         return 1  # images have different sizes
 
     def answers(self, asked: "Asked", images: "Sequence[np.ndarray]", **options: Any) -> "list[Answer]":
-        """`options` are `window` and `longest_side` of `view.View`."""
+        """`options` are the further arguments of `view.answers`."""
         from keras_resnet.tasks.segment.view import answers
 
         return answers(asked, images, **options)
@@ -131,7 +133,7 @@ class Segment:
 
         window = given["window"]
         sides = None if window is None else sides_of(window, "--window")
-        return {"window": sides, "longest_side": given["longest_side"]}, {"out": given["out"]}
+        return {"window": sides, "longest_side": given["longest_side"], **self.evaluated}, {"out": given["out"]}
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         from keras_resnet.tasks.segment.options import sides_of

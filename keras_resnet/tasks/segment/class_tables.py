@@ -1,6 +1,7 @@
 """Files that name the labels or colours of masks: `classes.csv`, and files of CVAT and Roboflow."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from keras_resnet.data.layout import split_named
 from keras_resnet.data.reading import PLAIN
 from keras_resnet.data.tables import normal, read_table
 from keras_resnet.errors import ArgumentError
+from keras_resnet.regular_files import read_text
 
 CLASSES = "classes.csv"
 VOID_NAME = "void"  # rows with this name in `classes.csv` are void labels
@@ -37,8 +39,8 @@ def read_class_table(file: Path) -> ClassTable | None:
     if not file.is_file():
         return None
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
+        stream = io.StringIO(read_text(file, "utf-8-sig"), newline="")
+        rows = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
         names = [row["name"].strip() for row in rows]
         colours = np.array([[int(row[each]) for each in COLOURS] for row in rows]) if COLOURS[0] in rows[0] else None
     except (UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
@@ -65,7 +67,7 @@ def class_table_of(folder: Path) -> ClassTable | None:
 def _read_label_map(file: Path) -> ClassTable:
     """`name:red,green,blue:parts:actions` in each line, as CVAT writes it -> its rows."""
     try:
-        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
+        lines = [line for line in read_text(file, "utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
         if not lines:
             raise ValueError("no line")
         cells = [line.split(":") for line in lines]

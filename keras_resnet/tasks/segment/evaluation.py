@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES, Answer
+from keras_resnet.answers import MASK, Answer
 from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError
+from keras_resnet.evaluation.accuracy import confusion_of
 from keras_resnet.evaluation.plots import MOST_CLASSES_DRAWN, draw_confusion_matrix
-from keras_resnet.evaluation.segmentation import Segmentation, pixel_confusion
+from keras_resnet.evaluation.segmentation import Segmentation
+from keras_resnet.labels import VOID
 from keras_resnet.printable import cell
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.segment.overlay import Example, draw_examples
@@ -34,15 +36,15 @@ class MaskCollector:
         """Raises:
         ArgumentError: The data has other classes than the network.
         """
-        scores = answer[PROBABILITIES]
-        if scores.shape[-1] != len(self.classes):
+        if self.asked.classes != len(self.classes):
             raise ArgumentError(
-                f"{source.path} has {len(self.classes)} classes, and {self.asked.name} has {scores.shape[-1]}. Give "
+                f"{source.path} has {len(self.classes)} classes, and {self.asked.name} has {self.asked.classes}. Give "
                 "data with the classes of the network"
             )
-        found = pixel_confusion(scores, target)
+        predicted, counted = answer[MASK], target != VOID
+        found = confusion_of(predicted[counted], target[counted], len(self.classes))
         self.confusion += found
-        example = Example(source.name_of(index), pixels, target, scores.argmax(axis=-1).astype(np.uint8))
+        example = Example(source.name_of(index), pixels, target, predicted)
         if found.any():
             heapq.heappush(self.worst, (-example.pixel_accuracy_percent, len(self.masks), example))
             if len(self.worst) > WEAKEST_IMAGES:

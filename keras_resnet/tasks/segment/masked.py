@@ -90,6 +90,8 @@ class MaskedSource(EncodedSource):
         """Mask of an image; `[0, 0]` if it can't be read or has labels that `legend` lacks."""
         import tensorflow as tf
 
+        from keras_resnet.data.crop import QUICK_PIXELS
+
         def decode(encoded: bytes) -> np.ndarray:
             try:
                 return self.legend.classes_of(decode_mask(encoded))
@@ -107,4 +109,6 @@ class MaskedSource(EncodedSource):
         encoded = self.masks.fetch(located)
         is_png = tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
         plain = tf.logical_and(is_png, tf.strings.substr(encoded, 24, 2) == _GREY_8_BIT)
-        return tf.cond(plain, by_tensorflow, by_pillow)
+        sides = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
+        small = tf.reduce_prod(tf.cast(sides, tf.int64)) <= QUICK_PIXELS
+        return tf.cond(plain & small, by_tensorflow, by_pillow)

@@ -35,8 +35,9 @@ SEGMENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             typer.Option(
                 metavar="HxW",
                 help="Height and width of the windows in which a segmentation network is given a larger image, for "
-                "example 360x480; windows overlap by half, and one number means a square. Without it, an image is "
-                "given whole.",
+                "example 360x480; windows overlap by half, and one number means a square. Without it, a network "
+                "of any size is given an image of up to 2,097,152 pixels whole, and a larger one in windows of "
+                "1024x1024.",
             ),
         ],
         "longest_side": Annotated[

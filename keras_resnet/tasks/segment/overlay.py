@@ -12,6 +12,7 @@ from keras_resnet.labels import VOID
 
 OPACITY = 0.55  # opacity of the classes over the image
 LEGEND_PIXELS = 240  # width of the legend
+ROWS_AT_ONCE = 128
 EXAMPLE_PIXELS = 280  # width of an image beside its masks
 
 
@@ -46,9 +47,11 @@ def draw_overlay(pixels: np.ndarray, mask: np.ndarray, names: Sequence[str], col
     shares = shares_percent(mask)
     height, width = mask.shape
     picture = Image.new("RGB", (width + LEGEND_PIXELS, max(height, LINE_PIXELS * (len(shares) + 1))), "white")
-    known = (mask < len(names))[..., None]
-    coloured = (1 - OPACITY) * pixels + OPACITY * colours[np.minimum(mask, len(names) - 1)]
-    picture.paste(Image.fromarray(np.where(known, coloured, pixels).astype(np.uint8)), (0, 0))
+    for top in range(0, height, ROWS_AT_ONCE):  # the colours of a whole photograph would take a gigabyte in between
+        rows = slice(top, top + ROWS_AT_ONCE)
+        known = (mask[rows] < len(names))[..., None]
+        coloured = (1 - OPACITY) * pixels[rows] + OPACITY * colours[np.minimum(mask[rows], len(names) - 1)]
+        picture.paste(Image.fromarray(np.where(known, coloured, pixels[rows]).astype(np.uint8)), (0, top))
     draw = ImageDraw.Draw(picture)
     for row, (index, share) in enumerate(shares.items()):
         top, left = LINE_PIXELS * row + LINE_PIXELS // 2, width + 10

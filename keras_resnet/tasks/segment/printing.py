@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.answers import PROBABILITIES, Answer
+from keras_resnet.answers import MASK, Answer
 from keras_resnet.optional import require
 from keras_resnet.tasks.base import Asked, Ranked, Tell
 from keras_resnet.tasks.segment.overlay import draw_overlay, mask_png, palette, shares_percent
@@ -14,12 +14,8 @@ from keras_resnet.whole_files import targets_of, write_whole
 
 def largest_classes(answer: Answer) -> Ranked:
     """Answer -> the classes in its mask with their percent of the pixels, the largest first."""
-    shares = shares_percent(_mask_of(answer))
+    shares = shares_percent(answer[MASK])
     return Ranked(np.array([*shares], int), np.array([*shares.values()]))
-
-
-def _mask_of(answer: Answer) -> np.ndarray:
-    return answer[PROBABILITIES].argmax(axis=-1).astype("uint8")
 
 
 def mask_printer(
@@ -43,7 +39,7 @@ def mask_printer(
         for index, share in zip(largest.indices[:top], largest.numbers[:top], strict=True):
             tell(f"  {share:6.2f} %  {asked.name_of(index)}")
         if out is not None:
-            mask, names = _mask_of(answer), [asked.name_of(index) for index in range(asked.classes)]
+            mask, names = answer[MASK], [asked.name_of(index) for index in range(asked.classes)]
             colours = palette(len(names))
             write_whole(masks[place], mask_png(mask, colours))
             write_whole(overlays[place], draw_overlay(pixels, mask, names, colours))

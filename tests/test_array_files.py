@@ -1,0 +1,78 @@
+"""Archives of arrays: what they declare is checked before memory is made for it."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_resnet.array_files import Arrays
+from keras_resnet.data.arrays import read_npz
+from keras_resnet.data.shards import INDEX, read_index
+from keras_resnet.errors import ArgumentError
+
+
+def test_arrays_are_equal_to_numpys(tmp_path):
+    draw = np.random.default_rng(0)
+    stored = {
+        "pixels": draw.integers(0, 256, (3, 4, 5), np.uint8),
+        "columns": np.asfortranarray(draw.normal(size=(4, 3))),
+        "none": np.zeros((0, 2), np.float32),
+        "one": np.int64(7),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "arrays.npz", **stored)
+        with Arrays(tmp_path / "arrays.npz") as archive:
+            assert archive.names == [*stored]
+            for name, wanted in stored.items():
+                assert archive[name].dtype == wanted.dtype
+                np.testing.assert_array_equal(archive[name], wanted)
+
+
+def archive(path, shape, content=b""):
+    """Writes an archive whose arrays declare a shape of uint8, with other content behind the head."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in ("x_train", "y_train"):
+            file.writestr(f"{name}.npy", head.getvalue() + content)
+
+
+def test_an_array_that_declares_more_than_is_stored_is_refused(tmp_path):
+    archive(tmp_path / "bomb.npz", (1000, 1000, 1000, 1000))
+    with pytest.raises(ArgumentError, match=r"x_train declares 1,000,000,000,000 bytes, and \d+ are stored"):
+        read_npz(tmp_path / "bomb.npz", "train", "val")
+
+
+def test_all_arrays_together_have_a_limit_that_the_environment_changes(tmp_path, monkeypatch):
+    archive(tmp_path / "zeros.npz", (30, 10, 10), bytes(3000))
+    monkeypatch.setenv("KERAS_RESNET_MAX_ARRAY_BYTES", "5000")
+    with pytest.raises(ArgumentError) as caught:
+        read_npz(tmp_path / "zeros.npz", "train", "val")
+    assert str(caught.value) == (
+        f"{tmp_path / 'zeros.npz'}: not an .npz archive of plain arrays: with y_train its arrays have 6,000 bytes, and "
+        "the limit is 5,000. To read them, set the environment variable KERAS_RESNET_MAX_ARRAY_BYTES to 6000 or more"
+    )
+    monkeypatch.setenv("KERAS_RESNET_MAX_ARRAY_BYTES", "6000")
+    with Arrays(tmp_path / "zeros.npz") as arrays:
+        assert arrays["x_train"].shape == arrays["y_train"].shape == (30, 10, 10)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(ArgumentError, match="not a regular file"):
+        read_npz(tmp_path / "pipe.npz", "train", "val")
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 1 << 40), (90, 20), (-5, 5), (5, -5), (1 << 62, 1 << 62)])
+def test_a_record_outside_of_its_shard_is_refused(tmp_path, offset, length):
+    (tmp_path / "train.tfrecord").write_bytes(bytes(100))
+    description = {"splits": {"train": {"shards": [{"file": "train.tfrecord", "bytes": 100}]}}}
+    index = {"shard": [0, 0], "offset": [0, offset], "length": [10, length], "label": [0, 1]}
+    arrays = {f"train_{name}": np.array(values, np.int64) for name, values in index.items()}
+    arrays |= {"train_names": np.zeros(0, np.uint8), "train_name_ends": np.zeros(2, np.int64)}
+    np.savez(tmp_path / INDEX, **arrays)
+    with pytest.raises(ArgumentError, match=r"index\.npz: names places outside of the shards; pack the set again"):
+        read_index(tmp_path, "train", description, ["label"])
