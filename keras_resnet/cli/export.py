@@ -1,13 +1,15 @@
 """`keras-resnet export`: network -> verified artifacts."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keras_resnet.cli.export_table import ExportTable
+from keras_resnet.cli.interrupts import on_interrupt
 from keras_resnet.cli.network import (
     ModelOption,
     OutputKindOption,
@@ -22,9 +24,12 @@ from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
-from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.export.formats import CHOICES, FORMATS, Format, Options, check_options, format_named, takers_of
 from keras_resnet.tasks import LEARNED
 from keras_resnet.tasks.outputs import Stated
+
+if TYPE_CHECKING:
+    from keras_resnet.export.result import ExportReport
 
 
 def _takers(option: str) -> str:
@@ -200,7 +205,13 @@ def export(
         labelled = LabelledImages(data, split, reading, max_drop)
 
     table = ExportTable(rows, {} if data is None else its_task.titles)
-    with progress(status) as show:
+    left = [row.name for row in rows]
+
+    def finished(name: str, report: "ExportReport") -> None:
+        left.remove(name)
+        table.print_row(name, report)
+
+    with on_interrupt(lambda: _kept(out, rows, left)), progress(status) as show:
         made = export_model(
             network,
             out,
@@ -214,10 +225,16 @@ def export(
             debug=debug,
             report=report,
             progress=show,
-            finished=table.print_row,
+            finished=finished,
         )
     if report:
         print(f"report: {out / 'report.html'}")
     first = next(iter(made.paths.values()))
     print(f"verified in {out}; recorded in {made.manifest}. Next:")
     print(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}")
+
+
+def _kept(out: Path, rows: Sequence[Format], left: Sequence[str]) -> str:
+    """Folder, formats of the export, those that are not finished -> what an interruption leaves."""
+    done = [row.file_name for row in rows if row.name not in left and (out / row.file_name).exists()]
+    return f"Verified in {out}: {', '.join(done) or 'nothing'}. Not written yet: --formats {','.join(left)}"

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import typer
@@ -20,6 +21,7 @@ from keras_resnet.cli.evaluate import evaluate
 from keras_resnet.cli.explain import explain
 from keras_resnet.cli.export import export
 from keras_resnet.cli.info import info
+from keras_resnet.cli.interrupts import Interrupted, interruptible
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
 from keras_resnet.cli.recipes import recipes
@@ -125,16 +127,77 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 def main(prepended: Sequence[str] = ()) -> None:
     """Runs the command line, with the arguments `prepended` before the user's.
 
-    An error of this package or of the system is printed on stderr without a traceback, with exit status 1.
+    An error of this package or of the system is printed on stderr without a traceback, with exit status 1. Ctrl-C and
+    SIGTERM end it with one line, too, and with exit status 130 or 143.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no error
+    open_streams()
     try:
-        app([*prepended, *sys.argv[1:]])
+        with interruptible():
+            try:
+                app([*prepended, *sys.argv[1:]])
+            except SystemExit:
+                sys.stdout.flush()  # at exit, an error would be a traceback
+                raise
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(1)
     except (KerasResnetError, OSError) as error:
-        print(printable_lines(f"error: {error}"), file=sys.stderr)
+        unwritten = _unwritten()
+        _say(f"error: {unwritten if unwritten and _is_nameless(error) else _explained(error)}")
         sys.exit(1)
+    except Interrupted as error:
+        _unwritten()
+        _say(str(error))
+        sys.exit(error.status)
+
+
+def open_streams() -> None:
+    """Opens the null device for each standard stream that is closed, and lets no name that it can't show be an error.
+
+    The next file that is opened would otherwise get the number of a closed stream, and what is printed would go there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _unwritten() -> str:
+    """Writes what is printed and still buffered -> why this is impossible, or an empty text."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_stdout()
+        return f"stdout can't be written: {error.strerror}"
+    return ""
+
+
+def _drop_stdout() -> None:
+    """Sends the rest of what is printed nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_nameless(error: Exception) -> bool:
+    """Error -> whether it is the system's, about no file that has a name."""
+    return isinstance(error, OSError) and error.filename is None
+
+
+def _explained(error: Exception) -> str:
+    """Error -> its message. The system's error about a working directory that is gone does not name it."""
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return f"the current folder no longer exists: change to another one ({error})"
+    return str(error)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # stderr can't be written either
+        print(printable_lines(line), file=sys.stderr)
