@@ -6,17 +6,22 @@ fork.
 
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
 import time
+import tomllib
 import traceback
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+from PIL import Image
 
 IMAGES, CLASSES, SIDE = 48, 3, 16
 FAILED_IN_FORK = 99  # exit status after a traceback
@@ -50,12 +55,13 @@ def preload() -> None:
             import matplotlib.pyplot  # noqa: F401
 
 
-@dataclass(frozen=True)
+@dataclass
 class Command:
     """A command that runs."""
 
     process: int
     said: Path  # its stdout, and beside it, with the suffix .errors, its stderr
+    ended: int | None = None  # its exit status
 
     @property
     def stdout(self) -> str:
@@ -67,8 +73,10 @@ class Command:
 
     def status(self) -> int | None:
         """-> exit status, below zero the number of the signal that ended it; None: it runs."""
-        ended, status = os.waitpid(self.process, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if ended else None
+        if self.ended is None:
+            ended, status = os.waitpid(self.process, os.WNOHANG)
+            self.ended = os.waitstatus_to_exitcode(status) if ended else None
+        return self.ended
 
     def wait(self, longest_s: float) -> int:
         """-> exit status. After `longest_s` the process is killed, and the status is that of a killed process."""
@@ -76,7 +84,6 @@ class Command:
         while (status := self.status()) is None:
             if time.monotonic() > end:
                 os.kill(self.process, signal.SIGKILL)
-                return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
             time.sleep(0.005)
         return status
 
@@ -110,13 +117,14 @@ def start(
         files: dict[int, str | None] = {0: os.devnull, 1: str(said), 2: str(said.with_suffix(".errors"))}
         for number, file in (files | dict(descriptors or {})).items():
             _open_as(number, file)
-        sys.stdin = _stream(0, "r")
-        sys.stdout, sys.stderr = _stream(1, "w"), _stream(2, "w")
         os.environ.update(environment or {})
         if folder is not None:
             os.chdir(folder)
         if before is not None:
             before()
+        encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+        sys.stdin = _stream(0, "r")
+        sys.stdout, sys.stderr = _stream(1, "w", encoding), _stream(2, "w", encoding)
         status = _run([str(argument) for argument in arguments])
         os._exit(status)
     finally:
@@ -134,7 +142,7 @@ def _open_as(number: int, file: str | None) -> None:
             os.close(opened)
 
 
-def _stream(number: int, mode: str) -> Any:
+def _stream(number: int, mode: str, encoding: str = "utf-8") -> Any:
     """Number of a descriptor -> what Python makes of it when it starts: nothing if it is closed."""
     try:
         os.fstat(number)
@@ -142,7 +150,7 @@ def _stream(number: int, mode: str) -> Any:
         return None
     errors = "backslashreplace" if number == 2 else "strict"
     return io.TextIOWrapper(
-        open(number, mode + "b", closefd=False), encoding="utf-8", errors=errors, line_buffering=number == 2
+        open(number, mode + "b", closefd=False), encoding=encoding, errors=errors, line_buffering=number == 2
     )
 
 
@@ -175,8 +183,6 @@ def _run(arguments: list[str]) -> int:
 
 def write_data(folder: Path) -> None:
     """Writes small pictures in the layouts of all tasks: `images/`, `scenes/`, `tags.csv`, `arrays.npz`."""
-    from PIL import Image
-
     generator = np.random.default_rng(0)
     pixels, classes = [], np.arange(IMAGES) % CLASSES
     rows = ["file,labels"]
@@ -207,10 +213,13 @@ def write_data(folder: Path) -> None:
 TRAIN = {
     "classify": {"network": "resnet20", "size": SIDE, "crop": "padded", "batch-size": 8},
     "segment": {
-        **{"network": "resnet18", "task": "segment", "architecture": "unet", "size": 32, "crop": "scaled"},
-        "batch-size": 4,
+        **{"network": "resnet18", "task": "segment", "architecture": "fcn", "size": 32, "crop": "scaled"},
+        **{"batch-size": 4, "output-stride": 8},
     },
-    "tag": {"network": "resnet20", "task": "tag", "size": SIDE, "crop": "padded", "batch-size": 8},
+    "tag": {
+        **{"network": "resnet20", "task": "tag", "size": SIDE, "crop": "padded", "loss": "binary"},
+        "batch-size": 8,
+    },
 }
 
 
@@ -232,3 +241,34 @@ def files_under(folder: Path) -> Iterator[Path]:
     """Folder -> all files in it, hidden ones too; a folder that does not exist has none."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names)
+
+
+def damage(file: Path) -> str:
+    """File under a final name -> why it is not whole, or an empty text; a kind without a structure counts as whole."""
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_text())
+        elif file.suffix == ".toml":
+            tomllib.loads(file.read_text())
+        elif file.suffix in (".csv", ".md", ".html"):
+            if not file.read_bytes().endswith(b"\n"):
+                return "its last line has no end"
+        elif file.suffix == ".png":
+            with Image.open(file) as picture:
+                picture.load()
+        elif file.suffix in (".keras", ".npz"):
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() or ""
+        elif file.suffix == ".safetensors":
+            with safetensors.safe_open(file, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  it is no mapping
+                    tensors.get_tensor(name)
+    except Exception as error:  # noqa: BLE001  whatever a reader makes of it
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def is_temporary(file: Path, folder: Path) -> bool:
+    """File in a folder that a command writes -> whether it or a folder above it has a name that is not final."""
+    parts = file.relative_to(folder).parts
+    return any(part.endswith((".unverified", ".replaced")) or part.startswith(".") for part in parts)

@@ -1,0 +1,240 @@
+"""Places where a command can't write, or prints to nobody: each must end with one clear line and lose nothing.
+
+    python checks/places.py --out benchmarks/results/places.json
+
+Each command that writes runs on a full disk, in a read-only folder, without a home and so on, as a fork of one process
+that has imported everything. The table has the exit status and the last line that the user sees. Wrong is: a traceback;
+an exit status above 0 without exactly one error; a file under its final name that is not whole; a file that was there
+before and is not; a temporary file that stays after an error.
+"""
+
+import hashlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from preloaded import damage, files_under, is_temporary, preload, start, train_arguments, waited, write_data
+
+from keras_resnet.measure.record import write_record
+
+RECORD = Path(__file__).parents[1] / "benchmarks" / "results" / "places.json"
+LONGEST_S = 240
+DISK_MB = 40
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command that writes, and how many bytes are free for it on a disk that is nearly full."""
+
+    arguments: Callable[[Path, Path], list[Any]]  # folder of inputs, place where it writes
+    free_bytes: int = 0
+    writes: bool = True
+
+
+WORKS: Mapping[str, Work] = {
+    "train": Work(lambda data, out: [*train_arguments("classify", data / "arrays.npz"), "--out", out], 150_000),
+    "data pack": Work(lambda data, out: ["data", "pack", data / "images", out, "--shards", 4], 20_000),
+    "export": Work(
+        lambda data, out: ["export", "--model", data / "run/model.keras", "--formats", "tflite,onnx", "--out", out],
+        30_000,
+    ),
+    "evaluate --out": Work(
+        lambda data, out: ["evaluate", data / "made/model.onnx", data / "arrays.npz", "--out", out], 8_192
+    ),
+    "predict --out": Work(
+        lambda data, out: [
+            *("predict", data / "scenes/val/images", "--model", data / "scene run/model.keras", "--out", out)
+        ],
+        16_384,
+    ),
+    "predict --csv": Work(
+        lambda data, out: ["predict", data / "images", "--model", data / "made/model.onnx", "--csv", f"{out}.csv"], 0
+    ),
+    "demo": Work(lambda data, out: ["demo", "--out", out], 400_000),
+    "info": Work(lambda data, out: ["info", data / "made"], writes=False),
+    "list": Work(lambda data, out: ["list"], writes=False),
+}
+
+
+@dataclass
+class Place:
+    """What is odd about the surroundings of a command."""
+
+    title: str
+    how: dict[str, Any] = field(default_factory=dict)  # arguments of `start`
+    disk: str = ""  # "full" or "read-only": a small disk is mounted where the command writes
+    only_writers: bool = False
+    gone: bool = False  # the working directory is removed
+
+
+def limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+def places(nowhere: str) -> list[Place]:
+    return [
+        Place("full disk", disk="full", only_writers=True),
+        Place("limit on the size of files", {"before": limit_files}, only_writers=True),
+        Place("read-only folder", disk="read-only", only_writers=True),
+        Place("unwritable HOME", {"environment": {"HOME": nowhere, "XDG_CACHE_HOME": nowhere}}),
+        Place("unwritable TMPDIR", {"environment": {"TMPDIR": nowhere}, "before": forget_temporary_folder}),
+        Place("deleted working directory", gone=True),
+        Place("COLUMNS=20", {"environment": {"COLUMNS": "20"}}),
+        Place("LANG=C", {"environment": {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}}),
+        Place("stdout | head", {"before": stdout_without_a_reader}),
+        Place("stdout closed", {"descriptors": {1: None}}),
+        Place("stdout full", {"descriptors": {1: "/dev/full"}}),
+        Place("stdin closed", {"descriptors": {0: None}}),
+    ]
+
+
+def forget_temporary_folder() -> None:
+    tempfile.tempdir = None  # the parent may have looked for it already
+
+
+def stdout_without_a_reader() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+    os.close(writer)
+
+
+@dataclass
+class Cell:
+    """A command in a place: what came of it."""
+
+    command: str
+    place: str
+    status: int
+    line: str
+    wrong: list[str]
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="JSON record.")] = RECORD,
+    command: Annotated[list[str] | None, typer.Option(help="Only this command; several times: these.")] = None,
+    place: Annotated[list[str] | None, typer.Option(help="Only this place; several times: these.")] = None,
+) -> None:
+    """Runs each command in each place, prints a table, and exits with status 1 if a cell is wrong."""
+    preload()
+    cells = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        data = write_inputs(work)
+        for name in command or WORKS:
+            for where in places("/proc/keras_resnet"):
+                chosen = not place or where.title in place
+                if chosen and (WORKS[name].writes or not where.only_writers):
+                    cell = run(name, where, data, work)
+                    if cell is None:
+                        print(f"{name:14}  {where.title:26}  not tried: mounting is not permitted here")
+                        continue
+                    cells.append(cell)
+                    wrong = f"  WRONG: {'; '.join(cell.wrong)}" if cell.wrong else ""
+                    print(f"{name:14}  {where.title:26}  {cell.status:3}  {cell.line}{wrong}", flush=True)
+    wrong_cells = [cell for cell in cells if cell.wrong]
+    print(f"{len(cells)} cells, {len(wrong_cells)} wrong")
+    write_record(out, "places", {}, {"cells": [asdict(cell) for cell in cells], "wrong": len(wrong_cells)})
+    sys.exit(bool(wrong_cells))
+
+
+def write_inputs(work: Path) -> Path:
+    """-> folder with pictures, two trained networks and an artifact."""
+    data = work / "data"
+    data.mkdir()
+    write_data(data)
+    waited([*train_arguments("classify", data / "arrays.npz"), "--out", data / "run"], work / "said")
+    waited([*train_arguments("segment", data / "scenes"), "--out", data / "scene run"], work / "said")
+    model = data / "run/model.keras"
+    waited(["export", "--model", model, "--formats", "onnx", "--out", data / "made"], work / "said")
+    return data
+
+
+def run(name: str, place: Place, data: Path, work: Path) -> Cell | None:
+    """-> what came of it; None: it can't be tried here."""
+    with written_place(place, WORKS[name], work) as top:
+        if top is None:
+            return None
+        out, here = top / "out", work / "here"
+        here.mkdir()
+        arguments = WORKS[name].arguments(data, out)
+        before = hashes(data)
+        how = dict(place.how)
+        if place.gone:
+            former = how.get("before", lambda: None)
+            how["before"] = lambda: (former(), os.rmdir(here))
+        command = start(arguments, work / "said", folder=here, **how)
+        status = command.wait(LONGEST_S)
+        shutil.rmtree(here, ignore_errors=True)
+        said = command.stderr
+        lines = said.strip().splitlines()
+        wrong = []
+        if status not in (0, 1):
+            wrong.append(f"exit status {status}")
+        if "Traceback" in said or "Error:" in said.replace("error:", ""):
+            wrong.append("a traceback")
+        errors = [line for line in lines if line.startswith("error: ")]
+        if status == 1 and len(errors) != 1 and place.title != "stdout | head":  # there, no word is the custom
+            wrong.append(f"{len(errors)} errors")
+        if hashes(data) != before:
+            wrong.append("its inputs are others")
+        for file in files_under(top):
+            if not is_temporary(file, top):
+                if why := damage(file):
+                    wrong.append(f"{file.relative_to(top)} is not whole: {why}")
+            elif status and file.name not in (".keras-resnet-demo", ".plan.json") and not file.name.endswith(".npz"):
+                wrong.append(f"{file.relative_to(top)} stays")
+        line = (errors or lines or [""])[-1]
+        return Cell(name, place.title, status, line.replace(str(work), "…"), wrong)
+
+
+@contextmanager
+def written_place(place: Place, work: Work, folder: Path) -> Iterator[Path | None]:
+    """-> folder to write to, a disk of its own if the place asks for one."""
+    top = folder / "disk"
+    top.mkdir()
+    if not place.disk:
+        yield top
+        shutil.rmtree(top)
+        return
+    if not mounted(top, "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs"):
+        top.rmdir()
+        yield None
+        return
+    try:
+        if place.disk == "full":
+            free = os.statvfs(top)
+            (top / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - work.free_bytes))
+        else:
+            mounted(top, "-o", "remount,ro")
+        yield top
+    finally:
+        subprocess.run(["umount", "--lazy", str(top)], check=True)
+        top.rmdir()
+
+
+def mounted(folder: Path, *options: str) -> bool:
+    """-> whether it worked."""
+    try:
+        return subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files_under(folder)
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
