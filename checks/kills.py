@@ -25,9 +25,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
@@ -35,14 +34,13 @@ import safetensors
 import typer
 from preloaded import (
     Command,
+    Inputs,
     damage,
     files_under,
     is_temporary,
     preload,
     start,
     train_arguments,
-    waited,
-    write_data,
 )
 
 from keras_resnet.measure.record import write_record
@@ -99,9 +97,17 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="Number of commands that run at a time.")] = 2,
     minutes: Annotated[float, typer.Option(help="Longest time.")] = 60.0,
     command: Annotated[list[str] | None, typer.Option(help="Only this command; several times: these.")] = None,
+    by: Annotated[
+        list[Literal["KILL", "INT", "TERM"]] | None,
+        typer.Option(
+            help="Signal, by default KILL; several times: these at random. After INT and TERM, a command must "
+            "also end with one line and clean up."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON record.")] = RECORD,
 ) -> None:
     """Kills commands until there were as many kills as asked for, and prints a table by command."""
+    signals = [signal.Signals[f"SIG{name}"] for name in by or ["KILL"]]
     preload()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +122,8 @@ def main(
             if not (process := os.fork()):
                 status = 1
                 try:
-                    repeat(works, whole, work / f"worker {worker}", share, seed + worker, started + 60 * minutes)
+                    place, end = work / f"worker {worker}", started + 60 * minutes
+                    repeat(works, whole, place, share, seed + worker, end, signals)
                     status = 0
                 finally:
                     os._exit(status)
@@ -128,7 +135,7 @@ def main(
         Chain(**{**fields, "kills": [Kill(**kill) for kill in fields["kills"]]}) for fields in map(json.loads, lines)
     ]
     wrong = report(chains, seconds)
-    record(out, chains, {"count": count, "seed": seed, "workers": workers}, seconds)
+    record(out, chains, {"count": count, "seed": seed, "workers": workers, "signals": by or ["KILL"]}, seconds)
     sys.exit(bool(wrong or any(failed)))
 
 
@@ -177,15 +184,24 @@ def record(out: Path, chains: list[Chain], settings: dict[str, Any], seconds: fl
 # --- one worker ---------------------------------------------------------------------------------------------------
 
 
-def repeat(works: list[Work], whole: dict[str, "Whole"], place: Path, count: int, seed: int, end: float) -> None:
+def repeat(
+    works: list[Work],
+    whole: dict[str, "Whole"],
+    place: Path,
+    count: int,
+    seed: int,
+    end: float,
+    signals: list[signal.Signals],
+) -> None:
     """Chains of kills until there are `count`, each noted as a line of JSON."""
-    moments, done = random.Random(seed), Counter[str]()
+    moments, done, kills = random.Random(seed), Counter[str](), 0
     with place.with_suffix(".jsonl").open("w", buffering=1) as notes:
-        while sum(done.values()) < count and time.monotonic() < end:
+        while kills < count and time.monotonic() < end:
             work = min(works, key=lambda each: done[each.name] / each.weight)  # the one that is behind its share
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            chain = interrupt(work, whole[work.name], place, moments, count - sum(done.values()))
+            chain = interrupt(work, whole[work.name], place, moments, count - kills, signals)
+            kills += len(chain.kills)
             done[work.name] += max(1, len(chain.kills))
             notes.write(json.dumps(asdict(chain)) + "\n")
 
@@ -236,7 +252,7 @@ def temporary(folder: Path) -> dict[str, str]:
     return {"TMPDIR": str(place)}
 
 
-def interrupt(work: Work, whole: Whole, place: Path, moments: random.Random, most: int) -> Chain:
+def interrupt(work: Work, whole: Whole, place: Path, moments: random.Random, most: int, by: signal.Signals) -> Chain:
     """Kills the command at least once, then runs it to its end, and looks at what is there after each."""
     begin, top = time.monotonic(), place / "top"
     top.mkdir()
@@ -246,14 +262,16 @@ def interrupt(work: Work, whole: Whole, place: Path, moments: random.Random, mos
     while again and len(chain.kills) < most:
         before, standing = hashes(top), progress_of(target)
         arguments = next_arguments(work, target, killed)
-        command = start(arguments, place / "said", environment=temporary(place))
-        kill = kill_at_random(work, whole, command, top, moments)
+        command, by = start(arguments, place / "said", environment=temporary(place)), moments.choice(signals)
+        kill = kill_at_random(work, whole, command, top, moments, by)
         if kill is None:  # it ended before
             check_end(command, chain, arguments)
             break
         chain.kills.append(kill)
         kill.temporary_files = sum(is_temporary(file, top) for file in files_under(top))
         chain.lost += check_files(top, before, whole) + check_progress(target, standing)
+        if by != signal.SIGKILL:
+            chain.lost += check_manners(command, by, top)
         killed = True
         again = moments.random() < AGAIN
     else:
@@ -284,7 +302,9 @@ def check_end(command: Command, chain: Chain, arguments: list[Any]) -> None:
         chain.not_resumable.append(f"exit status {status} of {' '.join(map(str, arguments))}: {said[-1][:300]}")
 
 
-def kill_at_random(work: Work, whole: Whole, command: Command, top: Path, moments: random.Random) -> Kill | None:
+def kill_at_random(
+    work: Work, whole: Whole, command: Command, top: Path, moments: random.Random, by: signal.Signals
+) -> Kill | None:
     """Waits for a moment and kills the command -> the kill; None: the command ended before."""
     begin, near = time.monotonic(), bool(moments.getrandbits(1)) and whole.changes > 0
     watch = Watcher(top)
@@ -297,8 +317,8 @@ def kill_at_random(work: Work, whole: Whole, command: Command, top: Path, moment
             if watch.changes >= changes:
                 due = time.monotonic() + moment
         elif time.monotonic() >= due:
-            os.kill(command.process, signal.SIGKILL)
-            if command.wait(LONGEST_S) != -signal.SIGKILL:
+            os.kill(command.process, by)
+            if command.wait(LONGEST_S) == 0:
                 return None
             after_s = time.monotonic() - begin
             return Kill(work.name, near, round(after_s, 3), min(1.0, round(after_s / whole.seconds, 3)), 0)
@@ -369,6 +389,24 @@ def progress_of(target: Path) -> int:
 def check_progress(target: Path, before: int) -> list[str]:
     now = progress_of(target)
     return [f"the newest checkpoint was of step {before}, and is of step {now}"] if now < before else []
+
+
+def check_manners(command: Command, by: signal.Signals, top: Path) -> list[str]:
+    """After a signal that can be handled: exit status, no traceback, one line, no process and no file that is left."""
+    wrong, said = [], command.stderr + command.stdout
+    if command.ended != 128 + by:
+        wrong.append(f"exit status {command.ended}: {said.strip().splitlines()[-1:]}")
+    if "Traceback" in said or len([line for line in said.splitlines() if line.startswith(("interr", "termin"))]) != 1:
+        wrong.append(f"it says {said[-600:]!r}")
+    for file in files_under(top):
+        if is_temporary(file, top) and not file.name.endswith((".plan.json", ".npz")):  # `data pack` needs these
+            wrong.append(f"{file.relative_to(top)} stays")
+    try:
+        os.killpg(command.process, 0)
+        wrong.append("a process of it is left")
+    except ProcessLookupError:
+        pass
+    return wrong
 
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -450,51 +488,6 @@ def without_times(value: Any) -> Any:
 
 
 # --- the commands -------------------------------------------------------------------------------------------------
-
-
-class Inputs:
-    """What the commands read, each made when it is first asked for."""
-
-    def __init__(self, work: Path) -> None:
-        self.data, self.said = work / "data", work / "said"
-        self.data.mkdir()
-        write_data(self.data)
-
-    def _made(self, name: str, *arguments: object) -> Path:
-        waited([*arguments, self.data / name], self.said)
-        return self.data / name
-
-    @cached_property
-    def run(self) -> Path:
-        return self._made("run", *train_arguments("classify", self.data / "arrays.npz"), "--out")
-
-    @cached_property
-    def scenes(self) -> Path:
-        return self._made("scene run", *train_arguments("segment", self.data / "scenes"), "--out")
-
-    @cached_property
-    def shards(self) -> Path:
-        return self._made("shards", "data", "pack", "--shards", 3, self.data / "images")
-
-    @cached_property
-    def artifact(self) -> Path:
-        model = self.run / "model.keras"
-        return self._made("made", "export", "--model", model, "--formats", "onnx", "--out") / "model.onnx"
-
-    @cached_property
-    def older(self) -> Path:
-        """Artifacts of another network."""
-        formats = ("--formats", "saved_model,tflite,onnx")
-        return self._made("older", "export", "--model", self.run / "model-last.keras", *formats, "--out")
-
-    @cached_property
-    def older_evaluation(self) -> Path:
-        artifact = self.older / "model.onnx"
-        return self._made("older evaluation", "evaluate", artifact, self.data / "arrays.npz", "--out")
-
-    @cached_property
-    def older_table(self) -> Path:
-        return self._made("older.csv", "predict", self.data / "images/class 0", "--model", self.artifact, "--csv")
 
 
 def make_works(inputs: Inputs) -> list[Work]:

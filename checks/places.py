@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from preloaded import damage, files_under, is_temporary, preload, start, train_arguments, waited, write_data
+from preloaded import Inputs, damage, files_under, is_temporary, preload, start, train_arguments
 
 from keras_resnet.measure.record import write_record
 
@@ -35,33 +35,37 @@ DISK_MB = 40
 class Work:
     """A command that writes, and how many bytes are free for it on a disk that is nearly full."""
 
-    arguments: Callable[[Path, Path], list[Any]]  # folder of inputs, place where it writes
+    arguments: Callable[[Inputs, Path], list[Any]]  # what it reads, place where it writes
     free_bytes: int = 0
     writes: bool = True
 
 
 WORKS: Mapping[str, Work] = {
-    "train": Work(lambda data, out: [*train_arguments("classify", data / "arrays.npz"), "--out", out], 150_000),
-    "data pack": Work(lambda data, out: ["data", "pack", data / "images", out, "--shards", 4], 20_000),
+    "train": Work(
+        lambda inputs, out: [*train_arguments("classify", inputs.data / "arrays.npz"), "--out", out], 150_000
+    ),
+    "data pack": Work(lambda inputs, out: ["data", "pack", inputs.data / "images", out, "--shards", 4], 20_000),
     "export": Work(
-        lambda data, out: ["export", "--model", data / "run/model.keras", "--formats", "tflite,onnx", "--out", out],
+        lambda inputs, out: [
+            *("export", "--model", inputs.run / "model.keras", "--formats", "tflite,onnx", "--out", out)
+        ],
         30_000,
     ),
     "evaluate --out": Work(
-        lambda data, out: ["evaluate", data / "made/model.onnx", data / "arrays.npz", "--out", out], 8_192
+        lambda inputs, out: ["evaluate", inputs.artifact, inputs.data / "arrays.npz", "--out", out], 8_192
     ),
     "predict --out": Work(
-        lambda data, out: [
-            *("predict", data / "scenes/val/images", "--model", data / "scene run/model.keras", "--out", out)
+        lambda inputs, out: [
+            *("predict", inputs.data / "scenes/val/images", "--model", inputs.scenes / "model.keras", "--out", out)
         ],
         16_384,
     ),
     "predict --csv": Work(
-        lambda data, out: ["predict", data / "images", "--model", data / "made/model.onnx", "--csv", f"{out}.csv"], 0
+        lambda inputs, out: ["predict", inputs.data / "images", "--model", inputs.artifact, "--csv", f"{out}.csv"]
     ),
-    "demo": Work(lambda data, out: ["demo", "--out", out], 400_000),
-    "info": Work(lambda data, out: ["info", data / "made"], writes=False),
-    "list": Work(lambda data, out: ["list"], writes=False),
+    "demo": Work(lambda inputs, out: ["demo", "--out", out], 400_000),
+    "info": Work(lambda inputs, out: ["info", inputs.artifact.parent], writes=False),
+    "list": Work(lambda inputs, out: ["list"], writes=False),
 }
 
 
@@ -129,12 +133,12 @@ def main(
     cells = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        data = write_inputs(work)
+        inputs = Inputs(work)
         for name in command or WORKS:
             for where in places("/proc/keras_resnet"):
                 chosen = not place or where.title in place
                 if chosen and (WORKS[name].writes or not where.only_writers):
-                    cell = run(name, where, data, work)
+                    cell = run(name, where, inputs, work)
                     if cell is None:
                         print(f"{name:14}  {where.title:26}  not tried: mounting is not permitted here")
                         continue
@@ -147,27 +151,15 @@ def main(
     sys.exit(bool(wrong_cells))
 
 
-def write_inputs(work: Path) -> Path:
-    """-> folder with pictures, two trained networks and an artifact."""
-    data = work / "data"
-    data.mkdir()
-    write_data(data)
-    waited([*train_arguments("classify", data / "arrays.npz"), "--out", data / "run"], work / "said")
-    waited([*train_arguments("segment", data / "scenes"), "--out", data / "scene run"], work / "said")
-    model = data / "run/model.keras"
-    waited(["export", "--model", model, "--formats", "onnx", "--out", data / "made"], work / "said")
-    return data
-
-
-def run(name: str, place: Place, data: Path, work: Path) -> Cell | None:
+def run(name: str, place: Place, inputs: Inputs, work: Path) -> Cell | None:
     """-> what came of it; None: it can't be tried here."""
     with written_place(place, WORKS[name], work) as top:
         if top is None:
             return None
         out, here = top / "out", work / "here"
         here.mkdir()
-        arguments = WORKS[name].arguments(data, out)
-        before = hashes(data)
+        arguments = WORKS[name].arguments(inputs, out)
+        before = hashes(inputs.data)
         how = dict(place.how)
         if place.gone:
             former = how.get("before", lambda: None)
@@ -185,7 +177,7 @@ def run(name: str, place: Place, data: Path, work: Path) -> Cell | None:
         errors = [line for line in lines if line.startswith("error: ")]
         if status == 1 and len(errors) != 1 and place.title != "stdout | head":  # there, no word is the custom
             wrong.append(f"{len(errors)} errors")
-        if hashes(data) != before:
+        if hashes(inputs.data) != before:
             wrong.append("its inputs are others")
         for file in files_under(top):
             if not is_temporary(file, top):

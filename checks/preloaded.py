@@ -16,6 +16,7 @@ import traceback
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,51 @@ def waited(arguments: Sequence[object], said: Path, **how: Any) -> None:
     command = start(arguments, said, **how)
     if status := command.wait(300):
         raise RuntimeError(f"{arguments}: exit status {status}\n{command.stdout[-1000:]}\n{command.stderr[-3000:]}")
+
+
+class Inputs:
+    """What the commands read, each made when it is first asked for."""
+
+    def __init__(self, work: Path) -> None:
+        self.data, self.said = work / "data", work / "said"
+        self.data.mkdir()
+        write_data(self.data)
+
+    def _made(self, name: str, *arguments: object) -> Path:
+        waited([*arguments, self.data / name], self.said)
+        return self.data / name
+
+    @cached_property
+    def run(self) -> Path:
+        return self._made("run", *train_arguments("classify", self.data / "arrays.npz"), "--out")
+
+    @cached_property
+    def scenes(self) -> Path:
+        return self._made("scene run", *train_arguments("segment", self.data / "scenes"), "--out")
+
+    @cached_property
+    def shards(self) -> Path:
+        return self._made("shards", "data", "pack", "--shards", 3, self.data / "images")
+
+    @cached_property
+    def artifact(self) -> Path:
+        model = self.run / "model.keras"
+        return self._made("made", "export", "--model", model, "--formats", "onnx", "--out") / "model.onnx"
+
+    @cached_property
+    def older(self) -> Path:
+        """Artifacts of another network."""
+        formats = ("--formats", "saved_model,tflite,onnx")
+        return self._made("older", "export", "--model", self.run / "model-last.keras", *formats, "--out")
+
+    @cached_property
+    def older_evaluation(self) -> Path:
+        artifact = self.older / "model.onnx"
+        return self._made("older evaluation", "evaluate", artifact, self.data / "arrays.npz", "--out")
+
+    @cached_property
+    def older_table(self) -> Path:
+        return self._made("older.csv", "predict", self.data / "images/class 0", "--model", self.artifact, "--csv")
 
 
 def files_under(folder: Path) -> Iterator[Path]:
