@@ -252,7 +252,9 @@ def temporary(folder: Path) -> dict[str, str]:
     return {"TMPDIR": str(place)}
 
 
-def interrupt(work: Work, whole: Whole, place: Path, moments: random.Random, most: int, by: signal.Signals) -> Chain:
+def interrupt(
+    work: Work, whole: Whole, place: Path, moments: random.Random, most: int, signals: list[signal.Signals]
+) -> Chain:
     """Kills the command at least once, then runs it to its end, and looks at what is there after each."""
     begin, top = time.monotonic(), place / "top"
     top.mkdir()

@@ -1,10 +1,9 @@
-"""Samples of checks/places.py and checks/kills.py, in processes of their own, in which TensorFlow has computed nothing."""
+"""Samples of checks/places.py and checks/kills.py, each in a process in which TensorFlow has computed nothing."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
-
 
 CHECKS = Path(__file__).parents[1] / "checks"
 PLACES = {
