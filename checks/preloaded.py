@@ -16,8 +16,10 @@ import traceback
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,18 @@ def preload() -> None:
             importlib.import_module(f"keras_resnet.export.{module}")
         with contextlib.suppress(ImportError):
             import matplotlib.pyplot  # noqa: F401
+    stop_clock()
+
+
+def stop_clock() -> None:
+    """Lets artifacts and members of zip files state one time of writing, so that equal ones are equal files."""
+    from keras_resnet.export import description
+
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    stopped: Any = SimpleNamespace(now=lambda zone: moment)
+    description.datetime = stopped
+    clock: Any = SimpleNamespace(time=lambda: 0.0, localtime=lambda seconds: moment.timetuple())
+    zipfile.time = clock  # type: ignore[attr-defined]
 
 
 @dataclass
