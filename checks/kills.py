@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
@@ -98,16 +98,16 @@ def main(
     minutes: Annotated[float, typer.Option(help="Longest time.")] = 60.0,
     command: Annotated[list[str] | None, typer.Option(help="Only this command; several times: these.")] = None,
     by: Annotated[
-        list[Literal["KILL", "INT", "TERM"]] | None,
+        str,
         typer.Option(
-            help="Signal, by default KILL; several times: these at random. After INT and TERM, a command must "
-            "also end with one line and clean up."
+            help="Signals, comma-separated, of which each kill takes one at random: KILL, INT, TERM. After INT and "
+            "TERM, a command must also end with one line and clean up."
         ),
-    ] = None,
+    ] = "KILL",
     out: Annotated[Path, typer.Option(help="JSON record.")] = RECORD,
 ) -> None:
     """Kills commands until there were as many kills as asked for, and prints a table by command."""
-    signals = [signal.Signals[f"SIG{name}"] for name in by or ["KILL"]]
+    signals = [signal.Signals[f"SIG{name}"] for name in by.split(",")]
     preload()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ def main(
         Chain(**{**fields, "kills": [Kill(**kill) for kill in fields["kills"]]}) for fields in map(json.loads, lines)
     ]
     wrong = report(chains, seconds)
-    record(out, chains, {"count": count, "seed": seed, "workers": workers, "signals": by or ["KILL"]}, seconds)
+    record(out, chains, {"count": count, "seed": seed, "workers": workers, "signals": by}, seconds)
     sys.exit(bool(wrong or any(failed)))
 
 

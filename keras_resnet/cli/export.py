@@ -235,6 +235,6 @@ def export(
 
 
 def _kept(out: Path, rows: Sequence[Format], left: Sequence[str]) -> str:
-    """Folder, formats of the export, those that are not finished -> what an interruption leaves."""
+    """Folder, formats of the export, unfinished formats -> what an interruption leaves."""
     done = [row.file_name for row in rows if row.name not in left and (out / row.file_name).exists()]
     return f"Verified in {out}: {', '.join(done) or 'nothing'}. Not written yet: --formats {','.join(left)}"

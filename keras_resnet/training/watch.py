@@ -86,7 +86,7 @@ def check_problems(problems: Problems) -> None:
 
 
 class StopOnSignal:
-    """`with StopOnSignal(watch, say):` after SIGTERM or Ctrl-C, `fit` ends after the step and a checkpoint.
+    """`with StopOnSignal(watch, tell):` after SIGTERM or Ctrl-C, `fit` ends after the step and a checkpoint.
 
     After SIGTERM, the run returns an incomplete result. After Ctrl-C, the block ends with the exception that Ctrl-C
     raises outside of it. A second signal of either kind acts at once.
@@ -94,8 +94,8 @@ class StopOnSignal:
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self, watch: Watch, say: Callable[[str], None]) -> None:
-        self.watch, self.say = watch, say
+    def __init__(self, watch: Watch, tell: Callable[[str], None]) -> None:
+        self.watch, self.tell = watch, tell
         self.former: dict[int, Any] = {}
         self.interrupted = False
 
@@ -120,7 +120,7 @@ class StopOnSignal:
         self.watch.terminated = True
         self.interrupted = number == signal.SIGINT
         with suppress(RuntimeError):  # the signal came while something was printed
-            self.say("stopping after this step and its checkpoint; a second signal stops at once")
+            self.tell("stopping after this step and its checkpoint; a second signal stops at once")
 
 
 class Rate:
