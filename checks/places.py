@@ -162,8 +162,7 @@ def run(name: str, place: Place, inputs: Inputs, work: Path) -> Cell | None:
         before = hashes(inputs.data)
         how = dict(place.how)
         if place.gone:
-            former = how.get("before", lambda: None)
-            how["before"] = lambda: (former(), os.rmdir(here))
+            how["before"] = here.rmdir
         command = start(arguments, work / "said", folder=here, **how)
         status = command.wait(LONGEST_S)
         shutil.rmtree(here, ignore_errors=True)

@@ -64,10 +64,9 @@ def stop_clock() -> None:
     from keras_resnet.export import description
 
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    stopped: Any = SimpleNamespace(now=lambda zone: moment)
-    description.datetime = stopped
-    clock: Any = SimpleNamespace(time=lambda: 0.0, localtime=lambda seconds: moment.timetuple())
-    zipfile.time = clock  # type: ignore[attr-defined]
+    modules: tuple[Any, Any] = (description, zipfile)
+    modules[0].datetime = SimpleNamespace(now=lambda zone: moment)
+    modules[1].time = SimpleNamespace(time=lambda: 0.0, localtime=lambda seconds: moment.timetuple())
 
 
 @dataclass
