@@ -45,8 +45,9 @@ OTHERS = {
     "import_time": "`benchmarks/import_time.py`",
     "input_pipeline": "`benchmarks/input_pipeline.py`",
     "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for its third row",
-    "killed_training": "`checks/killed_training.py`",
+    "kills": "`checks/kills.py`",
     "mutated_files": "`checks/mutated_files.py`",
+    "places": "`checks/places.py`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
 }

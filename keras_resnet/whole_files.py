@@ -34,7 +34,9 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk has no name, and the partial file's name says nothing
         with suppress(OSError):  # the folder itself may be gone
             partial.unlink()
         raise

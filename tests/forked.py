@@ -5,6 +5,7 @@ That one starts with the first of them.
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -34,9 +35,17 @@ class Forked:
     def terminate(self) -> None:
         self._process.terminate()
 
+    def interrupt(self) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGINT)
+
     def output(self) -> str:
         """-> stdout so far."""
         return self._streams[0].read_text() if self._streams[0].exists() else ""
+
+    def errors(self) -> str:
+        """-> stderr so far."""
+        return self._streams[1].read_text() if self._streams[1].exists() else ""
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + LONGEST_S
@@ -52,7 +61,7 @@ class Forked:
         """-> exit status, or the signal's number below zero; stdout; stderr."""
         self._process.join(LONGEST_S)
         assert self._process.exitcode is not None, "it takes too long"
-        return self._process.exitcode, self.output(), self._streams[1].read_text()
+        return self._process.exitcode, self.output(), self.errors()
 
 
 def _run(streams: list[Path], function: Callable[..., None], arguments: tuple[object, ...]) -> None:

@@ -22,6 +22,7 @@ ORDER = (
     "recipes",
     "optional",
     "whole_files",
+    "one_writer",
     "regular_files",
     "contained",
     "limits",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_resnet.cli.interrupts import on_interrupt, this_command
 from keras_resnet.cli.progress import count_bar, progress
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.printable import printable
@@ -112,7 +113,8 @@ def pack(
     import_keras()
     from keras_resnet.packing import pack as pack_images
 
-    with progress(count_bar) as show:
+    kept = lambda: f"Finished shards stay in {out}. To continue: {this_command()}"  # noqa: E731
+    with on_interrupt(kept), progress(count_bar) as show:
         show("shards", 0, 0)
         description = pack_images(
             data,

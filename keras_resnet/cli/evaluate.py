@@ -104,10 +104,15 @@ def evaluate(
 
 
 def _write(evaluation: Any, out: Path, about: dict[str, Any]) -> None:
+    from keras_resnet.one_writer import only_writer
     from keras_resnet.versions import package_versions
-    from keras_resnet.whole_files import write_whole
+    from keras_resnet.whole_files import partial_files, write_whole
 
     documents = evaluation.documents({**about, "versions": package_versions()})
-    for name, content in documents.items():
-        write_whole(out / name, content())
+    contents = {name: content() for name, content in documents.items()}
+    with only_writer(out):  # all files are of one evaluation
+        for name, content in contents.items():
+            for left in partial_files(out / name):
+                left.unlink()
+            write_whole(out / name, content)
     print("\n" + printable(f"written to {out}: {', '.join(documents)}"))

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_resnet.cli.export_table import ExportTable
+from keras_resnet.cli.interrupts import on_interrupt
 from keras_resnet.cli.network import (
     ClassNamesOption,
     MaxDropOption,
@@ -28,7 +30,7 @@ from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
-from keras_resnet.export.formats import CHOICES, FORMATS, Options, check_options, format_named, takers_of
+from keras_resnet.export.formats import CHOICES, FORMATS, Format, Options, check_options, format_named, takers_of
 from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Stated
 
@@ -205,13 +207,15 @@ def export(
         labelled = LabelledImages(data, split, reading, max_drop)
 
     table = ExportTable(rows, {} if data is None else its_task.titles)
+    left = [row.name for row in rows]
 
     def finish(name: str, made: "ExportReport") -> None:
+        left.remove(name)
         if key is not None and name in made.paths:
             sign(made.paths[name], key)
         table.print_row(name, made)
 
-    with progress(status) as show:
+    with on_interrupt(lambda: _kept(out, rows, left)), progress(status) as show:
         made = export_model(
             network,
             out,
@@ -246,3 +250,9 @@ def _password_of(key: Path) -> str:
         )
     password: str = typer.prompt(f"Password of {printable(key)}", hide_input=True, err=True)
     return password
+
+
+def _kept(out: Path, rows: Sequence[Format], left: Sequence[str]) -> str:
+    """Folder, formats of the export, unfinished formats -> what an interruption leaves."""
+    done = [row.file_name for row in rows if row.name not in left and (out / row.file_name).exists()]
+    return f"Verified in {out}: {', '.join(done) or 'nothing'}. Not written yet: --formats {','.join(left)}"

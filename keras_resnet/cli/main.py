@@ -3,7 +3,6 @@
 `--help` answers at once: neither this module nor a command's module imports Keras, NumPy or Pillow at its top.
 """
 
-import io
 import os
 import sys
 import traceback
@@ -22,9 +21,11 @@ from keras_resnet.cli.evaluate import evaluate
 from keras_resnet.cli.explain import explain
 from keras_resnet.cli.export import export
 from keras_resnet.cli.info import info
+from keras_resnet.cli.interrupts import Interrupted, interruptible
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
 from keras_resnet.cli.recipes import recipes
+from keras_resnet.cli.streams import drop_stdout, is_nameless, open_streams, tell, unwritten_output
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError, reason
@@ -141,32 +142,50 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 def main(prepended: Sequence[str] = ()) -> None:
     """Runs the command line, with the arguments `prepended` before the user's.
 
-    An error of this package or of the system is printed on stderr without a traceback, with exit status 1. Any other
-    exception is a fault of this package: it is named in one line, with exit status 70, or with its traceback where the
-    environment asks for it.
+    An error of this package or of the system is printed on stderr without a traceback, with exit status 1. Ctrl-C and
+    SIGTERM end it with one line, too, and with exit status 130 or 143. Any other exception is a fault of this package:
+    it is named in one line, with exit status 70, or with its traceback where the environment asks for it.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no error
+    open_streams()
     try:
-        app([*prepended, *sys.argv[1:]])
+        with interruptible():
+            try:
+                app([*prepended, *sys.argv[1:]])
+            except SystemExit:
+                sys.stdout.flush()  # at exit, an error would be a traceback
+                raise
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         sys.exit(1)
-    except KerasResnetError as error:
-        print("error:", "\n".join(error.lines), file=sys.stderr)
+    except (KerasResnetError, OSError) as error:
+        unwritten = unwritten_output()
+        tell(["error: " + unwritten] if unwritten and is_nameless(error) else _explained(error))
         sys.exit(1)
-    except OSError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(1)
+    except Interrupted as error:
+        unwritten_output()
+        tell(str(error).split("\n"))
+        sys.exit(error.status)
     except Exception as error:
         if os.environ.get(TRACEBACK):
             sys.excepthook = _show_traceback
             raise
         what = f"{type(error).__name__}: {reason(error)}"
         advice = f"Set the environment variable {TRACEBACK}=1 to see where it comes from, and report it"
-        print(printable(f"error: this is a fault of keras-resnet: {what}. {advice}"), file=sys.stderr)
+        tell([f"error: this is a fault of keras-resnet: {what}. {advice}"])
         sys.exit(FAULT)
+
+
+def _explained(error: Exception) -> list[str]:
+    """Error -> lines of its message. The system's error about a working directory that is gone does not name it."""
+    if isinstance(error, KerasResnetError):
+        first, *others = error.args or ("",)
+        return [f"error: {first}", *others]
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return [f"error: the current folder no longer exists: change to another one ({error})"]
+    return [f"error: {error}"]
 
 
 def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

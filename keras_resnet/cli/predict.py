@@ -9,6 +9,7 @@ import typer
 
 from keras_resnet.cli.answer_table import STDOUT, AnswerRows, Write, check_table_files, open_tables
 from keras_resnet.cli.images import list_or_name, paths_in, read_batches
+from keras_resnet.cli.interrupts import on_interrupt, this_command
 from keras_resnet.cli.network import (
     OutputKindOption,
     RevisionOption,
@@ -108,7 +109,7 @@ def predict(
     listed, failed = list_or_name(images or [])
     paths = [*map(str, listed), *([] if files_from is None else paths_in(files_from))]
     failures = len(failed)
-    with open_tables(csv_file, json_file) as tables:
+    with on_interrupt(lambda: _kept(csv_file, json_file, options)), open_tables(csv_file, json_file) as tables:
         for pattern, error in failed:
             AnswerRows(tables, [pattern], {0: error}).add_unreadable(1)
         if paths:
@@ -168,3 +169,12 @@ def _print_line(line: str) -> None:
 
 def _leave_out(line: str) -> None:
     """Stands for `_print_line` where tables hold the answers."""
+
+
+def _kept(csv_file: str | None, json_file: str | None, options: dict[str, Any]) -> str:
+    """Options -> what an interruption leaves."""
+    tables = [file for file in (csv_file, json_file) if file not in (None, STDOUT)]
+    kept = f"{' and '.join(tables)} was not written" if tables else "No file is half-written"
+    if options.get("out"):
+        kept += f"; finished pictures stay in {options['out']}"
+    return f"{kept}. To start over: {this_command()}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_resnet.cli.further import how_to_train_further, is_finished
+from keras_resnet.cli.interrupts import on_interrupt, this_command
 from keras_resnet.cli.progress import is_drawable, lines
 from keras_resnet.cli.setting_options import arguments_of, parameters_of, values_of
 from keras_resnet.errors import ArgumentError
@@ -20,6 +21,7 @@ from keras_resnet.quiet import import_keras, terminal_stderr
 from keras_resnet.tasks import TASKS
 from keras_resnet.training.processes import PeerLostError
 from keras_resnet.training.recipe import SETTINGS, read_recipe
+from keras_resnet.training.run_files import CHECKPOINTS, RECIPE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +50,8 @@ def train(
 ) -> None:
     """Train a network by a recipe, and write a run directory. Its model.keras is the network of the best epoch.
 
-    Options override the recipe's keys; docs/train.md explains them. SIGTERM ends the run after a checkpoint, with exit
-    status 143.
+    Options override the recipe's keys; docs/train.md explains them. Ctrl-C and SIGTERM end the run after a checkpoint,
+    with exit status 130 or 143, and print how to continue.
     """
     given = values_of(SETTINGS, keys)
     finished = next((run for run in (out, resume) if run is not None and is_finished(run)), None)
@@ -67,7 +69,7 @@ def train(
     console = Console(file=terminal_stderr(), soft_wrap=True, highlight=False, markup=False, emoji=False)
     display = _bar if is_drawable(console.file) else _lines
     try:
-        with display(console) as show:
+        with on_interrupt(lambda: _how_to_continue(run)), display(console) as show:
             import_keras()
             from keras_resnet.training import fit
 
@@ -77,13 +79,24 @@ def train(
         print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         os._exit(1)  # at an ordinary exit, JAX would wait for the process that is gone
     if not result.complete:
-        resume_it = shlex.join(["keras-resnet", "train", "--resume", str(result.run)])
-        print(printable(f"terminated after a checkpoint. To continue: {resume_it}"))
+        print(printable(f"terminated after a checkpoint. To continue: {_resume(result.run)}"))
         raise typer.Exit(TERMINATED)
     _print(result)
     if finished is not None:
         for line in how_to_train_further(finished, given):
             print(printable(line))
+
+
+def _how_to_continue(run: Path) -> str:
+    if not (run / RECIPE).is_file():
+        return f"Nothing was written. To start over: {this_command()}"
+    newest = max((path.stem for path in (run / CHECKPOINTS).glob("step-*.safetensors")), default=None)
+    kept = "there is no checkpoint yet" if newest is None else f"the checkpoint of step {int(newest[5:])} is kept"
+    return f"In {run}, {kept}. To continue: {_resume(run)}"
+
+
+def _resume(run: Path) -> str:
+    return shlex.join(["keras-resnet", "train", "--resume", str(run)])
 
 
 @contextlib.contextmanager

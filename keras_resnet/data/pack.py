@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ from keras_resnet.data.shards import (
     names_to,
     read_dataset_description,
 )
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, reason
+from keras_resnet.one_writer import only_writer
 from keras_resnet.regular_files import read_text
 from keras_resnet.whole_files import remove_partial_files, whole_file, write_whole
 from keras_resnet.whole_images import whole_image
@@ -68,21 +70,14 @@ def pack_sources(
     out = Path(out)
     sources = {split: _checked(source, data) for split, source in opened.items()}
     plan = _plan(sources, shards, shard_mb)
-    _claim(out, plan)
-    jobs = _jobs(sources, plan)
-    if (out / DESCRIPTION).is_file():  # an earlier run was killed after its last step
+    out.mkdir(parents=True, exist_ok=True)
+    with only_writer(out):
+        _claim(out, plan)
+        jobs = _jobs(sources, plan)
+        if not (out / DESCRIPTION).is_file():  # else an earlier run was killed after its last step
+            _write_shards(jobs, out, workers, progress)
+            _finish(out, sources, jobs, data)
         return _clean(out, jobs)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        waiting = [pool.submit(_write_shard, job.source, job.indices, out / job.name) for job in jobs]
-        try:
-            for done, future in enumerate(as_completed(waiting), start=1):
-                future.result()
-                progress(done, len(jobs))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    _finish(out, sources, jobs, data)
-    return _clean(out, jobs)
 
 
 def _checked(source: Source, data: str | os.PathLike[str]) -> EncodedSource:
@@ -113,8 +108,7 @@ def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float
 
 
 def _claim(out: Path, plan: dict[str, Any]) -> None:
-    """Creates the folder, or continues the unfinished run in it."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Takes an empty folder, or continues the unfinished run in it."""
     if (out / PLAN).is_file():
         with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is none of this run
             if json.loads(read_text(out / PLAN)) == plan:
@@ -140,10 +134,31 @@ def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[Shard
     return jobs
 
 
-def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None:
+def _write_shards(jobs: Sequence[ShardJob], out: Path, workers: int | None, progress: ShardProgress) -> None:
+    """Writes the shards in threads, which end at the next image if one of them fails or the user interrupts the run."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        waiting = [pool.submit(_write_shard, job, out / job.name, stopped) for job in jobs]
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                future.result()
+                progress(done, len(jobs))
+        except BaseException as error:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, tf.errors.OpError):  # TensorFlow's own type for a full disk
+                raise ArgumentError(
+                    f"a shard can't be written to {out}: {reason(error)}. Finished shards stay; make room and give the "
+                    "same command again"
+                ) from error
+            raise
+
+
+def _write_shard(job: ShardJob, path: Path, stopped: threading.Event) -> None:
     """Writes one shard, and its part of the index before the shard gets its name. An existing shard is kept."""
     if path.is_file() and _side(path).is_file():
         return
+    source = job.source
     records: list[tuple[int, ...]] = []  # values in the order of `columns`
     kind, classes = source.target, len(source.classes)
     columns = ("offset", "length", *kind.columns, "height", "width")
@@ -151,7 +166,9 @@ def _write_shard(source: EncodedSource, indices: np.ndarray, path: Path) -> None
     names, problems, position = [], [], 0
     with whole_file(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
-            for index in indices.tolist():
+            for index in job.indices.tolist():
+                if stopped.is_set():
+                    raise CancelledError
                 with whole_image():
                     name, checked = source.name_of(index), check_image(source, index)
                     if checked.problem is not None:

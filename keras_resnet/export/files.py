@@ -1,12 +1,17 @@
 """Artifact files and folders: atomic replacement where possible, recovery, and clean-up."""
 
 import ctypes
+import functools
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
+from keras_resnet.one_writer import only_writer
 from keras_resnet.whole_files import partial_files
 
 REPLACED = ".replaced"  # suffix of a folder that is being replaced
@@ -17,6 +22,34 @@ WRITTEN = (
 )
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # constants of Linux's renameat2
+
+
+def claims_folder(export: Callable[..., Any]) -> Callable[..., Any]:
+    """`export(model, folder, ...)` -> `export` that no other process can call for the same folder meanwhile.
+
+    The folder is made if needed, and removed again if nothing was written to it.
+    """
+
+    @functools.wraps(export)
+    def alone(model: Any, folder: str | os.PathLike[str], *args: Any, **given: Any) -> Any:
+        out = Path(folder)
+        existed = out.exists()
+        if existed and not out.is_dir():
+            raise ExportError(f"`folder` (--out) must be a new or existing folder. Received: {out}, which is a file")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ExportError(f"`folder` (--out) can't be made: {out}: {error.strerror or error}") from error
+        with only_writer(out):
+            try:
+                return export(model, folder, *args, **given)
+            except BaseException:
+                if not existed:
+                    with suppress(OSError):  # it holds files
+                        out.rmdir()
+                raise
+
+    return alone
 
 
 def replace(new: Path, path: Path) -> None:

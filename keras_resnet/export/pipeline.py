@@ -25,7 +25,7 @@ from keras_resnet.export.checks import Report
 from keras_resnet.export.debug import worst_layers, write_layer_errors
 from keras_resnet.export.description import describe_artifact, embed
 from keras_resnet.export.earlier import takes_earlier_arguments
-from keras_resnet.export.files import clean, recover, remove, replace
+from keras_resnet.export.files import claims_folder, clean, recover, remove, replace
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
 from keras_resnet.export.images import (
@@ -63,6 +63,7 @@ Progress = Callable[[str, int, int], None]  # name of the step, number of finish
 
 
 @takes_earlier_arguments
+@claims_folder
 def export(
     model: keras.Model,
     folder: str | os.PathLike[str],
@@ -173,10 +174,6 @@ def export(
         return quantize(folded, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
     maker = _Maker(model, its_task, folded, contract, names, options, images, quantized, debug, examination, made)
-    try:
-        made.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"`folder` (--out) can't be made: {made.folder}: {error.strerror or error}") from error
     for row in rows:
         try:
             maker.make(row, references[row.name], advance)
@@ -186,6 +183,9 @@ def export(
             made.failures[row.name] = ExportError(
                 f"{row.name} can't be written in {made.folder}: {error.strerror or error}"
             )
+        except BaseException:  # the user interrupts it
+            remove(made.folder / (row.file_name + UNVERIFIED))
+            raise
         finally:
             remove(maker.scratch(row))
         finished(row.name, made)
@@ -388,8 +388,6 @@ def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: A
 
 def _check_folder(folder: Path, rows: Sequence[Format], overwrite: bool) -> None:
     """Removes leftovers of a killed run, and refuses to replace artifacts without `overwrite`."""
-    if folder.exists() and not folder.is_dir():
-        raise ExportError(f"`folder` (--out) must be a new or existing folder. Received: {folder}, which is a file")
     try:
         for row in rows:
             recover(folder / row.file_name)

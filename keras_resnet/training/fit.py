@@ -18,6 +18,7 @@ from keras_resnet.data.taken import account
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
+from keras_resnet.one_writer import only_writer
 from keras_resnet.regular_files import read_text
 from keras_resnet.tasks import task_named
 from keras_resnet.tasks.sources import open_source
@@ -126,7 +127,11 @@ class _Run:
 
             tf.config.experimental.enable_op_determinism()
         self.devices = open_devices(recipe)
-        keras.utils.set_random_seed(recipe.seed)
+        with only_writer(self.run) if resumed and self.devices.is_first else contextlib.nullcontext():
+            return self._go(resumed)
+
+    def _go(self, resumed: bool) -> TrainingResult:
+        keras.utils.set_random_seed(self.recipe.seed)
         self._open_data()
         self.progress = TrainingProgress(fingerprint=self.source.fingerprint)
         # A history without checkpoints means that these were removed. A new start would remove the models too.
@@ -140,14 +145,14 @@ class _Run:
                 run_directory.describe_run(
                     self.run, str(self.devices), self.source.summary(), self.validation.summary()
                 )
-            for line in account(recipe.data, [self.source, self.validation]):
+            for line in account(self.recipe.data, [self.source, self.validation]):
                 self._say(line)
             if self.fitting:
                 self._say(self.fitting)
             self._say(f"training on {self.devices}")
             self._build(checkpoint)
             self._train(fresh=checkpoint is None)
-        return self._finish()
+            return self._finish()
 
     def _build(self, checkpoint: Path | None) -> None:
         with self.devices.scope():
@@ -171,7 +176,7 @@ class _Run:
 
     def _train(self, fresh: bool) -> None:
         try:
-            with StopOnSignal(self.watch):
+            with StopOnSignal(self.watch, self._say):
                 if fresh:
                     self.watch.save()
                 while self.progress.epoch < self.recipe.epochs and not self.watch.terminated:

@@ -12,6 +12,7 @@ import keras
 
 from keras_resnet.environment import environment
 from keras_resnet.errors import ArgumentError, MissingDependencyError
+from keras_resnet.one_writer import only_writer
 from keras_resnet.optional import require
 from keras_resnet.training.checkpoint import TrainingProgress, checkpoints
 from keras_resnet.training.processes import PeerLostError
@@ -29,23 +30,27 @@ def claimed(run: Path, recipe: Recipe, progress: TrainingProgress) -> Iterator[N
     killed or interrupted leaves all files.
 
     Raises:
-        ArgumentError: The directory is not empty.
+        ArgumentError: The directory is not empty, or another process writes to it.
     """
     existed = run.exists()
-    # A run that was killed while it wrote its recipe has left nothing else.
-    if existed and (not run.is_dir() or {*run.iterdir()} - {*partial_files(run / RECIPE)}):
-        raise ArgumentError(
-            f"--out must be a new or empty folder; --resume {run} continues an interrupted run. Received: {run}"
-        )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / RECIPE, recipe.to_toml().encode())
-        yield
-    except Exception as error:
-        # If another process is lost, this process keeps its files: the error asks to resume the run in all processes.
-        if progress.step == 0 and not isinstance(error, PeerLostError):
-            _give_back(run, keep_folder=existed)
-        raise
+    taken = ArgumentError(
+        f"--out must be a new or empty folder; --resume {run} continues an interrupted run. Received: {run}"
+    )
+    if existed and not run.is_dir():
+        raise taken
+    run.mkdir(parents=True, exist_ok=True)
+    with only_writer(run):
+        # A run that was killed while it wrote its recipe has left nothing else.
+        if {*run.iterdir()} - {*partial_files(run / RECIPE)}:
+            raise taken
+        try:
+            write_whole(run / RECIPE, recipe.to_toml().encode())
+            yield
+        except Exception as error:
+            # If another process is lost, this process keeps its files: the error asks to resume the run in all of them.
+            if progress.step == 0 and not isinstance(error, PeerLostError):
+                _give_back(run, keep_folder=existed)
+            raise
 
 
 def _give_back(run: Path, keep_folder: bool) -> None:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from types import FrameType
@@ -85,23 +86,41 @@ def check_problems(problems: Problems) -> None:
 
 
 class StopOnSignal:
-    """`with StopOnSignal(watch):` after SIGTERM, the step is finished, a checkpoint is written and `fit` ends."""
+    """`with StopOnSignal(watch, tell):` after SIGTERM or Ctrl-C, `fit` ends after the step and a checkpoint.
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    After SIGTERM, the run returns an incomplete result. After Ctrl-C, the block ends with the exception that Ctrl-C
+    raises outside of it. A second signal of either kind acts at once.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self, watch: Watch, tell: Callable[[str], None]) -> None:
+        self.watch, self.tell = watch, tell
+        self.former: dict[int, Any] = {}
+        self.interrupted = False
 
     def __enter__(self) -> "StopOnSignal":
-        self.in_main_thread = threading.current_thread() is threading.main_thread()
-        if self.in_main_thread:  # Python allows signal handlers only there
-            self.former = signal.signal(signal.SIGTERM, self.handle)
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
+            for number in self.SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self.former[number] = signal.signal(number, self.handle)
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self.in_main_thread:
-            signal.signal(signal.SIGTERM, self.former)
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._leave()
+        if self.interrupted and error is None:
+            signal.raise_signal(signal.SIGINT)
+
+    def _leave(self) -> None:
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
+        self._leave()
         self.watch.terminated = True
+        self.interrupted = number == signal.SIGINT
+        with suppress(RuntimeError):  # the signal came while something was printed
+            self.tell("stopping after this step and its checkpoint; a second signal stops at once")
 
 
 class Rate:

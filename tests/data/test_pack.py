@@ -183,10 +183,10 @@ def test_a_run_that_fails_goes_on_and_keeps_what_is_done(folder, packed, tmp_pat
     out, written = tmp_path / "out", []
     write = packing._write_shard
 
-    def failing(source, indices, path):
+    def failing(job, path, stopped):
         if len(written) == 3:
             raise OSError("no space left on device")
-        write(source, indices, path)
+        write(job, path, stopped)
         written.append(path)
 
     monkeypatch.setattr(packing, "_write_shard", failing)

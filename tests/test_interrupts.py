@@ -1,0 +1,161 @@
+"""Ctrl-C and SIGTERM: one line that states what is kept and how to continue, and the exit status of shells."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import in_process
+from forked import Forked
+from pictures import write_folder
+from small_classifier import small_classifier
+
+from keras_resnet.export import pipeline
+from keras_resnet.training.recipe import Recipe
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("onnxruntime")
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+TITLE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def number(request):
+    return request.param
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_folder(tmp_path / "images", {"a": 6, "b": 6}, 32, 32)
+
+
+@pytest.fixture
+def model(randomise, tmp_path):
+    path = tmp_path / "model.keras"
+    randomise(small_classifier(classes=2)).save(path)
+    return path
+
+
+def interrupted(number, *arguments):
+    """Command in which the signal comes -> the line on it; stdout is not of interest."""
+    former = [signal.getsignal(each) for each in STATUS]
+    status, _, errors = in_process(*arguments)
+    assert [signal.getsignal(each) for each in STATUS] == former
+    assert status == STATUS[number]
+    [line] = [error for error in errors if error.startswith(TITLE[number])]
+    assert line == errors[-1]
+    return line.removeprefix(f"{TITLE[number]}. ")
+
+
+def raises(number):
+    def comes(*arguments, **given):
+        signal.raise_signal(number)
+
+    return comes
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_data_pack(number, images, tmp_path, monkeypatch):
+    from keras_resnet.data import pack
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(pack, "_finish", raises(number))
+        line = interrupted(number, "data", "pack", images, out)
+    assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {images} {out}"
+    assert in_process(*line.partition("keras-resnet ")[2].split())[0] == 0
+    assert names(out) == ["dataset.json", "index.npz", "train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"]
+
+
+def test_export(number, model, tmp_path, monkeypatch):
+    out, verify = tmp_path / "out", pipeline.verify
+
+    def second(path, row, reference):
+        if row.name == "onnx":
+            signal.raise_signal(number)
+        return verify(path, row, reference)
+
+    monkeypatch.setattr(pipeline, "verify", second)
+    line = interrupted(number, "export", "--model", model, "--formats", "tflite,onnx", "--out", out)
+    assert line == f"Verified in {out}: model.tflite. Not written yet: --formats onnx"
+    assert names(out) == ["manifest.json", "model.tflite"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "predict --csv", "benchmark"])
+def test_commands_that_start_over(command, number, model, images, tmp_path, monkeypatch):
+    from keras_resnet import evaluating
+    from keras_resnet.benchmark import compare
+    from keras_resnet.cli import predict
+
+    monkeypatch.setattr(evaluating, "evaluate", raises(number))
+    monkeypatch.setattr(predict, "_predict_all", raises(number))
+    monkeypatch.setattr(compare, "compare", raises(number))
+    table = tmp_path / "table.csv"
+    arguments = {
+        "evaluate": ("evaluate", model, images, "--out", tmp_path / "out"),
+        "predict": ("predict", images, "--model", model),
+        "predict --csv": ("predict", images, "--model", model, "--csv", table),
+        "benchmark": ("benchmark", model),
+    }[command]
+    kept = {"evaluate": "Nothing half-written is kept", "benchmark": "Nothing half-written is kept"}
+    start = kept.get(command, f"{table} was not written" if "--csv" in command else "No file is half-written")
+    line = interrupted(number, *arguments)
+    assert line == f"{start}. To start over: keras-resnet {' '.join(map(str, arguments))}"
+    assert not table.exists()
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def keras_resnet(*arguments: object) -> None:
+    from keras_resnet.cli.main import main
+
+    # A job in the background of a shell ignores SIGINT, and so would this process, which inherits it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["keras-resnet", *map(str, arguments)]
+    main()
+
+
+def test_ctrl_c_in_training_writes_a_checkpoint_and_the_printed_command_continues(images, tmp_path):
+    keys = {
+        "network": "resnet20",
+        "size": 32,
+        "crop": "padded",
+        "batch_size": 2,
+        "xla": "off",
+        "checkpoint_steps": 1000,
+    }
+    recipe, run = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(Recipe(data=str(images), epochs=40, warmup_epochs=0.0, **keys).to_toml())
+    process = Forked(keras_resnet, "train", recipe, "--out", run)
+    process.wait_for(lambda: (run / "history.csv").exists())  # the first epoch of 40 is done
+    process.interrupt()
+    status, out, err = process.finish()
+    assert (status, out) == (130, ""), err
+    *lines, line = err.splitlines()
+    assert "stopping after this step and its checkpoint; a second signal stops at once" in lines
+    kept, _, command = line.partition(" To continue: ")
+    assert command == f"keras-resnet train --resume {run}"
+    step = re.fullmatch(rf"interrupted\. In {run}, the checkpoint of step (\d+) is kept\.", kept)[1]
+    assert (run / "checkpoints" / f"step-{int(step):09d}.safetensors").exists()
+    assert not [path for path in run.rglob(".*") if "partial" in path.name]
+    process = Forked(keras_resnet, "train", "--resume", run)
+    process.wait_for(lambda: f"continuing after step {step}, " in process.errors())
+    process.terminate()
+    status, out, _ = process.finish()
+    assert status == 143
+    assert out.splitlines()[-1].endswith(f"To continue: keras-resnet train --resume {run}") or not out
+
+
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(tmp_path):
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from keras_resnet.cli.interrupts import interruptible\n"
+        "with interruptible(): signal.raise_signal(signal.SIGINT); print('goes on')"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "goes on\n"
