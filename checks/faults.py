@@ -4,6 +4,7 @@ A `Copy` is an opened artifact whose description, kernels, biases and quantizati
 the copy and returns its place and strength in words.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,18 @@ class Copy:
     kernels: list[Kernel] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     network: Any = None  # its Keras model
+    manifest_labels: list[str] | None = None  # labels of a manifest that is written beside the artifact
+
+    def write_manifest(self, source: Path) -> None:
+        """Writes the manifest of the good artifact, with the copy's hash, size and other labels."""
+        from keras_resnet.export.manifest import artifact_sha256, size_bytes
+
+        manifest = json.loads((source.parent / "manifest.json").read_text())
+        entry = manifest["artifacts"][self.format]
+        entry["sha256"], entry["size_bytes"] = artifact_sha256(self.path), size_bytes(self.path)
+        entry["description"]["labels"] = self.manifest_labels
+        manifest["artifacts"] = {self.format: entry}
+        (self.path.parent / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
     def finish(self) -> None:
         """Writes the changed artifact with its description, sealed."""
@@ -168,6 +181,14 @@ def labels_fault(change: Callable) -> Callable[[Copy, Random], str]:
     return plant
 
 
+def manifest_labels(change: Callable) -> Callable[[Copy, Random], str]:
+    def plant(copy: Copy, random: Random) -> str:
+        copy.manifest_labels = change(list(copy.description["labels"]), random)
+        return "labels of the manifest beside the artifact"
+
+    return plant
+
+
 def set_field(part: str | None, name: str, values: Callable[[Any, Random], Any]) -> Callable[[Copy, Random], str]:
     def plant(copy: Copy, random: Random) -> str:
         where = copy.description if part is None else copy.description[part]
@@ -220,6 +241,8 @@ def kept_in_float(copy: Copy, random: Random) -> str:
 
 DESCRIPTION = [
     *(Fault(f"labels {name}", EVERY, labels_fault(change), group="labels") for name, change in LABELS.items()),
+    Fault("manifest: labels rotated", EVERY, manifest_labels(rotated), "manifest", "labels"),
+    Fault("manifest: two labels swapped", EVERY, manifest_labels(two_swapped), "manifest", "labels"),
     Fault(
         "resize",
         EVERY,

@@ -75,9 +75,7 @@ class OnnxCopy(Copy):
             bias_scales = np.broadcast_to(self.value(bias_scale).astype("float64").ravel(), len(biases)).copy()
             biases = biases * bias_scales
         name = node.output[0].split("/")[1] if "/" in node.output[0] else node.name
-        return Kernel(
-            name, values, biases, scales, bias_scales, (constant, scale, bias, bias_scale, dense, zero_point)
-        )
+        return Kernel(name, values, biases, scales, bias_scales, (constant, scale, bias, bias_scale, dense, zero_point))
 
     def _read_steps(self, readers: dict[str, list[Kernel]]) -> None:
         seen = set()
@@ -106,7 +104,8 @@ class OnnxCopy(Copy):
                 info = np.iinfo(self.value(constant).dtype)
                 values = kernel.integers(int(info.min - zero_point), int(info.max - zero_point)) + zero_point
                 self.set_value(
-                    scale, kernel.scale.reshape(self.value(scale).shape) if self.value(scale).size > 1 else kernel.scale[0]
+                    scale,
+                    kernel.scale.reshape(self.value(scale).shape) if self.value(scale).size > 1 else kernel.scale[0],
                 )
             self.set_value(constant, values[..., 0, 0].T if dense else values)
             biases = kernel.bias
@@ -452,7 +451,11 @@ def unsure_of_dark_images(copy: OnnxCopy, random: Random) -> str:
     threshold = float(random.uniform(15, 90))
     kind = one_of(random, ["NaN", "uniform", "first class"])
     classes = copy.description["output"]["classes"]
-    other = {"NaN": np.full(classes, np.nan), "uniform": np.full(classes, 1 / classes), "first class": np.eye(classes)[0]}
+    other = {
+        "NaN": np.full(classes, np.nan),
+        "uniform": np.full(classes, 1 / classes),
+        "first class": np.eye(classes)[0],
+    }
     mean = copy.add("ReduceMean", [IMAGE], "brightness_4d", axes=[1, 2, 3], keepdims=0)
     dark = copy.add("Less", [mean, copy.constant("darkness", threshold, "float32")], "is_dark_1d")
     opset = next(entry.version for entry in copy.proto.opset_import if not entry.domain)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from faults import LABELS, SAVED_MODEL, Copy, Fault, InapplicableError, Kernel, Random, between, one_of
+from faults import LABELS, SAVED_MODEL, Copy, Fault, InapplicableError, Kernel, Random, one_of
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_resnet.export.description import read_description
@@ -96,7 +96,9 @@ class SavedModelCopy(Copy):
         networks = [f for f in self.functions.values() if sum(node.op == "Conv2D" for node in f.node_def) > 1]
         if reader == "all":
             return networks
-        known = {self.body(signature).signature.name for signature in SIGNATURES if signature in self.meta.signature_def}
+        known = {
+            self.body(signature).signature.name for signature in SIGNATURES if signature in self.meta.signature_def
+        }
         return [function for function in networks if function.signature.name not in known]
 
     def drawn(self, random: Random, *readers: str) -> list[Any]:

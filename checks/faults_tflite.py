@@ -205,7 +205,9 @@ class TfliteCopy(Copy):
         self.tensors.append(entry)
         return len(self.tensors) - 1
 
-    def add(self, op: str, inputs: list[int], outputs: list[int], options: Any = None, place: int | None = None) -> None:
+    def add(
+        self, op: str, inputs: list[int], outputs: list[int], options: Any = None, place: int | None = None
+    ) -> None:
         operator = schema.OperatorT()
         operator.opcodeIndex, operator.inputs, operator.outputs = self.opcode(op), inputs, outputs
         if options is not None:

@@ -86,7 +86,7 @@ def judged(path: Path, network: Any, images: str, contract: Any) -> list[str]:
 
 
 def remember_the_model() -> None:
-    """The model's own side of `verify` is the same for every fault: it is computed once, as nothing of the artifact is."""
+    """Computes the model's own side of `verify` once: it is the same for every fault. Nothing of an artifact is kept."""
     from keras_resnet.export import pipeline
 
     for name in ("prepare", "ask"):
@@ -144,6 +144,8 @@ class Workbench:
             copy = opened_copy(path, format, self.network)
             row["place"] = fault.plant(copy, np.random.default_rng(number))
             copy.finish()
+            if copy.manifest_labels is not None:
+                copy.write_manifest(source)
         except InapplicableError as error:
             return {**row, "outcome": "not applicable", "place": str(error)}
         planted = time.perf_counter()
@@ -175,7 +177,13 @@ class Workbench:
                 seen = READERS[seen_by](path, labelled)
         except Exception as error:  # noqa: BLE001  a reader that fails gives no answer
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
-            return {**row, "effect_points": good.top1_percent, "changed_percent": 100.0, "largest_change": None, "error": text}
+            return {
+                **row,
+                "effect_points": good.top1_percent,
+                "changed_percent": 100.0,
+                "largest_change": None,
+                "error": text,
+            }
         same_shape = seen.answers.shape == good.answers.shape
         change = float(np.nanmax(np.abs(seen.answers - good.answers))) if same_shape else None
         if same_shape and not np.array_equal(np.isnan(seen.answers), np.isnan(good.answers)):
@@ -337,7 +345,9 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         counts = by_format[row["format"]]
         counts["planted"] += row["outcome"] not in ("not applicable", "script failed")
         counts[row["outcome"]] += 1
-        kind = kinds.setdefault(row["kind"], {"group": row["group"], "outcomes": Counter(), "smallest_refused_points": None})
+        kind = kinds.setdefault(
+            row["kind"], {"group": row["group"], "outcomes": Counter(), "smallest_refused_points": None}
+        )
         kind["outcomes"][row["outcome"]] += 1
         if row["outcome"] == "accepted":
             counts["accepted, harmful" if harmful(row) else "accepted, harmless"] += 1
@@ -352,7 +362,10 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "kinds": {name: {**kind, "outcomes": dict(kind["outcomes"])} for name, kind in sorted(kinds.items())},
         "accepted": [
-            {k: row.get(k) for k in ("number", "kind", "format", "place", "seen_by", "effect_points", "changed_percent")}
+            {
+                k: row.get(k)
+                for k in ("number", "kind", "format", "place", "seen_by", "effect_points", "changed_percent")
+            }
             for row in sorted(rows, key=lambda row: -row.get("effect_points", 0))
             if row["outcome"] == "accepted"
         ],
@@ -366,7 +379,8 @@ def show(found: dict[str, Any]) -> None:
         cells = "".join(f"{counts.get(column, 0):>20}" for column in columns)
         print(f"{name:16}{cells}{counts['largest_accepted_points']:>20}")
     for row in found["accepted"]:
-        print(f"accepted: {row['effect_points']:7.2f} points  {row['kind']}, {row['format']}: {row['place']} (--seed {row['number']})")
+        what = f"{row['kind']}, {row['format']}: {row['place']} (--seed {row['number']})"
+        print(f"accepted: {row['effect_points']:7.2f} points  {what}")
 
 
 def main(
