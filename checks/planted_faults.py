@@ -36,6 +36,7 @@ from keras_resnet.quiet import quiet_stderr
 HARMFUL_POINTS = 0.5  # a fault that costs as much must be refused
 SLOW = {"tflite-int16x8": 8}  # format -> by how much fewer images its effect is measured on
 FEWEST_LABELLED = 200
+FIELDS = ("number", "kind", "format", "place", "seen_by", "effect_points", "changed_percent", "largest_change")
 FULL_ROUND = 7  # a prime, by which the pairs of fault and format are gone through
 
 
@@ -86,7 +87,7 @@ def judged(path: Path, network: Any, images: str, contract: Any) -> list[str]:
 
 
 def remember_the_model() -> None:
-    """Computes the model's own side of `verify` once: it is the same for every fault. Nothing of an artifact is kept."""
+    """Computes the model's own side of `verify` once, the same for all faults; nothing of an artifact is kept."""
     from keras_resnet.export import pipeline
 
     for name in ("prepare", "ask"):
@@ -362,10 +363,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "kinds": {name: {**kind, "outcomes": dict(kind["outcomes"])} for name, kind in sorted(kinds.items())},
         "accepted": [
-            {
-                k: row.get(k)
-                for k in ("number", "kind", "format", "place", "seen_by", "effect_points", "changed_percent")
-            }
+            {k: row.get(k) for k in FIELDS}
             for row in sorted(rows, key=lambda row: -row.get("effect_points", 0))
             if row["outcome"] == "accepted"
         ],
