@@ -9,7 +9,7 @@ from faults import ONNX, Copy, Fault, InapplicableError, Kernel, Random, Step, b
 from onnx import TensorProto, helper, numpy_helper
 
 from keras_resnet.export.description import embed, read_description
-from keras_resnet.export.integrity import seal
+from keras_resnet.export.integrity import KEY, onnx_with_room, seal
 
 FLOAT = TensorProto.FLOAT
 ANSWER, IMAGE = "probabilities", "image"
@@ -129,7 +129,10 @@ class OnnxCopy(Copy):
             proto = onnx.load(str(self.path))
             for entry in proto.metadata_props:
                 entry.value = self.properties.get(entry.key, entry.value)
-            self.path.write_bytes(proto.SerializeToString())
+            kept = [entry for entry in proto.metadata_props if entry.key != KEY.decode()]
+            del proto.metadata_props[:]
+            proto.metadata_props.extend(kept)
+            self.path.write_bytes(onnx_with_room(proto.SerializeToString()))  # the hash stands first
             seal(self.path)
 
     # Changes of the graph.
