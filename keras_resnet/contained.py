@@ -10,6 +10,7 @@ through a child.
 """
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -29,9 +30,10 @@ LONGEST_CPU_S = 120  # processor time of a child; importing TensorFlow takes a f
 LONGEST_S = 900.0  # whole time of a child, which a busy machine can stretch
 LARGEST_BYTES = 16_000_000_000  # resident memory of a child; half of the machine's memory where that is less
 MOST_ENTRIES = 5000  # of the ledger, 80 bytes each
-MODULE = "keras_resnet.contained"
 
-_POLL_S = 0.01
+# Not `python -m`: the module would then exist twice, and only one of the two would know that it is in a child.
+_CHILD = "import sys; from keras_resnet.contained import serve; serve(sys.argv[1])"
+_POLL_S, _END_WITH_PARENT = 0.01, 1  # PR_SET_PDEATHSIG
 _LARGEST_ANSWER = 4000  # characters, which fit into a pipe that nobody reads yet
 _expendable = False
 
@@ -118,7 +120,7 @@ def _answer_of_child(path: Path, request: Mapping[str, Any], error: type[KerasRe
         )
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, json.dumps(request)],
+            [sys.executable, "-c", _CHILD, json.dumps(request)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -182,8 +184,9 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _serve(request: Mapping[str, Any]) -> None:
+def serve(text: str) -> None:
     """The child's side: opens the file, and answers on the pipe to the parent, where a library's prints don't go."""
+    request = json.loads(text)
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     make_expendable()
@@ -194,6 +197,8 @@ def _serve(request: Mapping[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_s"], request["cpu_s"] + 5))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, the system ends this process first
+    with contextlib.suppress(AttributeError, OSError):  # on other systems than Linux
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     with contextlib.suppress(AttributeError):  # on Windows
         signal.alarm(int(LONGEST_S) + 5)  # for a child whose parent was killed
     answer = {"outcome": "opened"}
@@ -207,7 +212,3 @@ def _serve(request: Mapping[str, Any]) -> None:
         answer = {"outcome": "failed"}
     os.write(answers, json.dumps(answer).encode())
     os._exit(0)  # the end of a runtime's own threads is no part of the trial
-
-
-if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))
