@@ -37,8 +37,8 @@ class Kernel:
     name: str
     values: np.ndarray  # float64 [out, in, height, width]
     bias: np.ndarray  # float64 [out]
-    scale: np.ndarray | None = None  # [out]
-    bias_scale: np.ndarray | None = None  # [out]
+    scale: Any = None  # [out], or None
+    bias_scale: Any = None  # [out], or None
     place: Any = None  # the place of both in the file
     before: tuple = ()
 

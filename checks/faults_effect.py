@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.export.artifact import Artifact, open_artifact
-from keras_resnet.export.runtimes import _dequantize, _quantize, predict
+from keras_resnet.export.runtimes import predict, quantized_values, real_values
 from keras_resnet.preprocessing import apply_contract
 
 BATCH = 100  # images at a time for a TFLite file, which is resized
@@ -40,7 +40,7 @@ class Seen(NamedTuple):
     """What a reader of the artifact gets."""
 
     top1_percent: float
-    answers: np.ndarray | None  # [N, classes], or all arrays flattened
+    answers: Any  # [N, classes], or all arrays flattened
     decided: list[str]
 
 
@@ -113,10 +113,10 @@ def by_subgraph(path: Path, labelled: Labelled) -> Seen:
         if given["dtype"] == np.uint8:  # bytes of the picture, as such programs give them
             interpreter.set_tensor(given["index"], batch)
         else:
-            interpreter.set_tensor(given["index"], _quantize(batch, given))
+            interpreter.set_tensor(given["index"], quantized_values(batch, given))
         interpreter.invoke()
         details = interpreter.get_output_details()[0]
-        answers.append(_dequantize(interpreter.get_tensor(details["index"]), details))
+        answers.append(real_values(interpreter.get_tensor(details["index"]), details))
     return _named(np.concatenate(answers), artifact.class_names, labelled)
 
 
@@ -135,7 +135,9 @@ def by_signature_runner(path: Path, labelled: Labelled) -> Seen:
 
     told = description["input"]
     pixels = labelled.pixels(InputContract(told["centre_crop"], told["resize_short_side"], told["interpolation"]))
-    answers = [_dequantize(runner(**{IMAGE: _quantize(p[None], given)})[PROBABILITIES], made) for p in pixels[:200]]
+    answers = [
+        real_values(runner(**{IMAGE: quantized_values(p[None], given)})[PROBABILITIES], made) for p in pixels[:200]
+    ]
     part = labelled.first(200)
     return _named(np.concatenate(answers), description["labels"], part)
 

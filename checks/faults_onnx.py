@@ -117,7 +117,7 @@ class OnnxCopy(Copy):
         for step in self.steps:
             scale, zero_point = step.place
             if np.float32(step.scale) != self.value(scale) or step.zero_point != self.value(zero_point):
-                self.set_value(scale, np.float32(step.scale))
+                self.set_value(scale, np.array(step.scale, np.float32))
                 self.set_value(zero_point, np.array(np.clip(step.zero_point, *step.limits)))
 
     def finish(self) -> None:

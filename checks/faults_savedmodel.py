@@ -247,10 +247,12 @@ def jpeg_labels(change: str) -> Callable[[SavedModelCopy, Random], str]:
         texts += [n for n in nodes(copy.body("serve_jpeg"), "Const") if n.attr["dtype"].type == TEXT]
         count = copy.description["output"]["classes"]
         [node] = [n for n in texts if tf.make_ndarray(n.attr["value"].tensor).size == count]
-        set_constant(
-            node,
-            lambda values: np.array([n.encode() for n in LABELS[change]([v.decode() for v in values], random)], object),
-        )
+        changed = LABELS[change]
+
+        def encoded(values: np.ndarray) -> np.ndarray:
+            return np.array([name.encode() for name in changed([v.decode() for v in values], random) or []], object)
+
+        set_constant(node, encoded)
         return "labels of serve_jpeg only"
 
     return plant

@@ -154,7 +154,7 @@ class TfliteCopy(Copy):
         made = tflite_metadata.metadata_buffer
         try:
             if self.buffer is not None:
-                tflite_metadata.metadata_buffer = lambda description: self.buffer  # type: ignore[assignment]
+                tflite_metadata.metadata_buffer = lambda description: self.buffer or b""
             embed(self.path, self.description)
         finally:
             tflite_metadata.metadata_buffer = made

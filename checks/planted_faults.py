@@ -66,12 +66,16 @@ def pairs_of(formats: tuple[str, ...], kinds: tuple[str, ...]) -> list[tuple[Fau
 
 def opened_copy(path: Path, format: str, network: Any) -> Copy:
     if format in SAVED_MODEL:
-        from faults_savedmodel import SavedModelCopy as Kind
-    elif format.startswith("onnx"):
-        from faults_onnx import OnnxCopy as Kind
-    else:
-        from faults_tflite import TfliteCopy as Kind
-    return Kind(path, format, network)
+        from faults_savedmodel import SavedModelCopy
+
+        return SavedModelCopy(path, format, network)
+    if format.startswith("onnx"):
+        from faults_onnx import OnnxCopy
+
+        return OnnxCopy(path, format, network)
+    from faults_tflite import TfliteCopy
+
+    return TfliteCopy(path, format, network)
 
 
 def judged(path: Path, network: Any, images: str, contract: Any) -> list[str]:
@@ -254,7 +258,7 @@ class Worker:
     def take(self) -> dict[str, Any]:
         number, self.number = self.number, None
         try:
-            return self.connection.recv()  # type: ignore[no-any-return]
+            return self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             code = self.process.exitcode
