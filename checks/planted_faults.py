@@ -98,12 +98,20 @@ def remember_the_model() -> None:
         setattr(pipeline, name, _remembered(getattr(pipeline, name)))
 
 
+def _key(value: Any) -> Any:
+    """Argument -> what tells it from others: pixels by their hash, a model by its identity."""
+    if isinstance(value, np.ndarray):
+        return hash(value.tobytes())
+    if type(value).__module__.startswith("keras"):
+        return id(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[Any, Any] = {}
 
     def once(*args: Any, **options: Any) -> Any:
-        parts = [hash(a.tobytes()) if isinstance(a, np.ndarray) else a for a in (*args, *options.items())]
-        key = tuple((id(part) if type(part).__module__.startswith("keras") else part) for part in parts)
+        key = tuple(map(_key, (*args, *options.items())))
         if key not in known:
             known[key] = (args, function(*args, **options))  # `args` stay alive, so that no other has their identity
         return known[key][1]

@@ -31,7 +31,8 @@ from keras_resnet.variants import Contract
 
 SMALLEST_SPREAD = 1e-30  # smallest spread of a probability; runtimes may round smaller numbers to zero
 RELATIVE_SPREAD = 1e-3  # share of a class's largest probability; a smaller spread is mostly float32's rounding
-SECOND_BATCH_SIZE = 4
+# `predict` sends 16 images at a time; the pixels are those of so many images of 224x224.
+LARGEST_BATCH, SMALLEST_BATCH, BATCH_PIXELS = 17, 4, 17 * 224 * 224
 MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
@@ -257,7 +258,8 @@ def _batch_check(runtime: Runtime, format: Format, answers: np.ndarray, images: 
     """
     tolerance = format.tolerance.batch_error
     required = f"equal to batch size 1 within {tolerance:g}"
-    batch, alone = images[:SECOND_BATCH_SIZE], answers[:SECOND_BATCH_SIZE]
+    count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
+    batch, alone = images[:count], answers[:count]
     check = _same_check("second batch size", runtime, format, batch, alone, tolerance, required)
     if format.any_batch or check.passed or not check.measured.startswith(CANNOT_RUN):
         return check
