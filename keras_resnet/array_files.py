@@ -50,7 +50,7 @@ class Arrays:
             try:
                 size_bytes = _declared_bytes(stream)
             except Exception as error:  # NumPy's reader of a damaged head can raise anything
-                raise ValueError(f"{shown}: {reason(error)}") from error
+                raise ValueError(f"{shown} must hold numbers: {reason(error)}") from error
         # The head stands before the values.
         if not 0 <= member.file_size - size_bytes <= LARGEST_HEAD_BYTES:
             raise ValueError(f"{shown} declares {size_bytes:,} bytes, and {member.file_size:,} are stored")
@@ -71,5 +71,5 @@ def _declared_bytes(stream: Any) -> int:
         raise ValueError(f"version {version} of NumPy's format is unknown")
     shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
     if dtype.kind not in "biufc":
-        raise ValueError("it must hold numbers")
+        raise ValueError(f"its type is {dtype}")
     return math.prod(shape) * dtype.itemsize

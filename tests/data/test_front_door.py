@@ -299,7 +299,7 @@ def test_another_encoding_is_asked_for(pets):
         (["photo", "label"], [["a", "b"]], "columns are photo, label; .*--image-column COLUMN"),
         (["file", "animal"], [["a", "b"]], "columns are file, animal; .*--label-column COLUMN"),
         (["file", "label"], [["a", "b", "c"]], r"row 2 has more cells than the header: \['c'\]"),
-        (["file", "index"], [["a", "one"]], "the index of a class must be a whole number from 0. Received: one"),
+        (["file", "index"], [["a", "one"]], "a whole number from 0, of at most 6 digits. Received: one"),
         (["file", "index", "label"], [["a", "0", "cat"], ["b", "0", "dog"]],
          "row 3 has index 0 and name 'dog', but index 0 is 'cat'"),
     ],

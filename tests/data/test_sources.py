@@ -193,7 +193,7 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
         ({"x_train": IMAGES / 255, "y_train": LABELS}, "uint8 pixels.*Received: float64"),
         ({"x_train": IMAGES[..., :2], "y_train": LABELS}, r"Received: uint8 \[4, 8, 8, 2\]"),
         ({"x_train": IMAGES, "y_train": LABELS[:3]}, "4 images, y_train 3 labels"),
-        ({"x_train": IMAGES, "y_train": LABELS - 1}, "from -1"),
+        ({"x_train": IMAGES, "y_train": LABELS - 1}, "-1 to 2"),
         ({"x_train": IMAGES, "y_train": np.eye(4)}, "class indices"),
         ({"images": IMAGES}, "Received: images"),
         ({"x_train": IMAGES, "y_train": np.array([1, "a", None, 2], object)}, "not an .npz archive of plain arrays"),
