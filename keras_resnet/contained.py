@@ -29,7 +29,7 @@ from keras_resnet.whole_files import write_whole
 LONGEST_CPU_S = 120  # processor time of a child; importing TensorFlow takes a few seconds of it
 LONGEST_S = 900.0  # whole time of a child, which a busy machine can stretch
 LARGEST_BYTES = 16_000_000_000  # resident memory of a child; half of the machine's memory where that is less
-MOST_ENTRIES = 5000  # of the ledger, 80 bytes each
+MOST_ENTRIES = 5000  # lines of the ledger; each has 80 bytes
 
 # Not `python -m`: the module would then exist twice, and only one of the two would know that it is in a child.
 _CHILD = "import sys; from keras_resnet.contained import serve; serve(sys.argv[1])"

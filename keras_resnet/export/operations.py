@@ -1,7 +1,7 @@
 """SavedModel -> the operations in it that inference does not need, found before TensorFlow opens it.
 
 A SavedModel is a program. TensorFlow's operations include some that read, write or send files, or call Python, and
-loading alone already runs some functions. This module reads `saved_model.pb` as data, compares the operations of every
+some functions run as soon as it is loaded. This module reads `saved_model.pb` as data, compares the operations of every
 function, called or not, with the table below, and runs nothing.
 
 What TensorFlow's own saver does is needed, and is dangerous elsewhere: `SaveV2` in a signature would write any file.
