@@ -182,7 +182,7 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _serve(request: Mapping[str, Any]) -> None:
+def serve(request: Mapping[str, Any]) -> None:
     """The child's side: opens the file, and answers on the pipe to the parent, where a library's prints don't go."""
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -210,4 +210,5 @@ def _serve(request: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))
+    # By its name: under `__main__`, the module would be there twice, and the other one would start a child again.
+    function_named(f"{MODULE}:serve")(json.loads(sys.argv[1]))
