@@ -80,6 +80,11 @@ def try_weights(path: str, kind: str) -> None:
     os.abort()
 
 
+def again() -> None:
+    check(crash)
+    raise ExportError("no child of a child")
+
+
 def found() -> None:
     """Refuses with the places where this process looks for modules."""
     raise ExportError(json.dumps(sys.path))
@@ -125,6 +130,11 @@ def test_a_refusal_is_raised_here_and_other_errors_are_left_to_the_caller(cache)
         check(refuse)
     check(fail)
     assert not cache.exists()
+
+
+def test_a_child_starts_no_child():
+    with pytest.raises(ExportError, match="no child of a child"):
+        check(again)
 
 
 def test_a_child_does_not_look_for_modules_in_the_current_folder(monkeypatch, tmp_path):
