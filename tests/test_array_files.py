@@ -9,7 +9,6 @@ import pytest
 
 from keras_resnet.array_files import Arrays
 from keras_resnet.data.arrays import read_npz
-from keras_resnet.data.shards import INDEX, read_index
 from keras_resnet.errors import ArgumentError
 
 
@@ -64,15 +63,3 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(ArgumentError, match="not a regular file"):
         read_npz(tmp_path / "pipe.npz", "train", "val")
-
-
-@pytest.mark.parametrize(("offset", "length"), [(0, 1 << 40), (90, 20), (-5, 5), (5, -5), (1 << 62, 1 << 62)])
-def test_a_record_outside_of_its_shard_is_refused(tmp_path, offset, length):
-    (tmp_path / "train.tfrecord").write_bytes(bytes(100))
-    description = {"splits": {"train": {"shards": [{"file": "train.tfrecord", "bytes": 100}]}}}
-    index = {"shard": [0, 0], "offset": [0, offset], "length": [10, length], "label": [0, 1]}
-    arrays = {f"train_{name}": np.array(values, np.int64) for name, values in index.items()}
-    arrays |= {"train_names": np.zeros(0, np.uint8), "train_name_ends": np.zeros(2, np.int64)}
-    np.savez(tmp_path / INDEX, **arrays)
-    with pytest.raises(ArgumentError, match=r"index\.npz: names places outside of the shards; pack the set again"):
-        read_index(tmp_path, "train", description, ["label"])
