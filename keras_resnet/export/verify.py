@@ -151,7 +151,9 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
             run = open_inner(path)
             if run is None:
                 return []
-            return layer_checks(run, reference.points(), reference.images, format.tolerance.layers, step)
+            # A file of classes has no probabilities, but the logits before them.
+            points = reference.points()[:-1] if format.output.decides else reference.points()
+            return layer_checks(run, points, reference.images, format.tolerance.layers, step)
     except ExportError as error:
         return [Check("layers", f"{CANNOT_RUN}: {error}", "the tensors of each layer", False)]
 
