@@ -86,7 +86,7 @@ def _open_onnx(path: Path) -> Run:
     options.log_severity_level = 4  # a fault is an exception; the messages would stand between the lines of a table
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     [given] = session.get_inputs()
-    nchw = is_nchw(given.shape)
+    nchw = is_nchw(tuple(side if isinstance(side, int) else None for side in given.shape))
 
     def run(pixels: np.ndarray) -> InnerTensors:
         fed = pixels.astype("float32")
