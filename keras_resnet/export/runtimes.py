@@ -1,6 +1,5 @@
 """Artifact -> function from pixels to outputs, in the runtime that will serve the artifact."""
 
-import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -95,9 +94,8 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
 def try_artifact(path: str, format_name: str, threads: int | None) -> None:
     """Opens an artifact and runs it on one black image: the trial of `contained.check_opens`."""
     runtime = open_runtime(Path(path), format_named(format_name), threads)
-    with contextlib.suppress(Exception):  # an error does no harm; whoever runs it on an image gets it too
-        height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
-        runtime.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
+    height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
+    runtime.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
 
 
 class _SavedModel:
