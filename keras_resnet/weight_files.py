@@ -25,6 +25,7 @@ from keras_resnet.contained import check_opens
 from keras_resnet.errors import KerasResnetError, WeightsError, reason
 from keras_resnet.file_kinds import Kind, kind_of
 from keras_resnet.foreign_keras import refuse_foreign_file
+from keras_resnet.optional import require
 from keras_resnet.torch_files import Checkpoint, StoredTensor, escaped, of_arrays, read_torch
 from keras_resnet.whole_files import file_sha256
 
@@ -94,6 +95,8 @@ def read_weight_file(path: Path) -> WeightFile | Checkpoint:
 
 def _try_first(path: Path, kind: Kind) -> None:
     """Raises `WeightsError` if a file ends the process that reads it; see `contained`."""
+    if kind == "pytorch":
+        require("torch", "torch")  # its absence needs no child
     if kind in _TRIALS:
         given = {"path": str(path), "kind": kind}
         check_opens(path, file_sha256(path), kind, f"{__name__}:try_weights", given, WeightsError)

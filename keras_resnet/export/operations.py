@@ -107,12 +107,11 @@ def unneeded(folder: Path) -> list[Finding]:
 
 
 def _read(path: Path) -> Any:
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:
         saved = saved_model_pb2.SavedModel.FromString(read_regular(path))
-    except (OSError, DecodeError, RecursionError) as error:
+    except Exception as error:  # protobuf's DecodeError derives directly from Exception
         raise ExportError(f"{path}: can't be read: {error}") from error
     if not saved.meta_graphs:
         raise ExportError(f"{path}: holds no graph: it is damaged")
