@@ -26,6 +26,10 @@ if sys.version_info < (3, 12):  # later ones keep it; TensorFlow asks for it whe
 import numpy as np
 import pytest
 
+from keras_resnet import contained
+
+contained.make_expendable()  # each file is new, and a child for each takes long; tests/test_contained.py undoes this
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -19,7 +19,8 @@ from keras_resnet.weight_files import read_weight_file
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path) -> Path:
-    """-> the ledger, which is empty."""
+    """-> the ledger, which is empty; files are opened in a child first."""
+    monkeypatch.setattr(contained, "_expendable", False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "keras_resnet" / "opened.txt"
 

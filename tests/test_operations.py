@@ -14,7 +14,6 @@ from small_classifier import small_classifier
 from small_segmenter import small_segmenter
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_resnet import contained
 from keras_resnet.errors import ExportError
 from keras_resnet.export import export
 from keras_resnet.export.artifact import open_artifact
@@ -25,12 +24,6 @@ from keras_resnet.variants import WholeImage
 
 SECRET = "/etc/hostname"
 IMAGE = tf.TensorSpec((None, 32, 32, 3), tf.float32, name="image")
-
-
-@pytest.fixture(autouse=True)
-def no_children(monkeypatch):
-    """TensorFlow's import is not waited for again: what runs in these tests would run in a child too."""
-    monkeypatch.setattr(contained, "_expendable", True)
 
 
 def saved(folder: Path, effect, extra=None) -> Path:
