@@ -60,8 +60,9 @@ def remove_partial_files(folder: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file, which replaces an older one."""
-    with whole_file(path) as partial, partial.open("xb") as stream:
-        stream.write(content)
+    with whole_file(path) as partial:
+        partial.touch(exist_ok=False)  # a link that somebody has put there would be an error
+        partial.write_bytes(content)
 
 
 def targets_of(paths: Sequence[Path], out: Path, suffix: str) -> list[Path]:

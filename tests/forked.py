@@ -69,6 +69,7 @@ def _run(streams: list[Path], function: Callable[..., None], arguments: tuple[ob
         file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, descriptor)
         os.close(file)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would this
     function(*arguments)
     sys.stdout.flush()
     sys.stderr.flush()

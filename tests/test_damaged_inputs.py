@@ -106,7 +106,7 @@ def test_a_description_of_shards_that_is_none_is_refused(packed, tmp_path, conte
         ("name_ends", lambda a: a[::-1].copy(), "name_ends must rise"),
         ("name_ends", lambda a: a + 1, "name_ends must rise to the end of names"),
         ("names", lambda a: a.astype("int64"), "names must be bytes"),
-        ("label", lambda a: np.array([print] * len(a), dtype=object), "can't be read: Object arrays"),
+        ("label", lambda a: np.array([print] * len(a), dtype=object), "must hold numbers: its type is object"),
         ("label", None, "can't be read"),
     ],
 )

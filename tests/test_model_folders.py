@@ -179,8 +179,8 @@ def test_a_manifest_names_no_file_outside_of_its_folder(file, small_exports, tmp
         status, lines, errors = in_process(*command)
         assert (status, lines) == (1, [])
         assert errors == [
-            f"error: {tmp_path / 'manifest.json'}: this version can't read the manifest: entry 'onnx' is invalid. Move "
-            "it away"
+            f"error: {tmp_path / 'manifest.json'}: this version can't read the manifest: entry 'onnx' must have a file "
+            "in the folder, its hash and size, and a description. Move it away"
         ]
 
 

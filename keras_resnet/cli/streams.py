@@ -49,4 +49,5 @@ def is_nameless(error: Exception) -> bool:
 def tell(lines: Sequence[str]) -> None:
     """Prints lines on stderr, as text that a terminal does not obey."""
     with suppress(OSError):  # stderr can't be written either
-        print("\n".join(map(printable, lines)), file=sys.stderr)
+        for line in lines:
+            print(printable(line), file=sys.stderr)

@@ -19,7 +19,7 @@ from keras_resnet.export.checks import Check
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import LayerTolerance
 from keras_resnet.export.inner_tensors import InnerTensors, Run
-from keras_resnet.export.quantize import learned
+from keras_resnet.export.quantize import Ranges, learned
 from keras_resnet.graph import consumers
 
 LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: about so many pixels in all
@@ -36,6 +36,7 @@ class Point(NamedTuple):
     read: tuple[str, ...]  # earlier points
     part: keras.Model
     is_logits: bool  # whether only a softmax reads it
+    limits: tuple[float, float] | None  # range that quantization-aware training has learned, to which it is clipped
 
 
 @dataclass
@@ -109,10 +110,17 @@ def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def points_of(model: keras.Model) -> Iterator[Point]:
-    """Prepared model -> the points of its artifacts, in graph order, the answer last."""
+    """Prepared model -> the points of its artifacts, in graph order, the answer last.
+
+    A model that calls a layer several times has none: its values can't be told by the names of layers.
+    """
     model = fold(model)
+    if any(len(op._inbound_nodes) > 1 for op in model.operations):
+        return
+    limits: Ranges = {}
     if is_quantization_aware(model):
-        model = learned(model).model  # with the ranges, but without the rounding of training
+        quantized = learned(model)
+        model, limits = quantized.model, quantized.ranges
     readers = consumers(model)
     last = model.outputs[0]._keras_history.operation.name
     names = quantization_points(model)
@@ -121,7 +129,8 @@ def points_of(model: keras.Model) -> Iterator[Point]:
         before: dict[str, Any] = {}
         _walk(model.get_layer(name).input, set(names), before)
         is_logits = bool(readers[name]) and all(map(is_softmax, readers[name]))
-        yield Point(name, tuple(before), keras.Model(list(before.values()), model.get_layer(name).output), is_logits)
+        part = keras.Model(list(before.values()), model.get_layer(name).output)
+        yield Point(name, tuple(before), part, is_logits, None if is_logits else limits.get(name))
 
 
 def _walk(tensors: Any, points: set[str], found: dict[str, Any]) -> None:
@@ -148,6 +157,8 @@ def _add(
     values = {points[0].read[0]: images.astype("float32")}
     for point in points:
         expected = np.asarray(point.part([values[name] for name in point.read], training=False))
+        if point.limits is not None:
+            expected = np.clip(expected, *point.limits)
         if point.name not in tensors:
             same_shape = {
                 name: values.reshape(expected.shape)

@@ -31,7 +31,7 @@ from keras_resnet.variants import Contract
 
 SMALLEST_SPREAD = 1e-30  # smallest spread of a probability; runtimes may round smaller numbers to zero
 RELATIVE_SPREAD = 1e-3  # share of a class's largest probability; a smaller spread is mostly float32's rounding
-# `predict` sends 16 images at a time; the pixels are those of so many images of 224x224.
+# `predict` sends 16 images at a time. Where images are larger than 224x224, fewer are compared at once.
 LARGEST_BATCH, SMALLEST_BATCH, BATCH_PIXELS = 17, 4, 17 * 224 * 224
 MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
@@ -153,6 +153,8 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
                 return []
             # A file of classes has no probabilities, but the logits before them.
             points = reference.points()[:-1] if format.output.decides else reference.points()
+            if not points:
+                return []
             return layer_checks(run, points, reference.images, format.tolerance.layers, step)
     except ExportError as error:
         return [Check("layers", f"{CANNOT_RUN}: {error}", "the tensors of each layer", False)]
