@@ -20,6 +20,7 @@ from keras_resnet.export.quantize import quantize
 from keras_resnet.export.to_savedmodel import write_savedmodel
 from keras_resnet.export.verify import ask, examine, verify
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.tasks import contract_of
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
@@ -249,7 +250,8 @@ def test_integers_are_not_blamed_for_ties(randomise, tmp_path):
 
 def test_images_that_prove_nothing_are_named(model, small_exports):
     same = np.repeat(IMAGES[:1], 40, axis=0)
-    report = examine(small_exports.paths["tflite-int8"], FORMATS["tflite-int8"], ask(prepare(model), same))
+    reference = ask(prepare(model), same, small_exports.class_names, contract_of(model))
+    report = examine(small_exports.paths["tflite-int8"], FORMATS["tflite-int8"], reference)
     assert [check.name for check in report.failures] == ["model's answers differ"]
 
 

@@ -212,11 +212,18 @@ def other_way(monkeypatch):
 
 
 def other_features(monkeypatch):
-    def larger(model):
-        model.set_weights([1.1 * values for values in model.get_weights()])
+    import tensorflow as tf
 
     original = to_savedmodel._features_function
-    monkeypatch.setattr(to_savedmodel, "_features_function", lambda model: original(with_weights(model, larger)))
+
+    def larger(model):
+        features = original(model)
+        return tf.function(
+            lambda image: {level: 1.1 * values for level, values in features(image).items()},
+            input_signature=features.input_signature,
+        )
+
+    monkeypatch.setattr(to_savedmodel, "_features_function", larger)
 
 
 @pytest.mark.parametrize(
@@ -248,8 +255,8 @@ def test_a_signature_that_points_at_another_tensor_is_refused(small_exports, tmp
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     embed(path, read_description(source))
     reference = ask(prepare(small_exports.model), small_exports.calibration, small_exports.class_names)
-    failed = {check.name for check in examine(path, FORMATS["tflite"], reference).failures}
-    assert {"relative error", "by first tensors"} <= failed
+    failed = {check.name: check.measured for check in examine(path, FORMATS["tflite"], reference).failures}
+    assert failed["runs"].startswith("batch size 1: ValueError: Tensor data is null")  # the runtime keeps only answers
 
 
 def test_points_hold_the_answer_last(small_exports):

@@ -26,6 +26,7 @@ LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: ab
 CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once; a ResNet-50 takes 100 MB for 224x224
 FEW_IMAGES = 2  # images by which the artifact's tensors are found
 STEPS = 255  # steps of the range of an 8-bit tensor
+ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
 
 
@@ -83,7 +84,7 @@ def layer_checks(
     """
     tensors: dict[str, str] = {}
     found: dict[str, _Channels] = {point.name: _Channels() for point in points}
-    found[points[-1].name].least_step = answer_step
+    found[points[-1].name].least_step = ANSWER_STEPS * answer_step
     for chunk in _chunks(images):
         _add(found, run(chunk), points, tensors, chunk)
     worst: dict[str, tuple[float, str]] = {}

@@ -21,7 +21,7 @@ from keras_resnet.errors import ExportError
 from keras_resnet.export.checks import Check
 from keras_resnet.export.description import NO_CONTRACT, ONNX_KEY, onnx_properties
 from keras_resnet.export.files import is_tflite
-from keras_resnet.export.formats import Format
+from keras_resnet.export.formats import FORMATS, Format
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.integrity import KEY
@@ -49,7 +49,7 @@ def stated_checks(
     checks of what the file states.
     """
     found = format_in_graph(path)
-    yield Check("format", f"the numbers of {found}", format.name, found == format.name)
+    yield Check("format", f"the numbers of {found}", format.name, _numbers_of(FORMATS[found]) == _numbers_of(format))
     if description is None:
         return
     task, classes = checked_task_of(model), model.outputs[0].shape[-1]
@@ -61,6 +61,11 @@ def stated_checks(
     yield _network_check(description, format, model, contract)
     if contract is not None and description["task"] == task.name and model.inputs[0].shape[-1] == 3:
         yield _contract_check(model, contract, description)
+
+
+def _numbers_of(row: Format) -> tuple[Any, ...]:
+    """Row of the table -> what tells the numbers of its graphs from those in other rows."""
+    return row.runtime, row.bytes_per_parameter, row.integer and row.calibrated, row.integer_answers
 
 
 def _equal_check(name: str, measured: str, required: str) -> Check:

@@ -244,8 +244,8 @@ def test_a_full_disk_is_named_and_the_older_files_stay(
         with pytest.raises(TrainingError) as raised:
             save_checkpoint(tmp_path, model, TrainingProgress(3), keep=2)
     assert str(raised.value) == (
-        f"step 3: the checkpoint can't be written to {tmp_path} ([Errno 28] No space left on device). Earlier "
-        "checkpoints stay; make room and continue with --resume"
+        f"step 3: the checkpoint can't be written to {tmp_path} ([Errno 28] No space left on device: "
+        f"'{tmp_path}/step-000000003.safetensors'). Earlier checkpoints stay; make room and continue with --resume"
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     save_checkpoint(tmp_path, model, TrainingProgress(3), keep=2)  # once there is room
