@@ -177,9 +177,8 @@ def _add(
 
 
 def _distance(expected: np.ndarray, received: np.ndarray, point: Point) -> float:
-    if point.is_logits:
-        expected = _without_shift(expected, received)
-    distance = float(np.square(expected - received, dtype="float64").sum())
+    difference = expected.astype("float64") - received
+    distance = float(np.square(difference - difference.mean() if point.is_logits else difference).sum())
     return distance if np.isfinite(distance) else np.inf
 
 
