@@ -1,6 +1,7 @@
 """The verifier against faults in what a file states, in its further ways in, and in one channel of one layer."""
 
 import json
+import shutil
 import zipfile
 
 import keras
@@ -190,6 +191,18 @@ def test_names_are_compared_in_each_place(small_exports, tmp_path):
     assert not check.passed
     assert check.measured.startswith("labels.txt: class 0 is 'thing 9 <&> ö', not 'thing 0 <&> ö'")
     assert json.loads(held["description.json"])["labels"] == names
+
+
+def test_a_manifest_that_states_something_else_is_refused(small_exports, tmp_path):
+    shutil.copy(small_exports.paths["onnx"], tmp_path)
+    manifest = json.loads((small_exports.folder / "manifest.json").read_text())
+    labels = manifest["artifacts"]["onnx"]["description"]["labels"]
+    reference = ask(prepare(small_exports.model), small_exports.calibration, small_exports.class_names)
+    for names, measured in ((labels, "it records this file"), (labels[::-1], "it records another description")):
+        manifest["artifacts"]["onnx"]["description"]["labels"] = names
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        checks = examine(tmp_path / "model.onnx", FORMATS["onnx"], reference).checks
+        assert [check.measured for check in checks if check.name == "manifest"] == [measured]
 
 
 # --- ways into a file ---------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from keras_resnet.export.formats import FORMATS, Format
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.integrity import KEY
+from keras_resnet.export.manifest import artifact_sha256, read_manifest
 from keras_resnet.export.runtimes import runtime_errors
 from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer
 from keras_resnet.optional import require
@@ -58,6 +59,7 @@ def stated_checks(
     yield _names_check(path, description, class_names)
     if description["package"]["version"] == __version__:  # others may have written the tables in other words
         yield _tables_check(path, description)
+    yield from _manifest_checks(path, description)
     yield _network_check(description, format, model, contract)
     if contract is not None and description["task"] == task.name and model.inputs[0].shape[-1] == 3:
         yield _contract_check(model, contract, description)
@@ -106,6 +108,19 @@ def _difference(place: str, received: Sequence[str] | None, expected: Sequence[s
     wrong = [index for index, pair in enumerate(zip(received, expected, strict=True)) if pair[0] != pair[1]]
     shown = ", ".join(f"class {index} is {received[index]!r}, not {expected[index]!r}" for index in wrong[:NAMES_SHOWN])
     return f"{place}: {shown}" + (f" and {len(wrong) - NAMES_SHOWN} more" if len(wrong) > NAMES_SHOWN else "")
+
+
+def _manifest_checks(path: Path, description: Mapping[str, Any]) -> Iterator[Check]:
+    """Checks that `manifest.json` beside the file, if it has an entry for it, records this file and its description."""
+    try:
+        entries = read_manifest(path.parent)["artifacts"].values()
+    except ExportError:  # it is another program's, or damaged; `info` names it
+        return
+    for entry in entries:
+        if entry["file"] == path.name:
+            wrong = "another description" if entry["description"] != description else ""
+            wrong = wrong or ("another file" if entry["sha256"] != artifact_sha256(path) else "")
+            yield Check("manifest", f"it records {wrong or 'this file'}", "it records this file", not wrong)
 
 
 # --- tables for other tools ---------------------------------------------------------------------------------------
