@@ -22,6 +22,15 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TITLE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
+@pytest.fixture(autouse=True)
+def signals_as_in_a_terminal():
+    """A process in a shell's background ignores Ctrl-C, and the tests may run in one."""
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in STATUS}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
 def number(request):
     return request.param
