@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -125,6 +126,10 @@ def main(
                     place, end = work / f"worker {worker}", started + 60 * minutes
                     repeat(works, whole, place, share, seed + worker, end, signals)
                     status = 0
+                except BaseException:
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                    raise
                 finally:
                     os._exit(status)
             processes.append(process)
@@ -262,7 +267,7 @@ def interrupt(
     chain = Chain(work.name, [], [], [], [], [], 0.0)
     killed, again = False, True
     while again and len(chain.kills) < most:
-        before, standing = hashes(top), progress_of(target)
+        before, standing, left = hashes(top), progress_of(target), temporary_files(top)
         arguments = next_arguments(work, target, killed)
         command, by = start(arguments, place / "said", environment=temporary(place)), moments.choice(signals)
         kill = kill_at_random(work, whole, command, top, moments, by)
@@ -270,10 +275,10 @@ def interrupt(
             check_end(command, chain, arguments)
             break
         chain.kills.append(kill)
-        kill.temporary_files = sum(is_temporary(file, top) for file in files_under(top))
+        kill.temporary_files = len(temporary_files(top))
         chain.lost += check_files(top, before, whole) + check_progress(target, standing)
         if by != signal.SIGKILL:
-            chain.lost += check_manners(command, by, top)
+            chain.lost += check_manners(command, by, temporary_files(top) - left)
         killed = True
         again = moments.random() < AGAIN
     else:
@@ -283,7 +288,7 @@ def interrupt(
         odd = sorted(name for name in found.keys() | whole.result.keys() if found.get(name) != whole.result.get(name))
         if odd:
             chain.differing.append(f"{work.name}: {len(odd)} of {len(whole.result)} parts differ, first {odd[:3]}")
-    chain.left = sorted(str(file.relative_to(top)) for file in files_under(top) if is_temporary(file, top))
+    chain.left = sorted(temporary_files(top))
     chain.seconds = time.monotonic() - begin
     return chain
 
@@ -364,6 +369,11 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def temporary_files(folder: Path) -> set[str]:
+    """Folder -> temporary files in it."""
+    return {str(file.relative_to(folder)) for file in files_under(folder) if is_temporary(file, folder)}
+
+
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -393,16 +403,20 @@ def check_progress(target: Path, before: int) -> list[str]:
     return [f"the newest checkpoint was of step {before}, and is of step {now}"] if now < before else []
 
 
-def check_manners(command: Command, by: signal.Signals, top: Path) -> list[str]:
-    """After a signal that can be handled: exit status, no traceback, one line, no process and no file that is left."""
+def check_manners(command: Command, by: signal.Signals, left: set[str]) -> list[str]:
+    """After a signal that can be handled: exit status, no traceback, one line, no process and no file that is left.
+
+    A signal that comes before the command takes signals, or after its end, ends the process without a line.
+    """
     wrong, said = [], command.stderr + command.stdout
+    if command.ended == -by and not command.stderr:
+        return wrong
     if command.ended != 128 + by:
         wrong.append(f"exit status {command.ended}: {said.strip().splitlines()[-1:]}")
     if "Traceback" in said or len([line for line in said.splitlines() if line.startswith(("interr", "termin"))]) != 1:
         wrong.append(f"it says {said[-600:]!r}")
-    for file in files_under(top):
-        if is_temporary(file, top) and not file.name.endswith((".plan.json", ".npz")):  # `data pack` needs these
-            wrong.append(f"{file.relative_to(top)} stays")
+    # `data pack` needs its plan and the parts of its index.
+    wrong += [f"{name} stays" for name in sorted(left) if not name.endswith((".plan.json", ".npz"))]
     try:
         os.killpg(command.process, 0)
         wrong.append("a process of it is left")

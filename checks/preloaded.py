@@ -122,12 +122,17 @@ def start(
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    for file in (said, said.with_suffix(".errors")):
+        file.write_bytes(b"")  # an earlier command may have written it, and this one may be killed before it does
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))  # until the process has its own handler
     process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
         return Command(process, said)
     try:
         os.setsid()  # Ctrl-C on the terminal of the check is not for it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
         files: dict[int, str | None] = {0: os.devnull, 1: str(said), 2: str(said.with_suffix(".errors"))}
         for number, file in (files | dict(descriptors or {})).items():
             _open_as(number, file)

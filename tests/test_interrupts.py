@@ -4,6 +4,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+ZIP_OPEN = zipfile.ZipFile.open
 TITLE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -50,10 +53,12 @@ def model(randomise, tmp_path):
 
 def interrupted(number, *arguments):
     """Command in which the signal comes -> the line on it; stdout is not of interest."""
+    hook = sys.unraisablehook
     former = [signal.getsignal(each) for each in STATUS]
     status, _, errors = in_process(*arguments)
     assert [signal.getsignal(each) for each in STATUS] == former
     assert status == STATUS[number]
+    sys.unraisablehook = hook
     [line] = [error for error in errors if error.startswith(TITLE[number])]
     assert line == errors[-1]
     return line.removeprefix(f"{TITLE[number]}. ")
@@ -80,6 +85,23 @@ def test_data_pack(number, images, tmp_path, monkeypatch):
     assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {images} {out}"
     assert in_process(*line.partition("keras-resnet ")[2].split())[0] == 0
     assert names(out) == ["dataset.json", "index.npz", "train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"]
+
+
+def test_an_error_that_a_signal_leads_to_is_not_a_fault(number, images, tmp_path, monkeypatch):
+    """`zipfile` refuses to close an archive while a member is being written."""
+    out = tmp_path / "out"
+
+    def open_member(archive, *arguments, **given):
+        member = ZIP_OPEN(archive, *arguments, **given)
+        if threading.current_thread() is threading.main_thread():  # it writes the index, other threads the shards
+            signal.raise_signal(number)
+        return member
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile.ZipFile, "open", open_member)
+        line = interrupted(number, "data", "pack", images, out)
+    assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {images} {out}"
+    assert not [name for name in names(out) if "partial" in name]
 
 
 def test_export(number, model, tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in former:
             signal.signal(other, signal.SIG_DFL)
+        sys.unraisablehook = lambda unraisable: None  # of objects that the signal leaves half made
         raise Interrupted(number)
 
     former = {number: signal.getsignal(number) for number in SIGNALS}
@@ -55,9 +56,21 @@ def interruptible() -> Iterator[None]:
         signal.signal(number, interrupt)
     try:
         yield
+    except Exception as error:
+        if (interruption := _interruption_behind(error)) is None:
+            raise
+        raise interruption from error
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _interruption_behind(error: BaseException) -> Interrupted | None:
+    """Error -> the signal that led to it: `zipfile`, for one, raises its own error when a signal ends its writing."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, Interrupted):
+        behind = behind.__context__
+    return behind
 
 
 @contextmanager
@@ -65,7 +78,8 @@ def on_interrupt(note: Callable[[], str]) -> Iterator[None]:
     """`with on_interrupt(note):` if a signal ends the block, the line on it has this sentence."""
     try:
         yield
-    except Interrupted as error:
-        with suppress(OSError):
-            error.add_note(note())
+    except BaseException as error:
+        if (interruption := _interruption_behind(error)) is not None:
+            with suppress(OSError):
+                interruption.add_note(note())
         raise

@@ -29,7 +29,7 @@ from keras_resnet.data.shards import (
 from keras_resnet.errors import ArgumentError, reason
 from keras_resnet.one_writer import only_writer
 from keras_resnet.regular_files import read_text
-from keras_resnet.whole_files import remove_partial_files, whole_file, write_whole
+from keras_resnet.whole_files import partial_files, remove_partial_files, whole_file, write_whole
 from keras_resnet.whole_images import whole_image
 
 PLAN = ".plan.json"  # describes the data of an unfinished run
@@ -76,7 +76,7 @@ def pack_sources(
         jobs = _jobs(sources, plan)
         if not (out / DESCRIPTION).is_file():  # else an earlier run was killed after its last step
             _write_shards(jobs, out, workers, progress)
-            _finish(out, sources, jobs, data)
+            _finish(out, sources, jobs, data, plan)
         return _clean(out, jobs)
 
 
@@ -87,7 +87,7 @@ def _checked(source: Source, data: str | os.PathLike[str]) -> EncodedSource:
 
 
 def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float) -> dict[str, Any]:
-    """-> fingerprint and number of shards of each split. A killed run continues only if these are equal."""
+    """-> fingerprint and number of shards of each split. A run continues only where these are equal."""
     train = sources["train"]
     if shards is None:
         sample = np.linspace(0, train.count - 1, min(SAMPLE, train.count)).astype(int)
@@ -108,7 +108,9 @@ def _plan(sources: dict[str, EncodedSource], shards: int | None, shard_mb: float
 
 
 def _claim(out: Path, plan: dict[str, Any]) -> None:
-    """Takes an empty folder, or continues the unfinished run in it."""
+    """Takes an empty folder, or continues the run in it, which may have been killed after its last step."""
+    if (out / DESCRIPTION).is_file() and read_dataset_description(out).get("packed_from") == plan:
+        return
     if (out / PLAN).is_file():
         with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is none of this run
             if json.loads(read_text(out / PLAN)) == plan:
@@ -118,8 +120,10 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
             f"{out} holds an unfinished `data pack` of other images or another number of shards. Remove the folder, or "
             "give another one"
         )
-    if any(out.iterdir()):
+    plans = partial_files(out / PLAN)  # of a run that was killed before it had written any other file
+    if any(path not in plans for path in out.iterdir()):
         raise ArgumentError(f"the folder to pack into must be new or empty, or hold an unfinished run. Received: {out}")
+    remove_partial_files(out)
     write_whole(out / PLAN, json.dumps(plan).encode())
 
 
@@ -136,15 +140,17 @@ def _jobs(sources: dict[str, EncodedSource], plan: dict[str, Any]) -> list[Shard
 
 def _write_shards(jobs: Sequence[ShardJob], out: Path, workers: int | None, progress: ShardProgress) -> None:
     """Writes the shards in threads, which end at the next image if one of them fails or the user interrupts the run."""
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        waiting = [pool.submit(_write_shard, job, out / job.name, stopped) for job in jobs]
         try:
+            waiting = [pool.submit(_write_shard, job, out / job.name, begun, stopped) for job in jobs]
+            begun.set()  # only now: a signal while a thread starts leaves a thread for which the pool does not wait
             for done, future in enumerate(as_completed(waiting), start=1):
                 future.result()
                 progress(done, len(jobs))
         except BaseException as error:
             stopped.set()
+            begun.set()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, tf.errors.OpError):  # TensorFlow's own type for a full disk
                 raise ArgumentError(
@@ -154,9 +160,10 @@ def _write_shards(jobs: Sequence[ShardJob], out: Path, workers: int | None, prog
             raise
 
 
-def _write_shard(job: ShardJob, path: Path, stopped: threading.Event) -> None:
+def _write_shard(job: ShardJob, path: Path, begun: threading.Event, stopped: threading.Event) -> None:
     """Writes one shard, and its part of the index before the shard gets its name. An existing shard is kept."""
-    if path.is_file() and _side(path).is_file():
+    begun.wait()
+    if stopped.is_set() or (path.is_file() and _side(path).is_file()):
         return
     source = job.source
     records: list[tuple[int, ...]] = []  # values in the order of `columns`
@@ -221,6 +228,7 @@ def _finish(
     sources: dict[str, EncodedSource],
     jobs: list[ShardJob],
     data: str | os.PathLike[str],
+    plan: dict[str, Any],
 ) -> None:
     """Joins the shards' parts of the index, and writes the index and `dataset.json`."""
     index: dict[str, np.ndarray] = {}
@@ -256,6 +264,7 @@ def _finish(
         "version": VERSION,
         "task": sources["train"].target.task,
         "source": os.fspath(data),
+        "packed_from": plan,
         "classes": list(sources["train"].classes),
         "validation": f"held out: {HELD_OUT_RULE}" if sources["val"].held_out else "its own",
         "splits": splits,

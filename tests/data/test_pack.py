@@ -183,10 +183,10 @@ def test_a_run_that_fails_goes_on_and_keeps_what_is_done(folder, packed, tmp_pat
     out, written = tmp_path / "out", []
     write = packing._write_shard
 
-    def failing(job, path, stopped):
+    def failing(job, path, begun, stopped):
         if len(written) == 3:
             raise OSError("no space left on device")
-        write(job, path, stopped)
+        write(job, path, begun, stopped)
         written.append(path)
 
     monkeypatch.setattr(packing, "_write_shard", failing)
@@ -202,8 +202,6 @@ def test_a_run_that_fails_goes_on_and_keeps_what_is_done(folder, packed, tmp_pat
     assert steps[-1] == (6, 6)
     assert {path: path.stat().st_mtime_ns for path in written} == kept
     same_files(out, packed)
-    with pytest.raises(ArgumentError, match="must be new or empty"):
-        pack(folder, out, shards=5)
 
 
 JOB = """
@@ -240,6 +238,37 @@ def test_a_run_that_is_killed_goes_on(folder, packed, tmp_path):
 
 def plan_sources(folder):
     return {split: open_source(folder, split) for split in ("train", "val")}
+
+
+def test_a_run_that_is_killed_while_it_writes_its_plan_goes_on(folder, packed, tmp_path):
+    (tmp_path / f".{packing.PLAN}.0123456789abcdef.partial").write_bytes(b"half")
+    pack(folder, tmp_path, shards=5)
+    same_files(tmp_path, packed)
+
+
+def test_the_command_of_a_finished_run_changes_nothing(folder, packed):
+    before = {path: path.stat().st_mtime_ns for path in packed.iterdir()}
+    assert pack(folder, packed, shards=5) == json.loads((packed / "dataset.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in packed.iterdir()} == before
+    with pytest.raises(ArgumentError, match="must be new or empty"):
+        pack(folder, packed, shards=4)
+
+
+def test_no_shard_is_begun_before_all_threads_have_started(folder, tmp_path, monkeypatch):
+    """A signal may come while a thread starts, and then the pool does not wait for this thread."""
+
+    class Pool(packing.ThreadPoolExecutor):
+        def submit(self, *arguments):
+            future = super().submit(*arguments)
+            time.sleep(0.05)
+            if len(self._threads) == 2:
+                raise KeyboardInterrupt
+            return future
+
+    monkeypatch.setattr(packing, "ThreadPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        pack(folder, tmp_path / "out", shards=5, workers=2)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [packing.PLAN]
 
 
 def test_what_can_not_be_packed_is_said(packed, tmp_path):
