@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: one line that states what is kept and how to continue, and the exit status of shells."""
 
+import gc
 import re
 import signal
 import subprocess
@@ -58,6 +59,7 @@ def interrupted(number, *arguments):
     status, _, errors = in_process(*arguments)
     assert [signal.getsignal(each) for each in STATUS] == former
     assert status == STATUS[number]
+    gc.collect()
     sys.unraisablehook = hook
     [line] = [error for error in errors if error.startswith(TITLE[number])]
     assert line == errors[-1]
@@ -91,9 +93,11 @@ def test_an_error_that_a_signal_leads_to_is_not_a_fault(number, images, tmp_path
     """`zipfile` refuses to close an archive while a member is being written."""
     out = tmp_path / "out"
 
-    def open_member(archive, *arguments, **given):
-        member = ZIP_OPEN(archive, *arguments, **given)
-        if threading.current_thread() is threading.main_thread():  # it writes the index, other threads the shards
+    def open_member(archive, name, mode="r", **given):
+        member = ZIP_OPEN(archive, name, mode, **given)
+        if (
+            mode == "w" and threading.current_thread() is threading.main_thread()
+        ):  # it writes the index, other threads the shards
             signal.raise_signal(number)
         return member
 
