@@ -17,6 +17,7 @@ from keras_resnet.errors import TrainingError, reason
 from keras_resnet.variants import contract_of_fields
 from keras_resnet.whole_files import whole_file
 
+RANDOM = "random"  # group of the states of random numbers
 PATTERN = re.compile(r"step-(\d{9})\.safetensors")
 
 
@@ -136,6 +137,8 @@ def load_checkpoint(path: Path, model: keras.Model, progress: TrainingProgress) 
     variables = dict(_variables(model, progress))
     with safetensors.safe_open(path, framework="numpy") as file:
         found = set(file.keys())
+        if not any(name.startswith(f"{RANDOM}/") for name in found):  # an earlier version, which did not store these
+            variables = {name: each for name, each in variables.items() if not name.startswith(f"{RANDOM}/")}
         if found != set(variables):
             odd = sorted(found ^ set(variables))
             raise TrainingError(
@@ -153,8 +156,11 @@ def load_checkpoint(path: Path, model: keras.Model, progress: TrainingProgress) 
 
 
 def _variables(model: keras.Model, progress: TrainingProgress) -> Iterator[tuple[str, Any]]:
-    """Compiled model -> unique name and variable: weights, optimizer and, within an epoch, metrics."""
-    groups = {"model": model.weights, "optimizer": model.optimizer.variables}
+    """Compiled model -> unique name and variable: weights, optimizer, the states of the random numbers of dropout and,
+    within an epoch, metrics."""
+    others = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
+    random = [variable for variable in model.variables if id(variable) not in others]
+    groups = {"model": model.weights, "optimizer": model.optimizer.variables, RANDOM: random}
     if progress.batch:
         groups["metrics"] = model.metrics_variables
     for group, variables in groups.items():
