@@ -16,7 +16,7 @@ from keras_resnet.export import export
 from keras_resnet.export.fold import fold
 from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.quantize import float_layers, quantize
+from keras_resnet.export.quantize import _sampled, float_layers, quantize
 from keras_resnet.export.rounding import rounded_in_turn
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
@@ -34,6 +34,14 @@ def test_minimum_and_maximum_are_those_of_the_outputs(folded):
         values = np.asarray(keras.Model(model.input, model.get_layer(name).output)(IMAGES, training=False))
         np.testing.assert_allclose(ranges[name], (min(values.min(), 0), values.max()), rtol=1e-4)
     assert "stem_conv" not in ranges  # its ReLU is fused
+
+
+def test_ranges_are_sampled_from_every_channel_row_and_column():
+    shape = (64, 14, 7, 21)
+    taken = np.unravel_index(_sampled(np.arange(np.prod(shape))), shape)
+    for axis, size in enumerate(shape):
+        counts = np.bincount(taken[axis], minlength=size)
+        assert counts.min() > 0.8 * counts.max()
 
 
 def test_least_squares_clips_and_stays_within(folded):

@@ -10,13 +10,17 @@ from keras_resnet.errors import ExportError
 
 # On 42 street scenes, 1.8 million pixels, U-Net over ResNet-18 was measured at up to 3.2e-5, and 3.2e-2 in float16.
 PIXELS_FACTOR = 5
+# Values without bounds may vary little beside their largest one, which is the unit of the mean error. Small networks with
+# random weights reached 0.0079 and 0.056 in the integer formats.
+VALUES_MEAN_FACTOR, VALUES_VARIANCE_FACTOR = 10, 4
 
 
 @dataclass(frozen=True)
 class LayerTolerance:
     """Bounds for the error of each layer of an artifact, whose input are the values before it in the artifact itself.
 
-    The unit is the variance of a channel over images and places, plus the square of 1/255 of the layer's range.
+    The unit is the variance of a channel over images and places, plus the squares of a quarter of its mean and of 1/255
+    of the layer's range.
     """
 
     layer_noise: float  # mean squared error of a layer / mean of the unit over its channels
@@ -45,6 +49,12 @@ class Tolerance:
         )
         return replace(self, relative_error=relative, class_error=of_class)
 
+    def of_values(self) -> "Tolerance":
+        """-> tolerance for a network that answers with values without bounds."""
+        mean = None if self.mean_error is None else VALUES_MEAN_FACTOR * self.mean_error
+        variance = None if self.unexplained_variance is None else VALUES_VARIANCE_FACTOR * self.unexplained_variance
+        return replace(self, mean_error=mean, unexplained_variance=variance)
+
 
 # Float: ResNet-18 and ResNet-50 with ImageNet weights differed by up to 9e-6, and 5e-5 of the range of a class, on 500
 # images; the second bound finds a fault in a model that is confident about every image. 16-bit weights keep 11 bits.
@@ -57,7 +67,7 @@ _FLOAT16 = Tolerance(
     unexplained_variance=1e-4,
     mean_error=1e-4,
     top1_agreement_percent=99.0,
-    layers=LayerTolerance(1e-5, 1e-2, 1e-2, 0.1),
+    layers=LayerTolerance(1e-4, 1e-2, 1e-2, 0.1),
 )
 _INTEGER = Tolerance(
     unexplained_variance=0.03,
@@ -66,7 +76,7 @@ _INTEGER = Tolerance(
     margin=0.2,
     layers=LayerTolerance(0.01, 0.4, 0.12, 0.4),
 )
-_INTEGER16 = replace(_INTEGER, layers=LayerTolerance(0.01, 0.02, 0.1, 0.1))
+_INTEGER16 = replace(_INTEGER, layers=LayerTolerance(0.01, 0.15, 0.1, 0.4))  # its kernels have 8 bits too
 
 
 @dataclass(frozen=True)

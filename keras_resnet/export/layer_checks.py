@@ -27,6 +27,7 @@ CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once;
 FEW_IMAGES = 2  # images by which the artifact's tensors are found
 STEPS = 255  # steps of the range of an 8-bit tensor
 ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
+MEAN_SHARE = 4  # rounded weights shift a channel in proportion to its mean, which counts with a quarter
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
 
 
@@ -64,7 +65,7 @@ class _Channels:
         mean = {key: values / self.count for key, values in self.sums.items()}
         variance = np.maximum(mean["aa"] - mean["a"] ** 2, 0)
         step = max((self.high - self.low) / STEPS, self.least_step)
-        unit = variance + step**2 + 1e-30
+        unit = variance + step**2 + (mean["a"] / MEAN_SHARE) ** 2 + 1e-30
         covariance = mean["ab"] - mean["a"] * mean["b"]
         varied = variance > (VARIED_STEPS * step) ** 2
         slope = np.where(varied, covariance / np.where(varied, variance, 1), 1)

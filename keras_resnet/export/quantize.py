@@ -4,6 +4,8 @@ TFLite and ONNX files are both written from them, and so share ranges, rounding 
 """
 
 import difflib
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,7 @@ from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
 
 HISTOGRAM_BINS = 2048
-EVERY = 7  # step between sampled values; it is odd, so that all channels are sampled
+EVERY = 7  # smallest step between sampled values
 LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
@@ -220,12 +222,20 @@ def _ranges(
     for batch in float_batches(images):
         for index, values in enumerate(view(batch)):
             seen = np.asarray(values).ravel()
-            seen = seen[::EVERY] if seen.size > LARGE else seen
+            seen = _sampled(seen) if seen.size > LARGE else seen
             counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
     return {
         name: _least_squares_range(count, low, high)
         for name, count, low, high in zip(points, counts, minima, maxima, strict=True)
     }
+
+
+def _sampled(values: np.ndarray) -> np.ndarray:
+    """Values of all images, places and channels -> every n-th. Since n and their number have no common factor, all
+    channels, rows and columns are sampled evenly.
+    """
+    step = next(step for step in itertools.count(EVERY) if math.gcd(step, values.size) == 1)
+    return values[::step]
 
 
 def _least_squares_range(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:

@@ -147,7 +147,7 @@ class _LiteRT:
             self.inputs = {name: self._tensor(details) for name, details in inputs.items()}
             self.outputs = {name: self._tensor(details) for name, details in self._outputs.items()}
             self._input = next(iter(inputs.values()), self._input)
-        self._shape = tuple(int(side) for side in self._input["shape"])
+        self._shape: tuple[int, ...] = tuple(int(side) for side in self._input["shape"])
 
     @staticmethod
     def _tensor(details: dict[str, Any]) -> Tensor:
@@ -155,7 +155,8 @@ class _LiteRT:
         return Tensor(shape, np.dtype(details["dtype"]).name)
 
     def run(self, pixels: np.ndarray) -> Answer:
-        if pixels.shape != tuple(self._shape):  # the file states batch size 1, but a ResNet's file can be resized
+        if pixels.shape != self._shape:  # the file states batch size 1, but a ResNet's file can be resized
+            self._shape = ()  # until the next line is done: if it fails, the next images must resize again
             self._interpreter.resize_tensor_input(self._input["index"], pixels.shape, strict=False)
             self._interpreter.allocate_tensors()
             self._shape = pixels.shape

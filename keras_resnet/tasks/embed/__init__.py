@@ -41,6 +41,9 @@ class Embed(Classify):
     def training(self, recipe: Any, source: "Source") -> "Training":
         raise ArgumentError(f"`task` must be one that networks are trained for. Received: {self.name}")
 
+    def tolerance(self, tolerance: Any) -> Any:
+        return tolerance.of_values()
+
     def decisions(self, answers: "np.ndarray") -> None:
         return None
 
