@@ -15,6 +15,7 @@ from keras_resnet.cli.main import app
 from keras_resnet.errors import AccuracyError
 from keras_resnet.export import LabelledImages, export, runtimes
 from keras_resnet.export.artifact import open_artifact
+from keras_resnet.export.formats import format_named
 from keras_resnet.export.images import synthetic_images
 
 pytest.importorskip("ai_edge_litert")
@@ -155,3 +156,25 @@ def test_the_saved_model_serves_encoded_images_features_and_bytes(exported, mode
     assert served["labels"].numpy()[0, 0].decode() == exported.class_names[expected.argmax()]
     with pytest.raises(tf.errors.InvalidArgumentError, match="must hold complete JPEG or PNG files"):
         serve(image_bytes=tf.constant([b"not a picture"]))
+
+
+def test_a_tflite_file_that_can_not_be_resized_still_runs_one_image(exported, monkeypatch):
+    """XNNPACK can't resize some graphs with 8-bit kernels and float activations."""
+    runtime = runtimes.open_runtime(exported.paths["tflite"], format_named("tflite"))
+    expected = runtime.run(IMAGES[:1])
+
+    class Interpreter:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def allocate_tensors(self):
+            raise RuntimeError("failed to reshape")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime, "_interpreter", Interpreter(runtime._interpreter))
+        with pytest.raises(RuntimeError):
+            runtime.run(IMAGES[:3])
+    np.testing.assert_array_equal(*(answer["probabilities"] for answer in (runtime.run(IMAGES[:1]), expected)))

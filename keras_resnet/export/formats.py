@@ -10,8 +10,8 @@ from keras_resnet.errors import ExportError
 
 # On 42 street scenes, 1.8 million pixels, U-Net over ResNet-18 was measured at up to 3.2e-5, and 3.2e-2 in float16.
 PIXELS_FACTOR = 5
-# Values without bounds may vary little beside their largest one, which is the unit of the mean error. Small networks with
-# random weights reached 0.0079 and 0.056 in the integer formats.
+# Values without bounds may vary little beside their largest one, which is the unit of the mean error. Small networks
+# with random weights reached 0.0079 and 0.056 in the integer formats.
 VALUES_MEAN_FACTOR, VALUES_VARIANCE_FACTOR = 10, 4
 
 
