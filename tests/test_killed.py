@@ -104,10 +104,6 @@ def check_random_kills(count, seed, models, model_file, tmp_path):
     return killed
 
 
-def test_kills_at_random(models, model_file, tmp_path):
-    assert check_random_kills(3, 0, models, model_file, tmp_path) >= 1
-
-
 @pytest.mark.slow
 def test_many_kills_at_random(models, model_file, tmp_path):
     assert check_random_kills(20, 1, models, model_file, tmp_path) >= 10

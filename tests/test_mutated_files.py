@@ -11,7 +11,7 @@ pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
 CHECKS = Path(__file__).parents[1] / "checks"
-COUNT = 450
+COUNT = 250
 SEALED = ("tflite", "onnx", "saved_model")  # files with this package's hash
 SLOW = ("keras, its weights", "keras, as a model", "saved_model of other make")
 

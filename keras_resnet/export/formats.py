@@ -53,7 +53,8 @@ class Tolerance:
         """-> tolerance for a network that answers with values without bounds."""
         mean = None if self.mean_error is None else VALUES_MEAN_FACTOR * self.mean_error
         variance = None if self.unexplained_variance is None else VALUES_VARIANCE_FACTOR * self.unexplained_variance
-        return replace(self, mean_error=mean, unexplained_variance=variance)
+        layers = replace(self.layers, layer_noise=VALUES_VARIANCE_FACTOR * self.layers.layer_noise)
+        return replace(self, mean_error=mean, unexplained_variance=variance, layers=layers)
 
 
 # Float: ResNet-18 and ResNet-50 with ImageNet weights differed by up to 9e-6, and 5e-5 of the range of a class, on 500
