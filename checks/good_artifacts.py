@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 PICTURES = 64  # for calibration and verification
+# Checks by which `export` refuses a network that loses too much in integers, as it must.
+LOSSES = ("unexplained variance", "top-1 agreement", "mean error")
 FORMATS_OF_A_NETWORK = 3  # formats in which each network is written
 TASKS = ("classify", "classify", "classify", "tag", "regress", "embed", "segment")
 ACTIVATIONS = {"classify": "softmax", "tag": "sigmoid", "segment": "softmax", "regress": None}
@@ -182,7 +184,10 @@ def one_network(seed: int, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
                 failed = judged(made.paths[name], network, str(folder / "pictures"), read_contract)
                 step = "verify"
             except KerasResnetError as error:
-                failed, step = [str(error).replace(scratch, "")[:300]], "export"
+                failed, step = [str(line).replace(scratch, "").strip()[:300] for line in error.lines], "export"
+                losses = [line.startswith(LOSSES) for line in failed[1:]]
+                if losses and all(losses) and FORMATS[name].bytes_per_parameter == 1:
+                    step = "loss"
             row = {**about, "format": name, "failed": failed, "step": step if failed else None}
             rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})
     return rows
@@ -204,7 +209,10 @@ def _work(seed: int, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def examine_good(count: int, seed: int, jobs: int, chosen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Number of artifacts -> how many were examined, and those that were refused, each with its seed and reason."""
+    """Number of artifacts -> how many were examined, and those that were refused, each with its seed and reason.
+
+    Apart from these stand the networks that lose too much in integers, which `export` refused with the figures.
+    """
     import multiprocessing
 
     networks = -(-count // FORMATS_OF_A_NETWORK)
@@ -213,11 +221,13 @@ def examine_good(count: int, seed: int, jobs: int, chosen: tuple[str, ...] = ())
     with context.Pool(jobs, maxtasksperchild=30) as pool:
         results = [pool.apply_async(_work, (seed + number, chosen)) for number in range(networks)]
         rows = [row for result in results for row in result.get()]
-    reasons = Counter(f"{row['step']}: {row['failed'][0]}"[:120] for row in rows if row["failed"])
+    refused = [row for row in rows if row["failed"] and row["step"] != "loss"]
+    reasons = Counter(f"{row['step']}: {row['failed'][-1]}"[:120] for row in refused)
     return {
         "examined": len(rows),
         "by_format": dict(Counter(str(row["format"]) for row in rows)),
-        "refused": [row for row in rows if row["failed"]],
+        "refused": refused,
+        "too_lossy_in_integers": [row for row in rows if row["step"] == "loss"],
         "reasons": dict(reasons),
         "seconds": round(time.perf_counter() - start),
     }
