@@ -408,7 +408,8 @@ def check_manners(command: Command, by: signal.Signals, left: set[str]) -> list[
 
     A signal that comes before the command takes signals, or after its end, ends the process without a line.
     """
-    wrong, said = [], command.stderr + command.stdout
+    wrong: list[str] = []
+    said = command.stderr + command.stdout
     if command.ended == -by and not command.stderr:
         return wrong
     if command.ended != 128 + by:

@@ -122,8 +122,8 @@ def start(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    for file in (said, said.with_suffix(".errors")):
-        file.write_bytes(b"")  # an earlier command may have written it, and this one may be killed before it does
+    for output in (said, said.with_suffix(".errors")):
+        output.write_bytes(b"")  # an earlier command may have written it, and this one may be killed before it does
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))  # until the process has its own handler
     process = os.fork()
     if process:

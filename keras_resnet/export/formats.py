@@ -75,9 +75,10 @@ _INTEGER = Tolerance(
     mean_error=0.5 / 256,
     top1_agreement_percent=95.0,
     margin=0.2,
-    layers=LayerTolerance(0.01, 0.4, 0.12, 0.4),
+    layers=LayerTolerance(0.006, 0.3, 0.1, 0.4),
 )
-_INTEGER16 = replace(_INTEGER, layers=LayerTolerance(0.01, 0.15, 0.1, 0.4))  # its kernels have 8 bits too
+_DYNAMIC = replace(_INTEGER, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3))  # its activations are float
+_INTEGER16 = replace(_INTEGER, layers=LayerTolerance(0.015, 0.1, 0.1, 0.3))
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ FORMATS: Mapping[str, Format] = {
             writer="to_tflite:to_tflite_dynamic",
             integer=True,
             bytes_per_parameter=1,
-            tolerance=_INTEGER,
+            tolerance=_DYNAMIC,
             **_TFLITE,
         ),
         Format(
