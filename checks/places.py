@@ -97,6 +97,7 @@ def places(nowhere: str) -> list[Place]:
         Place("stdout | head", {"before": stdout_without_a_reader}),
         Place("stdout closed", {"descriptors": {1: None}}),
         Place("stdout full", {"descriptors": {1: "/dev/full"}}),
+        Place("stderr full", {"descriptors": {2: "/dev/full"}}),
         Place("stdin closed", {"descriptors": {0: None}}),
     ]
 

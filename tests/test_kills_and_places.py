@@ -18,6 +18,7 @@ PLACES = {
     "stdout | head",
     "stdout closed",
     "stdout full",
+    "stderr full",
     "stdin closed",
 }
 MOUNTED = {"full disk", "read-only folder"}  # not permitted everywhere

@@ -5,8 +5,22 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from keras_resnet.printable import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Unfailing(io.FileIO):
+    """File whose writes never fail: notes and progress are no reason to end a command whose results can be written."""
+
+    def write(self, data: "ReadableBuffer") -> int:
+        try:
+            return super().write(data)
+        except OSError:  # a full disk, or a reader that has ended
+            return memoryview(data).nbytes
 
 
 def open_streams() -> None:
@@ -21,9 +35,11 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        file = io.BufferedWriter(_Unfailing(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def unwritten_output() -> str:
