@@ -7,8 +7,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Quiet twice: its errors are shown, and its warnings are not. Those are about the machine's own settings, such as a folder
-# of packages that is named in pip's configuration and is not there.
-INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+# of packages that is named in pip's configuration and is not there. Modules are compiled when they are first imported:
+# most of the many thousand never are.
+INSTALL = $(BIN)/python -m pip install --quiet --quiet --no-compile --disable-pip-version-check
 # Two processes, a file of tests to each, the long ones not last: much of a test is tracing, which takes one core.
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # By environment, for pip builds this package in an environment of its own, which --constraint does not reach. From

@@ -8,6 +8,7 @@ does so for each of `SIZES`, and writes FOLDER/<network>.npz and FOLDER/deeplabv
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +25,7 @@ from keras_resnet.segmentation import DeepLabV3
 CLASSES = 10
 SEGMENTATION_SIZE = (49, 66)
 SIZES = {"resnet18": 64, "resnet20": 32}  # pixels a side; one network with projections, one with padded shortcuts
+RELOADED = "resnet20"  # the network that is saved and loaded again
 
 
 def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -67,8 +69,13 @@ def measure(network: str, folder: Path) -> dict[str, np.ndarray]:
     results["change_names"] = np.array([variable.path for variable in model.variables])
     results["trained_logits"] = model.predict(images, verbose=0)
 
-    one = images[1:2]  # of which the kernels are compiled
-    results["called_logits"] = answers(model, one)
+    return results | (measure_files(model, build, images[1:2], folder) if network == RELOADED else {})
+
+
+def measure_files(
+    model: keras.Model, build: Callable[[Path | None], keras.Model], one: np.ndarray, folder: Path
+) -> dict[str, np.ndarray]:
+    results = {"called_logits": answers(model, one)}  # of one image, for which the kernels are compiled
     model.save(folder / "model.keras")
     results["reloaded_keras"] = answers(keras.models.load_model(folder / "model.keras"), one)
     model.save_weights(folder / "model.weights.h5")

@@ -155,6 +155,7 @@ def test_impossible_options_are_refused(gpu: ModuleType, given: dict[str, Any], 
         gpu.main(**{"networks": "resnet18", "size": 64, **given})
 
 
+@pytest.mark.slow
 def test_ours_run_without_tensorflow() -> None:
     """On a machine without it, as a finder stands for that refuses it: the script, and each contender of ours."""
     pytest.importorskip("jax")
