@@ -125,6 +125,24 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def two_class_images(tmp_path: Path) -> Path:
+    """Folder of 6 pictures of each of the classes a and b."""
+    from pictures import write_folder
+
+    return write_folder(tmp_path / "images", {"a": 6, "b": 6}, 32, 32)
+
+
+@pytest.fixture
+def two_class_model(randomise: Callable, tmp_path: Path) -> Path:
+    """A small classifier of two classes as a .keras file."""
+    from small_classifier import small_classifier
+
+    path = tmp_path / "model.keras"
+    randomise(small_classifier(classes=2)).save(path)
+    return path
+
+
+@pytest.fixture
 def shapes_alone() -> Iterator[None]:
     """A network that is built in this test has no values, which are most of the work of building it."""
     import keras

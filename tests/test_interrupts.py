@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from command_line import in_process
 from forked import Forked
-from pictures import write_folder
-from small_classifier import small_classifier
 
 from keras_resnet.export import pipeline
 from keras_resnet.training.recipe import Recipe
@@ -38,18 +36,6 @@ def signals_as_in_a_terminal():
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
 def number(request):
     return request.param
-
-
-@pytest.fixture
-def images(tmp_path):
-    return write_folder(tmp_path / "images", {"a": 6, "b": 6}, 32, 32)
-
-
-@pytest.fixture
-def model(randomise, tmp_path):
-    path = tmp_path / "model.keras"
-    randomise(small_classifier(classes=2)).save(path)
-    return path
 
 
 def interrupted(number, *arguments):
@@ -77,19 +63,19 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_data_pack(number, images, tmp_path, monkeypatch):
+def test_data_pack(number, two_class_images, tmp_path, monkeypatch):
     from keras_resnet.data import pack
 
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(pack, "_finish", raises(number))
-        line = interrupted(number, "data", "pack", images, out)
-    assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {images} {out}"
+        line = interrupted(number, "data", "pack", two_class_images, out)
+    assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {two_class_images} {out}"
     assert in_process(*line.partition("keras-resnet ")[2].split())[0] == 0
     assert names(out) == ["dataset.json", "index.npz", "train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"]
 
 
-def test_an_error_that_a_signal_leads_to_is_not_a_fault(number, images, tmp_path, monkeypatch):
+def test_an_error_that_a_signal_leads_to_is_not_a_fault(number, two_class_images, tmp_path, monkeypatch):
     """`zipfile` refuses to close an archive while a member is being written."""
     out = tmp_path / "out"
 
@@ -103,12 +89,12 @@ def test_an_error_that_a_signal_leads_to_is_not_a_fault(number, images, tmp_path
 
     with monkeypatch.context() as patched:
         patched.setattr(zipfile.ZipFile, "open", open_member)
-        line = interrupted(number, "data", "pack", images, out)
-    assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {images} {out}"
+        line = interrupted(number, "data", "pack", two_class_images, out)
+    assert line == f"Finished shards stay in {out}. To continue: keras-resnet data pack {two_class_images} {out}"
     assert not [name for name in names(out) if "partial" in name]
 
 
-def test_export(number, model, tmp_path, monkeypatch):
+def test_export(number, two_class_model, tmp_path, monkeypatch):
     out, verify = tmp_path / "out", pipeline.verify
 
     def second(path, row, reference):
@@ -117,13 +103,13 @@ def test_export(number, model, tmp_path, monkeypatch):
         return verify(path, row, reference)
 
     monkeypatch.setattr(pipeline, "verify", second)
-    line = interrupted(number, "export", "--model", model, "--formats", "tflite,onnx", "--out", out)
+    line = interrupted(number, "export", "--model", two_class_model, "--formats", "tflite,onnx", "--out", out)
     assert line == f"Verified in {out}: model.tflite. Not written yet: --formats onnx"
     assert names(out) == ["manifest.json", "model.tflite"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "predict --csv", "benchmark"])
-def test_commands_that_start_over(command, number, model, images, tmp_path, monkeypatch):
+def test_commands_that_start_over(command, number, two_class_model, two_class_images, tmp_path, monkeypatch):
     from keras_resnet import evaluating
     from keras_resnet.benchmark import compare
     from keras_resnet.cli import predict
@@ -133,10 +119,10 @@ def test_commands_that_start_over(command, number, model, images, tmp_path, monk
     monkeypatch.setattr(compare, "compare", raises(number))
     table = tmp_path / "table.csv"
     arguments = {
-        "evaluate": ("evaluate", model, images, "--out", tmp_path / "out"),
-        "predict": ("predict", images, "--model", model),
-        "predict --csv": ("predict", images, "--model", model, "--csv", table),
-        "benchmark": ("benchmark", model),
+        "evaluate": ("evaluate", two_class_model, two_class_images, "--out", tmp_path / "out"),
+        "predict": ("predict", two_class_images, "--model", two_class_model),
+        "predict --csv": ("predict", two_class_images, "--model", two_class_model, "--csv", table),
+        "benchmark": ("benchmark", two_class_model),
     }[command]
     kept = {"evaluate": "Nothing half-written is kept", "benchmark": "Nothing half-written is kept"}
     start = kept.get(command, f"{table} was not written" if "--csv" in command else "No file is half-written")
@@ -155,7 +141,7 @@ def keras_resnet(*arguments: object) -> None:
     main()
 
 
-def test_ctrl_c_in_training_writes_a_checkpoint_and_the_printed_command_continues(images, tmp_path):
+def test_ctrl_c_in_training_writes_a_checkpoint_and_the_printed_command_continues(two_class_images, tmp_path):
     keys = {
         "network": "resnet20",
         "size": 32,
@@ -165,7 +151,7 @@ def test_ctrl_c_in_training_writes_a_checkpoint_and_the_printed_command_continue
         "checkpoint_steps": 1000,
     }
     recipe, run = tmp_path / "recipe.toml", tmp_path / "run"
-    recipe.write_text(Recipe(data=str(images), epochs=40, warmup_epochs=0.0, **keys).to_toml())
+    recipe.write_text(Recipe(data=str(two_class_images), epochs=40, warmup_epochs=0.0, **keys).to_toml())
     process = Forked(keras_resnet, "train", recipe, "--out", run)
     process.wait_for(lambda: (run / "history.csv").exists())  # the first epoch of 40 is done
     process.interrupt()

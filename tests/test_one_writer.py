@@ -6,8 +6,6 @@ import sys
 
 import pytest
 from command_line import in_process
-from pictures import write_folder
-from small_classifier import small_classifier
 
 from keras_resnet.errors import ArgumentError
 from keras_resnet.one_writer import only_writer
@@ -43,18 +41,6 @@ def held(holder, tmp_path):
     return tmp_path / "held"
 
 
-@pytest.fixture
-def images(tmp_path):
-    return write_folder(tmp_path / "images", {"a": 6, "b": 6}, 32, 32)
-
-
-@pytest.fixture
-def model(randomise, tmp_path):
-    path = tmp_path / "model.keras"
-    randomise(small_classifier(classes=2)).save(path)
-    return path
-
-
 def test_a_killed_process_holds_no_folder(holder, held):
     with pytest.raises(ArgumentError, match=f"^another process is writing to {held}. Wait until it has ended, or"):
         only_writer(held).__enter__()
@@ -76,21 +62,21 @@ def test_a_folder_that_can_not_be_locked_is_written_unguarded(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("command", ["pack", "train", "resume", "export", "evaluate"])
-def test_the_second_command_says_so_and_changes_nothing(command, held, images, tmp_path, request):
+def test_the_second_command_says_so_and_changes_nothing(command, held, two_class_images, tmp_path, request):
     keys = {"network": "resnet20", "size": 32, "crop": "padded", "epochs": 1, "warmup_epochs": 0.0, "batch_size": 4}
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(Recipe(data=str(images), **keys).to_toml())
+    recipe.write_text(Recipe(data=str(two_class_images), **keys).to_toml())
     if command == "resume":
         (held / "recipe.toml").write_bytes(recipe.read_bytes())
     before = sorted(held.iterdir())
     arguments = {
-        "pack": lambda: ("data", "pack", images, held),
+        "pack": lambda: ("data", "pack", two_class_images, held),
         "train": lambda: ("train", recipe, "--out", held),
         "resume": lambda: ("train", "--resume", held),
         "export": lambda: (
-            *("export", "--model", request.getfixturevalue("model"), "--formats", "tflite", "--out", held),
+            *("export", "--model", request.getfixturevalue("two_class_model"), "--formats", "tflite", "--out", held),
         ),
-        "evaluate": lambda: ("evaluate", request.getfixturevalue("model"), images, "--out", held),
+        "evaluate": lambda: ("evaluate", request.getfixturevalue("two_class_model"), two_class_images, "--out", held),
     }
     status, _, errors = in_process(*arguments[command]())
     line = f"error: another process is writing to {held}. Wait until it has ended, or give another folder"
