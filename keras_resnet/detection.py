@@ -17,7 +17,7 @@ from keras_resnet.detection_layers.proposals import Proposals
 from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.heads.detection import box_head, feature_pyramid, mask_head, region_proposals
 from keras_resnet.models import checked_classes, image_input, on_backbone
-from keras_resnet.variants import BACKBONES, DETECTION_TAG, DETECTORS, VARIANTS, Detector, DetectorOnBackbone
+from keras_resnet.variants import BACKBONES, DETECTION_TAG, DETECTORS, VARIANTS, DetectorOnBackbone
 
 COCO_CLASSES = 90  # classes of the published weights: COCO's ids 1 to 90, of which 80 are used
 DEFAULT_SIDE = 800
@@ -70,6 +70,18 @@ def network_of(function: str, version: str, backbone: str) -> DetectorOnBackbone
     return DetectorOnBackbone(detector.name, VARIANTS[backbone], weights)
 
 
+def _check_numbers(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def _check_shares(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"`{name}` must be from 0 to 1. Received: {name}={value!r}")
+
+
 def _builder(function: str) -> DetectionBuilder:
     def builder(
         backbone: str = "resnet50",
@@ -91,6 +103,13 @@ def _builder(function: str) -> DetectionBuilder:
         max_detections: int = 100,
         name: str | None = None,
     ) -> keras.Model:
+        _check_numbers(min_size=min_size, max_size=max_size, channels=channels, units=units)
+        _check_numbers(proposals=proposals, max_detections=max_detections)
+        _check_shares(score_threshold=score_threshold, iou_threshold=iou_threshold)
+        if max_size < min_size:
+            raise ValueError(
+                f"`max_size` must be at least `min_size`. Received: min_size={min_size!r}, max_size={max_size!r}"
+            )
         return build_detector(
             network_of(function, version, backbone),
             classes,
@@ -103,9 +122,7 @@ def _builder(function: str) -> DetectionBuilder:
             channels=channels,
             units=units,
             proposals=proposals,
-            detections=Detections(
-                score_threshold, iou_threshold, max_detections, name=layer_names.BOX_DETECTIONS
-            ),
+            detections=Detections(score_threshold, iou_threshold, max_detections, name=layer_names.BOX_DETECTIONS),
             name=name,
         )
 
@@ -201,8 +218,11 @@ def head_of(model: keras.Model, part: Literal["box", "mask"]) -> keras.Model:
     [N * R, 4 * (1 + classes)]}`, or for "mask" `{"logits": [N * R, 28, 28, 1 + classes]}`. The boxes are in the frame.
     """
     names = ["logits", "deltas"] if part == layer_names.BOX else ["logits"]
-    outputs = {name: model.get_layer(f"{part}_{name}").output for name in names}
-    return keras.Model(model.get_layer(layer_names.align(part)).input, outputs)
+    align = model.get_layer(layer_names.align(part))
+    head = keras.Model(align.output, {name: model.get_layer(f"{part}_{name}").output for name in names})
+    *maps, _ = align.input
+    inputs = [*(keras.Input(x.shape[1:], dtype=x.dtype) for x in maps), keras.Input((None, 4))]
+    return keras.Model(inputs, head(align(inputs)))
 
 
 def _documentation(function: str) -> str:

@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_resnet import layer_names
+from keras_resnet.blocks import BATCH_NORM_EPSILON
 from keras_resnet.checkpoints import Head, TakenNetwork, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
@@ -82,6 +84,8 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
         repository = _repository_of(network, weights)
         if repository is not None:
             check_pinned(repository, reading.revision, path, sha256)
+    if reading.batch_norm_epsilon is None:
+        reading = replace(reading, batch_norm_epsilon=_published_epsilon(network, sha256))
     values = match_weights(model, network, read_weight_file(path), str(path), reading)
     for variable, value in values:
         variable.assign(value)
@@ -93,6 +97,15 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
         file_sha256=sha256,
     )
     state(model, contract=contract, weights_origin=origin)
+
+
+def _published_epsilon(network: Network, sha256: str) -> float:
+    """-> epsilon of BatchNorm with which a file was published, known by its hash; of other files, this package's."""
+    if isinstance(network, DetectorOnBackbone):
+        for published in network.files:
+            if sha256.startswith(published.sha256_start):
+                return network.detector.file_epsilon
+    return BATCH_NORM_EPSILON
 
 
 def _check_download(path: Path, sha256: str) -> None:
@@ -473,7 +486,15 @@ def _file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 # --- tensors -> variables -----------------------------------------------------------------------------------------
 
-WeightsProblem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
+WeightsProblem = Literal[
+    "missing",
+    "unknown",
+    "misshaped",
+    "not floating point",
+    "non-finite",
+    "negative variance",
+    "zero variance at epsilon 0",
+]
 
 
 def match_weights(
@@ -518,6 +539,8 @@ def match_weights(
     tensors = {name: tensor for name, tensor in tensors.items() if layer_of[name] not in aside}
 
     values: list[tuple[Any, np.ndarray]] = []
+    read: dict[WeightsTarget, np.ndarray] = {}
+    epsilon = BATCH_NORM_EPSILON if reading.batch_norm_epsilon is None else reading.batch_norm_epsilon
     for layer in fresh:  # these layers were built with zeros
         kernel, draw = variables[layer, "kernel"], model.get_layer(layer).kernel_initializer
         values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))
@@ -543,7 +566,9 @@ def match_weights(
             problems.setdefault("non-finite", []).append(f"{label}: {count:,} of {value.size:,} values")
         elif target[1] == "moving_variance" and value.min() < 0:
             problems.setdefault("negative variance", []).append(f"{label}: down to {value.min():.4g}")
-        values.append((variables[target], value))
+        elif target[1] == "moving_variance" and value.min() + epsilon == 0:
+            problems.setdefault("zero variance at epsilon 0", []).append(label)
+        read[target] = value
     unknown = [escaped(own.get(name, name)) for name in tensors if name not in names]
     if unknown:
         problems["unknown"] = unknown
@@ -555,7 +580,24 @@ def match_weights(
         raise WeightsError(*_report(model, where, problems, cause))
     if taken and taken.line:
         _LOG.warning(taken.line)
-    return values
+    if epsilon != BATCH_NORM_EPSILON:
+        read |= _scales_at_own_epsilon(read, epsilon)
+    return values + [(variables[target], value) for target, value in read.items()]
+
+
+def _scales_at_own_epsilon(read: Mapping[WeightsTarget, np.ndarray], epsilon: float) -> dict[WeightsTarget, np.ndarray]:
+    """Arrays of a file, epsilon of its BatchNorm -> scales with which the layers here, whose epsilon is another, equal.
+
+    A scale by 1 / sqrt(variance + epsilon) stays what it was. The variances stay too: a smaller one, as variance +
+    epsilon - 1e-5, could be negative, and would lose the digits of the small variances.
+    """
+    scales = {}
+    for (layer, variable), scale in read.items():
+        if variable == "gamma":
+            variance = read[layer, "moving_variance"].astype("float64")
+            ratio = np.sqrt((variance + BATCH_NORM_EPSILON) / (variance + epsilon))
+            scales[layer, variable] = (scale * ratio).astype("float32")
+    return scales
 
 
 def _in_present_names(taken: TakenNetwork) -> TakenNetwork:

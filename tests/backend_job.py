@@ -1,10 +1,11 @@
 """One backend's share of `test_backends.py`: builds, predicts, trains a step, saves and reloads a seeded network.
 
-A segmentation network predicts and trains a step.
+A segmentation network predicts and trains a step. A detector predicts.
 
     KERAS_BACKEND=jax python tests/backend_job.py FOLDER
 
-does so for each of `SIZES`, and writes FOLDER/<network>.npz and FOLDER/deeplabv3.npz; the test judges what is in it.
+does so for each of `SIZES`, and writes FOLDER/<network>.npz, FOLDER/deeplabv3.npz and FOLDER/detector.npz; the test
+judges what is in them.
 """
 
 import sys
@@ -16,13 +17,18 @@ import keras
 import numpy as np
 from keras.initializers import VarianceScaling
 from oracle.seeded import pixels, segmentation_state_dict, state_dict
+from oracle.seeded_detectors import CASES
 from safetensors.numpy import save_file
 
 from keras_resnet.models import BUILDERS
 from keras_resnet.segmentation import DeepLabV3
 
+sys.path.append(str(Path(__file__).with_name("detection")))
+from detectors import batch, build, file_of
+
 CLASSES = 10
 SEGMENTATION_SIZE = (49, 66)
+DETECTOR = "maskrcnn_v1"
 SIZES = {"resnet18": 64, "resnet20": 32}  # pixels a side; one network with projections, one with padded shortcuts
 
 
@@ -93,9 +99,15 @@ def measure_segmentation(folder: Path) -> dict[str, np.ndarray]:
     return results
 
 
+def measure_detector(folder: Path) -> dict[str, np.ndarray]:
+    model = build(DETECTOR, file_of(DETECTOR, folder))
+    return model.predict(batch(CASES[DETECTOR]), verbose=0)
+
+
 def main(folder: Path) -> None:
     with mock.patch.object(VarianceScaling, "__call__", no_draw):
         np.savez(folder / "deeplabv3.npz", **measure_segmentation(folder))
+        np.savez(folder / "detector.npz", **measure_detector(folder))
         for network in SIZES:
             np.savez(folder / f"{network}.npz", **measure(network, folder))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from backend_job import CLASSES, SEGMENTATION_SIZE, SIZES, main
+from backend_job import CLASSES, DETECTOR, SEGMENTATION_SIZE, SIZES, main
+from detectors import check_detections
 from oracle.seeded import pixels, segmentation_state_dict, state_dict
 
 JOB = Path(__file__).with_name("backend_job.py")
@@ -33,7 +34,9 @@ def run(backend: str) -> dict[str, dict[str, np.ndarray]]:
             command = [sys.executable, str(JOB), folder]
             job = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
             assert job.returncode == 0, f"the job under {backend} failed:\n{job.stderr[-4000:]}"
-        return {network: dict(np.load(Path(folder) / f"{network}.npz")) for network in (*SIZES, "deeplabv3")}
+        return {
+            network: dict(np.load(Path(folder) / f"{network}.npz")) for network in (*SIZES, "deeplabv3", "detector")
+        }
 
 
 def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
@@ -111,3 +114,8 @@ def test_segmentation_equals_the_oracle() -> None:
     state = segmentation_state_dict("deeplabv3", "resnet18", CLASSES)
     expected = torchvision_forward(state, pixels(2, *SEGMENTATION_SIZE))["logits"]
     assert relative_error(run("tensorflow")["deeplabv3"]["logits"], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_detection_equals_torchvision(backend: str) -> None:
+    check_detections(run(backend)["detector"], DETECTOR)

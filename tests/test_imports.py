@@ -258,6 +258,7 @@ def test_a_public_module_loads_on_first_use(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delattr(keras_resnet, "segmentation", raising=False)
     assert callable(keras_resnet.segmentation.UNet)
     assert "segmentation" in dir(keras_resnet)
+    assert callable(keras_resnet.detection.MaskRCNN)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -19,8 +19,8 @@ class Detections(BoxLayer):
     """Logits of the classes, deltas, proposals, sizes in the frame -> boxes in the frame, scores, labels, their number.
 
     The inputs are logits `[N * R, 1 + classes]` and deltas `[N * R, 4 * (1 + classes)]`, in which class 0 is the
-    background, proposals `[N, R, 4]` with their scores `[N, R]`, and sizes `[N, 2]`. Labels count from 0 without the background. The best
-    come first. Rows behind the last detection have zeros and the label -1.
+    background, proposals `[N, R, 4]` with their scores `[N, R]`, and sizes `[N, 2]`. Labels count from 0 without the
+    background. The best come first. Rows behind the last detection have zeros and the label -1.
 
     Non-maximum suppression looks at the best 1000 pairs of box and class. This is exact if no more pairs have a score
     above the threshold, or if the best 1000 yield all detections: a pair never suppresses a better one.

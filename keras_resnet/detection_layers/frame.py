@@ -60,8 +60,10 @@ class Frame(BoxLayer):
         frame = self._frame_sides(height, width, sizes is not None)
         if sizes is None:
             resized = resized_sides(height, width, self.min_size, self.max_size)
-            sizes = ops.zeros((ops.shape(pixels)[0], 2), "float32") + np.array([height, width], "float32")
-            in_frame = ops.zeros_like(sizes) + np.array(resized, "float32")
+            images = ops.shape(pixels)[0]
+            sizes, in_frame = (
+                ops.tile(np.array([pair], "float32"), (images, 1)) for pair in ((height, width), resized)
+            )
             if (height, width) == resized == frame:
                 return pixels, in_frame, sizes
         else:
@@ -71,7 +73,9 @@ class Frame(BoxLayer):
             in_frame = ops.cast(ops.take(table, sizes[:, 0] * (width + 1) + sizes[:, 1], axis=0), "float32")
             sizes = ops.cast(sizes, "float32")
         x = _interpolated(pixels, sizes[:, 0], in_frame[:, 0], frame[0])
-        x = ops.transpose(_interpolated(ops.transpose(x, (0, 2, 1, 3)), sizes[:, 1], in_frame[:, 1], frame[1]), (0, 2, 1, 3))
+        x = ops.transpose(
+            _interpolated(ops.transpose(x, (0, 2, 1, 3)), sizes[:, 1], in_frame[:, 1], frame[1]), (0, 2, 1, 3)
+        )
         below = ops.arange(frame[0], dtype="float32")[None, :] < in_frame[:, :1]
         beside = ops.arange(frame[1], dtype="float32")[None, :] < in_frame[:, 1:]
         inside = ops.logical_and(below[:, :, None], beside[:, None, :])[..., None]
@@ -97,7 +101,7 @@ class Frame(BoxLayer):
 
 
 def _interpolated(x: Any, sides: Any, resized: Any, count: int) -> Any:
-    """`[N, H, W, C]`, side of each image and of the result `[N]` -> `[N, count, W, C]`, resized along the first side."""
+    """`[N, H, W, C]`, side of each image and of its result `[N]` -> `[N, count, W, C]`, resized along the rows."""
     height = x.shape[1]
     scale = (sides / resized)[:, None]
     place = ops.maximum(scale * (ops.arange(count, dtype="float32")[None, :] + 0.5) - 0.5, 0.0)

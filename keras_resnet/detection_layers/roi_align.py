@@ -40,7 +40,8 @@ class RoIAlign(BoxLayer):
         start = image + ops.take(np.cumsum(positions, dtype="int32") - positions.astype("int32"), level)  # [N, R]
         widths = ops.take(sides[:, 1], level)
 
-        boxes = boxes * ops.take(np.float32(0.5) ** (FIRST_LEVEL + np.arange(len(maps), dtype="float32")), level)[..., None]
+        scales = 0.5 ** np.arange(FIRST_LEVEL, FIRST_LEVEL + len(maps), dtype="float32")
+        boxes = boxes * ops.take(scales, level)[..., None]
         rows = _samples(boxes[..., 1], boxes[..., 3], ops.take(sides[:, 0], level), self.size)
         columns = _samples(boxes[..., 0], boxes[..., 2], widths, self.size)
 
@@ -56,7 +57,7 @@ class RoIAlign(BoxLayer):
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         images, boxes = input_shape[-1][:2]
-        count = None if images is None else images * boxes
+        count = None if images is None or boxes is None else images * boxes
         return (count, self.size, self.size, input_shape[0][-1])
 
     def get_config(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def _samples(begin: Any, end: Any, side: Any, bins: int) -> list[list[tuple[Any,
     last = ops.cast(side - 1, "float32")[..., None]
     samples = []
     for i in range(SAMPLES):
-        place = begin[..., None] + np.arange(bins, dtype="float32") * bin_side + (i + 0.5) * bin_side / SAMPLES
+        place = begin[..., None] + ops.arange(bins, dtype="float32") * bin_side + (i + 0.5) * bin_side / SAMPLES
         inside = ops.cast(ops.logical_and(place >= -1.0, place <= last + 1.0), "float32")
         place = ops.minimum(ops.maximum(place, 0.0), last)
         low = ops.floor(place)

@@ -1,7 +1,7 @@
 """Levels of a backbone -> feature pyramid -> answers about anchors; parts of the pyramid -> answers about boxes.
 
-The parts are torchvision's (Lin et al. 2016, arXiv 1612.03144; Ren et al. 2015, 1506.01497; He et al. 2017, 1703.06870).
-Answers are computed in float32 under every dtype policy.
+The parts are torchvision's (Lin et al. 2016, arXiv 1612.03144; Ren et al. 2015, arXiv 1506.01497; He et al. 2017, arXiv
+1703.06870). Answers are computed in float32 under every dtype policy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,9 @@ def mask_head(x: Any, detector: Detector, classes: int, channels: int) -> Any:
     name = layer_names.MASK_UPSAMPLE
     x = with_kernel(layers.Conv2DTranspose(channels, 2, strides=2, kernel_initializer=initializer, name=name), x)
     x = layers.ReLU(name=layer_names.relu(name))(x)
-    logits = layers.Conv2D(1 + classes, 1, kernel_initializer=initializer, name=layer_names.MASK_LOGITS, dtype="float32")
+    logits = layers.Conv2D(
+        1 + classes, 1, kernel_initializer=initializer, name=layer_names.MASK_LOGITS, dtype="float32"
+    )
     return with_kernel(logits, x)
 
 

@@ -13,7 +13,11 @@ from keras_resnet import detection
 
 # torchvision's names -> the names in files that were saved before its modules had version 2.
 EARLIER = {
-    **{f"backbone.fpn.{kind}_blocks.{i}.0.": f"backbone.fpn.{kind}_blocks.{i}." for kind in ("inner", "layer") for i in range(4)},
+    **{
+        f"backbone.fpn.{kind}_blocks.{i}.0.": f"backbone.fpn.{kind}_blocks.{i}."
+        for kind in ("inner", "layer")
+        for i in range(4)
+    },
     "rpn.head.conv.0.0.": "rpn.head.conv.",
     **{f"roi_heads.mask_head.{i}.0.": f"roi_heads.mask_head.mask_fcn{i + 1}." for i in range(4)},
 }

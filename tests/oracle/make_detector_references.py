@@ -57,9 +57,7 @@ def torchvision_model(case: Case) -> Any:
     }
     if case.function == "FasterRCNN":
         return faster_rcnn.FasterRCNN(backbone, **heads, **settings).eval()
-    heads["mask_head"] = mask_rcnn.MaskRCNNHeads(
-        case.channels, [case.channels] * 4, 1, norm_layer=norm if v2 else None
-    )
+    heads["mask_head"] = mask_rcnn.MaskRCNNHeads(case.channels, [case.channels] * 4, 1, norm_layer=norm if v2 else None)
     heads["mask_predictor"] = mask_rcnn.MaskRCNNPredictor(case.channels, case.channels, case.outputs)
     return mask_rcnn.MaskRCNN(backbone, **heads, **settings).eval()
 
@@ -117,7 +115,7 @@ def box_reference() -> dict[str, np.ndarray]:
         kept = ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)
         stored[f"nms/{threshold}"] = kept.numpy().astype(np.int16)
         kept = ops.boxes._batched_nms_vanilla(*map(torch.from_numpy, (boxes, scores, groups)), threshold)
-        stored[f"grouped_nms/{threshold}"] = kept.numpy().astype(np.int16)
+        stored[f"grouped_nms/{threshold}"] = np.sort(kept.numpy()).astype(np.int16)  # its order of ties is not stable
     with np.errstate(invalid="ignore"):
         stored["iou"] = ops.box_iou(torch.from_numpy(boxes[:40]), torch.from_numpy(boxes[150:180])).numpy()
     clipped = ops.clip_boxes_to_image(torch.from_numpy(boxes - 20), (40, 55))
@@ -133,7 +131,9 @@ def box_reference() -> dict[str, np.ndarray]:
 
     maps = [random.normal(0, 1, (2, 3, side, 2 * side - 1)).astype(np.float32) for side in (24, 12, 6, 3)]
     large = np.concatenate([boxes[:60] * 2, boxes[160:166] * 2, boxes[60:80] * 9 - 60]).astype(np.float32)
-    level = np.floor(4 + np.log2(np.sqrt((large[:, 2] - large[:, 0]) * (large[:, 3] - large[:, 1])) / 224 + 1e-30) + 1e-6)
+    level = np.floor(
+        4 + np.log2(np.sqrt((large[:, 2] - large[:, 0]) * (large[:, 3] - large[:, 1])) / 224 + 1e-30) + 1e-6
+    )
     level = np.clip(level, 2, 5).astype(int) - 2
     rois = torch.from_numpy(np.concatenate([np.arange(len(large))[:, None] % 2, large], axis=1).astype(np.float32))
     pooled = np.zeros((len(large), 3, 7, 7), np.float32)
@@ -145,7 +145,9 @@ def box_reference() -> dict[str, np.ndarray]:
     stored |= {"rois": large, "pooled": pooled.transpose(0, 2, 3, 1)}
 
     masks = random.uniform(0, 1, (5, 1, 28, 28)).astype(np.float32)
-    places = np.array([[3, 4, 20, 30], [-5, -6, 10, 9], [30, 20, 70, 50], [8, 8, 8.4, 8.3], [90, 90, 99, 99]], np.float32)
+    places = np.array(
+        [[3, 4, 20, 30], [-5, -6, 10, 9], [30, 20, 70, 50], [8, 8, 8.4, 8.3], [90, 90, 99, 99]], np.float32
+    )
     pasted = roi_heads.paste_masks_in_image(torch.from_numpy(masks), torch.from_numpy(places), (40, 60))
     return stored | {"masks": masks[:, 0], "places": places, "pasted": pasted.numpy()[:, 0]}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+
 from oracle.seeded import _random
 
 
@@ -45,7 +46,7 @@ _GAINS = {  # by which the bound of a kernel is multiplied, so that scores sprea
     r"rpn\.head\.bbox_pred": 0.15,
     r"roi_heads\.box_predictor\.cls_score": 3.0,
     r"roi_heads\.box_predictor\.bbox_pred": 1.0,
-    r"roi_heads\.mask_predictor\.mask_fcn_logits": 1.0,
+    r"roi_heads\.mask_predictor\.mask_fcn_logits": 8.0,
 }
 
 
@@ -80,7 +81,9 @@ def images(sizes: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
         y, x = np.meshgrid(np.arange(height) / 64, np.arange(width) / 64, indexing="ij")
         waves = sum(
             random.uniform(10, 40, 3)
-            * np.sin(y[..., None] * random.uniform(2, 40) + x[..., None] * random.uniform(2, 40) + random.uniform(0, 6, 3))
+            * np.sin(
+                y[..., None] * random.uniform(2, 40) + x[..., None] * random.uniform(2, 40) + random.uniform(0, 6, 3)
+            )
             for _ in range(6)
         )
         found.append(np.clip(128 + waves, 0, 255).astype(np.uint8))
