@@ -607,7 +607,6 @@ def _in_present_names(taken: TakenNetwork) -> TakenNetwork:
     return taken._replace(
         tensors={present[name]: tensor for name, tensor in taken.tensors.items()},
         file_names={present[name]: theirs for name, theirs in taken.file_names.items()},
-        around={_present_name(name) for name in taken.around},
     )
 
 
@@ -669,7 +668,7 @@ def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
 
 def _split(names: Mapping[str, WeightsTarget], tensors: Iterable[str]) -> tuple[set[str], set[str]]:
     """Names of a network, names in a file -> both without the names of the network's heads."""
-    heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
+    heads = {name for name, (layer, _) in names.items() if _is_optional(layer) or layer in _DETECTOR_HEADS}
     return set(names) - heads, set(tensors) - heads
 
 
@@ -678,6 +677,7 @@ def _another_network(network: Network, layout: str, tensors: Iterable[str]) -> s
     on_backbones = [NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES]
     detectors = [DetectorOnBackbone(row, VARIANTS[name], {}) for row in DETECTORS for name in BACKBONES]
     others: list[Network] = [*VARIANTS.values(), *on_backbones, *detectors]
+    tensors = {_present_name(name) for name in tensors}
     for other in others:
         theirs = torchvision_names(other)
         wanted, found = _split(theirs if layout == "torchvision" else _keras_names(theirs.values()), tensors)

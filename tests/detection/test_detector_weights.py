@@ -16,6 +16,7 @@ from keras_resnet import variants, weights
 from keras_resnet.detection import FasterRCNN, MaskRCNN, network_of
 from keras_resnet.errors import WeightsError
 from keras_resnet.facts import facts_of
+from keras_resnet.models import ResNet18
 from keras_resnet.variants import DETECTION_TAG, TorchvisionFile
 from keras_resnet.weights import torchvision_names
 from keras_resnet.weights_from import WeightsFrom
@@ -193,7 +194,12 @@ def test_missing_unknown_and_misshaped_tensors_are_named(tmp_path):
 
 
 def test_the_file_of_another_detector_is_named(tmp_path):
-    message = refusal("fasterrcnn_v1", file_of("maskrcnn_v1", tmp_path), image_sizes=False)
+    with pytest.warns(UserWarning, match="the head stays fresh"):
+        message = refusal("fasterrcnn_v1", file_of("maskrcnn_v1", tmp_path))
     assert "these are the weights of a maskrcnn_resnet18_fpn, but the model is a fasterrcnn_resnet18_fpn" in message
-    message = refusal("maskrcnn_v1", file_of("fasterrcnn_v2", tmp_path))
+    with pytest.warns(UserWarning, match="the head stays fresh"):
+        message = refusal("maskrcnn_v1", file_of("fasterrcnn_v2", tmp_path))
     assert "these are the weights of a fasterrcnn_resnet18_fpn_v2, but the model is a maskrcnn_resnet18_fpn" in message
+    with pytest.raises(WeightsError) as refused:
+        ResNet18(weights=file_of("maskrcnn_v1", tmp_path))
+    assert "these are the weights of a maskrcnn_resnet18_fpn, but the model is a resnet18" in str(refused.value)
