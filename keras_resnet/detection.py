@@ -21,7 +21,7 @@ from keras_resnet.variants import BACKBONES, DETECTION_TAG, DETECTORS, VARIANTS,
 
 COCO_CLASSES = 90  # classes of the published weights: COCO's ids 1 to 90, of which 80 are used
 DEFAULT_SIDE = 800
-ANCHOR_SIZES = (32, 64, 128, 256, 512)  # of P2 to P5, and of every second pixel of P5
+ANCHOR_SIZES = (32, 64, 128, 256, 512)  # a side for each of P2 to P5, and for every second pixel of P5
 BOX_SIZE, MASK_SIZE = 7, 14  # positions a side that the box head and the mask head look at
 
 

@@ -9,7 +9,7 @@ from keras_resnet import boxes as box
 from keras_resnet.detection_layers.base import BoxLayer
 
 CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-SMALLEST_SIDE = 1e-2  # of a detection, in pixels of the frame
+SMALLEST_SIDE = 1e-2  # a smaller detection is dropped; pixels of the frame
 CANDIDATES = 1000  # pairs of box and class that suppression looks at; see `Detections`
 NO_LABEL = -1
 

@@ -13,14 +13,14 @@ from keras_resnet.detection_layers.base import BoxLayer
 
 CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 IOU_THRESHOLD = 0.7
-SMALLEST_SIDE = 1e-3  # of a proposal, in pixels of the frame
+SMALLEST_SIDE = 1e-3  # a smaller proposal is dropped; pixels of the frame
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class Proposals(BoxLayer):
     """`[logits of each map [N, h, w, 3], ..., deltas of each map [N, h, w, 12], ..., sizes [N, 2]]` -> proposals.
 
-    The best boxes of each level, without those that non-maximum suppression drops, and of them the best of all levels:
+    Non-maximum suppression runs on the best boxes of each level. The best of what it keeps on all levels are yielded:
     boxes `[N, proposals, 4]` and scores `[N, proposals]`. If there are fewer, the rest have zeros and the score -1.
 
     Args:
