@@ -38,7 +38,7 @@ _MODULE_OF = {
     "load_image": "preprocessing",
     "load_images": "preprocessing",
 }
-_MODULES = ("segmentation",)
+_MODULES = ("detection", "segmentation")
 
 
 @functools.cache

@@ -28,7 +28,7 @@ _AVERAGES = {
 }
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _CAFFE = re.compile("caffe|msra", re.IGNORECASE)  # in the name of a file: converted from there
-_ON_BACKBONE = re.compile(r"((?:.*\.)?)backbone\.(?:_orig_mod\.)?")
+_ON_BACKBONE = re.compile(r"((?:.*\.)?)(backbone\.(?:body\.)?)(?:_orig_mod\.)?")  # detectors have `backbone.body`
 
 
 class Head(NamedTuple):
@@ -59,7 +59,7 @@ def take_network(
     Args:
         wanted: torchvision's names of the network's tensors, without the head's.
         head: The head that the model has; None where it has none, and for segmentation networks.
-        on_backbone: Whether it is a segmentation network, whose names begin with "backbone.".
+        on_backbone: Whether it is a network over a backbone, whose names begin with "backbone.".
         prefix: Names one of several; as `WeightsFrom` has it.
 
     Raises:
@@ -84,7 +84,7 @@ def take_network(
 
 
 def _on_backbones(checkpoint: Checkpoint, resnets: Iterable[NamedResNet]) -> list[NamedResNet]:
-    """-> the segmentation networks, each with all names that stand beside its backbone."""
+    """-> the networks over a backbone, each with all names that stand beside the backbone."""
     found = []
     for resnet in resnets:
         place = _ON_BACKBONE.fullmatch(resnet.prefix)
@@ -94,7 +94,7 @@ def _on_backbones(checkpoint: Checkpoint, resnets: Iterable[NamedResNet]) -> lis
                 for name in checkpoint.tensors
                 if name.startswith(place[1]) and not name.startswith(resnet.prefix)
             }
-            backbone = {f"backbone.{ours}": theirs for ours, theirs in resnet.names.items()}
+            backbone = {f"{place[2]}{ours}": theirs for ours, theirs in resnet.names.items()}
             found.append(NamedResNet(place[1], resnet.dialect, backbone | beside))
     return found
 

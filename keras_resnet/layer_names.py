@@ -16,6 +16,14 @@ DECODER = "decoder"
 ASPP = "aspp"  # the pyramid of DeepLab
 ASPP_PROJECT = f"{ASPP}_project"  # last unit of the pyramid, after the numbered units
 AUXILIARY = "auxiliary"  # the auxiliary head and its output
+IMAGE_SIZE = "image_size"  # the second input of a detector for images of any size
+FRAME = "frame"  # the image, resized, in the frame that a detector computes in
+FPN, RPN, BOX, MASK = DETECTOR_PARTS = ("fpn", "rpn", "box", "mask")
+RPN_LOGITS, RPN_DELTAS, RPN_PROPOSALS = (f"{RPN}_{name}" for name in (LOGITS, "deltas", "proposals"))
+BOX_LOGITS, BOX_DELTAS, BOX_DETECTIONS = (f"{BOX}_{name}" for name in (LOGITS, "deltas", "detections"))
+BOX_FLATTEN = f"{BOX}_flatten"
+MASK_LOGITS, MASK_UPSAMPLE = f"{MASK}_{LOGITS}", f"{MASK}_{UPSAMPLE}"
+BOXES, MASKS = "boxes", "masks"  # the last layers of a detector, and its outputs
 
 
 # --- owners -------------------------------------------------------------------------------------------------------
@@ -99,6 +107,24 @@ def upsample(owner: str) -> str:
 
 def concat(owner: str) -> str:
     return f"{owner}_concat"
+
+
+def dense(unit: str) -> str:
+    return f"{unit}_dense"
+
+
+def align(owner: str) -> str:
+    return f"{owner}_align"
+
+
+def lateral(level: int) -> str:
+    """5 -> unit that reads C5 into the pyramid."""
+    return f"{FPN}_lateral{level}"
+
+
+def output(level: int) -> str:
+    """5 -> unit that yields P5."""
+    return f"{FPN}_output{level}"
 
 
 def dropout(owner: str) -> str:

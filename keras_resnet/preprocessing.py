@@ -337,6 +337,11 @@ def normalisation_layer(channels: int) -> Any:
     )
 
 
+def mean_colour(channels: int) -> list[float]:
+    """Number of channels -> the colour of pixels 0..255 that `normalisation_layer` makes zero."""
+    return [255 * mean for mean in _channel_statistics(channels)[0]]
+
+
 def _channel_statistics(channels: int) -> tuple[list[float], list[float]]:
     if channels == 1:
         return [sum(IMAGENET_MEAN) / 3], [sum(IMAGENET_STD) / 3]

@@ -1,4 +1,4 @@
-"""The tables of ResNets and of segmentation networks: their differences, and the published weights.
+"""The tables of ResNets, of segmentation networks and of detectors: their differences, and the published weights.
 
 The tables hold only facts; `tests/test_variants.py` recomputes every parameter count and MAC count from built networks.
 Parameters and MACs follow torchvision's model metadata (its "GFLOPS" are multiply-accumulates).
@@ -136,7 +136,7 @@ class PublishedFile(NamedByHash):
 
 @dataclass(frozen=True)
 class TorchvisionFile(NamedByHash):
-    """One file of torchvision's segmentation weights, at `TORCHVISION_FILES`."""
+    """One file of torchvision's weights of a segmentation network or a detector, at `TORCHVISION_FILES`."""
 
     metrics: Mapping[str, float]  # published metrics by name with unit
     licence: str
@@ -238,7 +238,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class NetworkOnBackbone:
-    """One segmentation network: a backbone, and an architecture that is a row of `ARCHITECTURES`."""
+    """One network over a backbone, and the row of its architecture: of segmentation, one of `ARCHITECTURES`."""
 
     architecture: str  # for example "deeplabv3"
     backbone: Variant
@@ -259,6 +259,20 @@ class NetworkOnBackbone:
 
 
 @dataclass(frozen=True)
+class DetectorOnBackbone(NetworkOnBackbone):
+    """One detector: a backbone, and a row of `DETECTORS`."""
+
+    @property
+    def name(self) -> str:
+        """As torchvision names it: "maskrcnn_resnet50_fpn_v2"."""
+        return f"{self.detector.function.lower()}_{self.backbone.name}_fpn{self.detector.suffix}"
+
+    @property
+    def detector(self) -> "Detector":
+        return DETECTORS[self.architecture]
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Properties of a segmentation architecture, for any backbone. `heads.segmentation` has the decoders."""
 
@@ -272,6 +286,30 @@ class Architecture:
     def name(self) -> str:
         """First part of its networks' names: "deeplabv3" in "deeplabv3_resnet50"."""
         return self.function.lower()
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Properties of a detector with a feature pyramid, for any backbone. `heads.detection` has its parts."""
+
+    function: str  # name of the function in `keras_resnet.detection`
+    version: Literal["v1", "v2"]
+    rpn_convolutions: int  # 3x3 convolutions of the region proposal network
+    has_batch_norm: bool  # whether convolutions of the pyramid and of the heads have BatchNorm, and no bias
+    box_convolutions: int  # 3x3 convolutions of the box head
+    box_dense_layers: int  # dense layers of the box head that follow
+    mask_convolutions: int  # 3x3 convolutions of the mask head; 0: no masks
+    files: Mapping[str, TorchvisionFile]  # published weights by backbone
+    file_epsilon: float = 1e-5  # epsilon of BatchNorm with which the published files compute
+
+    @property
+    def name(self) -> str:
+        return f"{self.function.lower()}_{self.version}"
+
+    @property
+    def suffix(self) -> str:
+        """Last part of its networks' names."""
+        return "" if self.version == "v1" else f"_{self.version}"
 
 
 Network = Variant | NetworkOnBackbone
@@ -302,6 +340,14 @@ def _cifar(depth: int, parameters: int, gmacs: float, sha256_start: str, error_p
 def _coco(name: str, mean_iou_percent: float, pixel_accuracy_percent: float) -> TorchvisionFile:
     """torchvision's COCO_WITH_VOC_LABELS_V1; metrics from its metadata, on COCO val2017 with VOC's classes."""
     metrics = {"mean_iou_percent": mean_iou_percent, "pixel_accuracy_percent": pixel_accuracy_percent}
+    return TorchvisionFile(name, metrics, "BSD-3-Clause")
+
+
+def _detection(name: str, box_ap_percent: float, mask_ap_percent: float | None = None) -> TorchvisionFile:
+    """torchvision's COCO_V1; metrics from its metadata, on COCO val2017."""
+    metrics = {"box_ap_percent": box_ap_percent}
+    if mask_ap_percent is not None:
+        metrics["mask_ap_percent"] = mask_ap_percent
     return TorchvisionFile(name, metrics, "BSD-3-Clause")
 
 
@@ -393,7 +439,7 @@ DEFAULT_TAG = "tv_in1k"  # meaning of weights="imagenet"
 TORCHVISION_FILES = "https://download.pytorch.org/models"
 CIFAR_FILES = "https://github.com/akamaster/pytorch_resnet_cifar10"  # the files are in the folder pretrained_models
 
-BACKBONES = tuple(variant.name for variant in VARIANTS.values() if "C5" in variant.levels)  # for segmentation
+BACKBONES = tuple(variant.name for variant in VARIANTS.values() if "C5" in variant.levels)  # for other tasks
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     architecture.name: architecture
@@ -431,6 +477,56 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             output_strides=(32,),
             has_auxiliary_head=False,
             files={},
+        ),
+    )
+}
+
+DETECTION_TAG = "COCO_V1"  # torchvision's name of the published weights of all detectors
+
+DETECTORS: Mapping[str, Detector] = {
+    detector.name: detector
+    for detector in (
+        Detector(
+            "FasterRCNN",
+            "v1",
+            rpn_convolutions=1,
+            has_batch_norm=False,
+            box_convolutions=0,
+            box_dense_layers=2,
+            mask_convolutions=0,
+            files={"resnet50": _detection("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", 37.0)},
+            file_epsilon=0.0,
+        ),
+        Detector(
+            "FasterRCNN",
+            "v2",
+            rpn_convolutions=2,
+            has_batch_norm=True,
+            box_convolutions=4,
+            box_dense_layers=1,
+            mask_convolutions=0,
+            files={"resnet50": _detection("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", 46.7)},
+        ),
+        Detector(
+            "MaskRCNN",
+            "v1",
+            rpn_convolutions=1,
+            has_batch_norm=False,
+            box_convolutions=0,
+            box_dense_layers=2,
+            mask_convolutions=4,
+            files={"resnet50": _detection("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", 37.9, 34.6)},
+            file_epsilon=0.0,
+        ),
+        Detector(
+            "MaskRCNN",
+            "v2",
+            rpn_convolutions=2,
+            has_batch_norm=True,
+            box_convolutions=4,
+            box_dense_layers=1,
+            mask_convolutions=4,
+            files={"resnet50": _detection("maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 47.4, 41.8)},
         ),
     )
 }

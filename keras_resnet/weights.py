@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_resnet import layer_names
+from keras_resnet.blocks import BATCH_NORM_EPSILON
 from keras_resnet.checkpoints import Head, TakenNetwork, take_network
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import WeightsOrigin, state
@@ -34,7 +36,10 @@ from keras_resnet.variants import (
     BACKBONES,
     CIFAR_FILES,
     DEFAULT_TAG,
+    DETECTORS,
     VARIANTS,
+    Detector,
+    DetectorOnBackbone,
     InputContract,
     Network,
     NetworkOnBackbone,
@@ -79,6 +84,8 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
         repository = _repository_of(network, weights)
         if repository is not None:
             check_pinned(repository, reading.revision, path, sha256)
+    if reading.batch_norm_epsilon is None:
+        reading = replace(reading, batch_norm_epsilon=_published_epsilon(network, sha256))
     values = match_weights(model, network, read_weight_file(path), str(path), reading)
     for variable, value in values:
         variable.assign(value)
@@ -90,6 +97,15 @@ def load_weights(model: keras.Model, network: Network, weights: str | os.PathLik
         file_sha256=sha256,
     )
     state(model, contract=contract, weights_origin=origin)
+
+
+def _published_epsilon(network: Network, sha256: str) -> float:
+    """-> epsilon of BatchNorm with which a file was published, known by its hash; of other files, this package's."""
+    if isinstance(network, DetectorOnBackbone):
+        for published in network.files:
+            if sha256.startswith(published.sha256_start):
+                return network.detector.file_epsilon
+    return BATCH_NORM_EPSILON
 
 
 def _check_download(path: Path, sha256: str) -> None:
@@ -313,6 +329,9 @@ _AUXILIARY_LOGITS = layer_names.of_head(layer_names.LOGITS, layer_names.AUXILIAR
 _HEADS = {layer_names.LOGITS: "classifier.4", _AUXILIARY_LOGITS: "aux_classifier.4"}  # for segmentation
 
 
+_DETECTOR_HEADS = (layer_names.BOX_LOGITS, layer_names.BOX_DELTAS, layer_names.MASK_LOGITS)
+
+
 def torchvision_names(network: Network) -> dict[str, WeightsTarget]:
     """Row of the table -> `{torchvision's tensor: (our layer, its variable)}`, for all tensors of a checkpoint.
 
@@ -325,6 +344,9 @@ def torchvision_names(network: Network) -> dict[str, WeightsTarget]:
     """
     if isinstance(network, Variant):
         return _backbone_names(network) | _layer_names(network.design.dense_layer, layer_names.LOGITS)
+    if isinstance(network, DetectorOnBackbone):
+        backbone = {f"backbone.body.{name}": target for name, target in _backbone_names(network.backbone).items()}
+        return backbone | _detector_names(network.detector)
     if network.architecture not in _UNITS:
         raise WeightsError(
             f"torchvision has no {network.name}, and so no names for its tensors. Give weights that Keras saved, in a "
@@ -353,6 +375,69 @@ def _backbone_names(variant: Variant) -> dict[str, WeightsTarget]:
     return names
 
 
+def _detector_names(detector: Detector) -> dict[str, WeightsTarget]:
+    """Row of the table -> name map of pyramid and heads."""
+
+    def unit(theirs: str, ours: str) -> dict[str, WeightsTarget]:
+        if detector.has_batch_norm:
+            return _unit_names(f"{theirs}.0", f"{theirs}.1", ours)
+        return _layer_names(f"{theirs}.0", layer_names.conv(ours))
+
+    names: dict[str, WeightsTarget] = {}
+    for i, level in enumerate((2, 3, 4, 5)):
+        names |= unit(f"backbone.fpn.inner_blocks.{i}", layer_names.lateral(level))
+        names |= unit(f"backbone.fpn.layer_blocks.{i}", layer_names.output(level))
+    for i in range(detector.rpn_convolutions):
+        names |= _layer_names(f"rpn.head.conv.{i}.0", layer_names.conv(layer_names.numbered(layer_names.RPN, i + 1)))
+    names |= _layer_names("rpn.head.cls_logits", layer_names.RPN_LOGITS)
+    names |= _layer_names("rpn.head.bbox_pred", layer_names.RPN_DELTAS)
+    convolutions = detector.box_convolutions
+    for i in range(convolutions):
+        names |= unit(f"roi_heads.box_head.{i}", layer_names.numbered(layer_names.BOX, i + 1))
+    dense = [f"{convolutions + 1}"] if convolutions else ["fc6", "fc7"]  # a flattening module stands before the first
+    for i, theirs in enumerate(dense):
+        ours = layer_names.dense(layer_names.numbered(layer_names.BOX, convolutions + i + 1))
+        names |= _layer_names(f"roi_heads.box_head.{theirs}", ours)
+    names |= _layer_names("roi_heads.box_predictor.cls_score", layer_names.BOX_LOGITS)
+    names |= _layer_names("roi_heads.box_predictor.bbox_pred", layer_names.BOX_DELTAS)
+    for i in range(detector.mask_convolutions):
+        names |= unit(f"roi_heads.mask_head.{i}", layer_names.numbered(layer_names.MASK, i + 1))
+    if detector.mask_convolutions:
+        names |= _layer_names("roi_heads.mask_predictor.conv5_mask", layer_names.MASK_UPSAMPLE)
+        names |= _layer_names("roi_heads.mask_predictor.mask_fcn_logits", layer_names.MASK_LOGITS)
+    return names
+
+
+# torchvision's names of convolutions with a bias, before the modules of its detectors had version 2.
+_EARLIER_NAMES = (
+    (re.compile(r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)"), r"\1.0.\2"),
+    (re.compile(r"rpn\.head\.conv\.(weight|bias)"), r"rpn.head.conv.0.0.\1"),
+    *(
+        (re.compile(rf"roi_heads\.mask_head\.mask_fcn{i + 1}\.(weight|bias)"), rf"roi_heads.mask_head.{i}.0.\1")
+        for i in range(4)
+    ),
+)
+
+
+_FLATTENED = 7  # positions a side of the map that a box head flattens
+
+
+def _flattened_layer(network: Network) -> str | None:
+    """-> our dense layer that reads a flattened map, in a detector."""
+    if not isinstance(network, DetectorOnBackbone):
+        return None
+    unit = layer_names.numbered(layer_names.BOX, network.detector.box_convolutions + 1)
+    return layer_names.dense(unit)
+
+
+def _present_name(name: str) -> str:
+    """Name of a detector's tensor, in torchvision's earlier or present spelling -> in the present one."""
+    for earlier, present in _EARLIER_NAMES:
+        if earlier.fullmatch(name):
+            return earlier.sub(present, name)
+    return name
+
+
 def _unit_names(conv: str, bn: str, ours: str) -> dict[str, WeightsTarget]:
     """torchvision's convolution and BatchNorm, our unit of both -> name map of their tensors."""
     names = {f"{conv}.weight": (layer_names.conv(ours), "kernel")}
@@ -377,10 +462,17 @@ def _is_optional(layer: str) -> bool:
     return layer == layer_names.LOGITS or layer_names.is_of(layer, layer_names.AUXILIARY)
 
 
-def _to_keras_axes(tensor: np.ndarray, layout: str) -> np.ndarray:
-    """torchvision's OIHW kernel -> HWIO; `[classes, features]` -> `[features, classes]`; other tensors unchanged."""
+def _to_keras_axes(tensor: np.ndarray, layout: str, flattened: bool = False) -> np.ndarray:
+    """torchvision's OIHW kernel -> HWIO; `[classes, features]` -> `[features, classes]`; other tensors unchanged.
+
+    The kernel of a transposed convolution is IOHW, and becomes HWOI. With `flattened`, the features are a flattened map
+    of 7x7 positions: torchvision flattens it by channel, row and column, and Keras by row, column and channel.
+    """
     if layout == "torchvision" and tensor.ndim == 4:
         return tensor.transpose(2, 3, 1, 0)
+    if layout == "torchvision" and flattened and tensor.ndim == 2 and tensor.shape[1] % _FLATTENED**2 == 0:
+        outputs, features = tensor.shape
+        return tensor.reshape(outputs, -1, _FLATTENED**2).transpose(2, 1, 0).reshape(features, outputs)
     return tensor.T if layout == "torchvision" else tensor
 
 
@@ -394,7 +486,15 @@ def _file_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 # --- tensors -> variables -----------------------------------------------------------------------------------------
 
-WeightsProblem = Literal["missing", "unknown", "misshaped", "not floating point", "non-finite", "negative variance"]
+WeightsProblem = Literal[
+    "missing",
+    "unknown",
+    "misshaped",
+    "not floating point",
+    "non-finite",
+    "negative variance",
+    "zero variance at epsilon 0",
+]
 
 
 def match_weights(
@@ -425,6 +525,8 @@ def match_weights(
             isinstance(network, NetworkOnBackbone),
             reading.prefix,
         )
+        if isinstance(network, DetectorOnBackbone):
+            taken = _in_present_names(taken)
         file = WeightFile("torchvision", taken.tensors)
     own = taken.file_names if taken else {}
     tensors = file.tensors
@@ -437,6 +539,8 @@ def match_weights(
     tensors = {name: tensor for name, tensor in tensors.items() if layer_of[name] not in aside}
 
     values: list[tuple[Any, np.ndarray]] = []
+    read: dict[WeightsTarget, np.ndarray] = {}
+    epsilon = BATCH_NORM_EPSILON if reading.batch_norm_epsilon is None else reading.batch_norm_epsilon
     for layer in fresh:  # these layers were built with zeros
         kernel, draw = variables[layer, "kernel"], model.get_layer(layer).kernel_initializer
         values.append((kernel, keras.ops.convert_to_numpy(draw(kernel.shape, kernel.dtype))))
@@ -448,7 +552,7 @@ def match_weights(
         if not np.issubdtype(tensors[name].dtype, np.floating):
             problems.setdefault("not floating point", []).append(f"{label}: {tensors[name].dtype}")
             continue
-        value = _to_keras_axes(tensors[name], file.layout)
+        value = _to_keras_axes(tensors[name], file.layout, target == (_flattened_layer(network), "kernel"))
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported
             value = value.astype(np.float32, order="C")  # saves each backend a copy of transposed kernels
         shape = tuple(variables[target].shape)
@@ -462,7 +566,9 @@ def match_weights(
             problems.setdefault("non-finite", []).append(f"{label}: {count:,} of {value.size:,} values")
         elif target[1] == "moving_variance" and value.min() < 0:
             problems.setdefault("negative variance", []).append(f"{label}: down to {value.min():.4g}")
-        values.append((variables[target], value))
+        elif target[1] == "moving_variance" and value.min() + epsilon == 0:
+            problems.setdefault("zero variance at epsilon 0", []).append(label)
+        read[target] = value
     unknown = [escaped(own.get(name, name)) for name in tensors if name not in names]
     if unknown:
         problems["unknown"] = unknown
@@ -474,7 +580,34 @@ def match_weights(
         raise WeightsError(*_report(model, where, problems, cause))
     if taken and taken.line:
         _LOG.warning(taken.line)
-    return values
+    if epsilon != BATCH_NORM_EPSILON:
+        read |= _scales_at_own_epsilon(read, epsilon)
+    return values + [(variables[target], value) for target, value in read.items()]
+
+
+def _scales_at_own_epsilon(read: Mapping[WeightsTarget, np.ndarray], epsilon: float) -> dict[WeightsTarget, np.ndarray]:
+    """Arrays of a file, epsilon of its BatchNorm -> scales with which the layers here, whose epsilon is another, equal.
+
+    A scale by 1 / sqrt(variance + epsilon) stays what it was. The variances stay too: a smaller one, as variance +
+    epsilon - 1e-5, could be negative, and would lose the digits of the small variances.
+    """
+    scales = {}
+    for (layer, variable), scale in read.items():
+        if variable == "gamma":
+            variance = read[layer, "moving_variance"].astype("float64")
+            ratio = np.sqrt((variance + BATCH_NORM_EPSILON) / (variance + epsilon))
+            scales[layer, variable] = (scale * ratio).astype("float32")
+    return scales
+
+
+def _in_present_names(taken: TakenNetwork) -> TakenNetwork:
+    """Detector in a file -> its tensors in the present spelling; a tensor that is there in both stays, as unknown."""
+    present = {name: _present_name(name) for name in taken.tensors}
+    present = {name: name if new in taken.tensors else new for name, new in present.items()}
+    return taken._replace(
+        tensors={present[name]: tensor for name, tensor in taken.tensors.items()},
+        file_names={present[name]: theirs for name, theirs in taken.file_names.items()},
+    )
 
 
 def _head_of(network: Network, variables: Mapping[WeightsTarget, Any], may_be_fresh: bool) -> Head | None:
@@ -500,14 +633,17 @@ def _fresh_heads(
         may_be_missing: Whether a classifier's head that the file lacks counts as well.
     """
     fresh = set()
-    for layer in _HEADS:
+    for layer in (*_HEADS, *_DETECTOR_HEADS):
         ours = [tuple(variable.shape) for target, variable in variables.items() if target[0] == layer]
         stored = [tensors[name] for name, target in names.items() if target[0] == layer and name in tensors]
         theirs = [_to_keras_axes(tensor, layout).shape for tensor in stored]
         # The kernels have equal features, and the biases match the classes, but the numbers of classes differ.
         if len(ours) == len(theirs) == 2 and ours[0][:-1] == theirs[0][:-1] and ours[1] != theirs[1] == theirs[0][-1:]:
             fresh.add(layer)
-            classes = f"the model has {ours[1][0]} classes, {source} has {theirs[1][0]}"
+            if layer in _HEADS:
+                classes = f"the model has {ours[1][0]} classes, {source} has {theirs[1][0]}"
+            elif layer == layer_names.BOX_LOGITS:
+                classes = f"the model has {ours[1][0] - 1} classes, {source} has {theirs[1][0] - 1}, and the background"
         elif may_be_missing and layer == layer_names.LOGITS and ours and not theirs:
             fresh.add(layer)
             classes = f"{source} has none"
@@ -532,14 +668,16 @@ def _fit_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
 
 def _split(names: Mapping[str, WeightsTarget], tensors: Iterable[str]) -> tuple[set[str], set[str]]:
     """Names of a network, names in a file -> both without the names of the network's heads."""
-    heads = {name for name, (layer, _) in names.items() if _is_optional(layer)}
+    heads = {name for name, (layer, _) in names.items() if _is_optional(layer) or layer in _DETECTOR_HEADS}
     return set(names) - heads, set(tensors) - heads
 
 
 def _another_network(network: Network, layout: str, tensors: Iterable[str]) -> str | None:
     """What the file is, if it holds just the tensors of another network; heads are left out of the comparison."""
     on_backbones = [NetworkOnBackbone(head, VARIANTS[name], {}) for head in _UNITS for name in BACKBONES]
-    others: list[Network] = [*VARIANTS.values(), *on_backbones]
+    detectors = [DetectorOnBackbone(row, VARIANTS[name], {}) for row in DETECTORS for name in BACKBONES]
+    others: list[Network] = [*VARIANTS.values(), *on_backbones, *detectors]
+    tensors = {_present_name(name) for name in tensors}
     for other in others:
         theirs = torchvision_names(other)
         wanted, found = _split(theirs if layout == "torchvision" else _keras_names(theirs.values()), tensors)

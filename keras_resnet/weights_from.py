@@ -16,12 +16,15 @@ class WeightsFrom(os.PathLike[str]):
         fresh_head: Whether a file without a head leaves the model's head random, with a warning; otherwise it is an
             error.
         revision: Commit, tag or branch of the repository on the Hub. Default: its branch `main`.
+        batch_norm_epsilon: Epsilon with which the file's BatchNorm layers compute. Default: 1e-5, and for the files of
+            torchvision's detectors, known by their hashes, their own, which is 0 for version "v1".
     """
 
     source: str | os.PathLike[str]
     prefix: str = ""
     fresh_head: bool = False
     revision: str = ""
+    batch_norm_epsilon: float | None = None
 
     def __fspath__(self) -> str:
         return os.fspath(self.source)

@@ -1,10 +1,12 @@
 """One backend's share of `test_backends.py`: builds, predicts, trains a step, saves and reloads a seeded network.
 
-A segmentation network predicts and trains a step.
+A segmentation network predicts and trains a step. A detector predicts.
 
-    KERAS_BACKEND=jax python tests/backend_job.py FOLDER
+    KERAS_BACKEND=jax python tests/backend_job.py FOLDER networks
+    KERAS_BACKEND=jax python tests/backend_job.py FOLDER detector
 
-does so for each of `SIZES`, and writes FOLDER/<network>.npz and FOLDER/deeplabv3.npz; the test judges what is in it.
+does so for each of `SIZES`, and writes FOLDER/<network>.npz and FOLDER/deeplabv3.npz, or FOLDER/detector.npz; the test
+judges what is in them.
 """
 
 import sys
@@ -17,13 +19,18 @@ import keras
 import numpy as np
 from keras.initializers import VarianceScaling
 from oracle.seeded import pixels, segmentation_state_dict, state_dict
+from oracle.seeded_detectors import CASES
 from safetensors.numpy import save_file
 
 from keras_resnet.models import BUILDERS
 from keras_resnet.segmentation import DeepLabV3
 
+sys.path.append(str(Path(__file__).with_name("detection")))
+from detectors import batch, build, file_of
+
 CLASSES = 10
 SEGMENTATION_SIZE = (49, 66)
+DETECTOR = "maskrcnn_v1"
 SIZES = {"resnet18": 64, "resnet20": 32}  # pixels a side; one network with projections, one with padded shortcuts
 RELOADED = "resnet20"  # the network that is saved and loaded again
 
@@ -100,12 +107,20 @@ def measure_segmentation(folder: Path) -> dict[str, np.ndarray]:
     return results
 
 
-def main(folder: Path) -> None:
+def measure_detector(folder: Path) -> dict[str, np.ndarray]:
+    model = build(DETECTOR, file_of(DETECTOR, folder))
+    return model.predict(batch(CASES[DETECTOR]), verbose=0)
+
+
+def main(folder: Path, part: str) -> None:
     with mock.patch.object(VarianceScaling, "__call__", no_draw):
+        if part == "detector":
+            np.savez(folder / "detector.npz", **measure_detector(folder))
+            return
         np.savez(folder / "deeplabv3.npz", **measure_segmentation(folder))
         for network in SIZES:
             np.savez(folder / f"{network}.npz", **measure(network, folder))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -11,7 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from backend_job import CLASSES, RELOADED, SEGMENTATION_SIZE, SIZES, main
+from backend_job import CLASSES, DETECTOR, RELOADED, SEGMENTATION_SIZE, SIZES, main
+from detectors import check_detections
 from oracle.seeded import pixels, segmentation_state_dict, state_dict
 
 JOB = Path(__file__).with_name("backend_job.py")
@@ -21,19 +22,19 @@ TRAINED = {"resnet18": 62 + 40, "resnet20": 59 + 38}  # trainable variables, and
 
 
 @functools.cache
-def run(backend: str) -> dict[str, dict[str, np.ndarray]]:
-    """Backend -> by network, what `backend_job.py` measured under it; runs once."""
+def run(backend: str, part: str = "networks") -> dict[str, dict[str, np.ndarray]]:
+    """Backend, "networks" or "detector" -> by network, what `backend_job.py` measured under it; runs once."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"the package {backend} is not installed")
     with tempfile.TemporaryDirectory() as folder:
         if backend == keras.backend.backend():
-            main(Path(folder))
+            main(Path(folder), part)
         else:
             environment = {**os.environ, "KERAS_BACKEND": backend}
-            command = [sys.executable, str(JOB), folder]
+            command = [sys.executable, str(JOB), folder, part]
             job = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
             assert job.returncode == 0, f"the job under {backend} failed:\n{job.stderr[-4000:]}"
-        return {network: dict(np.load(Path(folder) / f"{network}.npz")) for network in (*SIZES, "deeplabv3")}
+        return {file.stem: dict(np.load(file)) for file in Path(folder).glob("*.npz")}
 
 
 def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
@@ -110,3 +111,9 @@ def test_segmentation_equals_the_oracle() -> None:
     state = segmentation_state_dict("deeplabv3", "resnet18", CLASSES)
     expected = torchvision_forward(state, pixels(2, *SEGMENTATION_SIZE))["logits"]
     assert relative_error(run("tensorflow")["deeplabv3"]["logits"], expected) <= TOLERANCE
+
+
+# On TensorFlow: detection/test_detectors.py.
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+def test_detection_equals_torchvision(backend: str) -> None:
+    check_detections(run(backend, "detector")["detector"], DETECTOR)

@@ -17,7 +17,7 @@ from small_segmenter import small_segmenter
 from test_docs import PAGES, blocks
 
 import keras_resnet
-from keras_resnet import models, segmentation
+from keras_resnet import detection, models, segmentation
 from keras_resnet.errors import MissingDependencyError
 from keras_resnet.export import export
 from keras_resnet.export.images import synthetic_images
@@ -106,6 +106,15 @@ def stand_ins(randomise: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def segmenter(*_: Any, classes: int = 21, **__: Any) -> keras.Model:
         return small_segmenter(classes)
 
+    def detector(builder: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
+        def narrow(*_: Any, classes: int = 90, input_shape: Any = None, **__: Any) -> keras.Model:
+            sizes = {"min_size": 64, "max_size": 96, "channels": 8, "units": 8, "proposals": 20}
+            return builder("resnet18", classes, input_shape=input_shape, **sizes)
+
+        return narrow
+
+    for name in ("FasterRCNN", "MaskRCNN"):
+        monkeypatch.setattr(detection, name, detector(getattr(detection, name)))
     monkeypatch.setitem(vars(keras_resnet), "ResNet50", classifier)
     monkeypatch.setitem(models.BUILDERS, "resnet20", shallow_builder("resnet20"))
     for name in ("DeepLabV3", "DeepLabV3Plus"):

@@ -45,6 +45,9 @@ ORDER = (
     "resize",
     "blocks",
     "backbone",
+    "boxes",
+    "masks_in_boxes",
+    "detection_layers",
     "heads",
     "file_kinds",
     "refused_pickles",
@@ -59,6 +62,7 @@ ORDER = (
     "inference",
     "models",
     "segmentation",
+    "detection",
     "freezing",
     "normalisation",
     "compress",
@@ -254,6 +258,7 @@ def test_a_public_module_loads_on_first_use(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delattr(keras_resnet, "segmentation", raising=False)
     assert callable(keras_resnet.segmentation.UNet)
     assert "segmentation" in dir(keras_resnet)
+    assert callable(keras_resnet.detection.MaskRCNN)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_resnet import segmentation
+from keras_resnet import detection, segmentation
 from keras_resnet.models import BUILDERS
 
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
@@ -22,6 +22,10 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
     "segmentation/deeplabv3": lambda: segmentation.DeepLabV3("resnet18", auxiliary_head=True),
     "segmentation/deeplabv3plus": lambda: segmentation.DeepLabV3Plus("resnet18"),
     "segmentation/unet": lambda: segmentation.UNet("resnet18"),
+    "detection/fasterrcnn_v1": lambda: detection.FasterRCNN("resnet18"),
+    "detection/fasterrcnn_v2": lambda: detection.FasterRCNN("resnet18", version="v2"),
+    "detection/maskrcnn_v1": lambda: detection.MaskRCNN("resnet18"),
+    "detection/maskrcnn_v2": lambda: detection.MaskRCNN("resnet18", version="v2"),
 }
 GOLDENS = Path(__file__).parent / "goldens"
 COMMAND = "python tests/test_structure.py --write"

@@ -1,0 +1,38 @@
+"""Masks of boxes -> masks of the whole image, in NumPy: the last step of instance segmentation, outside the network."""
+
+import numpy as np
+
+PADDING = 1  # positions around a mask, so that it can end between two of them
+
+
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`[D, 28, 28]` probabilities, `[D, 4]` x1, y1, x2, y2 in an image -> `[D, height, width]` float32.
+
+    It is torchvision's `paste_masks_in_image`. Pixels outside of a box are 0; a threshold of 0.5 gives the mask.
+    """
+    masks, boxes = np.asarray(masks, np.float32), np.asarray(boxes, np.float32)
+    side = masks.shape[-1]
+    masks = np.pad(masks, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
+    half = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5) * np.float32((side + 2 * PADDING) / side)
+    centres = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
+    edges = np.concatenate([centres - half, centres + half], axis=1).astype(np.int64)  # towards zero, as torchvision
+    pasted = np.zeros((len(masks), height, width), np.float32)
+    for image, mask, (x1, y1, x2, y2) in zip(pasted, masks, edges.tolist(), strict=True):
+        top, bottom, left, right = max(y1, 0), min(y2 + 1, height), max(x1, 0), min(x2 + 1, width)
+        if top < bottom and left < right:
+            rows = _weights(mask.shape[0], max(y2 - y1 + 1, 1))[top - y1 : bottom - y1]
+            columns = _weights(mask.shape[1], max(x2 - x1 + 1, 1))[left - x1 : right - x1]
+            image[top:bottom, left:right] = rows @ mask @ columns.T
+    return pasted
+
+
+def _weights(source: int, target: int) -> np.ndarray:
+    """Two numbers of positions -> `[target, source]`: the bilinear resize along one side, between centres of pixels."""
+    place = np.maximum(np.float32(source / target) * (np.arange(target, dtype=np.float32) + 0.5) - 0.5, 0)
+    low = np.minimum(place.astype(np.int64), source - 1)
+    share = (place - low).astype(np.float32)
+    weights = np.zeros((target, source), np.float32)
+    positions = np.arange(target)
+    np.add.at(weights, (positions, low), 1 - share)
+    np.add.at(weights, (positions, np.minimum(low + 1, source - 1)), share)
+    return weights
