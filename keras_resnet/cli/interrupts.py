@@ -47,7 +47,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in former:
             signal.signal(other, signal.SIG_DFL)
-        sys.unraisablehook = lambda unraisable: None  # of objects that the signal leaves half made
+        sys.unraisablehook = lambda unraisable: None  # objects that the signal leaves half made complain at their end
         raise Interrupted(number)
 
     former = {number: signal.getsignal(number) for number in SIGNALS}

@@ -120,7 +120,7 @@ def _claim(out: Path, plan: dict[str, Any]) -> None:
             f"{out} holds an unfinished `data pack` of other images or another number of shards. Remove the folder, or "
             "give another one"
         )
-    plans = partial_files(out / PLAN)  # of a run that was killed before it had written any other file
+    plans = partial_files(out / PLAN)  # a run that was killed while it wrote its first file leaves one
     if any(path not in plans for path in out.iterdir()):
         raise ArgumentError(f"the folder to pack into must be new or empty, or hold an unfinished run. Received: {out}")
     remove_partial_files(out)
