@@ -49,26 +49,31 @@ def read_coco(path: Path) -> Annotations:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """Path -> COCO file of each split. A file that is named itself is of the split in its name, or of train."""
+    """Path -> COCO file of each split; nothing, if none of them has an object.
+
+    A file that is named itself is of the split in its name, or of train.
+    """
     if path.is_file():
-        return {_split_in(path.name) or "train": path} if _has_objects(path) else {}
+        content = _content(path)
+        return {} if content is None or not _has_objects(content) else {_split_in(path.name) or "train": path}
     if not path.is_dir():
         return {}
     found: dict[str, list[Path]] = {}
     for split, file in _candidates(path):
         found.setdefault(split, []).append(file)
-    files = {}
+    files, has_objects = {}, False
     for split, several in found.items():
         chosen = [file for file in several if file.name.startswith(INSTANCES)] or several
-        chosen = [file for file in chosen if _has_objects(file)]
-        if len(chosen) > 1:
+        contents = {file: content for file in chosen if (content := _content(file)) is not None}
+        if len(contents) > 1:
             raise ArgumentError(
-                f"{path}: {' and '.join(os.path.relpath(file, path) for file in chosen)} can both be the COCO file of "
-                f"{split}. Name the one that you mean, or move the other one away"
+                f"{path}: {' and '.join(os.path.relpath(file, path) for file in contents)} can both be the COCO file "
+                f"of {split}. Name the one that you mean, or move the other one away"
             )
-        if chosen:
-            files[split] = chosen[0]
-    return files
+        for file, content in contents.items():
+            files[split] = file
+            has_objects |= _has_objects(content)
+    return files if has_objects else {}
 
 
 def _candidates(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -89,16 +94,20 @@ def _split_in(name: str) -> str | None:
     return next((split for word in re.findall("[a-z]+", name.lower()) if (split := split_named(word))), None)
 
 
-def _has_objects(file: Path) -> bool:
+def _content(file: Path) -> Mapping[str, Any] | None:
+    """Path -> content of the COCO file; None: it is none."""
     if file.suffix.lower() != ".json":
-        return False
+        return None
     try:
         content = read_json(file)
     except ArgumentError:
-        return False
+        return None
     lists = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
-        return False
+    is_one = isinstance(content, dict) and all(isinstance(content.get(name), list) for name in lists)
+    return content if is_one else None
+
+
+def _has_objects(content: Mapping[str, Any]) -> bool:
     return any(
         isinstance(entry, dict) and (entry.get("bbox") or entry.get("segmentation")) for entry in content["annotations"]
     )
