@@ -255,17 +255,20 @@ def test_broken_lines_of_yolo(line, tmp_path):
 def test_images_that_are_missing_or_listed_twice(tmp_path):
     path, content = write_coco(tmp_path), coco()
     content["images"] += [{"id": 1, "file_name": "no.png", "height": 5, "width": 5}]
+    content["images"] += [
+        {"id": n, "file_name": bad, "height": 5, "width": 5} for n, bad in [(3, "\0"), (4, "x" * 300)]
+    ]
     content["images"] += [{"id": 2, "file_name": "./0.png", "height": 50, "width": 70}]
     write(path, json.dumps(content).encode())
     source = opened(path)
     assert found(source) == drawn()
     assert aside(source) == [
-        "image that does not exist: 1 (such as images/no.png)",
+        "image that does not exist: 3 (such as images/no.png)",
         "image that is listed twice: 1 (such as images/0.png)",
     ]
     for file in (tmp_path / "images").iterdir():
         file.unlink()
-    with pytest.raises(ImageError, match="none of the 5 images that the boxes are for was found"):
+    with pytest.raises(ImageError, match="none of the 7 images that the boxes are for was found"):
         opened(path)
 
 

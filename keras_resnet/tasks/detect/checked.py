@@ -74,7 +74,7 @@ def _there(annotations: Annotations) -> list[Picture]:
     there: dict[str, Picture] = {}
     for picture in annotations.pictures:
         name = os.path.normpath(picture.file)
-        if "\0" in name or not (annotations.root / name).is_file():
+        if not os.path.isfile(annotations.root / name):
             annotations.aside.add(NOT_THERE, name)
         elif name in there:
             annotations.aside.add(TWICE, name)

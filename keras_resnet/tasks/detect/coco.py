@@ -153,7 +153,7 @@ def _pictures(
 
 def _stated(entry: Mapping[str, Any], place: str, categories: Mapping[Any, str]) -> Stated:
     category = entry.get("category_id")
-    name = categories.get(category) if isinstance(category, int) else None
+    name = categories.get(category) if type(category) is int else None
     outline = entry.get("segmentation") or None
     return Stated(place, name, _corners(entry.get("bbox"), outline), outline, bool(entry.get("iscrowd")))
 
@@ -178,7 +178,7 @@ def _image_folder(file: Path, root: Path, names: list[str], split: str) -> str:
         ArgumentError: Several folders have them, and neither the split nor a usual name tells which one is meant.
     """
     sample = names[:: max(1, len(names) // SAMPLE)]
-    counts = {place: sum((root / place / name).is_file() for name in sample) for place in _folders(root)}
+    counts = {place: sum(os.path.isfile(root / place / name) for name in sample) for place in _folders(root)}
     best = [place for place, count in counts.items() if count == max(counts.values()) > 0]
     for is_meant in (
         lambda place: place == os.path.relpath(file.parent, root),

@@ -1,5 +1,7 @@
 """Pascal VOC: an XML file for each image, and lists of names for the splits in `ImageSets/Main`."""
 
+import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from keras_resnet.tasks.detect.stated import Annotations, Picture, Stated, numbe
 
 XML_FOLDER = "annotations"  # in any case
 LISTS = ("ImageSets", "Main")
+ROOT = "annotation"  # name of the first element
+LOOKED_AT = 10  # files by which Pascal VOC is known
 LARGEST_BYTES = 10_000_000  # of one XML file
 NO_XML = "image without an XML file"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -24,13 +28,11 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 def is_voc(path: Path) -> bool:
     """Path -> whether it is a folder with XML files of Pascal VOC, or with splits of such folders."""
-    first = next((file for _, place in _places(path) for file in _xml_files(place)), None)
-    if first is None:
-        return False
-    try:
-        return read_xml(first).tag == "annotation"
-    except ArgumentError:
-        return True  # to be refused by name
+    files = (file for _, place in _places(path) for file in _xml_files(place))
+    for file in itertools.islice(files, LOOKED_AT):
+        with contextlib.suppress(ArgumentError):  # a damaged file is refused when all are read
+            return read_xml(file).tag == ROOT
+    return False
 
 
 def read_voc(path: Path) -> Annotations:
@@ -134,7 +136,7 @@ def _lists(path: Path) -> dict[str, frozenset[str]]:
 
 def _picture(file: Path, image: str, split: str | None) -> Picture:
     root = read_xml(file)
-    if root.tag != "annotation":
+    if root.tag != ROOT:
         raise ArgumentError(
             f"{file}: its first element must be <annotation>, as Pascal VOC has it. Received: <{root.tag[:80]}>"
         )

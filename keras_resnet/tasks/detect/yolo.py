@@ -89,7 +89,7 @@ def _set_of(path: Path) -> _Set:
     names = _names(file, content)
     root = file.parent
     stated = content.get("path")
-    if isinstance(stated, str) and (root / stated).is_dir():
+    if isinstance(stated, str) and os.path.isdir(root / stated):
         root = root / stated
     images = {split: _stated_places(root, content, split) for split in SPLIT_NAMES}
     there: dict[str | None, list[Path]] = {split: places for split, places in images.items() if places}
@@ -109,9 +109,9 @@ def _stated_places(root: Path, content: Mapping[str, Any], split: str) -> list[P
     stated: Any = next((content[name] for name in SPLIT_NAMES[split] if content.get(name)), [])
     places = []
     for place in stated if isinstance(stated, list) else [stated]:
-        if isinstance(place, str) and "\0" not in place:
-            candidates = (root / place, root / place.removeprefix("../"))
-            places += [next(each for each in candidates if each.exists())] if any(map(Path.exists, candidates)) else []
+        if isinstance(place, str):
+            there = [each for each in (root / place, root / place.removeprefix("../")) if os.path.exists(each)]
+            places += there[:1]
     return places
 
 
