@@ -93,7 +93,8 @@ def _starts(boxes: np.ndarray, levels: int) -> Iterator[Anchors]:
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     sizes, ratios = np.sqrt(width * height), height / width
     yield Anchors(_clusters(sizes, levels, 2), _clusters(ratios, len(RATIOS), 1))
-    yield Anchors(tuple(np.geomspace(*np.percentile(sizes, [5, 95]), levels).tolist()), RATIOS)
+    smallest, largest = np.percentile(sizes, [5, 95])
+    yield Anchors(tuple(np.geomspace(smallest, largest, levels).tolist()), RATIOS)
 
 
 def _clusters(values: np.ndarray, count: int, power: int) -> tuple[float, ...]:
