@@ -18,7 +18,8 @@ class Augmentation:
     # arXiv 2012.07177, section 3). none: resize the short side to the size, and crop the centre.
     crop: Literal["resized", "padded", "scaled", "fitted", "none"] = setting(
         "resized",
-        "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor) or none.",
+        "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor), fitted "
+        "(random factor of the size at which the whole image fits; for detection only) or none.",
         choices={
             "classify": ("resized", "padded", "scaled", "none"),
             "tag": ("resized", "padded", "scaled", "none"),

@@ -18,7 +18,7 @@ import numpy as np
 from keras_resnet.tasks.detect.detected import DetectedSource
 from keras_resnet.variants import WholeImage
 
-FIRST_STRIDE = 4  # of the first level; each further level has twice the stride
+FIRST_STRIDE = 4  # stride of the first level; each further level has twice the stride
 RATIOS = (0.5, 1.0, 2.0)  # height to width
 IOUS = (0.5, 0.7)
 SAMPLE = 1_000  # objects that the search looks at
@@ -39,7 +39,7 @@ class Fit(NamedTuple):
 
     anchors: Anchors
     recall_percent: dict[float, float]  # IoU -> share of the objects
-    mean_iou_percent: float  # of each object with its best anchor
+    mean_iou_percent: float  # mean over the objects, each with its best anchor
 
 
 def taught_boxes(sources: Sequence[DetectedSource], contract: WholeImage) -> np.ndarray:

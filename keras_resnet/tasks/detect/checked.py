@@ -39,7 +39,7 @@ class Objects(NamedTuple):
     boxes: np.ndarray  # float32 [n, 4]: left, top, right, bottom in pixels, inside of the image
     classes: np.ndarray  # int32 [n]
     ignored: np.ndarray  # bool [n]: neither taught nor background
-    outlines: Sequence[Any]  # of each object; empty where the set has only boxes
+    outlines: Sequence[Any]  # one for each object; empty where the set has only boxes
 
 
 class _Usable(NamedTuple):

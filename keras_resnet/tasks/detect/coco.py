@@ -159,7 +159,7 @@ def _stated(entry: Mapping[str, Any], place: str, categories: Mapping[Any, str])
 
 
 def _corners(box: Any, outline: Any) -> Corners | None:
-    """`[left, top, width, height]`, outline -> corners; without a box, those of the outline."""
+    """`[left, top, width, height]`, outline -> corners; without a box, the corners of the outline."""
     if isinstance(box, list) and len(box) == 4:
         found = numbers(box)
         return found and (found[0], found[1], found[0] + found[2], found[1] + found[3])

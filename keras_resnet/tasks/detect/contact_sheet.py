@@ -13,7 +13,7 @@ from keras_resnet.tasks.detect.detected import DetectedSource
 from keras_resnet.whole_images import whole_image
 
 COLUMNS, TILE_PIXELS, GAP_PIXELS = 4, 320, 8
-OPACITY = 0.35  # of a mask over the image
+OPACITY = 0.35  # opacity of a mask over the image
 LINE_WIDTH = 2
 NAME_LENGTH = 40
 # Paul Tol's "bright", which differs for people who are colour-blind as well; https://personal.sron.nl/~pault/

@@ -13,8 +13,13 @@ from keras_resnet.optional import require
 from keras_resnet.tasks.detect.stated import Corners, numbers
 
 EXTRA = "detect"
-MOST_OBJECTS = 65_535  # of an image with masks: an instance map has 16 bits
-_FIRST_DIGIT, _DIGIT_BITS, _MORE, _SIGN = 48, 5, 0x20, 0x10  # of a compressed number; `rleToString` of pycocotools
+MOST_OBJECTS = 65_535  # objects of an image with masks: an instance map has 16 bits
+_FIRST_DIGIT, _DIGIT_BITS, _MORE, _SIGN = (
+    48,
+    5,
+    0x20,
+    0x10,
+)  # digits of a compressed number; `rleToString` of pycocotools
 
 
 def is_runs(outline: Any) -> bool:

@@ -21,7 +21,7 @@ XML_FOLDER = "annotations"  # in any case
 LISTS = ("ImageSets", "Main")
 ROOT = "annotation"  # name of the first element
 LOOKED_AT = 10  # files by which Pascal VOC is known
-LARGEST_BYTES = 10_000_000  # of one XML file
+LARGEST_BYTES = 10_000_000  # size of one XML file
 NO_XML = "image without an XML file"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
