@@ -24,7 +24,7 @@ from keras_resnet.image_files import (
     readable_formats,
 )
 from keras_resnet.limits import MOST_PIXELS, PIXELS_VARIABLE, most_pixels
-from keras_resnet.regular_files import read_regular
+from keras_resnet.regular_files import open_regular, read_regular
 from keras_resnet.variants import IMAGENET, Contract, InputContract, WholeImage
 from keras_resnet.whole_images import BYTES_PER_PIXEL, hold, whole_image
 
@@ -49,6 +49,7 @@ _TRANSPOSE = {  # EXIF orientation -> operation that turns the stored picture up
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TRANSPOSED = (5, 6, 7, 8)  # orientations that exchange height and width
 
 
 def list_images(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -186,6 +187,21 @@ def read_pixels(
         raise
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error and others
         raise ImageError(f"{name}: the image data is broken ({str(error) or type(error).__name__})") from error
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Path of an image -> height and width of the upright image, from the head of the file.
+
+    Raises:
+        ImageError: The head can't be read as an image's.
+    """
+    try:
+        with open_regular(path) as stream, Image.open(stream, formats=readable_formats()) as image:
+            width, height = image.size
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _TRANSPOSED
+    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error and others
+        raise ImageError(f"{name_of(path)}: the image data is broken ({str(error) or type(error).__name__})") from error
+    return (width, height) if turned else (height, width)
 
 
 def _opened(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from boxed_pictures import write_voc
 from masked_pictures import CLASSES, write_masked
 from pictures import jpeg, picture, write_folder
 from shallow import shallow_builder
@@ -81,6 +82,7 @@ def files(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path
         (folder / name).write_bytes(jpeg(picture(60, 80, number)))
     for split, count in (("train", 12), ("val", 3)):
         write_masked(folder / "camvid" / split, count)
+    write_voc(folder / "cells")
     (folder / "fine-tune.toml").write_text(RECIPE)
     (folder / "R-50.pkl").write_bytes(pickle.dumps({"model": {"stem.conv1.weight": np.ones(3, "f4")}}))
     for name in ("own", "photos", "segment"):

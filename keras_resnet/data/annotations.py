@@ -83,7 +83,7 @@ def open_table(path: Path, reading: Reading) -> Table:
 
 
 def _of_json(file: Path, reading: Reading) -> Table:
-    content = _json(file)
+    content = read_json(file)
     if isinstance(content, dict) and {"images", "annotations", "categories"} <= {*content}:
         return _of_coco(file, content, reading)
     if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
@@ -95,7 +95,12 @@ def _of_json(file: Path, reading: Reading) -> Table:
     )
 
 
-def _json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """JSON file -> its content, which is kept for the next call.
+
+    Raises:
+        ArgumentError: The file can't be read, or is no JSON.
+    """
     try:
         status = file.stat()
         return _parsed(file, status.st_mtime_ns, status.st_size)
@@ -258,7 +263,7 @@ def _of_splits(folder: Path, reading: Reading) -> Table:
     for part, name in sorted(_split_files(folder).items()):
         file = folder / part / name
         if name == COCO_FILE:
-            table = _of_coco(file, _json(file), reading, part)
+            table = _of_coco(file, read_json(file), reading, part)
         else:
             table = read_table(file, reading)
             masks = PIXEL_VALUE in map(normal, table.header)

@@ -14,11 +14,18 @@ class Augmentation:
     # 1409.4842). padded: resize the short side to the size, crop the centre, pad it by an eighth with zeros (4 pixels
     # of 32), and crop it at random (He et al. 2015, arXiv 1512.03385). scaled: resize the image by a random factor and
     # crop it at random; the mean colour fills what sticks out (Chen et al. 2017, arXiv 1706.05587, section 4.1).
-    # none: resize the short side to the size, and crop the centre.
-    crop: Literal["resized", "padded", "scaled", "none"] = setting(
+    # fitted: like scaled, but the factor counts from the size at which the whole image just fits (Ghiasi et al. 2021,
+    # arXiv 2012.07177, section 3). none: resize the short side to the size, and crop the centre.
+    crop: Literal["resized", "padded", "scaled", "fitted", "none"] = setting(
         "resized",
-        "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor) or none.",
-        choices={"segment": ("resized", "scaled", "none")},
+        "Crop of training images: resized (random area), padded (shift by an eighth), scaled (random factor), fitted "
+        "(random factor of the size at which the whole image fits; for detection only) or none.",
+        choices={
+            "classify": ("resized", "padded", "scaled", "none"),
+            "tag": ("resized", "padded", "scaled", "none"),
+            "segment": ("resized", "scaled", "none"),
+            "detect": ("fitted", "scaled"),
+        },
     )
     minimum_area: float = setting(
         0.08, "Smallest area of a random crop, as a share of the image, for crop = resized.", SHARE_WITHOUT_ZERO

@@ -11,7 +11,7 @@ Pillow's antialiased one. Other files, and files on which the quick path fails, 
 import functools
 import io
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -32,9 +32,11 @@ LARGE_PIXELS = 1 << 22  # larger images on the slow path are cropped where their
 QUICK_PIXELS = 1 << 25  # larger JPEG files take the slow path, on which threads wait for each other's memory
 ELONGATED = 20  # smallest ratio of long to short side that is reported as unusual
 
+STICK_OUT = ("scaled", "fitted")  # crops whose window may stick out of the image
+
 Interpolation = Literal["bilinear", "bicubic"]
 
-# Height, width, seed -> top, left, height, width of a window; with crop = "scaled" it may stick out of the image.
+# Height, width, seed -> top, left, height, width of a window; with the crops of `STICK_OUT`, beyond the image.
 Window = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _HEAD_BYTES = 1024  # Exif stands first in a file, after JFIF's 20 bytes at most
@@ -46,8 +48,9 @@ def window_of(augmentation: Augmentation, size: int) -> Window:
     """Augmentation, side in pixels -> function that picks the part of an image that becomes the training image."""
     if augmentation.crop == "resized":
         return _random_area(augmentation.minimum_area)
-    if augmentation.crop == "scaled":
-        return _random_scale(size, augmentation.minimum_scale, augmentation.maximum_scale)
+    if augmentation.crop in STICK_OUT:
+        whole = augmentation.crop == "fitted"
+        return _random_scale(size, augmentation.minimum_scale, augmentation.maximum_scale, whole)
     return _centre
 
 
@@ -69,10 +72,13 @@ def _random_area(minimum_area: float) -> Window:
 
 
 @functools.cache
-def _random_scale(size: int, minimum: float, maximum: float) -> Window:
+def _random_scale(size: int, minimum: float, maximum: float, fitted: bool) -> Window:
+    """-> window of a random factor: of the image's own pixels, or of the size at which the whole image just fits."""
+
     def random_scale(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draws = tf.random.stateless_uniform([3], seed)
-        side = tf.cast(tf.round(size / (minimum + draws[0] * (maximum - minimum))), tf.int32)
+        unscaled = tf.cast(tf.maximum(height, width), tf.float32) if fitted else size
+        side = tf.cast(tf.round(unscaled / (minimum + draws[0] * (maximum - minimum))), tf.int32)
         side = tf.maximum(side, 1)
         free = tf.stack([height, width]) - side  # if negative, the image lies somewhere within the window
         first, last = tf.minimum(free, 0), tf.maximum(free, 0)
@@ -98,7 +104,7 @@ class Cropping(NamedTuple):
 
 
 def cropping_of(target: Target, augmentation: Augmentation, size: int, interpolation: Interpolation) -> Cropping:
-    sticks_out = augmentation.crop == "scaled"
+    sticks_out = augmentation.crop in STICK_OUT
     return Cropping(target, window_of(augmentation, size), size, interpolation, sticks_out)
 
 
@@ -243,6 +249,29 @@ def _pad(pixels: tf.Tensor, box: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
     margins = tf.concat([tf.stack([before, after], 1), [[0, 0]]], 0)
     mean = tf.constant(MEAN_COLOUR, tf.uint8)
     return tf.pad(pixels - mean, margins) + mean  # subtraction and addition both wrap around
+
+
+def nearest_of_part(values: tf.Tensor, box: tf.Tensor, shape: tf.Tensor, size: int, outside: Any) -> tf.Tensor:
+    """`[H, W]`, top, left, height and width of a part, H and W, size, value -> `[size, size]`.
+
+    Each pixel takes the nearest pixel, by the half-pixel centres of the image's bilinear resize, or the value `outside`
+    where the part sticks out.
+    """
+    centres = 2 * tf.range(size) + 1  # positions in halves of a pixel
+    for axis in (0, 1):
+        places = box[axis] + centres * box[2 + axis] // (2 * size)
+        inside = (places >= 0) & (places < shape[axis])
+        values = tf.gather(values, tf.clip_by_value(places, 0, shape[axis] - 1), axis=axis)
+        values = tf.where(inside[:, None] if axis == 0 else inside, values, outside)
+    return values
+
+
+def nearest_places(count: int, of: int) -> np.ndarray:
+    """Side after a resize, side before -> the nearest pixel before for each pixel, int `[count]`.
+
+    Pillow's NEAREST would round where two pixels are equally near.
+    """
+    return (2 * np.arange(count) + 1) * of // (2 * count)
 
 
 def resize_smoothly(pixels: tf.Tensor, size: int, interpolation: Interpolation) -> tf.Tensor:

@@ -94,7 +94,7 @@ def list_pairs(
         raise ImageError(f"{folder / images}: no image in this folder")
     named = [os.path.relpath(file, masks) for file in sorted(walk_images(folder, masks, aside))]
     if lists:
-        names_of = {name: _names_in(folder / file) for name, file in lists.items()}
+        names_of = {name: names_in(folder / file) for name, file in lists.items()}
         names, any_names = names_of[split], frozenset().union(*names_of.values())
         missing = sorted(names - {os.path.splitext(file)[0] for file in files})
         if missing:
@@ -119,7 +119,7 @@ def list_pairs(
     return [f"{images}/{file}" for file in files], [f"{masks}/{mask}" for mask in paired]
 
 
-def _names_in(file: Path) -> frozenset[str]:
+def names_in(file: Path) -> frozenset[str]:
     """List of Pascal VOC -> the names in it; a line may have more words."""
     text = read_text(file, errors="surrogateescape")
     return frozenset(line.split()[0] for line in text.splitlines() if line.strip())

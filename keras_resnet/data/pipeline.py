@@ -16,6 +16,7 @@ from keras_resnet.data.arrays import ArraySource
 from keras_resnet.data.augment import Augmentation
 from keras_resnet.data.base import EncodedSource, Source
 from keras_resnet.data.crop import (
+    STICK_OUT,
     UNUSABLE,
     UNUSUAL,
     USED,
@@ -263,7 +264,7 @@ def _batches_of_arrays(
         height, width = images.shape[1:3]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        if augmentation.crop in ("resized", "scaled"):
+        if augmentation.crop in ("resized", *STICK_OUT):
             images = tf.map_fn(part, (images, positions), fn_output_signature=pixels)
         else:
             images = images[:, top : top + side, left : left + side]

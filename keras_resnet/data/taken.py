@@ -60,12 +60,13 @@ def left_aside(sources: "Sequence[Source]") -> LeftAside:
 
 
 def _counts(source: "Source") -> str:
-    """-> images of the largest classes, where it is images that are counted: to count pixels takes a pass over all."""
-    if source.counted != "images":
+    """-> images or objects of the largest classes, but no pixels, since to count them takes a pass over all masks."""
+    if source.counted == "pixels":
         return ""
     counts = sorted(zip(source.class_counts.tolist(), source.classes, strict=True), key=lambda pair: -pair[0])
     shown = ", ".join(f"{name} {count:,}" for count, name in counts[:CLASSES_LISTED])
-    return f": {shown}" + (f" and {len(counts) - CLASSES_LISTED} more" if len(counts) > CLASSES_LISTED else "")
+    total = "" if source.counted == "images" else f", {source.class_counts.sum():,} {source.counted}"
+    return f"{total}: {shown}" + (f" and {len(counts) - CLASSES_LISTED} more" if len(counts) > CLASSES_LISTED else "")
 
 
 def account(data: str, sources: "Sequence[Source]") -> Iterator[str]:

@@ -48,6 +48,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("seed", 2**32, "be less than 2^32"),
     ("size", 31, "be at least 32 for resnet50"),
     ("loss", "dice", "be one of cross_entropy, binary, focal for task = classify"),
+    ("crop", "fitted", "be one of resized, padded, scaled, none for task = classify"),
     ("ema_momentum", 1.0, "lie in 0..1, without 1"),
     ("size", 10_001, "be at most 10000"),
     ("progressive_sizes", (128, 0), "hold sizes of at least 1"),

@@ -47,9 +47,10 @@ def fit_mask(mask: np.ndarray, contract: WholeImage) -> np.ndarray:
     """Classes uint8 `[H, W]` -> `[height, width]` of the contract, by the nearest pixel; free pixels are void."""
     if contract.height is None or contract.width is None:
         return mask
+    from keras_resnet.data.crop import nearest_places  # here, since that module imports TensorFlow
+
     area = contract.area_of(*mask.shape)
-    # Positions of pixel centres, in halves of a pixel. Pillow's NEAREST would round where two pixels are equally near.
-    rows, columns = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in zip(area, mask.shape, strict=True))
+    rows, columns = (nearest_places(n, of) for n, of in zip(area, mask.shape, strict=True))
     fitted = np.full((contract.height, contract.width), VOID, np.uint8)
     fitted[: area[0], : area[1]] = mask[rows[:, None], columns]
     return fitted

@@ -24,14 +24,10 @@ def _cut_mask(mask: "tf.Tensor", box: "tf.Tensor", shape: "tf.Tensor", size: int
     """
     import tensorflow as tf
 
+    from keras_resnet.data.crop import nearest_of_part
+
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(tf.shape(mask) == shape), ["not of one size"])]):
-        centres = 2 * tf.range(size) + 1  # positions in halves of a pixel
-    for axis in (0, 1):
-        places = box[axis] + centres * box[2 + axis] // (2 * size)
-        inside = (places >= 0) & (places < shape[axis])
-        mask = tf.gather(mask, tf.clip_by_value(places, 0, shape[axis] - 1), axis=axis)
-        mask = tf.where(inside[:, None] if axis == 0 else inside, mask, np.uint8(VOID))
-    return mask
+        return nearest_of_part(tf.identity(mask), box, shape, size, np.uint8(VOID))
 
 
 def _mirrored(mask: "tf.Tensor") -> "tf.Tensor":

@@ -1,0 +1,1 @@
+"""Detection: boxes of objects in images, and masks where the data has them. So far, only its data can be read."""
