@@ -205,8 +205,8 @@ def test_without_splits_a_tenth_is_held_out(tmp_path):
 # --- broken boxes -------------------------------------------------------------------------------------------------
 
 BROKEN = {
-    "box of zero or negative size": [[5, 5, 0, 9], [30, 5, -4, 9]],
-    "box outside of its image": [[70, 5, 9, 9], [-9, 5, 9, 9], [5, 50, 9, 9]],
+    "box of zero or negative size": [[5, 5, 0, 9], [30, 5, -4, 9], [30, 5, 1e-9, 9]],
+    "box outside of its image": [[70, 5, 9, 9], [-9, 5, 9, 9], [5, 50, 9, 9], [69.9999999, 5, 9, 9]],
     "box with a number that is not finite": [[float("nan"), 5, 9, 9], [5, 5, float("inf"), 9]],
     "box without four numbers": [[5, 5, 9], ["a", 5, 9, 9], None, {"x": 5}, [5, 5, 9, 10**400]],
 }

@@ -16,6 +16,7 @@ from keras_resnet.preprocessing import image_size
 from keras_resnet.tasks.detect.outlines import EXTRA, MOST_OBJECTS, is_polygons, outline_problem
 from keras_resnet.tasks.detect.stated import Annotations, Picture, Stated
 
+SMALLEST_PIXELS = 0.01  # shorter sides count as zero: float32 does not tell them from it in a large image
 ROUNDED_PIXELS = 1.0  # by which the box of an object at the border may stick out, without a word
 NOT_THERE = "image that does not exist"
 TWICE = "image that is listed twice"
@@ -140,9 +141,9 @@ def _usable(
     left, top, right, bottom = stated.corners
     if relative:
         left, top, right, bottom = left * width, top * height, right * width, bottom * height
-    if right <= left or bottom <= top:
+    if right - left < SMALLEST_PIXELS or bottom - top < SMALLEST_PIXELS:
         return NO_SIZE
-    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+    if min(right, width) - max(left, 0) < SMALLEST_PIXELS or min(bottom, height) - max(top, 0) < SMALLEST_PIXELS:
         return OUTSIDE
     outline = stated.outline if has_outlines else None
     if outline is not None:

@@ -92,15 +92,17 @@ def box_of_runs(outline: Any) -> Corners | None:
     runs = runs_of(outline)
     if runs is None:
         return None
-    rows, columns = np.nonzero(_filled_runs(runs, *outline["size"]))
+    columns, rows = np.divmod(_pixels_of_runs(runs), outline["size"][0])
     if not len(rows):
         return None
     return float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
 
 
-def _filled_runs(runs: np.ndarray, height: int, width: int) -> np.ndarray:
-    """-> bool `[height, width]`."""
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+def _pixels_of_runs(runs: np.ndarray) -> np.ndarray:
+    """Lengths of runs -> places of the object's pixels, counted by columns, int64."""
+    starts, lengths = (np.cumsum(runs) - runs)[1::2], runs[1::2]
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 def instance_map(outlines: Sequence[Any], height: int, width: int) -> np.ndarray:
@@ -110,21 +112,21 @@ def instance_map(outlines: Sequence[Any], height: int, width: int) -> np.ndarray
     Raises:
         MissingDependencyError: There are polygons, and pycocotools is not installed.
     """
-    filled = [
-        (place, _filled(outline, height, width))
+    found = [
+        (place, _pixels(outline, height, width))
         for place, outline in enumerate(outlines, start=1)
         if outline is not None
     ]
-    instances = np.zeros((height, width), np.uint16)
-    for place, mask in sorted(filled, key=lambda each: -int(each[1].sum())):
-        instances[mask] = place
-    return instances
+    columns = np.zeros(width * height, np.uint16)
+    for place, pixels in sorted(found, key=lambda each: -len(each[1])):
+        columns[pixels] = place
+    return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
-def _filled(outline: Any, height: int, width: int) -> np.ndarray:
-    """Outline without problems -> bool `[height, width]`."""
+def _pixels(outline: Any, height: int, width: int) -> np.ndarray:
+    """Outline without problems -> places of its pixels, counted by columns."""
     if is_runs(outline):
-        return _filled_runs(runs_of(outline), height, width)  # type: ignore[arg-type]  # it has no problems
+        return _pixels_of_runs(runs_of(outline))  # type: ignore[arg-type]  # it has no problems
     coco = require("pycocotools.mask", EXTRA)
     polygons = [[float(value) for value in polygon] for polygon in outline]
-    return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
+    return np.flatnonzero(coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).T)
