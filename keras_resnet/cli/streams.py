@@ -35,9 +35,10 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stderr, io.TextIOWrapper):
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(getattr(getattr(sys.stderr, "buffer", None), "raw", None), io.FileIO):
         file = io.BufferedWriter(_Unfailing(sys.stderr.fileno(), "w", closefd=False))
         sys.stderr = io.TextIOWrapper(file, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
