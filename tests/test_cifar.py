@@ -248,6 +248,7 @@ def exported(randomise: Callable[..., keras.Model], tmp_path_factory: pytest.Tem
     return report, np.asarray(model(pixels(3, 32, 32), training=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tolerance"), [("tflite", 1e-5), ("onnx", 1e-5), ("tflite-int8", 0.05)])
 def test_exports_equal_the_network(exported: tuple[Any, np.ndarray], name: str, tolerance: float) -> None:
     from keras_resnet.export.artifact import open_artifact

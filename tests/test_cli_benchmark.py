@@ -117,6 +117,7 @@ def test_a_rival_gets_its_input_converted_once():
     assert len(converted) == 2
 
 
+@pytest.mark.slow
 def test_keras_applications_in_litert_gives_keras_answers(tmp_path):
     """The rival's file is its network: the same answers in both runtimes, of one image and of two."""
     import keras

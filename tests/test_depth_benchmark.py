@@ -121,6 +121,7 @@ def results(path: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_a_killed_run_goes_on_where_it_was(
     depth: ModuleType, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

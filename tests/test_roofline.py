@@ -16,6 +16,7 @@ from keras_resnet.errors import ArgumentError, MeasurementError
 PEAK = Peak(gflops=100.0, bandwidth_gb_per_s=20.0, how="by hand")
 
 
+@pytest.mark.slow
 def test_peak_of_this_machine():
     """No core multiplies faster than 64 lanes at 6 GHz, nor slower than one addition a cycle at half a GHz."""
     peak = measure_peak(threads=1)

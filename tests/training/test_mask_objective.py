@@ -102,6 +102,7 @@ print(json.dumps([keras.backend.backend(), *losses().values(), *figures()]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_losses_and_figures_are_the_same_on_other_backends(backend):
     pytest.importorskip(backend)

@@ -39,6 +39,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_then_terminated_comes_to_the_same_weights(recipe: Path, tmp_path: Path) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     uninterrupted = Forked(keras_resnet, "train", recipe, "--out", whole)  # at the same time, which saves some
