@@ -12,6 +12,8 @@ Answer = Mapping[str, "np.ndarray"]
 IMAGE = "image"  # the input: pixels 0..255
 PROBABILITIES = "probabilities"  # the probability of each class
 MASK = "mask"  # the class of each pixel
+# What a detector answers: [N, D, 4], [N, D], [N, D], [N], and with masks [N, D, 28, 28].
+BOXES, BOX_SCORES, LABELS, NUM_DETECTIONS, MASKS = ("boxes", "scores", "labels", "num_detections", "masks")
 
 
 class Output(NamedTuple):

@@ -186,7 +186,7 @@ def build_detector(
         network.backbone,
         image,
         head,
-        task=None,
+        task="detect",
         output_stride=network.backbone.design.output_stride,
         include_preprocessing=True,
         weights=weights,

@@ -122,11 +122,14 @@ def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
                 pixels = np.pad(pixels, ((0, largest - count), (0, 0), (0, 0), (0, 0)))
             else:
                 trace(network, "uint8")
-            return {output: keras.ops.convert_to_numpy(activation(network.predict_on_batch(pixels)[:count]))}
+            found = network.predict_on_batch(pixels)
+            if isinstance(found, dict):  # of several outputs, which no activation follows
+                return {name: keras.ops.convert_to_numpy(values)[:count] for name, values in found.items()}
+            return {output: keras.ops.convert_to_numpy(activation(found[:count]))}
         except Exception as error:  # a layer of a user's model can raise anything
             raise WeightsError(f"{name}: fails on images: {reason(error)}") from error
 
-    classes = network.output_shape[-1]
+    classes = task.classes_of(network)
     return Predictor(name, task, class_names_of(network), contract, classes, run, facts.task_facts, facts.read_as)
 
 
@@ -138,7 +141,8 @@ def class_names_of(network: Any) -> list[str] | None:
     names = facts_of(network).class_names
     if names is not None:
         return list(names)
-    is_imagenet = network.output_shape[-1] == 1000 and checked_task_of(network).bounded
+    task = checked_task_of(network)
+    is_imagenet = task.bounded and task.classes_of(network) == 1000
     return [name for _, name in imagenet_labels()] if is_imagenet else None
 
 
@@ -206,8 +210,9 @@ def _build(name: str, weights: str | WeightsFrom) -> Any:
 def _load_file(path: str) -> Any:
     import keras
 
-    # These modules register the layers of quantization-aware training and of segmentation networks.
+    # These modules register the layers of quantization-aware training, of detectors and of segmentation networks.
     import keras_resnet.compress.fake_quant
+    import keras_resnet.detection
     import keras_resnet.resize  # noqa: F401
     from keras_resnet.facts import WeightsOrigin, state
     from keras_resnet.model_files import read_model_description

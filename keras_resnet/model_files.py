@@ -17,7 +17,6 @@ from keras_resnet.contained import remember
 from keras_resnet.errors import WeightsError, reason
 from keras_resnet.facts import facts_of
 from keras_resnet.tasks import TASKS, checked_task_of, task_named
-from keras_resnet.tasks.outputs import classes_of
 from keras_resnet.variants import Contract, contract_of_fields
 from keras_resnet.whole_files import file_sha256, whole_file
 
@@ -37,7 +36,7 @@ class ModelDescription:
 
     def check(self, model: Any) -> None:
         """Raises `ValueError` if the model has another number of classes, or another input size."""
-        classes = classes_of(self.task, model.outputs[0].shape[-1])
+        classes = TASKS[self.task].classes_of(model)
         if self.class_names is not None and len(self.class_names) != classes:
             raise ValueError(f"{len(self.class_names)} names for {classes} classes")
         sides, wanted = tuple(model.inputs[0].shape[1:3]), self.contract.sides

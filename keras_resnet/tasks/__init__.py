@@ -10,13 +10,16 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.facts import facts_of
 from keras_resnet.tasks.base import Shape, Task
 from keras_resnet.tasks.classify import Classify
+from keras_resnet.tasks.detect import Detect
 from keras_resnet.tasks.embed import Embed
 from keras_resnet.tasks.regress import Regress
 from keras_resnet.tasks.segment import Segment
 from keras_resnet.tasks.tag import Tag
 from keras_resnet.variants import Contract
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (Classify(), Segment(), Tag(), Regress(), Embed())}
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (Classify(), Segment(), Tag(), Regress(), Embed(), Detect())
+}
 LEARNED = {name: task for name, task in TASKS.items() if task.losses}  # tasks for which this package trains networks
 
 

@@ -125,6 +125,7 @@ class Task(Protocol):
     takes: str  # input of its networks, in words
     score: str  # name, with unit, of the figure by which networks are compared
     outputs: Mapping[str, Output]  # possible outputs of an artifact, by name; models have the first
+    built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
     ranked_by: str  # name, with unit, of the numbers of `ranked`
     ranked_count: int | None  # number of classes that are kept of each image unless the user names one; None: all
@@ -155,6 +156,10 @@ class Task(Protocol):
 
     def arguments(self, command: str, recipe: Any) -> list[str]:
         """Name of a command, recipe of a run -> arguments of this task for using the run's model and data."""
+        ...
+
+    def classes_of(self, model: Any) -> int:
+        """Keras model of this task -> number of its classes, or of its values."""
         ...
 
     def contract_of(self, model: Any, stated: Contract | None) -> Contract | None:

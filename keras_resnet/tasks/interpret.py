@@ -14,6 +14,7 @@ from keras_resnet.facts import carry, facts_of, state
 from keras_resnet.graph import flatten, keeps_logits, output_activation, rebuild
 from keras_resnet.normalisation import check_normalises, doubt_about_scale
 from keras_resnet.printable import printable
+from keras_resnet.tasks import task_named
 from keras_resnet.tasks.outputs import Reading, classes_of, loss_of, read_output
 
 EXAMPLE_SIDES = (64, 96)  # height and width of an example image for a network of any size
@@ -39,6 +40,11 @@ def interpret(
     """
     if name is None:
         name = f"`model` {model.name!r}" if isinstance(model, keras.Model) else "`model`"
+    known = facts_of(model).task if isinstance(model, keras.Model) else None
+    if known is not None and task_named(known).built_here_alone:
+        _check_as_stated(name, known, task, output_kind)
+        state(model, interpreted=True)
+        return model
     check_functional(model, name)
     facts = facts_of(model)
     if facts.interpreted and task in (None, facts.task) and output_kind in (None, facts.output_kind):
@@ -58,6 +64,16 @@ def interpret(
     state(flat, task=reading.task, output_kind=reading.kind, interpreted=True, read_as=read_as)
     state(flat, weights_origin=facts.weights_origin)  # they are the weights of the given model
     return flat
+
+
+def _check_as_stated(name: str, known: str, task: str | None, output_kind: str | None) -> None:
+    """Raises `ArgumentError` if another task, or a kind of output, is asked for than the model has."""
+    if task not in (None, known) or output_kind is not None:
+        given = f"task {task}" if task not in (None, known) else f"output kind {output_kind}"
+        raise ArgumentError(
+            f"{name}: is a network for the task {known}, as its file states. Leave out `task` (--task) and "
+            f"`output_kind` (--output-kind). Received: {given}"
+        )
 
 
 def check_functional(model: Any, name: str) -> None:

@@ -18,6 +18,7 @@ def open_source(
     split: str,
     class_names: Sequence[str] | None = None,
     reading: Reading = PLAIN,
+    task: str | None = None,
 ) -> Source:
     """Data, "train" or "val", class names -> images of that split, with their classes or masks.
 
@@ -35,6 +36,7 @@ def open_source(
         class_names: Names of the classes, in order. Default: the names that are found, sorted, numbers by their value;
             for masks, the names in `classes.csv`, or "class 0" and so on.
         reading: What the data itself does not tell.
+        task: Name of the task that the images are for; see `task_of_data`.
 
     Raises:
         ArgumentError: No such data, data that can be read in two ways, or a class that `class_names` does not have.
@@ -45,11 +47,15 @@ def open_source(
             "`split` must be 'train' or 'val'; for test images, give 'val' and Reading(validation_split='test'). "
             f"Received: split={split!r}"
         )
-    return _open(data, split, class_names, reading)
+    return _open(data, split, class_names, reading, task)
 
 
 def open_split(
-    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None = None, reading: Reading = PLAIN
+    data: str | os.PathLike[str],
+    split: str,
+    class_names: Sequence[str] | None = None,
+    reading: Reading = PLAIN,
+    task: str | None = None,
 ) -> list[Source]:
     """Data, any of `SPLITS`, class names -> sources that hold the images of that split; see `open_source`.
 
@@ -58,16 +64,18 @@ def open_split(
     if split not in SPLITS:
         raise ArgumentError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     if split in ("train", "val"):
-        return [open_source(data, cast(Split, split), class_names, reading)]
-    source = _open(data, ALL, class_names, reading)
+        return [open_source(data, cast(Split, split), class_names, reading, task)]
+    source = _open(data, ALL, class_names, reading, task)
     if source.split == ALL:
         return [source]
-    return [source, open_source(data, "val", class_names, reading)]
+    return [source, open_source(data, "val", class_names, reading, task)]
 
 
-def _open(data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None, reading: Reading) -> Source:
+def _open(
+    data: str | os.PathLike[str], split: str, class_names: Sequence[str] | None, reading: Reading, wanted: str | None
+) -> Source:
     text = os.fspath(data)
-    task = task_of_data(text, reading)
+    task = task_of_data(text, reading, wanted)
     for name, declared in READING.items():
         if not declared.suits(task.name) and getattr(reading, name) != declared.default:
             others = " or ".join(other.title for other in TASKS.values() if declared.suits(other.name))
@@ -99,7 +107,7 @@ def open_for(
         ArgumentError: The data is laid out for another task, or has another number of classes.
     """
     check_layout(data, task, network, reading)
-    sources = open_split(data, split, class_names, reading)
+    sources = open_split(data, split, class_names, reading, task.name)
     for source in sources:
         if classes is not None and len(source.classes) != classes:
             raise ArgumentError(
@@ -111,7 +119,7 @@ def open_for(
 
 def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading: Reading) -> None:
     """Raises `ArgumentError` if the data is laid out for another task than the network of this name."""
-    other = task_of_data(os.fspath(data), reading)
+    other = task_of_data(os.fspath(data), reading, task.name)
     if other is not task:
         raise ArgumentError(
             f"{data}: {network} is for {task.title}, but these images are for {other.title}. Give a network for "
@@ -119,9 +127,13 @@ def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading
         )
 
 
-def task_of_data(text: str, reading: Reading = PLAIN) -> Task:
+def task_of_data(text: str, reading: Reading = PLAIN, wanted: str | None = None) -> Task:
     """Data as users name it, their choices about it -> the task that its layout is of.
 
-    If several layouts fit, the last task of the table wins. Its layout is the most specific: images/ is a folder too.
+    Some data is of several tasks: an annotation file with boxes names classes too, and Pascal VOC has boxes and masks.
+    Then the wanted task is taken, if it is one of these, and otherwise the last task of the table. Every folder is also
+    a folder of class folders, which says nothing, and so are CSV files.
     """
-    return [task for task in TASKS.values() if task.has_layout(text, reading)][-1]
+    fitting = {task.name: task for task in TASKS.values() if task.has_layout(text, reading)}
+    is_layout = wanted in [*fitting][1:] or text.lower().endswith(".json")
+    return fitting[wanted] if wanted in fitting and is_layout else [*fitting.values()][-1]

@@ -109,7 +109,7 @@ def recipe_of_run(run: Path) -> Recipe:
         had_validation = noted["val"]["validation"] == "its own"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # killed before it was written, or damaged
         return recipe
-    if had_validation and recipe.data and open_source(recipe.data, "val", reading=recipe).held_out:
+    if had_validation and recipe.data and open_source(recipe.data, "val", reading=recipe, task=recipe.task).held_out:
         return replace(recipe, validation_split="test")
     return recipe
 
@@ -191,8 +191,8 @@ class _Run:
         recipe = self.recipe
         if not recipe.data:
             raise ArgumentError("the recipe names no images; give --data, or the key `data`")
-        self.source = open_source(recipe.data, "train", reading=recipe)
-        self.validation = open_source(recipe.data, "val", self.source.classes, recipe)
+        self.source = open_source(recipe.data, "train", reading=recipe, task=recipe.task)
+        self.validation = open_source(recipe.data, "val", self.source.classes, recipe, recipe.task)
         recipe = self._fitted()
         self.task = task_named(recipe.task)
         if self.source.target.task != self.task.name:

@@ -27,6 +27,7 @@ class Classify:
     predicts = "a class for each image"
     takes = "square RGB images [N, size, size, 3]"
     outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
+    built_here_alone = False
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
     ranked_by = "probabilities"
@@ -71,6 +72,11 @@ class Classify:
 
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 2
+
+    def classes_of(self, model: Any) -> int:
+        from keras_resnet.tasks.outputs import classes_of
+
+        return classes_of(self.name, model.outputs[0].shape[-1])
 
     def contract_of(self, model: Any, stated: Contract | None) -> InputContract | None:
         """-> the stated contract, for example from published weights, if it fits the input size.
@@ -138,7 +144,7 @@ class Classify:
         from keras_resnet.tasks.sources import check_layout, open_split
 
         check_layout(data, self, asked.name, reading)
-        sources = open_split(data, split, asked.class_names, reading)
+        sources = open_split(data, split, asked.class_names, reading, self.name)
         if asked.class_names is None and classes is not None and all(name.isdecimal() for name in sources[0].classes):
             # A number is the index of a class, whichever classes the data has.
             highest = max(map(int, sources[0].classes))
@@ -147,7 +153,7 @@ class Classify:
                     f"{data}: the index of a class must be at most {classes - 1}, since the model has {classes} "
                     f"classes. Received: {highest}"
                 )
-            sources = open_split(data, split, [str(index) for index in range(classes)], reading)
+            sources = open_split(data, split, [str(index) for index in range(classes)], reading, self.name)
         return sources
 
     def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":

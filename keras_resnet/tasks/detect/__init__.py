@@ -1,1 +1,145 @@
-"""Detection: boxes of objects in images, and masks where the data has them. So far, only its data can be read."""
+"""Detection: an image shows objects, and a network answers with the box, class and score of each, maybe with a mask."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Output
+from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.variants import Contract, WholeImage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_resnet.answers import Answer
+    from keras_resnet.data.base import Source
+    from keras_resnet.data.reading import Reading
+    from keras_resnet.data.targets import Target
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, Shape, Tell, Training
+
+
+class Detect:
+    """The task `detect`; see `tasks.base.Task`."""
+
+    name = "detect"
+    title = "detection"
+    predicts = "a box with class and score for each object"
+    takes = "RGB images [N, H, W, 3]"
+    outputs: Mapping[str, Output] = {
+        BOXES: Output(BOXES, "boxes as left, top, right and bottom, in pixels of the input"),
+        BOX_SCORES: Output(BOX_SCORES, "score of each box"),
+        LABELS: Output(LABELS, "class of each box, counted from 0; -1 behind the last box"),
+        NUM_DETECTIONS: Output(NUM_DETECTIONS, "number of boxes"),
+        MASKS: Output(MASKS, "probability of the object at each place of its box"),
+    }
+    built_here_alone = True
+    score = "ap_percent"
+    titles: Mapping[str, str] = {"ap_percent": "AP"}
+    ranked_by = "score"
+    ranked_count: int | None = None
+    single_answer = False
+    largest_drop_points = 1.0
+    activation = "linear"
+    bounded = False
+    losses: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    evaluated: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def target(self) -> "Target":
+        from keras_resnet.tasks.detect.target import objects_of
+
+        return objects_of(1, False)
+
+    def options(self, command: str) -> Mapping[str, Any]:
+        return {}
+
+    def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
+        yield from ()
+
+    def training(self, recipe: Any, source: "Source") -> "Training":
+        raise ArgumentError(f"`task` must be one that networks are trained for. Received: {self.name}")
+
+    def arguments(self, command: str, recipe: Any) -> list[str]:
+        return []
+
+    def classes_of(self, model: Any) -> int:
+        from keras_resnet.layer_names import BOX_LOGITS
+
+        return model.get_layer(BOX_LOGITS).output.shape[-1] - 1  # without the background
+
+    def contract_of(self, model: Any, stated: Contract | None) -> WholeImage | None:
+        return WholeImage(*model.inputs[0].shape[1:3])
+
+    def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
+        return False  # the files of detectors have always stated their task
+
+    def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> WholeImage:
+        return WholeImage(*sides)
+
+    def tolerance(self, tolerance: Any) -> Any:
+        return tolerance
+
+    def decisions(self, answers: "np.ndarray") -> None:
+        return None
+
+    def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def decided_output(self, model: Any) -> Output:
+        raise ExportError(
+            "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model for detection"
+        )
+
+    def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
+        return pixels  # the boxes are for the image at its own size
+
+    def batch_size(self, contract: Contract, wanted: int) -> int:
+        return wanted
+
+    def answers(self, asked: "Asked", images: "Sequence[np.ndarray]", **options: Any) -> "list[Answer]":
+        """`options` are the further arguments of `view.answers`."""
+        from keras_resnet.tasks.detect.view import answers
+
+        return answers(asked, images, **options)
+
+    def has_layout(self, text: str, reading: "Reading") -> bool:
+        from keras_resnet.tasks.detect.sources import is_detect_layout
+
+        return is_detect_layout(text, reading)
+
+    def open(self, text: str, split: str, class_names: Sequence[str] | None, reading: "Reading") -> "Source":
+        from keras_resnet.tasks.detect.sources import open_detected
+
+        return open_detected(text, split, class_names, reading)
+
+    def open_sources(
+        self, data: Any, split: str, asked: "Asked", classes: int | None, reading: "Reading"
+    ) -> "list[Source]":
+        from keras_resnet.tasks.sources import open_for
+
+        return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+        from keras_resnet.tasks.detect.evaluation import DetectionCollector
+
+        return DetectionCollector(asked, sources)
+
+    def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":
+        """-> the class of each box, the best box first."""
+        from keras_resnet.tasks.base import Ranked
+
+        return Ranked(answer[LABELS], answer[BOX_SCORES])
+
+    def printer(
+        self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]
+    ) -> "Callable[[int, np.ndarray, Answer], None]":
+        from keras_resnet.tasks.detect.printing import box_printer
+
+        return box_printer(asked, paths, top, tell, **options)

@@ -30,6 +30,7 @@ class Segment:
         PROBABILITIES: Output(PROBABILITIES, "probabilities of each pixel"),
         MASK: Output(MASK, "mask of each pixel", decides=True),
     }
+    built_here_alone = False
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
     ranked_by = "pixels_percent"
@@ -65,6 +66,11 @@ class Segment:
         if command == "export":
             return ["--image-size", f"{recipe.size}x{recipe.size}"]  # the network takes any; most files do not
         return []
+
+    def classes_of(self, model: Any) -> int:
+        from keras_resnet.tasks.outputs import classes_of
+
+        return classes_of(self.name, model.outputs[0].shape[-1])
 
     def contract_of(self, model: Any, stated: Contract | None) -> WholeImage | None:
         height, width = model.inputs[0].shape[1:3]
