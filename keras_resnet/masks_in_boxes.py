@@ -1,5 +1,7 @@
 """Masks of boxes -> masks of the whole image, in NumPy: the last step of instance segmentation, outside the network."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 PADDING = 1  # positions around a mask, so that it can end between two of them
@@ -10,20 +12,26 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -
 
     It is torchvision's `paste_masks_in_image`. Pixels outside of a box are 0; a threshold of 0.5 gives the mask.
     """
+    pasted = np.zeros((len(masks), height, width), np.float32)
+    for image, (rows, columns, part) in zip(pasted, mask_parts(masks, boxes, height, width), strict=True):
+        image[rows, columns] = part
+    return pasted
+
+
+def mask_parts(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """As `paste_masks`, without the zeros: of each mask the rows and columns that it covers, and float32 of these."""
     masks, boxes = np.asarray(masks, np.float32), np.asarray(boxes, np.float32)
     side = masks.shape[-1]
     masks = np.pad(masks, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
     half = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5) * np.float32((side + 2 * PADDING) / side)
     centres = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
     edges = np.concatenate([centres - half, centres + half], axis=1).astype(np.int64)  # towards zero, as torchvision
-    pasted = np.zeros((len(masks), height, width), np.float32)
-    for image, mask, (x1, y1, x2, y2) in zip(pasted, masks, edges.tolist(), strict=True):
-        top, bottom, left, right = max(y1, 0), min(y2 + 1, height), max(x1, 0), min(x2 + 1, width)
-        if top < bottom and left < right:
-            rows = _weights(mask.shape[0], max(y2 - y1 + 1, 1))[top - y1 : bottom - y1]
-            columns = _weights(mask.shape[1], max(x2 - x1 + 1, 1))[left - x1 : right - x1]
-            image[top:bottom, left:right] = rows @ mask @ columns.T
-    return pasted
+    for mask, (x1, y1, x2, y2) in zip(masks, edges.tolist(), strict=True):
+        top, left = min(max(y1, 0), height), min(max(x1, 0), width)
+        bottom, right = max(min(y2 + 1, height), top), max(min(x2 + 1, width), left)
+        rows = _weights(mask.shape[0], max(y2 - y1 + 1, 1))[top - y1 : bottom - y1]
+        columns = _weights(mask.shape[1], max(x2 - x1 + 1, 1))[left - x1 : right - x1]
+        yield slice(top, bottom), slice(left, right), rows @ mask @ columns.T
 
 
 def _weights(source: int, target: int) -> np.ndarray:
