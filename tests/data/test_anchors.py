@@ -6,7 +6,8 @@ from boxed_pictures import PICTURES, Drawn, Rectangle, write_coco, write_rows
 
 from keras_resnet.data.reading import PLAIN
 from keras_resnet.tasks.detect.anchors import Anchors, best_ious, fit_of, proposed_anchors, taught_boxes
-from keras_resnet.tasks.detect.contact_sheet import COLOURS, TILE_PIXELS, chosen_for_sheet, contact_sheet
+from keras_resnet.tasks.detect.contact_sheet import TILE_PIXELS, chosen_for_sheet, contact_sheet
+from keras_resnet.tasks.detect.overlay import COLOURS
 from keras_resnet.tasks.detect.sources import open_detected
 from keras_resnet.variants import WholeImage
 
