@@ -18,7 +18,9 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -
     return pasted
 
 
-def mask_parts(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def mask_parts(
+    masks: np.ndarray, boxes: np.ndarray, height: int, width: int
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """As `paste_masks`, without the zeros: of each mask the rows and columns that it covers, and float32 of these."""
     masks, boxes = np.asarray(masks, np.float32), np.asarray(boxes, np.float32)
     side = masks.shape[-1]

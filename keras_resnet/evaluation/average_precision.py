@@ -12,7 +12,7 @@ import numpy as np
 from keras_resnet.evaluation.run_lengths import RunLengths
 from keras_resnet.optional import require
 
-AREAS = ("all", "small", "medium", "large")  # up to 32 x 32 pixels, up to 96 x 96, larger
+AREAS = ("all", "small", "medium", "large")  # objects up to 32 x 32 pixels, up to 96 x 96, and larger ones
 NOT_COUNTED = -1  # instead of the object of a detection
 
 

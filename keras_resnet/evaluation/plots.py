@@ -23,8 +23,8 @@ def draw_confusion_matrix(
 ) -> bytes:
     """Confusion matrix int `[classes, classes]`, class names, what was counted -> PNG.
 
-    `predicted` are the names of the columns, where they differ from those of the rows. For up to 50 classes the matrix is drawn, with the number of images in each cell. For more classes, the most
-    frequently confused pairs are listed.
+    `predicted` are the names of the columns, where rows have other names. For up to 50 classes the matrix is drawn,
+    with the number of images in each cell. For more classes, the most frequently confused pairs are listed.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

@@ -1,5 +1,8 @@
-"""Masks as run-length codes of COCO, which take a few hundred bytes each. They are made from the pixels of an object
-alone: whole images of zeros take most of the time of pycocotools' own `encode`."""
+"""Masks as run-length codes of COCO, which take a few hundred bytes each.
+
+A code is made from the pixels of the object. pycocotools' own `encode` reads the zeros of the whole image as well,
+which takes most of its time.
+"""
 
 from collections.abc import Mapping
 from typing import Any

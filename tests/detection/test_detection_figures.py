@@ -118,7 +118,8 @@ def test_averages_are_those_of_pycocotools_on_files(kind, most, tmp_path, capsys
     theirs = by_files(tmp_path, images, kind, most)
     assert capsys.readouterr().out == ""
     precision, recall = theirs["precision"][..., -1], theirs["recall"][..., -1]
-    assert (precision[..., :3, :] > -1).any() and np.isnan(own.precision[:, :, 3]).all()
+    assert (precision[..., :3, :] > -1).any()
+    assert np.isnan(own.precision[:, :, 3]).all()
     np.testing.assert_allclose(np.nan_to_num(own.precision, nan=-1), precision, atol=1e-12)
     np.testing.assert_allclose(np.nan_to_num(own.recall, nan=-1), recall, atol=1e-12)
 
@@ -220,7 +221,7 @@ def test_the_confusion_counts_pairs():
             expected[pair] += count
     figures = figures_of(images)
     np.testing.assert_array_equal(figures.confusion, expected)
-    assert np.trace(expected) > 20 and expected[CLASSES, :3].min() > 5 and expected[:3, CLASSES].min() > 2
+    assert min(np.trace(expected) / 4, expected[CLASSES, :3].min(), expected[:3, CLASSES].min()) > 2
     assert expected[:3, :3].sum() - np.trace(expected) > 3
     objects = sum(np.bincount(each.truth.classes[~each.truth.ignored], minlength=CLASSES) for each in images)
     np.testing.assert_array_equal(figures.objects, objects)
@@ -248,7 +249,7 @@ def test_images_without_objects_or_detections_count():
     collector = DetectionFiguresCollector(2, False)
     collector.add(empty, Found(*NOTHING, None))
     figures = collector.finish()
-    assert figures.boxes.ap_percent() is None and figures.calibration is None and figures.confusion.sum() == 0
+    assert (figures.boxes.ap_percent(), figures.calibration, figures.confusion.sum()) == (None, None, 0)
     collector.add(empty, one)
     assert collector.finish().confusion[2].tolist() == [0, 1, 0]
 

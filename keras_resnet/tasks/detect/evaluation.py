@@ -42,7 +42,7 @@ class Example(NamedTuple):
     """One image with mistakes."""
 
     source: DetectedSource
-    index: int
+    place: int  # index in the source
     answer: Answer
     confusion: np.ndarray
 
@@ -173,7 +173,7 @@ class DetectionEvaluation:
         precision = 100 * self.measured.boxes.precision[0, :, :, 0]  # at IoU 0.5, for objects of all areas
         known = np.flatnonzero(self.measured.objects)
         mean = precision[:, known].mean(axis=1) if known.size else np.full(len(precision), np.nan)
-        curves = {self.names[index]: precision[:, index] for index in known}
+        curves = {self.names[index]: precision[:, index] for index in known.tolist()}
         return draw_curves(np.linspace(0, 100, len(precision)), curves, mean, f"boxes with IoU {MATCH_IOU} or more")
 
     def _worst(self) -> bytes:
@@ -189,7 +189,7 @@ class DetectionEvaluation:
 
     def _example(self, example: Example) -> Image.Image:
         """-> objects and, beside them, detections in one image."""
-        decoded = example.source.decode(example.index)
+        decoded = example.source.decode(example.place)
         objects = objects_in(decoded.target, example.source.most_objects)
         truth = marks_of_objects(objects.boxes, objects.classes, objects.states == IGNORED, objects.instances)
         found = marks_of(example.answer, self.names, DECIDED_SCORE, *decoded.pixels.shape[:2])
@@ -198,8 +198,8 @@ class DetectionEvaluation:
         pixels = np.concatenate([pictures[0], gap, pictures[1]], axis=1)
         right, wrong, background, missed = _sums(example.confusion)
         lines = [
-            example.source.name_of(example.index),
-            f"objects (left): {right + wrong + missed}, of them missed: {missed}; detections (beside them): {right} right, "
+            example.source.name_of(example.place),
+            f"objects (left): {right + wrong + missed}, of them missed: {missed}; detections (right): {right} right, "
             f"{wrong} of a wrong class, {background} on background",
         ]
         return captioned(pixels, lines, pixels.shape[1])

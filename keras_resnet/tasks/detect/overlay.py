@@ -133,7 +133,9 @@ def _coloured(pixels: np.ndarray, marks: Marks) -> np.ndarray:
     return coloured
 
 
-def _draw_texts(draw: ImageDraw.ImageDraw, picture: Image.Image, boxes: Sequence[Sequence[float]], marks: Marks) -> None:
+def _draw_texts(
+    draw: ImageDraw.ImageDraw, picture: Image.Image, boxes: Sequence[Sequence[float]], marks: Marks
+) -> None:
     size = _text_pixels(picture)
     taken: list[Rectangle] = []
     centres = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for box in boxes]
@@ -153,9 +155,7 @@ def _draw_texts(draw: ImageDraw.ImageDraw, picture: Image.Image, boxes: Sequence
                 break
 
 
-def _places(
-    box: Sequence[float], wide: float, high: float, size: tuple[int, int]
-) -> Iterator[tuple[float, float]]:
+def _places(box: Sequence[float], wide: float, high: float, size: tuple[int, int]) -> Iterator[tuple[float, float]]:
     """Box, width and height of a text, size of the picture -> left and top of where it can stand: above the box, below
     it, and within it."""
     left = max(0.0, min(box[0], size[0] - wide))
@@ -176,7 +176,9 @@ def _text_pixels(picture: Image.Image) -> int:
     return max(SMALLEST_TEXT_PIXELS, round(max(picture.size) / PICTURE_BY_TEXT))
 
 
-def draw_legend(entries: Sequence[tuple[Colour, str]], width: int, text_pixels: int = SMALLEST_TEXT_PIXELS) -> Image.Image:
+def draw_legend(
+    entries: Sequence[tuple[Colour, str]], width: int, text_pixels: int = SMALLEST_TEXT_PIXELS
+) -> Image.Image:
     """Colours with their meanings, width, height of the text -> legend in columns, on white.
 
     Raises:
