@@ -46,3 +46,25 @@ def _weights(source: int, target: int) -> np.ndarray:
     np.add.at(weights, (positions, low), 1 - share)
     np.add.at(weights, (positions, np.minimum(low + 1, source - 1)), share)
     return weights
+
+
+def masks_of_parts(masks: np.ndarray, boxes: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """`[D, 28, 28]` probabilities in boxes `[D, 4]`, parts of the boxes `[D, 4]` -> `[D, 28, 28]`, in the parts.
+
+    Masks are resized bilinearly between the centres of their positions.
+    """
+    masks = np.asarray(masks, np.float32).copy()
+    side = masks.shape[-1]
+    centres = (np.arange(side) + 0.5) / side
+    for place in np.flatnonzero((boxes != parts).any(axis=1)):
+        (x1, y1, x2, y2), (left, top, right, bottom) = boxes[place].astype(float), parts[place].astype(float)
+        columns = _tents((left + centres * (right - left) - x1) / (x2 - x1), side)
+        rows = _tents((top + centres * (bottom - top) - y1) / (y2 - y1), side)
+        masks[place] = rows @ masks[place] @ columns.T
+    return masks
+
+
+def _tents(places: np.ndarray, side: int) -> np.ndarray:
+    """Places as shares of a side `[n]`, number of positions -> weights `[n, side]` of the two nearest positions."""
+    at = np.clip(places * side - 0.5, 0, side - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(side))).astype(np.float32)

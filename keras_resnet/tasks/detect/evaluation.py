@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from PIL import Image
 
-from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, Answer
+from keras_resnet.answers import Answer
 from keras_resnet.data.base import Source
 from keras_resnet.data.labelled import listed_file
 from keras_resnet.errors import ArgumentError
@@ -23,10 +23,11 @@ from keras_resnet.evaluation.detection import (
     agreeing,
 )
 from keras_resnet.evaluation.plots import draw_calibration, draw_confusion_matrix, draw_curves
-from keras_resnet.evaluation.run_lengths import run_lengths_of_boxes, run_lengths_of_instances
+from keras_resnet.evaluation.run_lengths import run_lengths_of_instances
 from keras_resnet.evaluation.tiles import captioned
 from keras_resnet.printable import cell, printable
 from keras_resnet.tasks.base import Asked
+from keras_resnet.tasks.detect.answers import found_of, shown_of
 from keras_resnet.tasks.detect.detected import DetectedSource
 from keras_resnet.tasks.detect.overlay import colour_of, draw_legend, draw_marks, marks_of, marks_of_objects, png_of
 from keras_resnet.tasks.detect.results import result_rows
@@ -109,12 +110,6 @@ def truth_of(objects: Detections) -> Truth:
     return Truth(objects.boxes, objects.classes, objects.states == IGNORED, masks)
 
 
-def found_of(answer: Answer, height: int, width: int) -> Found:
-    """Answer for an image of that height and width -> its detections."""
-    masks = run_lengths_of_boxes(answer[MASKS], answer[BOXES], height, width) if MASKS in answer else None
-    return Found(answer[BOXES], answer[LABELS].astype(int), answer[BOX_SCORES], masks)
-
-
 def f1_percent(confusion: np.ndarray) -> float:
     """Confusion matrix of objects and detections -> F1: right ones by the mean of the numbers of both."""
     return 200 * float(np.trace(confusion)) / float(confusion[:-1].sum() + confusion[:, :-1].sum())
@@ -192,7 +187,8 @@ class DetectionEvaluation:
         decoded = example.source.decode(example.place)
         objects = objects_in(decoded.target, example.source.most_objects)
         truth = marks_of_objects(objects.boxes, objects.classes, objects.states == IGNORED, objects.instances)
-        found = marks_of(example.answer, self.names, DECIDED_SCORE, *decoded.pixels.shape[:2])
+        shown = shown_of(example.answer, DECIDED_SCORE)
+        found = marks_of(shown, self.names, *decoded.pixels.shape[:2])
         pictures = [np.asarray(draw_marks(decoded.pixels, marks, EXAMPLE_PIXELS)) for marks in (truth, found)]
         gap = np.full((len(pictures[0]), GAP_PIXELS, 3), 255, np.uint8)
         pixels = np.concatenate([pictures[0], gap, pictures[1]], axis=1)
@@ -332,7 +328,7 @@ def _decided(found: Found) -> Found:
 
 
 def _sums(confusion: np.ndarray) -> tuple[int, int, int, int]:
-    """-> numbers of right detections, of those of a wrong class and on background, and of missed objects."""
+    """-> number of detections that are right, of a wrong class, and on background; number of missed objects."""
     right, background, missed = int(np.trace(confusion)), int(confusion[-1].sum()), int(confusion[:, -1].sum())
     return right, int(confusion.sum()) - right - background - missed, background, missed
 

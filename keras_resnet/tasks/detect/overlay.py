@@ -44,15 +44,14 @@ def colour_of(index: int) -> Colour:
     return tuple(COLOURS[index % len(COLOURS)].tolist())
 
 
-def marks_of(answer: Answer, names: Sequence[str], threshold: float, height: int, width: int) -> Marks:
-    """Detections in an image of that height and width, class names -> marks of those with a score of the threshold."""
-    shown = np.flatnonzero(answer[BOX_SCORES] >= threshold)
-    labels, boxes = answer[LABELS][shown].tolist(), answer[BOXES][shown]
+def marks_of(answer: Answer, names: Sequence[str], height: int, width: int) -> Marks:
+    """Detections in an image of that height and width, the best first, class names -> marks with names and scores."""
+    labels, boxes = answer[LABELS].tolist(), answer[BOXES]
     texts = [
         f"{shortened(names[label], NAME_LENGTH)} {score:.2f}"
-        for label, score in zip(labels, answer[BOX_SCORES][shown].tolist(), strict=True)
+        for label, score in zip(labels, answer[BOX_SCORES].tolist(), strict=True)
     ]
-    instances = _instances(answer[MASKS][shown], boxes, height, width) if MASKS in answer else None
+    instances = _instances(answer[MASKS], boxes, height, width) if MASKS in answer else None
     return Marks(boxes, [colour_of(label) for label in labels], texts, instances)
 
 
@@ -73,18 +72,17 @@ def _instances(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) ->
     return instances
 
 
-def draw_detections(pixels: np.ndarray, answer: Answer, names: Sequence[str], threshold: float) -> bytes:
-    """uint8 RGB `[H, W, 3]`, detections in it, class names -> PNG of the picture with those of at least the threshold,
-    and below it a legend of their classes.
+def draw_detections(pixels: np.ndarray, answer: Answer, names: Sequence[str]) -> bytes:
+    """uint8 RGB `[H, W, 3]`, detections in it, class names -> PNG of the picture with its objects, above a legend of
+    their classes.
 
     Raises:
         MissingDependencyError: matplotlib, which brings the font, is not installed.
     """
     height, width = pixels.shape[:2]
     times = max(1, -(-SMALLEST_PICTURE_PIXELS // max(height, width)))
-    picture = draw_marks(pixels, marks_of(answer, names, threshold, height, width), times * width)
-    labels = answer[LABELS][answer[BOX_SCORES] >= threshold]
-    counts = [(int(label), int(np.sum(labels == label))) for label in np.unique(labels)]
+    picture = draw_marks(pixels, marks_of(answer, names, height, width), times * width)
+    counts = zip(*(part.tolist() for part in np.unique(answer[LABELS], return_counts=True)), strict=True)
     text = _text_pixels(picture)
     legend = draw_legend([(colour_of(i), f"{names[i]}: {n:,}") for i, n in counts], picture.width, text)
     sheet = Image.new("RGB", (picture.width, picture.height + legend.height), "white")
