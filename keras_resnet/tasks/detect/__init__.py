@@ -124,8 +124,8 @@ class Detect:
         sources = open_for(self, asked.name, data, split, asked.class_names, classes, reading)
         if not sum(source.class_counts.sum() for source in sources):
             raise ArgumentError(
-                f"{data} has no object of the classes of {asked.name}: {', '.join(sources[0].classes)[:200]}. Give data "
-                "with objects of these classes"
+                f"{data} has no object of the classes of {asked.name}: {', '.join(sources[0].classes)[:200]}. Give "
+                "data with objects of these classes"
             )
         return sources
 

@@ -1,6 +1,7 @@
 """Objects drawn on their pictures, with boxes, masks and names that can be read at every size of the picture."""
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ IGNORED_COLOUR = (187, 187, 187)
 DARK = 110  # mean of a colour below which text on it is white
 
 Colour = tuple[int, ...]
-Rectangle = tuple[float, float, float, float]
+Rectangle = tuple[int, int, int, int]
 
 
 class Marks(NamedTuple):
@@ -141,10 +142,10 @@ def _draw_texts(
         if not text:
             continue
         font = line_font(text, size)
-        wide, high = font.getlength(text) + size // 2, 1.4 * size
+        wide, high = math.ceil(font.getlength(text)) + size // 2, round(1.4 * size)
         for left, top in _places(box, wide, high, picture.size):
             own = (left, top, left + wide, top + high)
-            covers = any(own[0] < x < own[2] and own[1] < y < own[3] for x, y in centres)
+            covers = any(own[0] <= x < own[2] + 1 and own[1] <= y < own[3] + 1 for x, y in centres)  # with its edges
             if not covers and not any(_overlap(own, other) for other in taken):
                 taken.append(own)
                 draw.rectangle(own, fill=colour)
@@ -153,11 +154,11 @@ def _draw_texts(
                 break
 
 
-def _places(box: Sequence[float], wide: float, high: float, size: tuple[int, int]) -> Iterator[tuple[float, float]]:
+def _places(box: Sequence[float], wide: int, high: int, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Box, width and height of a text, size of the picture -> left and top of where it can stand: above the box, below
     it, and within it."""
-    left = max(0.0, min(box[0], size[0] - wide))
-    for top in (box[1] - high, box[3], box[1]):
+    left = max(0, min(int(box[0]), size[0] - wide))
+    for top in (int(box[1]) - high, int(box[3]), int(box[1])):
         if 0 <= top <= size[1] - high:
             yield left, top
 
