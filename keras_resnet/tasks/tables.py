@@ -14,7 +14,7 @@ FILE, ERROR = "file", "error"  # columns of all tables
 class Table(NamedTuple):
     """The form of a task's tables."""
 
-    columns: tuple[str, ...]  # of the CSV file
+    columns: tuple[str, ...]  # in the CSV file
     entry: Callable[[Row], Mapping[str, Any] | None]  # row -> its object in the JSON file; None: it has none
 
 
