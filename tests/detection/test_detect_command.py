@@ -15,9 +15,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from small_detector import small_detector
 
+from keras_resnet.data.reading import Reading
 from keras_resnet.facts import state
 from keras_resnet.loading import load
 from keras_resnet.model_files import save_model
+from keras_resnet.tasks.detect.sources import open_detected
 from keras_resnet.variants import WholeImage
 
 NAMES = ["bee", "ant", "cow"]  # in the order of the ids in COCO's file
@@ -107,6 +109,19 @@ def test_tables_hold_what_the_network_answers(folder, predictor, tmp_path):
             assert float(row["score"]) == pytest.approx(result["score"]) == pytest.approx(float(score))
             assert coco_mask.decode(result["segmentation"]).shape == (height, width)
             place += 1
+
+
+def test_the_csv_file_is_data_only_if_its_column_of_classes_is_named(folder, predictor, opened, tmp_path):
+    status, _, _ = in_process(
+        "predict", *files(folder), "--model", folder / "detect.keras", "--csv", tmp_path / "o.csv", "--threshold", "0.4"
+    )
+    status, _, [error] = in_process("data", "check", tmp_path / "o.csv")
+    assert (status, "no column names the class of each box" in error) == (1, True)
+    source = open_detected(str(tmp_path / "o.csv"), "all", NAMES, Reading(label_column="predicted"))
+    for found, answer in zip(source.objects, predictor.predict(files(folder)), strict=True):
+        shown = answer["scores"] >= 0.4
+        np.testing.assert_allclose(found.boxes, answer["boxes"][shown], atol=1e-3)
+        np.testing.assert_array_equal(found.classes, answer["labels"][shown])
 
 
 def test_top_and_threshold_bound_the_rows(folder, predictor, opened, tmp_path):

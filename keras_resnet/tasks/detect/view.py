@@ -13,8 +13,8 @@ from keras_resnet.preprocessing import fit_whole
 from keras_resnet.tasks.base import Asked
 from keras_resnet.variants import WholeImage
 
-LARGEST_IOU = 0.5  # of two detections of a class, as the networks themselves have it
-BORDER_SHARE = 0.01  # of a window's side: an object that ends nearer to the border may have been cut off
+LARGEST_IOU = 0.5  # largest IoU of two detections of a class; the networks themselves have this default
+BORDER_SHARE = 0.01  # share of a window's side: an object that ends nearer to the border may have been cut off
 
 
 class _Part(NamedTuple):
