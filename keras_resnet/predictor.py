@@ -66,7 +66,8 @@ class Predictor:
 
         Args:
             batch_size: Largest number of images that the network takes at a time.
-            options: Options of the task's `answers`: `window` and `longest_side` for segmentation, `window` for detection.
+            options: Options of the task's `answers`: `window` and `longest_side` for segmentation, `window` for
+                detection.
 
         Raises:
             ImageError: A file can't be read.

@@ -262,15 +262,16 @@ class DetectionEvaluation:
 
         measured = self.measured
         print(f"images   {self.images}")
-        print(f"objects  {measured.objects.sum()}" + (f", and {self.ignored} ignored" if self.ignored else ""))
+        print(f"objects  {measured.objects.sum():d}")
+        print(f"ignored  {self.ignored:d}")
         console = Console()
         for table in (self._table_of_figures(), self._table_of_classes()):
             print()
             console.print(table, width=min(80, console.width))
         right, wrong, background, missed = _sums(measured.confusion)
         print(
-            f"\nAt a score of {DECIDED_SCORE} and IoU {MATCH_IOU}: {right} right, {wrong} of a wrong class, "
-            f"{background} on background,\n{missed} objects missed"
+            f"\nAt a score of {DECIDED_SCORE:.1f} and IoU {MATCH_IOU:.1f}: {right:d} right, {wrong:d} of a wrong "
+            f"class, {background:d} on background,\n{missed:d} objects missed"
         )
         if measured.calibration is not None:
             print(f"calibration error of the scores %  {measured.calibration.error_percent:.2f}")
