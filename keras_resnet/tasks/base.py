@@ -245,6 +245,10 @@ class Task(Protocol):
         """
         ...
 
+    def findings(self, sources: "Sequence[Source]", **options: Any) -> Iterator[str]:
+        """Training and validation images, options of `data check` -> lines about them that only this task has."""
+        ...
+
     def collector(self, asked: Asked, sources: "Sequence[Source]", **options: Any) -> Collector:
         """-> collector of the network's answers on the images of these sources.
 

@@ -158,6 +158,9 @@ class Classify:
             sources = open_split(data, split, [str(index) for index in range(classes)], reading, self.name)
         return sources
 
+    def findings(self, sources: "Sequence[Source]", **options: Any) -> Iterator[str]:
+        yield from ()
+
     def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         from keras_resnet.tasks.classify.evaluation import ClassCollector
 

@@ -129,6 +129,11 @@ class Detect:
             )
         return sources
 
+    def findings(self, sources: "Sequence[Any]", **options: Any) -> Iterator[str]:
+        from keras_resnet.tasks.detect.findings import findings
+
+        return findings(sources, **options)
+
     def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         """`options` are the further arguments of `DetectionCollector`."""
         from keras_resnet.tasks.detect.evaluation import DetectionCollector

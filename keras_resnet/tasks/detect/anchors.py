@@ -4,11 +4,11 @@ The recall at an IoU is the share of objects for which some anchor reaches it. A
 level of a feature pyramid, at multiples of the level's stride. Their sides are not rounded here, and objects at the
 border count as if the anchors continued there.
 
-Sizes of anchors are proposed by a search for the highest mean IoU of the objects with their best anchors. It starts once
-from clusters of the objects' sizes (k-means with IoU as in YOLOv2, Redmon and Farhadi 2016, arXiv 1612.08242, section
-2), and once from sizes at equal ratios to each other. Then it makes one size at a time a little larger or smaller as
-long as this helps, since clusters know nothing of the strides. Fitted ratios of the sides would add little: the mean IoU
-rose by 0.1 to 1.9 points on blood cells and nuclei, at four sizes of image.
+Sizes of anchors are proposed by a search for the highest mean IoU of the objects with their best anchors. It starts
+once from clusters of the objects' sizes (k-means with IoU as in YOLOv2, Redmon and Farhadi 2016, arXiv 1612.08242,
+section 2), and once from sizes at equal ratios to each other. Then it makes one size at a time a little larger or
+smaller as long as this helps, since clusters know nothing of the strides. Fitted ratios of the sides would add little:
+the mean IoU rose by 0.1 to 1.9 points on blood cells and nuclei, at four sizes of image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ MOST_ROUNDS = 100
 SEED = 0
 
 
-Sizes = Sequence[float]  # of each level's anchors, from the finest level on: side in pixels of the square of their area
+Sizes = Sequence[float]  # for each level, the finest first: side in pixels of a square with the area of its anchors
 
 
 class Fit(NamedTuple):

@@ -1,6 +1,7 @@
 """The options that commands have for detection."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,14 @@ import typer
 from keras_resnet.tasks.shared_options import OUT, THRESHOLD, WINDOW
 
 DETECT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "data check": {
+        "pictures": Annotated[
+            Path | None,
+            typer.Option(
+                help="PNG file for a picture of 16 training images with their boxes and masks. Only for detection."
+            ),
+        ],
+    },
     "predict": {"out": OUT, "window": WINDOW, "threshold": THRESHOLD},
     "evaluate": {
         "max_detections": Annotated[

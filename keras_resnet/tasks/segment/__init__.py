@@ -131,6 +131,9 @@ class Segment:
 
         return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
 
+    def findings(self, sources: "Sequence[Source]", **options: Any) -> Iterator[str]:
+        yield from ()
+
     def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         from keras_resnet.tasks.segment.evaluation import MaskCollector
 
