@@ -137,9 +137,9 @@ def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading
 def task_of_data(text: str, reading: Reading = PLAIN, wanted: str | None = None) -> Task:
     """Data as users name it, their choices about it -> the task that its layout is of.
 
-    Some data is of several tasks: a JSON file with boxes names classes too, and Pascal VOC has boxes and masks. Then the
-    wanted task is taken, if it is one of these, and otherwise the last task of the table. Everything else also has the
-    layout of the first task, classification, which therefore is taken only if no other task fits.
+    Some data is of several tasks: a JSON file with boxes names classes too, and Pascal VOC has boxes and masks. Then
+    the wanted task is taken, if it is one of these, and otherwise the last task of the table. Everything else also has
+    the layout of the first task, classification, which therefore is taken only if no other task fits.
     """
     fitting = {task.name: task for task in TASKS.values() if task.has_layout(text, reading)}
     stated = [*fitting] if is_json(Path(text)) else [*fitting][1:]
