@@ -32,6 +32,22 @@ def test_the_format_is_read_from_the_graph(name, small_exports):
     assert format_in_graph(small_exports.paths[name]) == name
 
 
+def test_a_favoured_class_is_seen_at_the_logits(small_exports):
+    """A shift of 0.12 standard deviations would pass the bound of other layers in int8, and favours a class."""
+
+    def favour(model):
+        logits = model.get_layer("logits")
+        values = keras.Model(model.input, logits.output).predict(small_exports.calibration, verbose=0)
+        kernel, bias = logits.get_weights()
+        bias[3] += 0.12 * values[:, 3].std()
+        logits.set_weights([kernel, bias])
+
+    points = list(points_of(prepare(with_weights(small_exports.model, favour))))
+    run = open_inner(small_exports.paths["onnx-int8"])
+    checks = layer_checks(run, points, small_exports.calibration, FORMATS["onnx-int8"].tolerance.layers, 1 / 256)
+    assert [check.name for check in checks if not check.passed] == ["logits mean"]
+
+
 # --- layers -------------------------------------------------------------------------------------------------------
 
 CHANNEL = 5  # of the first convolution of the block
@@ -75,7 +91,8 @@ def test_layers_of_a_good_file_differ_by_its_rounding_only(name, small_exports):
     run = open_inner(small_exports.paths[name])
     points = list(points_of(prepare(small_exports.model)))
     checks = layer_checks(run, points, small_exports.calibration, FORMATS[name].tolerance.layers, 1 / 256)
-    assert [check.name for check in checks] == ["layer noise", "channel noise", "channel scale", "channel mean"]
+    kinds = ["layer noise", "channel noise", "channel scale", "channel mean", "logits mean"]
+    assert [check.name for check in checks] == kinds
     assert [check for check in checks if not check.passed] == []
 
 

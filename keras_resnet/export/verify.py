@@ -14,6 +14,7 @@ from keras_resnet import inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
+from keras_resnet.export.boundary import Boundary, boundary_check, boundary_of
 from keras_resnet.export.checks import Check, Report
 from keras_resnet.export.description import read_description
 from keras_resnet.export.entry_points import entry_point_checks
@@ -50,6 +51,7 @@ class Reference(NamedTuple):
     class_names: Sequence[str] | None = None
     contract: Contract | None = None  # way from image files to its pixels; None: there is none
     points: Callable[[], Sequence[Point]] = tuple  # the model's layers, for comparing them one by one
+    boundary: Callable[[], Boundary | None] = lambda: None  # images between two classes, for classifiers
     other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another size, and the model's answers
 
     def limited(self, count: int | None) -> "Reference":
@@ -81,7 +83,10 @@ def ask(
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
     answers = inference.predict(model, images, batch_size(images))
     points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
-    return Reference(model, images, answers, checked_task_of(model), class_names, contract, points)
+    task = checked_task_of(model)
+    decides = task.single_answer and task.bounded
+    boundary = functools.cache(lambda: boundary_of(model, images, answers) if decides else None)
+    return Reference(model, images, answers, task, class_names, contract, points, boundary)
 
 
 def verify(path: Path, format: Format, reference: Reference) -> Report:
@@ -127,6 +132,7 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     if decided is not None and expected_decided is not None:
         checks.append(_agreement_check(decided, expected_decided, format))
         agreement_percent = top1_agreement_percent(decided, expected_decided)
+    checks += _boundary_checks(runtime, format, reference)
     checks.append(_batch_check(runtime, format, answers, images))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, *reference.other_size))
@@ -144,6 +150,18 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         max_difference / float(np.max(np.abs(expected))),
         agreement_percent,
     )
+
+
+def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> list[Check]:
+    bound = format.tolerance.boundary_error
+    boundary = None if bound is None else reference.boundary()
+    if bound is None or boundary is None:
+        return []
+    try:
+        answers = _run(runtime, format, boundary.images, 1, boundary.probabilities.shape[-1])
+    except ExportError as error:
+        return [Check("boundary error", f"{CANNOT_RUN}: {error}", f"at most {bound:.3g}", False)]
+    return [boundary_check(answers, boundary.probabilities, bound)]
 
 
 def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Check]:

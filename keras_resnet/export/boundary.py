@@ -1,0 +1,58 @@
+"""Images on the boundary between two classes, where small errors of a network change its answers most.
+
+A trained network is sure of most images, and then even a damaged integer file gives nearly equal answers. Between an
+image of one class and an image of another there is a blend of both at which the network changes its mind.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_resnet import inference
+from keras_resnet.export.checks import Check
+
+COUNT = 64  # blends
+HALVINGS = 5  # halvings of the interval of shares in which the network changes its mind
+SEED = 0
+
+
+class Boundary(NamedTuple):
+    """Images on the boundary, and the model's answers."""
+
+    images: np.ndarray  # uint8 `[n, H, W, C]`
+    probabilities: np.ndarray  # `[n, classes]`
+
+
+def boundary_of(model: keras.Model, images: np.ndarray, probabilities: np.ndarray) -> Boundary | None:
+    """Prepared classifier, uint8 pixels, its answers -> images between two classes; None if all have one class."""
+    random, classes = np.random.default_rng(SEED), probabilities.argmax(axis=1)
+    first, second = random.integers(len(images), size=(2, 8 * COUNT))
+    differ = classes[first] != classes[second]
+    first, second = first[differ][:COUNT], second[differ][:COUNT]
+    if not len(first):
+        return None
+    low, high = np.zeros((2, len(first)))
+    high += 1
+    best: list[np.ndarray | None] = [None] * len(first)
+    margins, answers = np.full(len(first), np.inf), np.zeros((len(first), probabilities.shape[1]), probabilities.dtype)
+    for _ in range(HALVINGS):
+        share = ((low + high) / 2)[:, None, None, None]
+        blends = np.rint((1 - share) * images[first] + share * images[second]).astype(images.dtype)
+        found = inference.predict(model, blends)
+        ranked = np.sort(found, axis=1)
+        margin = ranked[:, -1] - ranked[:, -2]
+        for place in np.flatnonzero(margin < margins):
+            best[place], margins[place], answers[place] = blends[place], margin[place], found[place]
+        stays = found.argmax(axis=1) == classes[first]
+        low, high = np.where(stays, share[:, 0, 0, 0], low), np.where(stays, high, share[:, 0, 0, 0])
+    return Boundary(np.stack([blend for blend in best if blend is not None]), answers)
+
+
+def boundary_check(answers: np.ndarray, expected: np.ndarray, bound: float) -> Check:
+    """Answers of an artifact and of its model on the boundary `[n, classes]`, bound -> check of their difference."""
+    best = np.argsort(-expected, axis=1)[:, :2]
+    difference = np.take_along_axis(answers.astype("float64") - expected, best, axis=1)
+    error = float(np.sqrt(np.mean(difference**2)))
+    measured = f"{error:.3g} on {len(expected)} images between two classes"
+    return Check("boundary error", measured, f"at most {bound:.3g}", error <= bound)
