@@ -17,9 +17,7 @@ from keras_resnet.tasks.segment import Segment
 from keras_resnet.tasks.tag import Tag
 from keras_resnet.variants import Contract
 
-TASKS: Mapping[str, Task] = {
-    task.name: task for task in (Classify(), Segment(), Tag(), Regress(), Embed(), Detect())
-}
+TASKS: Mapping[str, Task] = {task.name: task for task in (Classify(), Segment(), Tag(), Regress(), Embed(), Detect())}
 LEARNED = {name: task for name, task in TASKS.items() if task.losses}  # tasks for which this package trains networks
 
 

@@ -74,7 +74,8 @@ def taken_apart(target: Any, most_objects: int, height: int, width: int) -> Dete
     from keras import ops
 
     reshape = np.reshape if isinstance(target, np.ndarray) else ops.reshape
-    lead, end = tuple(target.shape[:-1]), HEAD + COLUMNS * most_objects
+    # An unknown number of images is -1 in a reshape.
+    lead, end = tuple(-1 if n is None else n for n in target.shape[:-1]), HEAD + COLUMNS * most_objects
     rows = reshape(target[..., HEAD:end], (*lead, most_objects, COLUMNS))
     instances = reshape(target[..., end:], (*lead, height, width)) if target.shape[-1] > end else None
     return Detections(rows[..., :4], rows[..., 4], rows[..., 5], instances)
