@@ -22,6 +22,7 @@ from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import read_pixels
+from keras_resnet.tasks.detect.settings import REFUSED
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ NOTHING, OBJECT, IGNORED = 0, 1, 2  # states of a row
 HEAD, COLUMNS = 2, 6
 LEAST_VISIBLE = 0.2  # share of a box that must lie in a crop, so that its object is taught
 LEAST_PIXELS = 1.0  # shorter sides of a box are not taught
-REFUSED = ("randaugment_operations", "erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing")
 
 _PACKED_HEAD = struct.Struct("<III")  # height, width, number of rows
 
