@@ -17,11 +17,10 @@ from keras_resnet.detection_layers.proposals import Proposals
 from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.heads.detection import box_head, feature_pyramid, mask_head, region_proposals
 from keras_resnet.models import checked_classes, image_input, on_backbone
-from keras_resnet.variants import BACKBONES, DETECTION_TAG, DETECTORS, VARIANTS, DetectorOnBackbone
+from keras_resnet.variants import ANCHOR_SIZES, BACKBONES, DETECTION_TAG, DETECTORS, VARIANTS, DetectorOnBackbone
 
 COCO_CLASSES = 90  # classes of the published weights: COCO's ids 1 to 90, of which 80 are used
 DEFAULT_SIDE = 800
-ANCHOR_SIZES = (32, 64, 128, 256, 512)  # a side for each of P2 to P5, and for every second pixel of P5
 BOX_SIZE, MASK_SIZE = 7, 14  # positions a side that the box head and the mask head look at
 
 

@@ -1,8 +1,9 @@
 """Network, images with known targets -> evaluation, by one loop for all tasks and runtimes."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH_SIZE,
     unreadable: Tell | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Network, sources from its task's `open_sources` -> `tasks.base.Evaluation`; None if there is no image.
 
@@ -42,12 +44,13 @@ def evaluate(
         batch_size: Largest number of images that the network takes at a time.
         unreadable: Called for each unreadable image, which is left out. Without it, an unreadable image is an error.
         progress: Called with the number of finished images and the number of all images.
+        options: Values of the task's options of `evaluate`.
 
     Raises:
         ImageError: An image can't be read.
     """
     task, asked = predictor.task, predictor.asked
-    collector, added = task.collector(asked, sources), False
+    collector, added = task.collector(asked, sources, **options), False
     size = task.batch_size(predictor.contract, batch_size)
     places = [(source, index) for source in sources for index in range(source.count)]
     images = read_ahead(places, lambda place: _read(predictor, *place), 2 * size)

@@ -123,7 +123,7 @@ def predictor_of(network: Any, contract: Contract, name: str) -> Predictor:
             else:
                 trace(network, "uint8")
             found = network.predict_on_batch(pixels)
-            if isinstance(found, dict):  # of several outputs, which no activation follows
+            if isinstance(found, dict):  # several outputs, which no activation follows
                 return {name: keras.ops.convert_to_numpy(values)[:count] for name, values in found.items()}
             return {output: keras.ops.convert_to_numpy(activation(found[:count]))}
         except Exception as error:  # a layer of a user's model can raise anything

@@ -16,6 +16,7 @@ def pack(
     shard_mb: float = SHARD_MB,
     workers: int | None = None,
     reading: Reading = PLAIN,
+    task: str | None = None,
     progress: ShardProgress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Image files, folder -> TFRecord shards in that folder, and the content of `dataset.json`.
@@ -31,9 +32,10 @@ def pack(
         shard_mb: Size of a shard in megabytes, if the number of shards is not given.
         workers: Number of threads; None: one for each core.
         reading: As `open_source` takes it.
+        task: Task that the images are for, as `open_source` takes it.
 
     Raises:
         ArgumentError: The data has no files, or the folder holds other files.
     """
-    opened = {split: open_source(data, split, reading=reading) for split in ("train", "val")}
+    opened = {split: open_source(data, split, reading=reading, task=task) for split in ("train", "val")}
     return pack_sources(opened, data, out, shards=shards, shard_mb=shard_mb, workers=workers, progress=progress)

@@ -61,11 +61,13 @@ class Predictor:
         """Image files, encoded images or pixels uint8 RGB `[H, W, 3]` -> answer for each image.
 
         A classifier answers `{"probabilities": [classes]}`. A segmentation network answers
-        `{"probabilities": [H, W, classes]}` at the image's own height and width.
+        `{"probabilities": [H, W, classes]}` at the image's own height and width. A detector answers `{"boxes": [D, 4],
+        "scores": [D], "labels": [D]}` in pixels of the image, the best first, and maybe `"masks": [D, 28, 28]`.
 
         Args:
             batch_size: Largest number of images that the network takes at a time.
-            options: Options of the task's `answers`: `window` and `longest_side` for segmentation.
+            options: Options of the task's `answers`: `window` and `longest_side` for segmentation, `window` for
+                detection.
 
         Raises:
             ImageError: A file can't be read.

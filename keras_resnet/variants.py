@@ -85,6 +85,7 @@ class WholeImage:
 
 Contract = InputContract | WholeImage  # the way from image files to the pixels of a network
 LARGEST_SIDE = 10_000  # largest side of a network's image, in pixels
+ANCHOR_SIZES = (32, 64, 128, 256, 512)  # torchvision's: a side for each of P2 to P5, and for every second pixel of P5
 
 
 def contract_of_fields(fields: Mapping[str, Any]) -> Contract:

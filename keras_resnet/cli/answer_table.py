@@ -1,4 +1,4 @@
-"""Answers for images -> a table with one row for each image, as a CSV or a JSON file."""
+"""Answers for images -> a table with the rows of all images, as a CSV or a JSON file."""
 
 import contextlib
 import io
@@ -10,13 +10,12 @@ from typing import Any, TextIO
 
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import csv_cell, csv_line, printable
+from keras_resnet.tasks.tables import ERROR, FILE, Row, Table
 from keras_resnet.whole_files import whole_file
 
-COLUMNS = ("file", "predicted", "predicted_indices", "probabilities", "pixels_percent", "values", "error")
-TEXTS = ("file", "predicted", "error")  # columns of text, which a spreadsheet must not compute
+TEXTS = (FILE, "predicted", ERROR)  # columns of text, which a spreadsheet must not compute
 STDOUT = "-"
 
-Row = Mapping[str, Any]  # by column; None: the row has no such value
 Write = Callable[[Row], None]
 
 
@@ -38,21 +37,22 @@ def check_table_files(csv_file: str | None, json_file: str | None) -> None:
 
 
 @contextlib.contextmanager
-def open_tables(csv_file: str | None, json_file: str | None) -> Iterator[list[Write]]:
-    """Values of `--csv` and `--json` -> functions that write a row. The files appear only when they are whole."""
+def open_tables(csv_file: str | None, json_file: str | None, form: Table) -> Iterator[list[Write]]:
+    """Values of `--csv` and `--json`, form of the tables -> functions that write a row. The files appear only when they
+    are whole."""
     with contextlib.ExitStack() as stack:
         tables = ((_csv_table, csv_file), (_json_table, json_file))
-        yield [stack.enter_context(table(file)) for table, file in tables if file is not None]
+        yield [stack.enter_context(table(file, form)) for table, file in tables if file is not None]
 
 
 @contextlib.contextmanager
-def _csv_table(file: str) -> Iterator[Write]:
+def _csv_table(file: str, form: Table) -> Iterator[Write]:
     with _text_file(file) as stream:
-        stream.write(csv_line(COLUMNS))
+        stream.write(csv_line(form.columns))
         shown = printable if file == STDOUT else str
 
         def write(row: Row) -> None:
-            stream.write(csv_line(shown(_cell(column, row.get(column))) for column in COLUMNS))
+            stream.write(csv_line(shown(_cell(column, row.get(column))) for column in form.columns))
 
         yield write
 
@@ -68,14 +68,16 @@ def _cell(column: str, value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _json_table(file: str) -> Iterator[Write]:
+def _json_table(file: str, form: Table) -> Iterator[Write]:
     with _text_file(file) as stream:
         before = "\n"
 
         def write(row: Row) -> None:
             nonlocal before
-            stream.write(before + json.dumps({column: row.get(column) for column in COLUMNS}))
-            before = ",\n"
+            entry = form.entry(row)
+            if entry is not None:
+                stream.write(before + json.dumps(entry))
+                before = ",\n"
 
         stream.write("[")
         yield write
@@ -110,17 +112,18 @@ class AnswerRows:
         self.tables, self.paths, self.unreadable = tables, paths, unreadable
         self.done = 0  # number of images whose row is written
 
-    def add(self, place: int, answer: Row) -> None:
-        """Writes the row of an image, and before it the rows of the unreadable images that precede it."""
+    def add(self, place: int, rows: Sequence[Row]) -> None:
+        """Writes the rows of an image, and before them the rows of the unreadable images that precede it."""
         self.add_unreadable(place)
-        self._write({"file": self.paths[place], **answer})
+        for row in rows:
+            self._write({FILE: self.paths[place], **row})
         self.done = place + 1
 
     def add_unreadable(self, end: int) -> None:
         """Writes the rows that are missing before the place `end`; their images can't be read."""
         for place in range(self.done, end):
             path = self.paths[place]
-            self._write({"file": path, "error": self.unreadable[place].removeprefix(f"{path}: ")})
+            self._write({FILE: path, ERROR: self.unreadable[place].removeprefix(f"{path}: ")})
         self.done = end
 
     def _write(self, row: Row) -> None:

@@ -9,6 +9,7 @@ import typer
 from keras_resnet.cli.interrupts import on_interrupt, this_command
 from keras_resnet.cli.progress import count_bar, progress
 from keras_resnet.cli.setting_options import with_data_options
+from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.printable import printable
 from keras_resnet.quiet import import_keras
 
@@ -23,10 +24,30 @@ DataArgument = Annotated[
 ]
 
 
+TaskOfDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="Task that the images are for: classify, segment, tag or detect. Needed only if the data is of several "
+        "tasks, such as a COCO file, whose boxes are for detect and whose categories are for classify or tag.",
+        show_default="the task of the data; with boxes, detect",
+    ),
+]
+
+
 @data_app.command("check", epilog="Example: keras-resnet data check images")
 @with_data_options
-def check(data: DataArgument, reading: Any = None) -> None:
+@with_task_options("data check")
+def check(
+    data: DataArgument,
+    task: TaskOfDataOption = None,
+    reading: Any = None,
+    **options: Any,
+) -> None:
     """Decode every image and mask once: print counts by class, sizes, and files that can't be read or are unusual.
+
+    For images with boxes, also print the sizes of the objects, the share of them that a detector's anchors reach at
+    several sizes of image (recall), and sizes of anchors that fit the objects better.
 
     Print what was left aside, and what looks wrong: only one class, classes without an image in train or in val,
     equal images with different classes, images of val that training has too, as the same file or as a smaller or
@@ -44,7 +65,11 @@ def check(data: DataArgument, reading: Any = None) -> None:
     from keras_resnet.tasks import task_named
     from keras_resnet.tasks.sources import open_source
 
-    sources = [open_source(data, split, reading=reading) for split in ("train", "val")]
+    sources = [open_source(data, split, reading=reading, task=task) for split in ("train", "val")]
+    own = task_named(sources[0].target.task)
+    given = {name: value for name, value in options_of(own, "data check", options, data).items() if value is not None}
+    if given:
+        require("matplotlib", "plots")
     for line in account(data, sources):
         print(printable(line))
     print()
@@ -73,8 +98,10 @@ def check(data: DataArgument, reading: Any = None) -> None:
     if val.held_out:
         print(printable(f"val is held out of train: {val.summary()['validation'].partition(': ')[2]}"))
     _print_sizes(percentiles(np.concatenate([look.sizes for look in looks])))
+    for line in own.findings(sources, **given):
+        print(printable(line))
     aside = left_aside(sources).lines
-    wrong = [*suspicions(train, val, looks, task_named(train.target.task).single_answer)]
+    wrong = [*suspicions(train, val, looks, own.single_answer)]
     for title, lines in (("left aside", aside), ("looks wrong", wrong)):
         print(f"\n{title}: {len(lines)}")
         for line in lines:
@@ -99,6 +126,7 @@ def pack(
     ] = None,
     shard_mb: Annotated[float, typer.Option(min=1.0, help="Size of a shard in megabytes.")] = 128.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Number of threads. Default: one for each core.")] = None,
+    task: TaskOfDataOption = None,
     reading: Any = None,
 ) -> None:
     """Write unchanged image files into TFRecord shards in random order, with an index and dataset.json.
@@ -124,6 +152,7 @@ def pack(
             workers=workers,
             progress=partial(show, "shards"),
             reading=reading,
+            task=task,
         )
     for problem in description["unreadable"]:
         print(printable(f"left out: {problem['name']}: {problem['reason']}"), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`keras-resnet evaluate`: figures of a model or an artifact on images whose classes or masks are known."""
+"""`keras-resnet evaluate`: figures of a model or an artifact on images whose classes, masks or boxes are known."""
 
 import sys
 from functools import partial
@@ -20,11 +20,13 @@ from keras_resnet.cli.network import (
 )
 from keras_resnet.cli.progress import count_bar, progress
 from keras_resnet.cli.setting_options import with_data_options
+from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Stated
 
 
 @with_data_options
+@with_task_options("evaluate")
 def evaluate(
     model: Annotated[
         str,
@@ -35,7 +37,7 @@ def evaluate(
     ],
     data: Annotated[
         str,
-        typer.Argument(help="Images with their classes or masks, as `train` takes them."),
+        typer.Argument(help="Images with their classes, masks or boxes, as `train` takes them."),
     ],
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
@@ -47,19 +49,21 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for evaluation.json, predictions.csv (classification, tagging) and pictures (classification, "
-            "segmentation); an older evaluation is replaced."
+            help="Folder for evaluation.json, predictions.csv (classification, tagging), detections.json (detection) "
+            "and pictures (classification, segmentation, detection); an older evaluation is replaced."
         ),
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Number of images that the model takes at a time; for segmentation always 1.")
     ] = 64,
     reading: Any = None,
+    **options: Any,
 ) -> None:
     """Print top-1 and top-5 accuracy, calibration error and the weakest classes, on images whose classes are known.
 
     For a segmentation network, print mean IoU, pixel accuracy and the IoU of each class, on images with masks. For a
-    tagging network, print mean average precision, F1 and the figures of each class.
+    tagging network, print mean average precision, F1 and the figures of each class. For a detector, print COCO's
+    average precision and recall, and the figures of each class, on images with boxes.
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
@@ -77,6 +81,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust)
     tell_reading(predictor.read_as)
+    given = {name: value for name, value in options_of(predictor.task, "evaluate", options, model).items() if value}
     from keras_resnet.data.taken import account
     from keras_resnet.evaluating import evaluate as evaluate_on
 
@@ -91,7 +96,7 @@ def evaluate(
 
     with progress(count_bar) as show:
         evaluation = evaluate_on(
-            predictor, sources, batch_size=batch_size, unreadable=tell, progress=partial(show, "images")
+            predictor, sources, batch_size=batch_size, unreadable=tell, progress=partial(show, "images"), options=given
         )
     if evaluation is not None:
         evaluation.show()

@@ -1,5 +1,6 @@
 """`keras-resnet predict`: image files -> a network's answer for each, with class names."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ from keras_resnet.cli.network import (
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
 from keras_resnet.printable import printable
+from keras_resnet.tasks.base import ReadFile
 from keras_resnet.tasks.outputs import Stated
+from keras_resnet.tasks.tables import RANKED
 from keras_resnet.variants import VARIANTS
 
 FEW = 16  # number of images below which no rate is printed
@@ -62,8 +65,8 @@ def predict(
         int | None,
         typer.Option(
             min=1,
-            help="Number of classes to name for each image.",
-            show_default="5; in a table of tagging or segmentation, all",
+            help="Number of classes to name for each image; for detectors, number of objects.",
+            show_default="5; in a table of tagging, segmentation or detection, all",
         ),
     ] = None,
     batch_size: Annotated[
@@ -74,7 +77,8 @@ def predict(
         typer.Option(
             "--csv",
             metavar="FILE",
-            help="Write the answers as a CSV file with one row for each image, instead of printing them; - is stdout.",
+            help="Write the answers as a CSV file with one row for each image, or for each object that a detector "
+            "finds, instead of printing them; - is stdout.",
         ),
     ] = None,
     json_file: Annotated[
@@ -83,18 +87,20 @@ def predict(
             "--json",
             metavar="FILE",
             help="Write the answers as a JSON file, one array with one object for each image, each on a line of its "
-            "own, instead of printing them; - is stdout.",
+            "own, instead of printing them; - is stdout. For detectors it has COCO's form of results, with one object "
+            "for each object that is found.",
         ),
     ] = None,
     **options: Any,
 ) -> None:
     """Print the most probable classes of each image.
 
-    For segmentation, print the classes that cover the most pixels; for tagging, all classes above the threshold.
+    For segmentation, print the classes that cover the most pixels; for tagging, all classes above the threshold; for
+    detection, the objects with the highest scores.
 
     An image that can't be read is named on stderr and left out, but has a row with its error in the files of --csv and
-    --json; the exit status is then 1. After more than 16 images, a last line on stderr gives the number of images per
-    second.
+    --json, except in COCO's form of results; the exit status is then 1. After more than 16 images, a last line on
+    stderr gives the number of images per second.
     """
     from keras_resnet.loading import check_model, is_artifact, open_predictor
     from keras_resnet.model_folders import model_in
@@ -109,11 +115,13 @@ def predict(
     listed, failed = list_or_name(images or [])
     paths = [*map(str, listed), *([] if files_from is None else paths_in(files_from))]
     failures = len(failed)
-    with on_interrupt(lambda: _kept(csv_file, json_file, options)), open_tables(csv_file, json_file) as tables:
+    with on_interrupt(lambda: _kept(csv_file, json_file, options)), contextlib.ExitStack() as stack:
+        predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust) if paths else None
+        form = RANKED if predictor is None else predictor.task.table
+        tables = stack.enter_context(open_tables(csv_file, json_file, form))
         for pattern, error in failed:
             AnswerRows(tables, [pattern], {0: error}).add_unreadable(1)
-        if paths:
-            predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust)
+        if predictor is not None:
             tell_reading(predictor.read_as)
             given = options_of(predictor.task, "predict", options, model)
             failures += _predict_all(paths, predictor, top, batch_size, given, tables, STDOUT in (csv_file, json_file))
@@ -146,15 +154,7 @@ def _predict_all(
         for place, image, answer in zip(places, pixels, answers, strict=True):
             show(place, image, answer)
             if tables:
-                indices, numbers = (
-                    part[: top or task.ranked_count] for part in task.ranked(asked, answer, for_printer)
-                )
-                named = {
-                    "predicted": [asked.name_of(index) for index in indices],
-                    "predicted_indices": indices.tolist(),
-                }
-                ranked = [round(float(number), 6) if task.bounded else float(number) for number in numbers]
-                rows.add(place, {**(named if task.bounded else {}), task.ranked_by: ranked})
+                rows.add(place, task.rows(asked, ReadFile(place, paths[place], image), answer, top, for_printer))
     if tables:
         rows.add_unreadable(len(paths))
     seconds, read_count = time.perf_counter() - start, len(paths) - len(unreadable)

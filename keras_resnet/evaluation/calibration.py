@@ -14,7 +14,10 @@ ROUNDING = 1e-3  # amount by which a 16-bit probability may exceed 1
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose confidence, the probability of the predicted class, lies in one interval."""
+    """Images whose confidence, the probability of the predicted class, lies in one interval.
+
+    For a detector, the bins hold detections instead of images, by their scores.
+    """
 
     above_percent: float
     up_to_percent: float  # upper end of the interval, included
@@ -42,7 +45,11 @@ def calibration(probabilities: Any, labels: Any) -> Calibration:
     if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
         raise ValueError(f"`probabilities` must lie in 0..1. Received: {values.min():.6g}..{values.max():.6g}")
     right = checked_labels(labels, *values.shape) == predicted
-    confidence = values[np.arange(len(values)), predicted].astype(np.float64).clip(0, 1)
+    return calibration_of(values[np.arange(len(values)), predicted].astype(np.float64).clip(0, 1), right)
+
+
+def calibration_of(confidence: np.ndarray, right: np.ndarray) -> Calibration:
+    """Confidence in 0..1 `[N]`, whether each answer is right, bool `[N]` -> the error and the bins of `calibration`."""
     edges = np.linspace(0, 1, RELIABILITY_BINS + 1)
     bin_of = np.digitize(confidence, edges[1:-1], right=True)
 
@@ -54,5 +61,5 @@ def calibration(probabilities: Any, labels: Any) -> Calibration:
         top1 = 100 * float(right[inside].mean()) if images else None
         bins.append(Bin(100 * float(edges[index]), 100 * float(edges[index + 1]), images, mean_confidence, top1))
         if mean_confidence is not None and top1 is not None:
-            error += images / len(values) * abs(top1 - mean_confidence)
+            error += images / len(confidence) * abs(top1 - mean_confidence)
     return Calibration(error, tuple(bins))

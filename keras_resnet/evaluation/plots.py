@@ -1,7 +1,7 @@
-"""Figures -> pictures: confusion matrix and reliability diagram, as PNG."""
+"""Figures -> pictures: confusion matrix, reliability diagram, curves of precision and recall, as PNG."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,30 @@ from keras_resnet.optional import require
 
 MOST_CLASSES_DRAWN = 50  # largest number of classes in a readable matrix
 MOST_CONFUSIONS = 30  # largest number of confusions listed instead of a matrix
+MOST_CURVES_NAMED = 10  # largest number of curves that can be told apart by their colours
 LABEL_LENGTH = 28  # largest number of characters of a class name
 DPI = 110
 BLUE, GREY = "#3b6ea8", "0.45"
 
 
-def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], counted: str = "images") -> bytes:
+def draw_confusion_matrix(
+    matrix: np.ndarray, names: Sequence[str], counted: str = "images", predicted: Sequence[str] | None = None
+) -> bytes:
     """Confusion matrix int `[classes, classes]`, class names, what was counted -> PNG.
 
-    For up to 50 classes the matrix is drawn, with the number of images in each cell. For more classes, the most
-    frequently confused pairs are listed.
+    `predicted` are the names of the columns, where rows have other names. For up to 50 classes the matrix is drawn,
+    with the number of images in each cell. For more classes, the most frequently confused pairs are listed.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    labels = [shortened(name, LABEL_LENGTH) for name in names]
-    with _text_of(labels):
-        if len(matrix) <= MOST_CLASSES_DRAWN:
-            return _png(_matrix(matrix, labels, counted))
-        return _png(_largest_confusions(matrix, labels, counted))
+    labels, columns = ([shortened(name, LABEL_LENGTH) for name in each] for each in (names, predicted or names))
+    with _text_of([*labels, *columns]):
+        draw = _matrix if len(matrix) <= MOST_CLASSES_DRAWN else _largest_confusions
+        return _png(draw(matrix, labels, columns, counted))
 
 
-def _matrix(matrix: np.ndarray, labels: list[str], counted: str) -> Any:
+def _matrix(matrix: np.ndarray, labels: list[str], columns: list[str], counted: str) -> Any:
     classes = len(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     digits = len(str(matrix.max()))
@@ -47,8 +49,8 @@ def _matrix(matrix: np.ndarray, labels: list[str], counted: str) -> Any:
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if share[row, column] > 0.55 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=font_size)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(range(classes), labels, parse_math=False, fontsize=font_size)
+    for axis, texts in ((axes.xaxis, columns), (axes.yaxis, labels)):
+        axis.set_ticks(range(classes), texts, parse_math=False, fontsize=font_size)
     axes.tick_params(axis="x", rotation=90)
     axes.tick_params(length=0)
     axes.set_xticks(np.arange(0.5, classes - 1), minor=True)
@@ -63,7 +65,8 @@ def _matrix(matrix: np.ndarray, labels: list[str], counted: str) -> Any:
     return figure
 
 
-def _largest_confusions(matrix: np.ndarray, labels: list[str], counted: str) -> Any:
+def _largest_confusions(matrix: np.ndarray, labels: list[str], columns: list[str], counted: str) -> Any:
+    classes = sum(row == column for row, column in zip(labels, columns, strict=True))
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     images = matrix.sum(axis=1)
     pairs = [(int(row), int(column)) for row, column in np.argwhere(wrong > 0)]
@@ -72,7 +75,7 @@ def _largest_confusions(matrix: np.ndarray, labels: list[str], counted: str) -> 
     figure = _figure(9, 1.4 + 0.27 * max(len(shown), 1))
     axes = figure.subplots()
     figure.suptitle(
-        f"{len(matrix)} classes, {wrong.sum()} of {images.sum()} {counted} wrong: "
+        f"{classes} classes, {wrong.sum()} of {images.sum()} {counted} wrong: "
         + (f"the {len(shown)} most frequent confusions" if len(shown) < len(pairs) else "all confusions"),
         fontsize=11,
         x=0.01,
@@ -82,7 +85,7 @@ def _largest_confusions(matrix: np.ndarray, labels: list[str], counted: str) -> 
     axes.barh(range(len(shown)), values, color=BLUE, height=0.7)
     for place, pair in enumerate(shown):
         axes.text(wrong[pair], place, f" {wrong[pair]} of {images[pair[0]]}", va="center", fontsize=9, color=GREY)
-    names = [f"{labels[row]} → {labels[column]}" for row, column in shown]
+    names = [f"{labels[row]} → {columns[column]}" for row, column in shown]
     axes.yaxis.set_ticks(range(len(shown)), names, parse_math=False, fontsize=9)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 1.15 * max(values, default=1))
@@ -93,8 +96,15 @@ def _largest_confusions(matrix: np.ndarray, labels: list[str], counted: str) -> 
     return figure
 
 
-def draw_calibration(calibration: Calibration) -> bytes:
+def draw_calibration(
+    calibration: Calibration,
+    counted: str = "images",
+    right: str = "top-1",
+    confidence: str = "confidence (probability of the predicted class)",
+) -> bytes:
     """Calibration -> reliability diagram as PNG: accuracy of each bin above, its number of images below.
+
+    The names are of what was counted, of its share that is right, and of its confidence.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -111,16 +121,43 @@ def draw_calibration(calibration: Calibration) -> bytes:
     upper.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1)
     upper.set_xlim(0, 100)
     upper.set_ylim(0, 100)
-    upper.set_ylabel("top-1, %")
+    upper.set_ylabel(f"{right}, %")
     figure.suptitle(f"expected calibration error {calibration.error_percent:.2f} %", fontsize=11)
-    key = "bar: top-1 of a bin; dot: its mean confidence; line: the gap; dashed: no gap"
+    key = f"bar: {right} of a bin; dot: its mean confidence; line: the gap; dashed: no gap"
     upper.set_title(key, fontsize=8, color=GREY)
-    lower.set_ylabel("images")
-    lower.set_xlabel("confidence (probability of the predicted class), %")
+    lower.set_ylabel(counted)
+    lower.set_xlabel(f"{confidence}, %")
     lower.yaxis.get_major_locator().set_params(integer=True)
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
+
+
+def draw_curves(recall_percent: np.ndarray, curves: Mapping[str, np.ndarray], mean: np.ndarray, title: str) -> bytes:
+    """Recall `[R]`, precision `[R]` in percent by class name, their mean `[R]`, title -> PNG of the curves.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    named = len(curves) <= MOST_CURVES_NAMED
+    labels = {name: shortened(name, LABEL_LENGTH) for name in curves}
+    with _text_of([title, *labels.values()]):
+        figure = _figure(7.5 if named else 5.5, 5)
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            style: dict[str, Any] = {"label": labels[name]} if named else {"color": "0.8", "linewidth": 0.8}
+            axes.plot(recall_percent, curve, **style)
+        axes.plot(recall_percent, mean, color="black", linewidth=2.2, label="mean of the classes")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel("recall (share of the objects that are found), %")
+        axes.set_ylabel("precision (share of the detections that are right), %")
+        axes.spines[["top", "right"]].set_visible(False)
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9) if named else None
+        for text in legend.get_texts() if legend is not None else ():
+            text.set_parse_math(False)
+        figure.suptitle(title, fontsize=11)
+        return _png(figure)
 
 
 def _text_of(texts: Iterable[str]) -> Any:

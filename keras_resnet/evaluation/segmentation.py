@@ -134,10 +134,10 @@ def _bands(
             f"Received: {window[0]}x{window[1]}"
         )
     height, width = pixels.shape[:2]
-    tops, rows = _starts(height, window[0]), min(window[0], height)
+    tops, rows = window_starts(height, window[0]), min(window[0], height)
     total, count = None, np.zeros((rows, width, 1), np.float32)
     for top, end in zip(tops, [*tops[1:], height], strict=True):
-        for left in _starts(width, window[1]):
+        for left in window_starts(width, window[1]):
             part = pixels[top : top + rows, left : left + window[1]]
             filled = fill(part, contract)
             scores = np.asarray(predict(filled[None]))[0, : part.shape[0], : part.shape[1]]
@@ -151,7 +151,7 @@ def _bands(
             sums[rows - done :] = 0  # type: ignore[index]
 
 
-def _starts(length: int, window: int) -> list[int]:
+def window_starts(length: int, window: int) -> list[int]:
     """Sides of an image and a window, in pixels -> starts of windows that cover the image and overlap by half."""
     if length <= window:
         return [0]

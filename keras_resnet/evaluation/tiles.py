@@ -33,10 +33,12 @@ def captioned(pixels: np.ndarray, lines: Sequence[str], width: int) -> Image.Ima
     return tile
 
 
-def draw_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int) -> None:
+def draw_line(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int, text_pixels: int = TEXT_PIXELS
+) -> None:
     """Draws one line of text at (left, top), shortened to that width in pixels."""
     text = printable(text)
-    font = line_font(text, TEXT_PIXELS)
+    font = line_font(text, text_pixels)
     if font.getlength(text) > width:
         while text and font.getlength(text + ELLIPSIS) > width:
             text = text[:-1]

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from keras_resnet.answers import Answer, Output
+from keras_resnet.tasks.tables import Row, Table
 from keras_resnet.variants import Contract
 
 if TYPE_CHECKING:  # `keras-resnet --help` reads the tasks' options without importing NumPy
@@ -32,6 +33,14 @@ class Asked(NamedTuple):
     def name_of(self, index: int) -> str:
         """Index of a class -> its name, or "class 3" where the classes have no names."""
         return self.class_names[index] if self.class_names else f"class {index}"
+
+
+class ReadFile(NamedTuple):
+    """One image file of `predict`."""
+
+    place: int  # among all files
+    path: str
+    pixels: "np.ndarray"  # result of the task's `prepare`
 
 
 class Ranked(NamedTuple):
@@ -129,8 +138,7 @@ class Task(Protocol):
     outputs: Mapping[str, Output]  # possible outputs of an artifact, by name; models have the first
     built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
-    ranked_by: str  # name, with unit, of the numbers of `ranked`
-    ranked_count: int | None  # number of classes that are kept of each image unless the user names one; None: all
+    table: Table  # form of the tables of `predict`
     single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` need
     largest_drop_points: float  # default bound for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
@@ -239,12 +247,19 @@ class Task(Protocol):
         """
         ...
 
-    def collector(self, asked: Asked, sources: "Sequence[Source]") -> Collector:
-        """-> collector of the network's answers on the images of these sources."""
+    def findings(self, sources: "Sequence[Source]", **options: Any) -> Iterator[str]:
+        """Training and validation images, options of `data check` -> lines about them that only this task has."""
+        ...
+
+    def collector(self, asked: Asked, sources: "Sequence[Source]", **options: Any) -> Collector:
+        """-> collector of the network's answers on the images of these sources.
+
+        `options` are values of the task's options of `evaluate`; without them, the defaults hold.
+        """
         ...
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values of the task's options for `predict` -> options for `answers`, options for `printer` and `ranked`.
+        """Values of the task's options for `predict` -> options for `answers`, options for `printer` and `rows`.
 
         Raises:
             ArgumentError: A value is invalid.
@@ -259,8 +274,11 @@ class Task(Protocol):
         """
         ...
 
-    def ranked(self, asked: Asked, answer: Answer, options: Mapping[str, Any]) -> Ranked:
-        """Network, its answer for an image, the task's options -> the classes that it names, the first one first."""
+    def rows(
+        self, asked: Asked, image: ReadFile, answer: Answer, top: int | None, options: Mapping[str, Any]
+    ) -> list[Row]:
+        """Network, an image, the answer for it, number of classes to name (None: the task's own), the task's options ->
+        the rows of the image in the tables, without its file."""
         ...
 
     def printer(

@@ -9,7 +9,7 @@ from keras_resnet.data.reading import PLAIN, READING, Reading
 from keras_resnet.data.splits import ALL, SPLITS, Split
 from keras_resnet.data.taken import left_aside
 from keras_resnet.errors import ArgumentError
-from keras_resnet.tasks import TASKS
+from keras_resnet.tasks import TASKS, task_named
 from keras_resnet.tasks.base import Task
 
 
@@ -39,7 +39,8 @@ def open_source(
         task: Name of the task that the images are for; see `task_of_data`.
 
     Raises:
-        ArgumentError: No such data, data that can be read in two ways, or a class that `class_names` does not have.
+        ArgumentError: No such data, data for another task, data that can be read in two ways, or a class that
+            `class_names` does not have.
         ImageError: A folder has no images.
     """
     if split not in ("train", "val"):
@@ -76,6 +77,10 @@ def _open(
 ) -> Source:
     text = os.fspath(data)
     task = task_of_data(text, reading, wanted)
+    if wanted is not None and task_named(wanted) is not task:
+        raise ArgumentError(
+            f"{text} is for {task.title}: give task = {task.name} (--task {task.name}). Received: task = {wanted}"
+        )
     for name, declared in READING.items():
         if not declared.suits(task.name) and getattr(reading, name) != declared.default:
             others = " or ".join(other.title for other in TASKS.values() if declared.suits(other.name))

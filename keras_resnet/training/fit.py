@@ -199,12 +199,6 @@ class _Run:
         self.validation = open_source(recipe.data, "val", self.source.classes, recipe, recipe.task)
         recipe = self._fitted()
         self.task = task_named(recipe.task)
-        if self.source.target.task != self.task.name:
-            other = self.source.target
-            raise ArgumentError(
-                f"{recipe.data} is for {other.title}: give task = {other.task} (--task {other.task}). "
-                f"Received: task = {recipe.task}"
-            )
         self.training = self.task.training(recipe, self.source)
         classes = len(self.source.classes)
         if recipe.classes not in (0, classes):

@@ -5,12 +5,13 @@ import pytest
 from boxed_pictures import PICTURES, Drawn, Rectangle, write_coco, write_rows
 
 from keras_resnet.data.reading import PLAIN
-from keras_resnet.tasks.detect.anchors import Anchors, best_ious, fit_of, proposed_anchors, taught_boxes
-from keras_resnet.tasks.detect.contact_sheet import COLOURS, TILE_PIXELS, chosen_for_sheet, contact_sheet
+from keras_resnet.tasks.detect.anchors import best_ious, fit_of, proposed_sizes, taught_boxes
+from keras_resnet.tasks.detect.contact_sheet import TILE_PIXELS, chosen_for_sheet, contact_sheet
+from keras_resnet.tasks.detect.overlay import COLOURS
 from keras_resnet.tasks.detect.sources import open_detected
-from keras_resnet.variants import WholeImage
+from keras_resnet.variants import ANCHOR_SIZES, WholeImage
 
-FEW = Anchors((10, 24, 50), (0.4, 1.5))
+FEW = (10, 24, 50)
 
 
 def boxes_of(seed, count=60):
@@ -21,8 +22,8 @@ def boxes_of(seed, count=60):
 
 def test_the_best_anchor_of_each_box_equals_a_search_over_all_anchors():
     boxes, best = boxes_of(1), np.zeros(60)
-    for level, size in enumerate(FEW.sizes):
-        for ratio in FEW.ratios:
+    for level, size in enumerate(FEW):
+        for ratio in (0.5, 1, 2):
             half = np.array([size / ratio**0.5, size * ratio**0.5]) / 2  # width, height
             for x in range(-64, 256, 4 << level):
                 for y in range(-64, 256, 4 << level):
@@ -34,12 +35,13 @@ def test_the_best_anchor_of_each_box_equals_a_search_over_all_anchors():
 
 
 def test_recall_by_its_numbers():
-    boxes = np.array([[-16, -16, 16, 16], [-16, -16, 16, 0], [-8, -8, 8, 8], [0, 0, 4, 4.0]])
-    fit = fit_of(boxes, Anchors((32,), (1.0,)))
-    ious = [1, 0.5, 0.25, 1 / 64]  # the second can't be met better: its centre is at (0, -8), where an anchor lies
-    assert fit.recall_percent == {0.5: 50.0, 0.7: 25.0}
+    boxes = np.array([[-16, -16, 16, 16], [-16, -12, 16, 12], [-8, -8, 8, 8], [0, 0, 4, 4.0]])
+    fit = fit_of(boxes, (32,))
+    # The second is met by the square, of which it is 3/4. The centre of each lies where an anchor lies, or inside it.
+    ious = [1, 0.75, 0.25, 1 / 64]
+    assert fit.recall_percent == {0.5: 50.0, 0.7: 50.0}
     assert fit.mean_iou_percent == pytest.approx(100 * np.mean(ious))
-    assert np.isnan(fit_of(boxes[:0], Anchors()).mean_iou_percent)
+    assert np.isnan(fit_of(boxes[:0], ANCHOR_SIZES).mean_iou_percent)
 
 
 def test_the_boxes_are_those_of_the_resized_images_without_ignored_objects(tmp_path):
@@ -54,14 +56,14 @@ def test_proposed_anchors_fit_better_and_rise():
     centres = draw.uniform(40, 200, (300, 2))
     sides = np.where(draw.random((300, 1)) < 0.4, [14, 20], [90, 60]) * draw.uniform(0.9, 1.1, (300, 2))
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
-    proposed = proposed_anchors(boxes)
-    assert proposed == proposed_anchors(boxes)
-    assert list(proposed.sizes) == sorted(proposed.sizes)
-    before, after = (fit_of(boxes, anchors) for anchors in (Anchors(), proposed))
+    proposed = proposed_sizes(boxes)
+    assert proposed == proposed_sizes(boxes)
+    assert list(proposed) == sorted(proposed)
+    before, after = (fit_of(boxes, sizes) for sizes in (ANCHOR_SIZES, proposed))
     assert before.recall_percent[0.7] < 45
     assert after.recall_percent[0.7] > 75
-    assert proposed_anchors(boxes[:0]) == Anchors()
-    assert len(proposed_anchors(boxes[:1], levels=3).sizes) == 3
+    assert proposed_sizes(boxes[:0]) == ANCHOR_SIZES
+    assert len(proposed_sizes(boxes[:1], levels=3)) == 3
 
 
 def test_the_contact_sheet_shows_boxes_masks_and_reasons(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from keras_resnet import layer_names
 from keras_resnet.answers import PROBABILITIES, SCORES, Output
 from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.tasks.tables import RANKED, Row, ranked_row
 from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, Ranked, Shape, Tell, Training
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, ReadFile, Shape, Tell, Training
 
 
 class Classify:
@@ -30,8 +31,9 @@ class Classify:
     built_here_alone = False
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
+    table = RANKED
     ranked_by = "probabilities"
-    ranked_count: int | None = 5
+    ranked_count: int | None = 5  # classes in a row, unless the user names a number; None: all
     single_answer = True
     largest_drop_points = 0.5
     activation = "softmax"
@@ -156,7 +158,10 @@ class Classify:
             sources = open_split(data, split, [str(index) for index in range(classes)], reading, self.name)
         return sources
 
-    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+    def findings(self, sources: "Sequence[Source]", **options: Any) -> Iterator[str]:
+        yield from ()
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         from keras_resnet.tasks.classify.evaluation import ClassCollector
 
         return ClassCollector(asked, sources)
@@ -174,6 +179,11 @@ class Classify:
         probabilities = answer[PROBABILITIES]
         [order] = top_indices(probabilities[None], len(probabilities))
         return Ranked(order, probabilities[order])
+
+    def rows(
+        self, asked: "Asked", image: "ReadFile", answer: "Answer", top: int | None, options: Mapping[str, Any]
+    ) -> list[Row]:
+        return [ranked_row(self, asked, answer, top, options)]
 
     def printer(
         self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]

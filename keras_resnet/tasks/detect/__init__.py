@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Output
 from keras_resnet.errors import ExportError
+from keras_resnet.tasks.detect.results import TABLE
 from keras_resnet.tasks.detect.settings import LACKS, rules
+from keras_resnet.tasks.tables import Row
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, Ranked, Shape, Tell, Training
+    from keras_resnet.tasks.base import Asked, Collector, ReadFile, Shape, Tell, Training
 
 
 class Detect:
@@ -36,8 +38,7 @@ class Detect:
     built_here_alone = True
     score = "ap_percent"
     titles: Mapping[str, str] = {"ap_percent": "AP"}
-    ranked_by = "score"
-    ranked_count: int | None = None
+    table = TABLE
     single_answer = False
     largest_drop_points = 1.0
     activation = "linear"
@@ -53,7 +54,9 @@ class Detect:
         return objects_of(1, False)
 
     def options(self, command: str) -> Mapping[str, Any]:
-        return {}
+        from keras_resnet.tasks.detect.options import DETECT_OPTIONS
+
+        return DETECT_OPTIONS.get(command, {})
 
     def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
         return rules(recipe)
@@ -121,24 +124,41 @@ class Detect:
     ) -> "list[Source]":
         from keras_resnet.tasks.sources import open_for
 
-        return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
+        sources = open_for(self, asked.name, data, split, asked.class_names, classes, reading)
+        if not sum(source.class_counts.sum() for source in sources):
+            raise ArgumentError(
+                f"{data} has no object of the classes of {asked.name}: {', '.join(sources[0].classes)[:200]}. Give "
+                "data with objects of these classes"
+            )
+        return sources
 
-    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+    def findings(self, sources: "Sequence[Any]", **options: Any) -> Iterator[str]:
+        from keras_resnet.tasks.detect.findings import findings
+
+        return findings(sources, **options)
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
+        """`options` are the further arguments of `DetectionCollector`."""
         from keras_resnet.tasks.detect.evaluation import DetectionCollector
 
-        return DetectionCollector(asked, sources)
+        return DetectionCollector(asked, sources, **options)
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {}
+        from keras_resnet.tasks.shared_options import sides_of
+
+        window = given["window"]
+        sides = None if window is None else sides_of(window, "--window")
+        return {"window": sides}, {"out": given["out"], "threshold": given["threshold"]}
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
-    def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":
-        """-> the class of each box, the best box first."""
-        from keras_resnet.tasks.base import Ranked
+    def rows(
+        self, asked: "Asked", image: "ReadFile", answer: "Answer", top: int | None, options: Mapping[str, Any]
+    ) -> list[Row]:
+        from keras_resnet.tasks.detect.results import table_rows
 
-        return Ranked(answer[LABELS], answer[BOX_SCORES])
+        return table_rows(asked, image, answer, top, options["threshold"])
 
     def printer(
         self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]

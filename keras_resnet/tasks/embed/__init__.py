@@ -58,7 +58,7 @@ class Embed(Classify):
             f"{self.title}, and yields {next(iter(self.outputs))}"
         )
 
-    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+    def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         raise NotImplementedError("no data can be opened for this task")
 
     def ranked(self, asked: "Asked", answer: "Answer", options: Mapping[str, Any]) -> "Ranked":

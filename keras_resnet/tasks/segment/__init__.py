@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet.answers import MASK, PROBABILITIES, Output
 from keras_resnet.errors import ExportError
 from keras_resnet.tasks.segment.settings import LACKS, rules
+from keras_resnet.tasks.tables import RANKED, Row, ranked_row
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, Ranked, Shape, Tell, Training
+    from keras_resnet.tasks.base import Asked, Collector, Ranked, ReadFile, Shape, Tell, Training
 
 
 class Segment:
@@ -33,6 +34,7 @@ class Segment:
     built_here_alone = False
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
+    table = RANKED
     ranked_by = "pixels_percent"
     ranked_count: int | None = None
     single_answer = False
@@ -129,20 +131,23 @@ class Segment:
 
         return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
 
-    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+    def findings(self, sources: "Sequence[Source]", **options: Any) -> Iterator[str]:
+        yield from ()
+
+    def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         from keras_resnet.tasks.segment.evaluation import MaskCollector
 
         return MaskCollector(asked, sources)
 
     def read_options(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        from keras_resnet.tasks.segment.options import sides_of
+        from keras_resnet.tasks.shared_options import sides_of
 
         window = given["window"]
         sides = None if window is None else sides_of(window, "--window")
         return {"window": sides, "longest_side": given["longest_side"], **self.evaluated}, {"out": given["out"]}
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        from keras_resnet.tasks.segment.options import sides_of
+        from keras_resnet.tasks.shared_options import sides_of
 
         size = given["image_size"]
         contract = {} if size is None else {"contract": WholeImage(*sides_of(size, "--image-size"))}
@@ -152,6 +157,11 @@ class Segment:
         from keras_resnet.tasks.segment.printing import largest_classes
 
         return largest_classes(answer)
+
+    def rows(
+        self, asked: "Asked", image: "ReadFile", answer: "Answer", top: int | None, options: Mapping[str, Any]
+    ) -> list[Row]:
+        return [ranked_row(self, asked, answer, top, options)]
 
     def printer(
         self, asked: "Asked", paths: Sequence[str], top: int, tell: "Tell", options: Mapping[str, Any]

@@ -86,7 +86,7 @@ class Tag(Classify):
 
         return open_for(self, asked.name, data, split, asked.class_names, classes, reading)
 
-    def collector(self, asked: "Asked", sources: "Sequence[Source]") -> "Collector":
+    def collector(self, asked: "Asked", sources: "Sequence[Source]", **options: Any) -> "Collector":
         from keras_resnet.tasks.tag.evaluation import TagCollector
 
         return TagCollector(asked, sources)

@@ -1,20 +1,8 @@
 """The options that commands have for tagging."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from keras_resnet.tasks.shared_options import THRESHOLD
 
-TAG_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "predict": {
-        "threshold": Annotated[
-            float | None,
-            typer.Option(
-                min=0.0,
-                max=1.0,
-                help="Smallest probability at which a class is named. Only for tagging networks.",
-                show_default="the model's threshold, or 0.5",
-            ),
-        ],
-    },
-}
+TAG_OPTIONS: Mapping[str, Mapping[str, Any]] = {"predict": {"threshold": THRESHOLD}}

@@ -1,0 +1,32 @@
+"""The options that commands have for detection."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_resnet.tasks.shared_options import OUT, THRESHOLD, WINDOW
+
+DETECT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "data check": {
+        "pictures": Annotated[
+            Path | None,
+            typer.Option(
+                help="PNG file for a picture of 16 training images with their boxes and masks. Only for detection."
+            ),
+        ],
+    },
+    "predict": {"out": OUT, "window": WINDOW, "threshold": THRESHOLD},
+    "evaluate": {
+        "max_detections": Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                help="Number of the best detections of a class in an image that count (COCO's maxDets). Only for "
+                "detectors.",
+                show_default="100",
+            ),
+        ],
+    },
+}
