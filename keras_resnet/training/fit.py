@@ -409,9 +409,14 @@ class _Run:
             unreadable=lambda name, reason: self.problems.add(name, reason, used=False),
         )
         check_problems(self.problems)
-        if evaluation is None:
-            raise TrainingError(f"{self.recipe.data}: none of its validation images can be read")
-        return {name: value for name, value in evaluation.figures.items() if value is not None}
+        figures = {} if evaluation is None else evaluation.figures
+        known = {name: value for name, value in figures.items() if value is not None}
+        if self.task.score not in known:
+            raise TrainingError(
+                f"{self.recipe.data}: its validation images give no {self.title}: none can be read, or none has an "
+                "object. Add such images, or leave out the split, so that a tenth of the training images validates"
+            )
+        return known
 
     def _copy_weights(self, evaluated: keras.Model) -> None:
         """Copies the trained weights, or their moving average, into the network that is validated and saved."""

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Output
-from keras_resnet.errors import ExportError
+from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.tasks.detect.results import TABLE
 from keras_resnet.tasks.detect.settings import LACKS, rules
 from keras_resnet.tasks.tables import Row

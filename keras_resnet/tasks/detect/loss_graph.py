@@ -1,8 +1,5 @@
 """Detector -> network from pixels and objects to losses, which `fit` trains."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 
 from keras_resnet import layer_names
@@ -11,6 +8,7 @@ from keras_resnet.tasks.detect.losses import (
     AnchorLosses,
     BoxesWithObjects,
     BoxLosses,
+    ForEachImage,
     MaskLoss,
     SampledBoxes,
     TakenApart,
@@ -19,14 +17,14 @@ from keras_resnet.tasks.detect.sampling import OF_ANCHORS, SHARE_OF_PROPOSALS, S
 from keras_resnet.tasks.detect.target import objects_of
 
 OBJECTS = "objects"  # input of the targets, beside the pixels
-PARTS = ("rpn_objectness", "rpn_box", "box_class", "box")  # outputs; "mask" follows where there are masks
+PARTS = ("rpn_objectness", "rpn_box", "box_class", "box", "mask")  # outputs; the last only of a Mask R-CNN
 
 
 def with_losses(detector: keras.Model, most_objects: int, has_masks: bool, box_samples: int, seed: int) -> keras.Model:
     """Detector on pixels that its frame does not resize -> model from `{"image": pixels, "objects": targets}` to its
-    losses `[]` by name.
+    losses by name, each `[N]`, whose sum is to be minimised.
 
-    The model is flat, and has the detector's layers. The sum of its outputs is to be minimised.
+    The model is flat, and has the detector's layers.
 
     Args:
         most_objects: Number of rows of a target.
@@ -48,17 +46,11 @@ def with_losses(detector: keras.Model, most_objects: int, has_masks: bool, box_s
     found = head_on(detector, layer_names.BOX, parts["maps"], drawn["boxes"])
     known = [drawn[key] for key in ("boxes", "labels", "targets", "taught")]
     losses += BoxLosses(name="box_losses")([found["logits"], found["deltas"], *known])
-    names: Sequence[str] = PARTS
     if layer_names.MASK_LOGITS in {layer.name for layer in detector.layers}:
         count = int(box_samples * SHARE_OF_PROPOSALS)
         shown = BoxesWithObjects(count, name="boxes_with_objects")([drawn[k] for k in ("boxes", "labels", "objects")])
         masks = head_on(detector, layer_names.MASK, parts["maps"], shown[0])
         losses.append(MaskLoss(name="mask_losses")([masks["logits"], *shown, *instances, parts["sizes"]]))
-        names = (*PARTS, layer_names.MASK)
-    outputs = {name: _named(name)(loss) for name, loss in zip(names, losses, strict=True)}
+    # Keras writes an output's name before `_loss` in its logs.
+    outputs = {name: ForEachImage(name=name)([x, targets]) for name, x in zip(PARTS, losses, strict=False)}
     return keras.Model({layer_names.IMAGE: pixels, OBJECTS: targets}, outputs, name=detector.name)
-
-
-def _named(name: str) -> Any:
-    """-> layer that gives an output its name, which Keras writes before `_loss` in its logs."""
-    return keras.layers.Identity(dtype="float32", name=name)

@@ -175,6 +175,17 @@ class MaskLoss(BoxLayer):
         return keras.KerasTensor((), "float32")
 
 
+class ForEachImage(BoxLayer):
+    """`[loss of a batch [], targets [N, L]]` -> `[N]`, the loss for each image: Keras wants outputs of a batch."""
+
+    def call(self, inputs: Any) -> Any:
+        loss, targets = inputs
+        return ops.broadcast_to(loss, ops.shape(targets)[:1])
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor(inputs[1].shape[:1], "float32")
+
+
 def mask_targets(instances: Any, objects: Any, boxes: Any, sizes: Any, size: int) -> Any:
     """Instance maps `[N, H, W]`, rows of objects `[N, P]`, boxes `[N, P, 4]`, sizes `[N, 2]` -> `[N, P, size, size]`.
 

@@ -10,10 +10,14 @@ from keras_resnet import detection, layer_names
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.tasks.detect.detected import DetectedSource
-from keras_resnet.tasks.detect.loss_graph import OBJECTS, with_losses
+from keras_resnet.tasks.detect.loss_graph import OBJECTS, PARTS, with_losses
 from keras_resnet.variants import Contract, WholeImage
 
 FUNCTIONS = {"faster_rcnn": detection.FasterRCNN, "mask_rcnn": detection.MaskRCNN}
+HISTORY_COLUMNS = (
+    *("loss", *(f"{name}_loss" for name in PARTS)),
+    *("ap_percent", "ap50_percent", "ap75_percent", "mask_ap_percent", "mask_ap50_percent"),
+)
 MORE_PROPOSALS = 2  # in training, times those of prediction, as in torchvision
 
 
@@ -73,7 +77,7 @@ class DetectorTraining:
         return batches.map(with_targets)
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
-        return {name: float(value) for name, value in logs.items()}
+        return {name: float(logs[name]) for name in HISTORY_COLUMNS if name in logs}
 
     def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
         """-> Wilson's interval, as if the average precision were a share of images.
