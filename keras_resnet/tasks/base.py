@@ -103,7 +103,7 @@ class Training(Protocol):
         ...
 
     def nothing(self, model: Any) -> tuple[Any, Any]:
-        """Training model -> targets and outputs of zeros, with which its metrics are built."""
+        """Training model -> targets and outputs of zeros, with which its losses and metrics are built."""
         ...
 
     def batches(self, model: Any, batches: Any) -> Any:

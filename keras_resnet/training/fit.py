@@ -291,7 +291,9 @@ class _Run:
             )
             # All variables of a checkpoint are made now, not in the first step.
             self.model.optimizer.build(self.model.trainable_variables)
-            self.model.compute_metrics(None, *self.training.nothing(self.model))
+            nothing = self.training.nothing(self.model)
+            self.model.compute_loss(None, *nothing)  # each of several outputs has a metric of its loss
+            self.model.compute_metrics(None, *nothing)
             self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
@@ -380,28 +382,28 @@ class _Run:
         if self.evaluated is None:
             return {}
         self._copy_weights(self.evaluated)
-        logs = self._collected() if self.training.collects else self._measured_by_keras()
+        logs = (self._collected if self.training.collects else self._measured_by_keras)(self.evaluated)
         ends = self.training.interval_percent(logs, self.validation.count)
         figures = self.training.figures(logs) | dict(zip(interval_columns(self.task.score), ends, strict=True))
         return {f"val_{name}": value for name, value in figures.items()}
 
-    def _measured_by_keras(self) -> dict[str, float]:
+    def _measured_by_keras(self, evaluated: keras.Model) -> dict[str, float]:
         batches = evaluation_batches(
             self.validation, self.contract, batch_size=self.recipe.batch_size, problems=self.problems
         )
         with warnings.catch_warnings():  # unreadable files are left out, so that there may be fewer batches
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            return self.evaluated.evaluate(batches, verbose=0, return_dict=True)
+            return evaluated.evaluate(batches, verbose=0, return_dict=True)
 
-    def _collected(self) -> dict[str, float]:
+    def _collected(self, evaluated: keras.Model) -> dict[str, float]:
         """-> the figures that `keras-resnet evaluate` has for these images."""
         names = list(self.source.classes)
 
         def run(pixels: np.ndarray) -> Answer:
-            found = self.evaluated.predict_on_batch(pixels)
+            found = evaluated.predict_on_batch(pixels)
             return {name: keras.ops.convert_to_numpy(values) for name, values in found.items()}
 
-        predictor = Predictor(self.evaluated.name, self.task, names, self.contract, len(names), run)
+        predictor = Predictor(evaluated.name, self.task, names, self.contract, len(names), run)
         evaluation = evaluate(
             predictor,
             [self.validation],

@@ -52,7 +52,9 @@ class _Network:
     )
     network: str = setting("resnet50", f"Network: {', '.join(VARIANTS)}.", one_of(VARIANTS))
     architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = setting(
-        "deeplabv3plus", "Segmentation network over the ResNet: fcn, deeplabv3, deeplabv3plus or unet.", tasks=("segment",)
+        "deeplabv3plus",
+        "Segmentation network over the ResNet: fcn, deeplabv3, deeplabv3plus or unet.",
+        tasks=("segment",),
     )
     output_stride: int = setting(
         0,

@@ -56,6 +56,7 @@ def losses_of(answers, images=slice(None), sampling=ALL, boxes=GIVEN.boxes, stat
     return losses
 
 
+LEVELS = list(zip(ANCHOR_SIZES, GIVEN.logits, strict=True))
 ANSWERS = [*GIVEN.logits, *GIVEN.deltas, GIVEN.box_logits, GIVEN.box_deltas, GIVEN.mask_logits]
 NAMES = [*(f"{k}/{i}" for k in ("logits", "deltas") for i in range(5)), "box_logits", "box_deltas", "mask_logits"]
 
@@ -92,7 +93,7 @@ def test_the_answers_of_some_images_alone_are_those_of_torchvision():
     counts = {"rpn_objectness": [], "box_class": []}
     for i in range(3):
         boxes, states = (ops.convert_to_tensor(x[i : i + 1]) for x in (GIVEN.boxes, STATES))
-        anchors = np.concatenate([anchors_of(size, x.shape[1:3], FRAME) for size, x in zip(ANCHOR_SIZES, GIVEN.logits)])
+        anchors = np.concatenate([anchors_of(size, x.shape[1:3], FRAME) for size, x in LEVELS])
         found = match(ops.convert_to_tensor(anchors), boxes, states, ANCHOR_RULE)
         counts["rpn_objectness"].append(int(as_array(found.foreground).sum() + as_array(found.background).sum()))
         counts["box_class"].append(PROPOSALS + COUNTS[i])

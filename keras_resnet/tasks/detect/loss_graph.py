@@ -43,13 +43,13 @@ def with_losses(detector: keras.Model, most_objects: int, has_masks: bool, box_s
 
     draw = SampledBoxes(Sampling(box_samples, SHARE_OF_PROPOSALS), seed + 1, name="sampled_boxes")
     drawn = draw([parts["boxes"], parts["scores"], boxes, classes, states])
-    found = head_on(detector, layer_names.BOX, parts["maps"], drawn["boxes"])
+    found = head_on(detector, "box", parts["maps"], drawn["boxes"])
     known = [drawn[key] for key in ("boxes", "labels", "targets", "taught")]
     losses += BoxLosses(name="box_losses")([found["logits"], found["deltas"], *known])
     if layer_names.MASK_LOGITS in {layer.name for layer in detector.layers}:
         count = int(box_samples * SHARE_OF_PROPOSALS)
         shown = BoxesWithObjects(count, name="boxes_with_objects")([drawn[k] for k in ("boxes", "labels", "objects")])
-        masks = head_on(detector, layer_names.MASK, parts["maps"], shown[0])
+        masks = head_on(detector, "mask", parts["maps"], shown[0])
         losses.append(MaskLoss(name="mask_losses")([masks["logits"], *shown, *instances, parts["sizes"]]))
     # Keras writes an output's name before `_loss` in its logs.
     outputs = {name: ForEachImage(name=name)([x, targets]) for name, x in zip(PARTS, losses, strict=False)}

@@ -25,7 +25,7 @@ NO_OBJECT = 0  # label of a sampled box without an object, which is the backgrou
 
 
 class TakenApart(BoxLayer):
-    """Targets `[N, L]` -> boxes `[N, G, 4]`, classes `[N, G]`, states `[N, G]`, and instance maps `[N, H, W]` if any."""
+    """Targets `[N, L]` -> boxes `[N, G, 4]`, classes `[N, G]`, states `[N, G]`, maybe instance maps `[N, H, W]`."""
 
     def __init__(self, most_objects: int, sides: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
@@ -36,7 +36,7 @@ class TakenApart(BoxLayer):
 
 
 class AnchorLosses(BoxLayer):
-    """`[logits of each map [N, h, w, 3], ..., deltas of each map [N, h, w, 12], ..., boxes [N, G, 4], states [N, G]]` ->
+    """`[logits of each map [N, h, w, 3], ..., deltas of each [N, h, w, 12], ..., boxes [N, G, 4], states [N, G]]` ->
     loss of the logits `[]`, loss of the deltas `[]`: how well the anchors find objects."""
 
     def __init__(
@@ -74,10 +74,10 @@ class AnchorLosses(BoxLayer):
 
 
 class SampledBoxes(BoxLayer):
-    """`[proposals [N, R, 4], their scores [N, R], boxes [N, G, 4], classes [N, G], states [N, G]]` -> the boxes that the
-    heads learn from.
+    """`[proposals [N, R, 4], scores [N, R], boxes [N, G, 4], classes [N, G], states [N, G]]` -> boxes for the heads.
 
-    They are drawn from the proposals and from the objects' own boxes, those that show an object first. The outputs are:
+    The heads learn from these boxes. They are drawn from the proposals and from the objects' own boxes. Boxes that show
+    an object come first. The outputs are:
 
     "boxes": `[N, K, 4]`.
     "labels": int32 `[N, K]`, 1 + the class; `NO_OBJECT` for background.
@@ -112,7 +112,7 @@ class SampledBoxes(BoxLayer):
 
     def compute_output_spec(self, inputs: Any) -> Any:
         images = inputs[0].shape[0]
-        count = min(self.sampling.count, inputs[0].shape[1] + inputs[2].shape[1])
+        count = min(self.sampling.number, inputs[0].shape[1] + inputs[2].shape[1])
         shapes = {"boxes": ((4,), "float32"), "labels": ((), "int32"), "objects": ((), "int32")}
         shapes |= {"targets": ((4,), "float32"), "taught": ((), "bool")}
         return {name: keras.KerasTensor((images, count, *end), dtype) for name, (end, dtype) in shapes.items()}
@@ -139,10 +139,10 @@ class BoxLosses(BoxLayer):
 
 
 class BoxesWithObjects(BoxLayer):
-    """`[boxes [N, K, 4], labels [N, K], objects [N, K]]` of `SampledBoxes` -> the same of the first `count` boxes.
+    """`[boxes [N, K, 4], labels [N, K], objects [N, K]]` of `SampledBoxes` -> boxes, labels and objects of `count` boxes.
 
-    The boxes of an image that show an object are repeated, with the label `NO_OBJECT`, in place of those that show
-    none: BatchNorm in the mask head must see no background, of which there is none in prediction.
+    These are the first boxes. A box without an object is exchanged for one of the image's boxes with an object, and
+    keeps the label `NO_OBJECT`: BatchNorm in the mask head must see no background, which is not there in prediction.
     """
 
     def __init__(self, count: int, **kwargs: Any):
@@ -205,10 +205,10 @@ def mask_targets(instances: Any, objects: Any, boxes: Any, sizes: Any, size: int
 
 
 def _weights(begin: Any, end: Any, sides: Any, side: int, bins: int) -> Any:
-    """Edges of boxes along one axis `[N, P]`, sides of the images `[N, 1]`, side of the map, number of bins -> weight of
-    each pixel in each bin `[N, P, bins, side]`."""
+    """Edges of boxes along one axis `[N, P]`, sides of the images `[N, 1]`, side of the map, number of bins -> weights
+    `[N, P, bins, side]` of the pixels in each bin."""
     length = ops.maximum(end - begin, 1.0)
-    samples = ops.ceil(length / bins)[..., None]  # of a bin, which are fewer than the loop's for small boxes
+    samples = ops.ceil(length / bins)[..., None]  # number in a bin; a small box has fewer than the loop below goes through
     bin_side, last = (length / bins)[..., None], sides[..., None] - 1.0
     pixels = ops.arange(side, dtype="float32")
     weights: Any = 0.0

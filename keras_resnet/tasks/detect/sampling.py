@@ -13,7 +13,7 @@ class Sampling(NamedTuple):
     With as many as there are candidates, and a share of 1, all are drawn.
     """
 
-    count: int
+    number: int
     foreground_share: float  # largest share of candidates that show an object
 
 
@@ -23,7 +23,7 @@ SHARE_OF_PROPOSALS = 0.25
 
 
 class Sample(NamedTuple):
-    """K of the candidates of each image, those that show an object first."""
+    """K of the candidates of each image; candidates that show an object come first."""
 
     indices: Any  # int32 [N, K]
     foreground: Any  # bool [N, K]
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 def sample(matches: Matches, sampling: Sampling, draws: Any) -> Sample:
     """Matches of A candidates, random numbers in 0..1 `[N, A]` -> sample; background fills up what objects leave."""
     candidates = draws.shape[1]
-    count = min(sampling.count, candidates)
+    count = min(sampling.number, candidates)
     most = min(int(count * sampling.foreground_share), candidates)
     # The candidates of a kind with the highest numbers are drawn. The others have -1.
     foreground, first = ops.top_k(ops.where(matches.foreground, draws, -1.0), most)

@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import keras
 
 from keras_resnet import detection, layer_names
+from keras_resnet.data.base import Source
 from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.uncertainty import wilson_interval_percent
 from keras_resnet.tasks.detect.detected import DetectedSource
@@ -18,7 +19,7 @@ HISTORY_COLUMNS = (
     *("loss", *(f"{name}_loss" for name in PARTS)),
     *("ap_percent", "ap50_percent", "ap75_percent", "mask_ap_percent", "mask_ap50_percent"),
 )
-MORE_PROPOSALS = 2  # in training, times those of prediction, as in torchvision
+MORE_PROPOSALS = 2  # in training, times the number in prediction, as in torchvision
 
 
 class ComputedLoss(keras.losses.Loss):
@@ -36,9 +37,9 @@ class DetectorTraining:
 
     collects = True
 
-    def __init__(self, recipe: Any, source: DetectedSource) -> None:
-        self.recipe, self.source, self.classes = recipe, source, len(source.classes)
-        if recipe.detector == "mask_rcnn" and source.instances is None:
+    def __init__(self, recipe: Any, source: Source) -> None:
+        self.recipe, self.source, self.classes = recipe, cast(DetectedSource, source), len(source.classes)
+        if recipe.detector == "mask_rcnn" and self.source.instances is None:
             raise ArgumentError(
                 f"detector = mask_rcnn needs objects with masks, but those of {source.path} have only boxes. Give "
                 "detector = faster_rcnn (--detector faster_rcnn)"
@@ -67,14 +68,17 @@ class DetectorTraining:
         return {"loss": {name: ComputedLoss(name=name, dtype="float32") for name in model.output}}
 
     def nothing(self, model: keras.Model) -> tuple[Any, Any]:
-        return None, None  # there are no metrics
+        zeros = dict.fromkeys(model.output, keras.ops.zeros(1))
+        return zeros, zeros
 
     def batches(self, model: keras.Model, batches: Any) -> Any:
-        def with_targets(pixels: Any, targets: Any) -> tuple[Any, Any]:
-            # Keras wants a target for each output; `ComputedLoss` does not read it.
-            return {layer_names.IMAGE: pixels, OBJECTS: targets}, dict.fromkeys(model.output, targets[:, 0])
-
-        return batches.map(with_targets)
+        # Keras wants a target for each output; `ComputedLoss` does not read it.
+        return batches.map(
+            lambda pixels, targets: (
+                {layer_names.IMAGE: pixels, OBJECTS: targets},
+                dict.fromkeys(model.output, targets[:, 0]),
+            )
+        )
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
         return {name: float(logs[name]) for name in HISTORY_COLUMNS if name in logs}
