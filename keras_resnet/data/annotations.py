@@ -47,6 +47,13 @@ def is_table(path: Path) -> bool:
     return (path.is_file() and path.suffix.lower() != ".npz") or bool(path.is_dir() and _split_files(path))
 
 
+def is_json(path: Path) -> bool:
+    """Path -> whether it is a JSON file of annotations, or a folder whose splits hold one each."""
+    if path.is_dir():
+        return COCO_FILE in _split_files(path).values()
+    return path.suffix.lower() == ".json" and path.is_file()
+
+
 def table_head(path: Path, reading: Reading) -> Table | None:
     """Path -> its table, of a CSV file only the first row; None: it is no table."""
     if path.is_dir() or path.suffix.lower() == ".json":

@@ -183,3 +183,26 @@ class EncodedSource(Source, abc.ABC):
             return self.read(int(index))
         except ImageError:
             return b""
+
+
+class TargetedSource(EncodedSource):
+    """Images of another source, with targets of their own."""
+
+    def __init__(self, images: EncodedSource, target: "Target") -> None:
+        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=target)
+        self.kind, self.images = images.kind, images
+
+    def path_of(self, index: int) -> str:
+        return self.images.path_of(index)
+
+    def read(self, index: int) -> bytes:
+        return self.images.read(index)
+
+    def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
+        return self.images.locate(indices)
+
+    def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
+        return self.images.fetch(located)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        return self.images.order(seed, epoch)

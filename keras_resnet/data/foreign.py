@@ -7,7 +7,7 @@ from keras_resnet.data.layout import split_named
 from keras_resnet.errors import ArgumentError
 from keras_resnet.image_files import has_image_suffix, is_hidden
 
-_BOXES = "Boxes are not read. For classification, sort the images into a folder for each class"
+_SORT = "For classification, sort the images into a folder for each class"
 _MASKS = "for segmentation, export masks as PNG files"
 
 
@@ -20,19 +20,16 @@ def check_known(folder: Path) -> None:
     entries = [entry for entry in os.scandir(folder) if not is_hidden(entry.name)]
     folders = {entry.name.lower(): entry.name for entry in entries if entry.is_dir()}
     files = {entry.name for entry in entries if entry.is_file()}
-    labels = folders.get("labels")
-    if labels is not None and (text := _first(folder / labels, ".txt")):
-        raise ArgumentError(f"{folder}: has labels of YOLO, such as {labels}/{text}. {_BOXES}; {_MASKS}")
     annotations = folders.get("annotations")
     if annotations is not None and (text := _first(folder / annotations, ".xml")):
         raise ArgumentError(
-            f"{folder}: has annotations of Pascal VOC, such as {annotations}/{text}, and no masks in "
-            f"SegmentationClass/. {_BOXES}; {_MASKS}"
+            f"{folder}: has XML files, such as {annotations}/{text}, which are not of Pascal VOC, and no masks in "
+            f"SegmentationClass/. {_SORT}; {_MASKS}"
         )
     if annotations is not None and (text := _first(folder / annotations, ".json")):
         raise ArgumentError(
             f"{folder}: has the annotation file {annotations}/{text}. To take its categories as the classes of the "
-            f"images, name that file: {folder / annotations / text}. Boxes and polygons are not read; {_MASKS}"
+            f"images, name that file: {folder / annotations / text}. Its boxes can't be read as COCO; {_MASKS}"
         )
     if "annotations.xml" in files:
         raise ArgumentError(

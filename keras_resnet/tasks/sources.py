@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
+from keras_resnet.data.annotations import is_json
 from keras_resnet.data.base import Source
 from keras_resnet.data.reading import PLAIN, READING, Reading
 from keras_resnet.data.splits import ALL, SPLITS, Split
@@ -135,10 +137,10 @@ def check_layout(data: str | os.PathLike[str], task: Task, network: str, reading
 def task_of_data(text: str, reading: Reading = PLAIN, wanted: str | None = None) -> Task:
     """Data as users name it, their choices about it -> the task that its layout is of.
 
-    Some data is of several tasks: an annotation file with boxes names classes too, and Pascal VOC has boxes and masks.
-    Then the wanted task is taken, if it is one of these, and otherwise the last task of the table. Every folder is also
-    a folder of class folders, which says nothing, and so are CSV files.
+    Some data is of several tasks: a JSON file with boxes names classes too, and Pascal VOC has boxes and masks. Then
+    the wanted task is taken, if it is one of these, and otherwise the last task of the table. Everything else also has
+    the layout of the first task, classification, which therefore is taken only if no other task fits.
     """
     fitting = {task.name: task for task in TASKS.values() if task.has_layout(text, reading)}
-    is_layout = wanted in [*fitting][1:] or text.lower().endswith(".json")
-    return fitting[wanted] if wanted in fitting and is_layout else [*fitting.values()][-1]
+    stated = [*fitting] if is_json(Path(text)) else [*fitting][1:]
+    return fitting[wanted] if wanted in stated else [*fitting.values()][-1]

@@ -489,5 +489,7 @@ def test_padding_is_no_object(tmp_path):
     assert not target.boxes.any()
 
 
-def test_the_other_tasks_read_these_files_as_before(tmp_path):
-    assert open_source(write_coco(tmp_path), "train").target.task == "tag"
+def test_another_task_reads_these_files_where_it_is_named(tmp_path):
+    file = write_coco(tmp_path)
+    tasks = {name: open_source(file, "train", task=name).target.task for name in ("tag", "detect", None)}
+    assert tasks == {"tag": "tag", "detect": "detect", None: "detect"}

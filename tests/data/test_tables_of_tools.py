@@ -32,10 +32,10 @@ def table(path, *rows):
     return write(path, "\n".join(",".join(map(str, row)) for row in rows) + "\n")
 
 
-def both(data, **choices):
+def both(data, task=None, **choices):
     reading = Reading(**choices)
-    train = open_source(data, "train", reading=reading)
-    return train, open_source(data, "val", train.classes, reading)
+    train = open_source(data, "train", reading=reading, task=task)
+    return train, open_source(data, "val", train.classes, reading, task)
 
 
 def labels(train, val):
@@ -255,12 +255,12 @@ def coco(names):
 def test_the_categories_of_a_coco_file(tmp_path):
     images(tmp_path / "val2017", [name for name, _ in pets()])
     one = {name: [label] for name, label in pets()} | {"009.jpg": []}
-    train, val = both(write(tmp_path / "annotations" / "one.json", coco(one)))
+    train, val = both(write(tmp_path / "annotations" / "one.json", coco(one)), "classify")
     assert labels(train, val) == dict(pets(9))
     assert left_aside([train, val]).lines == ["image without a class: 1 (such as 009.jpg)"]
     assert train.taken.layout == "categories of a COCO file, without its boxes and polygons; files in ../val2017/"
     several = one | {"000.jpg": ["cat", "dog"]}
-    train, val = both(write(tmp_path / "annotations" / "several.json", coco(several)))
+    train, val = both(write(tmp_path / "annotations" / "several.json", coco(several)), "tag")
     assert labels(train, val) == several
     assert left_aside([train, val]).lines == []
 
@@ -274,11 +274,16 @@ def roboflow(folder, name, content):
 
 
 def test_coco_files_of_roboflow(tmp_path):
-    train, val = both(
-        roboflow(tmp_path, "_annotations.coco.json", lambda part: coco({n: [x] for n, x in part.items()}))
-    )
+    roboflow(tmp_path, "_annotations.coco.json", lambda part: coco({n: [x] for n, x in part.items()}))
+    train, val = both(tmp_path, "classify")
     assert (labels(train, val), train.count, val.count) == (dict(pets()), 6, 4)
-    assert task_of_data(str(tmp_path)).name == "classify"
+    assert [task_of_data(str(tmp_path), wanted=name).name for name in ("classify", "detect", None)] == [
+        "classify",
+        "detect",
+        "detect",
+    ]
+    boxes, _ = both(tmp_path)
+    assert (boxes.target.task, boxes.class_counts.tolist()) == ("detect", [6, 6])
 
 
 def test_classes_of_roboflow(tmp_path):
@@ -343,8 +348,9 @@ def test_a_label_map_that_is_wrong_is_refused(text, message, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"labels/train/a.txt": "0 .5 .5 .1 .1"}, "has labels of YOLO, such as labels/train/a.txt. Boxes are not read"),
-        ({"Annotations/a.xml": "<annotation/>"}, "has annotations of Pascal VOC, such as Annotations/a.xml"),
+        ({"labels/train/a.txt": "0 .5 .5 .1 .1"}, r"is for detection: give task = detect \(--task detect\)"),
+        ({"Annotations/a.xml": "<annotation/>"}, r"is for detection: give task = detect \(--task detect\)"),
+        ({"Annotations/a.xml": "<other/>"}, "has XML files, such as Annotations/a.xml, which are not of Pascal VOC"),
         ({"annotations.xml": "<annotations/>"}, 'annotations.xml of CVAT. Export .* "Segmentation mask"'),
         ({"annotations/instances.json": "{}"}, "name that file: .*annotations/instances.json"),
     ],
@@ -354,7 +360,7 @@ def test_folders_with_boxes_and_polygons(files, message, tmp_path):
     for name, content in files.items():
         write(tmp_path / name, content)
     with pytest.raises(ArgumentError, match=message):
-        open_source(tmp_path, "train")
+        open_source(tmp_path, "train", task="classify")
 
 
 def test_a_folder_of_labelme(tmp_path):

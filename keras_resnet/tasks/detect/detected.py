@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_resnet.data.base import Decoded, EncodedSource, fingerprint_of
+from keras_resnet.data.base import Decoded, EncodedSource, TargetedSource, fingerprint_of
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.tasks.detect.checked import Objects
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class DetectedSource(EncodedSource):
+class DetectedSource(TargetedSource):
     """Images of another source, and the objects of each at the same index.
 
     Args:
@@ -36,25 +36,9 @@ class DetectedSource(EncodedSource):
         instances: Callable[[int], np.ndarray] | None,
         fingerprint: Callable[[], str],
     ) -> None:
-        target = objects_of(most_objects, instances is not None)
-        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=target)
-        self.kind, self.images, self.objects, self.most_objects = images.kind, images, objects, most_objects
+        super().__init__(images, objects_of(most_objects, instances is not None))
+        self.objects, self.most_objects = objects, most_objects
         self.instances, self._fingerprint = instances, fingerprint
-
-    def path_of(self, index: int) -> str:
-        return self.images.path_of(index)
-
-    def read(self, index: int) -> bytes:
-        return self.images.read(index)
-
-    def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
-        return self.images.locate(indices)
-
-    def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
-        return self.images.fetch(located)
-
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        return self.images.order(seed, epoch)
 
     @cached_property
     def fingerprint(self) -> str:

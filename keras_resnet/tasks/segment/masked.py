@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_resnet.data.base import Decoded, EncodedSource, fingerprint_of
+from keras_resnet.data.base import Decoded, EncodedSource, TargetedSource, fingerprint_of
 from keras_resnet.data.problems import reason_of
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import decode_image
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _GREY_8_BIT = b"\x08\x00"  # bytes 24 and 25 of a PNG file: bits of a sample, colour type
 
 
-class MaskedSource(EncodedSource):
+class MaskedSource(TargetedSource):
     """Images of one source, with masks of another source at the same indices.
 
     `legend` maps the masks' labels to classes.
@@ -28,23 +28,8 @@ class MaskedSource(EncodedSource):
     counted = "pixels"
 
     def __init__(self, images: EncodedSource, masks: EncodedSource, legend: Legend) -> None:
-        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=MASKS)
-        self.kind, self.images, self.masks, self.legend = images.kind, images, masks, legend
-
-    def path_of(self, index: int) -> str:
-        return self.images.path_of(index)
-
-    def read(self, index: int) -> bytes:
-        return self.images.read(index)
-
-    def locate(self, indices: "tf.Tensor") -> "tf.Tensor":
-        return self.images.locate(indices)
-
-    def fetch(self, located: "tf.Tensor") -> "tf.Tensor":
-        return self.images.fetch(located)
-
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        return self.images.order(seed, epoch)
+        super().__init__(images, MASKS)
+        self.masks, self.legend = masks, legend
 
     @cached_property
     def fingerprint(self) -> str:

@@ -5,33 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.base import Decoded, EncodedSource
+from keras_resnet.data.base import Decoded, EncodedSource, TargetedSource
 from keras_resnet.preprocessing import decode_image
 from keras_resnet.tasks.tag.target import tags_of
 
 
-class TaggedSource(EncodedSource):
+class TaggedSource(TargetedSource):
     """Images of another source, and the classes of each, uint8 `[N, classes]`, 0 or 1."""
 
     def __init__(self, images: EncodedSource, tags: np.ndarray, fingerprint: str) -> None:
-        target = tags_of(len(images.classes))
-        super().__init__(images.path, images.split, images.classes, images.names, None, images.held_out, target=target)
-        self.kind, self.images, self.tags, self._fingerprint = images.kind, images, tags, fingerprint
-
-    def path_of(self, index: int) -> str:
-        return self.images.path_of(index)
-
-    def read(self, index: int) -> bytes:
-        return self.images.read(index)
-
-    def locate(self, indices: Any) -> Any:
-        return self.images.locate(indices)
-
-    def fetch(self, located: Any) -> Any:
-        return self.images.fetch(located)
-
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        return self.images.order(seed, epoch)
+        super().__init__(images, tags_of(len(images.classes)))
+        self.tags, self._fingerprint = tags, fingerprint
 
     @cached_property
     def fingerprint(self) -> str:
