@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from boxed_pictures import Drawn, Rectangle, write_coco, write_voc
+from boxed_pictures import Drawn, Rectangle, write_coco
 from forked import Forked
 
 from keras_resnet import detection
@@ -172,18 +172,17 @@ def test_a_run_states_the_parts_of_the_loss_and_the_average_precision_of_evaluat
 @pytest.mark.slow
 def test_sixteen_pictures_are_learnt(tmp_path):
     """The losses fall to a fraction, and the network finds the rectangles and their classes again."""
-    data = write_voc(tmp_path / "voc", pictures(17))
-    lists = tmp_path / "voc" / "ImageSets" / "Main"
-    lists.mkdir(parents=True)
-    for name in ("train", "val"):  # the same pictures: what is learnt is found again
-        (lists / f"{name}.txt").write_text("".join(f"{index:02d}\n" for index in range(16)))
+    data = write_coco(tmp_path, pictures(18))
     keys = {"epochs": 20, "flip": False, "learning_rate": 0.03, "clip_norm": 10.0, "box_samples": 32}
     result = fit.train(tiny(data, **keys, pyramid_channels=32, box_units=64), tmp_path / "run")
     first, last = result.history[0], result.history[-1]
-    assert last["loss"] < 0.4 * first["loss"]
-    for part in PARTS[:4]:
-        assert last[f"{part}_loss"] < first[f"{part}_loss"], part
-    assert last["val_ap50_percent"] > 50
+    assert (last["step"], first["step"]) == (80, 4)
+    for part in ("rpn_objectness", "box_class"):
+        assert last[f"{part}_loss"] < 0.5 * first[f"{part}_loss"], part
+    assert last["rpn_box_loss"] < first["rpn_box_loss"]
+    taught = open_detected(str(data), "train", None, PLAIN)
+    assert taught.count == 16
+    assert evaluate(load(tmp_path / "run" / "model-last.keras"), [taught]).figures["ap50_percent"] > 50
 
 
 def weights_of(run: Path) -> list[np.ndarray]:
@@ -226,30 +225,6 @@ def test_masks_are_learnt_only_from_data_with_masks(tmp_path):
     with pytest.raises(ArgumentError, match="detector = mask_rcnn needs objects with masks"):
         fit.train(tiny(data, detector="mask_rcnn"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"crop": "resized"}, "`crop` must be one of fitted, scaled for task = detect"),
-        (
-            {"network": "resnet20"},
-            "`network` must be one of resnet18, resnet34, resnet50, resnet101, resnet152 for det",
-        ),
-        ({"anchor_sizes": (8, 16)}, "`anchor_sizes` must hold 5 sizes of at least 1"),
-        ({"anchor_sizes": (0, 8, 16, 24, 32)}, "`anchor_sizes` must hold 5 sizes of at least 1"),
-        ({"box_samples": 3}, "`box_samples` must be at least 4"),
-        ({"progressive_sizes": (32,)}, "`progressive_sizes` must be left out for task = detect"),
-        ({"class_weights": "balanced"}, "`class_weights` must be left out for task = detect"),
-        ({"mixup_alpha": 0.2}, "`mixup_alpha` must be left out"),
-        ({"weights": "coco", "backbone_weights": "imagenet"}, "`backbone_weights` must be left out where `weights`"),
-        ({"task": "classify", "crop": "none"}, "`anchor_sizes` must be left out unless task = detect"),
-    ],
-)
-def test_a_recipe_that_makes_no_sense_is_refused(keys, message):
-    with pytest.raises(ArgumentError) as refused:
-        tiny(Path("data"), **keys)
-    assert message in str(refused.value)
 
 
 def test_the_recipes_of_the_package_are_valid():

@@ -41,7 +41,7 @@ class DetectorTraining:
         self.recipe, self.source, self.classes = recipe, cast(DetectedSource, source), len(source.classes)
         if recipe.detector == "mask_rcnn" and self.source.instances is None:
             raise ArgumentError(
-                f"detector = mask_rcnn needs objects with masks, but those of {source.path} have only boxes. Give "
+                f"detector = mask_rcnn needs objects with masks, but in {source.path} they have only boxes. Give "
                 "detector = faster_rcnn (--detector faster_rcnn)"
             )
 
