@@ -19,13 +19,18 @@ def areas(boxes: Any) -> Any:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def iou(a: Any, b: Any) -> Any:
-    """`[..., A, 4]`, `[..., B, 4]` -> `[..., A, B]`: intersection over union; NaN for two boxes without area."""
+def intersection(a: Any, b: Any) -> Any:
+    """`[..., A, 4]`, `[..., B, 4]` -> `[..., A, B]`: area that both boxes cover."""
     first, second = a[..., :, None, :], b[..., None, :, :]
     sides = ops.minimum(first[..., 2:], second[..., 2:]) - ops.maximum(first[..., :2], second[..., :2])
     sides = ops.maximum(sides, 0.0)
-    intersection = sides[..., 0] * sides[..., 1]
-    return intersection / (areas(a)[..., :, None] + areas(b)[..., None, :] - intersection)
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(a: Any, b: Any) -> Any:
+    """`[..., A, 4]`, `[..., B, 4]` -> `[..., A, B]`: intersection over union; NaN for two boxes without area."""
+    common = intersection(a, b)
+    return common / (areas(a)[..., :, None] + areas(b)[..., None, :] - common)
 
 
 def encode(boxes: Any, anchors: Any, weights: tuple[float, float, float, float]) -> Any:

@@ -210,18 +210,16 @@ def pyramid_of(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, outputs)
 
 
-def head_of(model: keras.Model, part: Literal["box", "mask"]) -> keras.Model:
-    """Detector -> model of one of its heads on given boxes, with its layers, for training.
+def head_on(model: keras.Model, part: Literal["box", "mask"], maps: Sequence[Any], boxes: Any) -> dict[str, Any]:
+    """Detector, "box" or "mask", P2 to P5, boxes in the frame `[N, R, 4]` -> the answers of this head, for training.
 
-    It takes `[P2, ..., P5, boxes [N, R, 4]]`, and yields `{"logits": [N * R, 1 + classes], "deltas":
-    [N * R, 4 * (1 + classes)]}`, or for "mask" `{"logits": [N * R, 28, 28, 1 + classes]}`. The boxes are in the frame.
+    The answers are `{"logits": [N * R, 1 + classes], "deltas": [N * R, 4 * (1 + classes)]}`, or for "mask" `{"logits":
+    [N * R, 28, 28, 1 + classes]}`.
     """
     names = ["logits", "deltas"] if part == layer_names.BOX else ["logits"]
     align = model.get_layer(layer_names.align(part))
     head = keras.Model(align.output, {name: model.get_layer(f"{part}_{name}").output for name in names})
-    *maps, _ = align.input
-    inputs = [*(keras.Input(x.shape[1:], dtype=x.dtype) for x in maps), keras.Input((None, 4))]
-    return keras.Model(inputs, head(align(inputs)))
+    return head.call(align([*maps, boxes]))  # not `head(...)`: its layers stand in the graph, and not a model
 
 
 def _documentation(function: str) -> str:

@@ -38,12 +38,12 @@ class Setting:
     default: Any
     help: str
     rules: tuple[Rule, ...]
-    task: str | None
+    tasks: tuple[str, ...]
     choices: Mapping[str, tuple[str, ...]]
 
     def suits(self, task: str) -> bool:
         """Whether the task has the setting."""
-        return self.task in (None, task)
+        return not self.tasks or task in self.tasks
 
     def choices_for(self, task: str) -> tuple[str, ...]:
         """-> choices of a `Literal` that are valid for the task."""
@@ -54,18 +54,18 @@ def setting(
     default: T,
     help: str,
     *rules: Rule,
-    task: str | None = None,
+    tasks: tuple[str, ...] = (),
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> T:
     """-> a field of a dataclass.
 
     Args:
         help: Help text, a full phrase that starts with the thing.
-        task: The only task that has the setting; recipes of other tasks leave it out.
+        tasks: The only tasks that have the setting; recipes of other tasks leave it out.
         choices: Valid choices of a `Literal`, by task. A task that is not named has all of them.
     """
     return dataclasses.field(
-        default=default, metadata={"help": help, "rules": rules, "task": task, "choices": choices or {}}
+        default=default, metadata={"help": help, "rules": rules, "tasks": tasks, "choices": choices or {}}
     )
 
 

@@ -37,7 +37,9 @@ def _annotation(name: str, declared: Setting, former: Mapping[str, str]) -> Any:
         option = typer.Option(f"{flag}/--no-{flag[2:]}", help=declared.help, show_default=str(shown).lower())
     elif typing.get_origin(kind) is tuple:
         more = [former[name]] if name in former else []
-        option = typer.Option(flag, *more, help=f"{declared.help} Comma-separated.", show_default="none")
+        option = typer.Option(
+            flag, *more, help=f"{declared.help} Comma-separated.", show_default=",".join(map(str, shown)) or "none"
+        )
         kind = list[str]
     else:
         kind = str if typing.get_origin(kind) is typing.Literal else kind

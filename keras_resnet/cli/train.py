@@ -146,6 +146,7 @@ def _figures(standing: Any) -> str:
     return ", ".join(
         f"loss {value:.3f}" if name == "loss" else f"{titles[name]} {value:.1f} %"
         for name, value in standing.figures.items()
+        if name == "loss" or name in titles
     )
 
 

@@ -40,17 +40,17 @@ class Reading:
         "",
         "Ending that the masks' names add to the images' names: _mask for cat.jpg and cat_mask.png. Needed only if "
         "several endings fit.",
-        task="segment",
+        tasks=("segment",),
     )
     mask_values: tuple[int, ...] = setting(
         (),
         "Values in the masks that are classes, in the order of the classes, for example 0,255. In this list, 255 is a "
         "class.",
         _LABELS,
-        task="segment",
+        tasks=("segment",),
     )
     void_labels: tuple[int, ...] = setting(
-        (), "Labels in the masks, besides 255, that mark pixels without a class.", _LABELS, task="segment"
+        (), "Labels in the masks, besides 255, that mark pixels without a class.", _LABELS, tasks=("segment",)
     )
 
     def column(self, meaning: str) -> str:

@@ -84,6 +84,8 @@ class Collector(Protocol):
 class Training(Protocol):
     """A task with the recipe and the training images of one run; made by a task's `training`."""
 
+    collects: bool  # whether the task's collector computes the figures of validation, and not Keras' metrics
+
     def training_model(self, fresh: bool) -> Any:
         """-> model from pixels to logits; `start`: load the weights that the recipe starts from."""
         ...
@@ -93,7 +95,7 @@ class Training(Protocol):
         ...
 
     def evaluated_model(self) -> Any:
-        """-> model from pixels to probabilities, compiled for evaluation."""
+        """-> model from pixels to answers; compiled for evaluation by Keras' metrics, unless `collects`."""
         ...
 
     def objective(self, model: Any) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class Training(Protocol):
         ...
 
     def nothing(self, model: Any) -> tuple[Any, Any]:
-        """Training model -> targets and outputs of zeros, with which its metrics are built."""
+        """Training model -> targets and outputs of zeros, with which its losses and metrics are built."""
         ...
 
     def batches(self, model: Any, batches: Any) -> Any:
@@ -109,11 +111,11 @@ class Training(Protocol):
         ...
 
     def figures(self, logs: Mapping[str, float]) -> dict[str, float]:
-        """Keras' logs of an epoch -> columns of the history."""
+        """Logs of an epoch, of Keras or of the collector -> columns of the history."""
         ...
 
     def interval_percent(self, logs: Mapping[str, float], images: int) -> tuple[float, float]:
-        """Keras' logs, number of validation images -> interval of one standard error around the score."""
+        """Logs of validation, number of its images -> interval of one standard error around the score."""
         ...
 
     def task_facts(self, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_resnet.answers import Answer
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
 from keras_resnet.data.taken import account
 from keras_resnet.errors import ArgumentError, TrainingError, reason
+from keras_resnet.evaluating import evaluate
 from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
 from keras_resnet.model_files import save_model
 from keras_resnet.one_writer import only_writer
+from keras_resnet.predictor import Predictor
 from keras_resnet.regular_files import read_text
 from keras_resnet.tasks import task_named
 from keras_resnet.tasks.sources import open_source
@@ -238,7 +242,8 @@ class _Run:
                 "or renamed); begin a new run"
             )
         score = self.task.score
-        columns = {"epoch", "learning_rate", "loss", score, "val_loss", f"val_{score}"}
+        columns = {"epoch", "learning_rate", "loss", f"val_{score}"}
+        columns |= set() if self.training.collects else {score, "val_loss"}
         lacking = sorted({column for row in progress.history for column in columns - row.keys()})
         steps = progress.epoch * self.steps_per_epoch + progress.batch
         if len(progress.history) != progress.epoch or progress.best_epoch > progress.epoch or not progress.contract:
@@ -286,7 +291,9 @@ class _Run:
             )
             # All variables of a checkpoint are made now, not in the first step.
             self.model.optimizer.build(self.model.trainable_variables)
-            self.model.compute_metrics(None, *self.training.nothing(self.model))
+            nothing = self.training.nothing(self.model)
+            self.model.compute_loss(None, *nothing)  # each of several outputs has a metric of its loss
+            self.model.compute_metrics(None, *nothing)
             self.model.reset_metrics()
 
     def _compiles(self) -> bool | str:
@@ -351,7 +358,9 @@ class _Run:
             run_directory.log_to_tensorboard(self.run, row)
         self.watch.save()
         score = self.task.score
-        said = f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}, {self.title} {row[score]:.2f} %"
+        said = f"epoch {epoch + 1} of {recipe.epochs}: loss {row['loss']:.4f}"
+        if score in row:
+            said += f", {self.title} {row[score]:.2f} %"
         if f"val_{score}" in row:
             said += f"; validation {self.title} {Validated.of_row(row, score)}"
         self._say(said)
@@ -373,15 +382,43 @@ class _Run:
         if self.evaluated is None:
             return {}
         self._copy_weights(self.evaluated)
+        logs = (self._collected if self.training.collects else self._measured_by_keras)(self.evaluated)
+        ends = self.training.interval_percent(logs, self.validation.count)
+        figures = self.training.figures(logs) | dict(zip(interval_columns(self.task.score), ends, strict=True))
+        return {f"val_{name}": value for name, value in figures.items()}
+
+    def _measured_by_keras(self, evaluated: keras.Model) -> dict[str, float]:
         batches = evaluation_batches(
             self.validation, self.contract, batch_size=self.recipe.batch_size, problems=self.problems
         )
         with warnings.catch_warnings():  # unreadable files are left out, so that there may be fewer batches
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            logs = self.evaluated.evaluate(batches, verbose=0, return_dict=True)
-        ends = self.training.interval_percent(logs, self.validation.count)
-        figures = self.training.figures(logs) | dict(zip(interval_columns(self.task.score), ends, strict=True))
-        return {f"val_{name}": value for name, value in figures.items()}
+            return evaluated.evaluate(batches, verbose=0, return_dict=True)
+
+    def _collected(self, evaluated: keras.Model) -> dict[str, float]:
+        """-> the figures that `keras-resnet evaluate` has for these images."""
+        names = list(self.source.classes)
+
+        def run(pixels: np.ndarray) -> Answer:
+            found = evaluated.predict_on_batch(pixels)
+            return {name: keras.ops.convert_to_numpy(values) for name, values in found.items()}
+
+        predictor = Predictor(evaluated.name, self.task, names, self.contract, len(names), run)
+        evaluation = evaluate(
+            predictor,
+            [self.validation],
+            batch_size=self.recipe.batch_size,
+            unreadable=lambda name, reason: self.problems.add(name, reason, used=False),
+        )
+        check_problems(self.problems)
+        figures = {} if evaluation is None else evaluation.figures
+        known = {name: value for name, value in figures.items() if value is not None}
+        if self.task.score not in known:
+            raise TrainingError(
+                f"{self.recipe.data}: its validation images give no {self.title}: none can be read, or none has an "
+                "object. Add such images, or leave out the split, so that a tenth of the training images validates"
+            )
+        return known
 
     def _copy_weights(self, evaluated: keras.Model) -> None:
         """Copies the trained weights, or their moving average, into the network that is validated and saved."""

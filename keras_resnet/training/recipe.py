@@ -52,26 +52,61 @@ class _Network:
     )
     network: str = setting("resnet50", f"Network: {', '.join(VARIANTS)}.", one_of(VARIANTS))
     architecture: Literal["fcn", "deeplabv3", "deeplabv3plus", "unet"] = setting(
-        "deeplabv3plus", "Segmentation network over the ResNet: fcn, deeplabv3, deeplabv3plus or unet.", task="segment"
+        "deeplabv3plus",
+        "Segmentation network over the ResNet: fcn, deeplabv3, deeplabv3plus or unet.",
+        tasks=("segment",),
     )
     output_stride: int = setting(
         0,
         "Stride of the segmentation network's last level: 16, or 8 (finer and slower); 0: the architecture's default.",
-        task="segment",
+        tasks=("segment",),
     )
     auxiliary_head: bool = setting(
         False,
         "Second output of fcn and deeplabv3 for training, with a loss of its own, on the feature maps C4.",
-        task="segment",
+        tasks=("segment",),
+    )
+    detector: Literal["faster_rcnn", "mask_rcnn"] = setting(
+        "faster_rcnn",
+        "Detector over the ResNet: faster_rcnn (boxes), or mask_rcnn (boxes and masks, for data with masks).",
+        tasks=("detect",),
+    )
+    detector_version: Literal["v1", "v2"] = setting(
+        "v1",
+        "Version of the detector in torchvision: v1, or v2 (deeper heads with BatchNorm; slower).",
+        tasks=("detect",),
+    )
+    anchor_sizes: tuple[int, ...] = setting(
+        (32, 64, 128, 256, 512),
+        "Sides of the detector's anchors in pixels, one for each of its 5 maps; `data check` proposes sizes for a set.",
+        Rule("hold 5 sizes of at least 1", lambda sizes: len(sizes) == 5 and min(sizes) >= 1),
+        tasks=("detect",),
+    )
+    pyramid_channels: int = setting(
+        256, "Channels of the detector's pyramid and of the convolutions in its heads.", AT_LEAST_ONE, tasks=("detect",)
+    )
+    box_units: int = setting(1024, "Units of the dense layers in the detector's head.", AT_LEAST_ONE, tasks=("detect",))
+    proposals: int = setting(
+        1000,
+        "Number of boxes of an image that the detector's heads look at; twice as many in training, from which the "
+        "samples are drawn.",
+        AT_LEAST_ONE,
+        tasks=("detect",),
+    )
+    box_samples: int = setting(
+        512,
+        "Number of boxes of an image that the detector's heads learn from; at most a quarter of them shows objects.",
+        Rule("be at least 4", lambda count: count >= 4),
+        tasks=("detect",),
     )
     weights: str = setting(
         "", "Weights to start from: imagenet, a published tag, a path, or hf://owner/repository; empty: random."
     )
     backbone_weights: str = setting(
         "",
-        "Weights for the backbone of the segmentation network: imagenet, a published tag, a path, or "
+        "Weights for the backbone of the segmentation network or detector: imagenet, a published tag, a path, or "
         "hf://owner/repository; empty: random.",
-        task="segment",
+        tasks=("segment", "detect"),
     )
     weights_prefix: str = setting(
         "",
@@ -196,9 +231,9 @@ class Recipe(Reading, _Training, Augmentation, _Network):
         for name, declared in SETTINGS.items():
             value = getattr(self, name)
             yield from ((name, rule.text, rule.holds(value)) for rule in declared.rules)
-            if declared.task is not None:
+            if declared.tasks:
                 left_out = declared.suits(self.task) or value == declared.default
-                yield name, f"be left out unless task = {declared.task}", left_out
+                yield name, f"be left out unless task = {' or '.join(declared.tasks)}", left_out
             if self.task in declared.choices:
                 choices = declared.choices_for(self.task)
                 yield name, f"be one of {', '.join(choices)} for task = {self.task}", value in choices

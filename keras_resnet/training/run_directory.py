@@ -116,6 +116,8 @@ def plot_history(run: Path, history: Sequence[dict[str, Any]], titles: Mapping[s
     )
     for axis, (title, curves) in zip(axes, panels, strict=True):
         for label, key in curves.items():
+            if key not in history[0]:  # a detector has no average precision in training, and no loss in validation
+                continue
             axis.plot(epochs, [row[key] for row in history], marker="." if len(epochs) < 50 else "", label=label)
         axis.set(title=title, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -15,17 +15,18 @@ class Validated:
     score_percent: float
     low_percent: float  # lower end of the score's interval of one standard error
     high_percent: float
-    loss: float
+    loss: float  # infinite if it is not finite, or if the task's collector computes no loss
 
     def __str__(self) -> str:
-        return f"{self.score_percent:.2f} % ({self.low_percent:.2f} to {self.high_percent:.2f}), loss {self.loss:.4f}"
+        loss = f", loss {self.loss:.4f}" if math.isfinite(self.loss) else ""
+        return f"{self.score_percent:.2f} % ({self.low_percent:.2f} to {self.high_percent:.2f}){loss}"
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], score: str) -> "Validated":
         """Row of the history, name of the score's column without `val_` -> figures of its epoch."""
         percent = float(row[f"val_{score}"])
         low, high = (float(row.get(column, percent)) for column in interval_columns(f"val_{score}"))
-        loss = float(row["val_loss"])
+        loss = float(row.get("val_loss", math.inf))
         return cls(percent, low, high, loss if math.isfinite(loss) else math.inf)
 
 

@@ -6,7 +6,7 @@ import pytest
 from detectors import batch, build, check_detections, file_of, reference
 from oracle.seeded_detectors import CASES, images
 
-from keras_resnet.detection import FasterRCNN, head_of, pyramid_of
+from keras_resnet.detection import FasterRCNN, head_on, pyramid_of
 from keras_resnet.masks_in_boxes import paste_masks
 
 
@@ -73,12 +73,12 @@ def test_the_parts_are_the_network(network):
     assert [tuple(x.shape[1:]) for x in parts["deltas"]] == [(s, s, 12) for s in (32, 16, 8, 4, 2)]
     assert [x.shape[-1] for x in parts["maps"]] == [16] * 4
     boxes = parts["boxes"][:, :5]
-    answers = head_of(network, "box")([*parts["maps"], boxes])
+    answers = head_on(network, "box", parts["maps"], boxes)
     whole = keras.Model(network.inputs, network.get_layer("box_logits").output)(inputs)
     expected = keras.ops.reshape(whole, (2, -1, 8))[:, :5]
     np.testing.assert_allclose(answers["logits"], keras.ops.reshape(expected, (10, 8)), atol=1e-4)
     assert tuple(answers["deltas"].shape) == (10, 32)
-    masks = head_of(network, "mask")([*parts["maps"], boxes])
+    masks = head_on(network, "mask", parts["maps"], boxes)
     assert tuple(masks["logits"].shape) == (10, 28, 28, 8)
 
 

@@ -60,11 +60,27 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("weights_prefix", "encoder_q", "be left out where no weights are given"),
     ("revision", "v1", "be left out where no weights are given"),
     ("freeze", "C3", "be none unless weights are given"),
-    ("task", "paint", "be one of classify, segment, tag"),
+    ("task", "paint", "be one of classify, segment, tag, detect"),
+    *((name, 0, "be at least 1") for name in ("pyramid_channels", "box_units", "proposals")),
+    ("box_samples", 3, "be at least 4"),
+    ("anchor_sizes", (8, 16, 32, 64), "hold 5 sizes of at least 1"),
+    ("anchor_sizes", (0, 16, 32, 64, 128), "hold 5 sizes of at least 1"),
+    *(
+        (name, value, "be left out unless task = detect")
+        for name, value in {
+            "detector": "mask_rcnn",
+            "detector_version": "v2",
+            "anchor_sizes": (8, 16, 32, 64, 128),
+            "pyramid_channels": 128,
+            "box_units": 512,
+            "proposals": 300,
+            "box_samples": 128,
+        }.items()
+    ),
     ("architecture", "unet", "be left out unless task = segment"),
     ("output_stride", 8, "be left out unless task = segment"),
     ("auxiliary_head", True, "be left out unless task = segment"),
-    ("backbone_weights", "imagenet", "be left out unless task = segment"),
+    ("backbone_weights", "imagenet", "be left out unless task = segment or detect"),
     ("void_labels", (11,), "be left out unless task = segment"),
     ("mask_values", (11,), "be left out unless task = segment"),
     ("mask_suffix", "_mask", "be left out unless task = segment"),
@@ -83,6 +99,20 @@ BROKEN_FOR_MASKS: list[tuple[str, Any, str]] = [
     ("auxiliary_head", True, "be false for architecture = deeplabv3plus"),
     ("backbone_weights", "imagenet", "be left out where `weights` are given"),
 ]
+BROKEN_FOR_BOXES: list[tuple[str, Any, str]] = [
+    ("network", "resnet20", "be one of resnet18, resnet34, resnet50, resnet101, resnet152 for detection"),
+    ("loss", "binary", "be one of cross_entropy for task = detect"),
+    ("crop", "resized", "be one of fitted, scaled for task = detect"),
+    ("randaugment_operations", 1, "be left out for task = detect"),
+    *(
+        (name, 0.5, "be left out for task = detect")
+        for name in ("erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing")
+    ),
+    ("progressive_sizes", (128,), "be left out for task = detect"),
+    ("class_weights", "balanced", "be left out for task = detect"),
+    ("backbone_weights", "imagenet", "be left out where `weights` are given"),
+]
+OTHERS: dict[str, dict[str, Any]] = {"segment": {"task": "segment"}, "detect": {"task": "detect", "crop": "fitted"}}
 
 
 def write(path: Path, text: str) -> Path:
@@ -171,8 +201,9 @@ def test_a_value_of_another_type_is_named(toml: str, message: str, tmp_path: Pat
     [
         *((*broken, {}) for broken in BROKEN),
         *(
-            (name, value, rule, {"task": "segment"} | ({"weights": "w"} if name == "backbone_weights" else {}))
-            for name, value, rule in BROKEN_FOR_MASKS
+            (name, value, rule, OTHERS[task] | ({"weights": "w"} if name == "backbone_weights" else {}))
+            for task, broken in (("segment", BROKEN_FOR_MASKS), ("detect", BROKEN_FOR_BOXES))
+            for name, value, rule in broken
         ),
     ],
 )
@@ -180,17 +211,17 @@ def test_a_value_out_of_its_range_is_named_with_the_rule(
     name: str, value: Any, rule: str, others: dict[str, str]
 ) -> None:
     with pytest.raises(ArgumentError) as raised:
-        read_recipe(None, {name: value} | others)
+        read_recipe(None, others | {name: value})
     message = str(raised.value)
     assert message.startswith(f"the recipe's `{name}` must {rule}")
     assert message.endswith(f"Received: {name} = {value!r}")
 
 
 def test_no_rule_is_without_a_value_that_breaks_it() -> None:
-    rules = {(name, rule) for recipe in (Recipe(), Recipe(task="segment")) for name, rule, _ in recipe._rules()}
+    rules = {(name, rule) for recipe in (Recipe(), Recipe(task="segment"), Recipe(**OTHERS["detect"])) for name, rule, _ in recipe._rules()}
     broken = {
         (name, next(r for n, r in rules if n == name and r.startswith(rule)))
-        for name, _, rule in BROKEN + BROKEN_FOR_MASKS
+        for name, _, rule in BROKEN + BROKEN_FOR_MASKS + BROKEN_FOR_BOXES
     }
     assert rules == broken
 

@@ -32,6 +32,8 @@ def make_loss(name: str) -> keras.losses.Loss:
 class ClassifierTraining:
     """Training for the class of an image."""
 
+    collects = False
+
     def __init__(self, recipe: Any, source: Source) -> None:
         self.recipe, self.source, self.classes = recipe, source, len(source.classes)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Output
 from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.tasks.detect.results import TABLE
+from keras_resnet.tasks.detect.settings import LACKS, rules
 from keras_resnet.tasks.tables import Row
 from keras_resnet.variants import Contract, WholeImage
 
@@ -42,8 +43,8 @@ class Detect:
     largest_drop_points = 1.0
     activation = "linear"
     bounded = False
-    losses: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ("cross_entropy",)
+    lacks: tuple[str, ...] = LACKS
     evaluated: Mapping[str, Any] = MappingProxyType({})
 
     @property
@@ -58,10 +59,12 @@ class Detect:
         return DETECT_OPTIONS.get(command, {})
 
     def recipe_rules(self, recipe: Any) -> Iterator[tuple[str, str, bool]]:
-        yield from ()
+        return rules(recipe)
 
     def training(self, recipe: Any, source: "Source") -> "Training":
-        raise ArgumentError(f"`task` must be one that networks are trained for. Received: {self.name}")
+        from keras_resnet.tasks.detect.training import DetectorTraining
+
+        return DetectorTraining(recipe, source)
 
     def arguments(self, command: str, recipe: Any) -> list[str]:
         return []

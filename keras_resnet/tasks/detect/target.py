@@ -22,6 +22,7 @@ from keras_resnet.data.base import fingerprint_of
 from keras_resnet.data.targets import Target
 from keras_resnet.errors import ImageError
 from keras_resnet.preprocessing import read_pixels
+from keras_resnet.tasks.detect.settings import REFUSED
 from keras_resnet.variants import Contract, WholeImage
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ NOTHING, OBJECT, IGNORED = 0, 1, 2  # states of a row
 HEAD, COLUMNS = 2, 6
 LEAST_VISIBLE = 0.2  # share of a box that must lie in a crop, so that its object is taught
 LEAST_PIXELS = 1.0  # shorter sides of a box are not taught
-REFUSED = ("randaugment_operations", "erasing_probability", "mixup_alpha", "cutmix_alpha", "label_smoothing")
 
 _PACKED_HEAD = struct.Struct("<III")  # height, width, number of rows
 
@@ -74,7 +74,8 @@ def taken_apart(target: Any, most_objects: int, height: int, width: int) -> Dete
     from keras import ops
 
     reshape = np.reshape if isinstance(target, np.ndarray) else ops.reshape
-    lead, end = tuple(target.shape[:-1]), HEAD + COLUMNS * most_objects
+    # An unknown number of images is -1 in a reshape.
+    lead, end = tuple(-1 if n is None else n for n in target.shape[:-1]), HEAD + COLUMNS * most_objects
     rows = reshape(target[..., HEAD:end], (*lead, most_objects, COLUMNS))
     instances = reshape(target[..., end:], (*lead, height, width)) if target.shape[-1] > end else None
     return Detections(rows[..., :4], rows[..., 4], rows[..., 5], instances)

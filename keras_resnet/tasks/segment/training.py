@@ -19,6 +19,8 @@ from keras_resnet.variants import Contract, WholeImage
 class SegmenterTraining:
     """Training for the class of every pixel."""
 
+    collects = False
+
     def __init__(self, recipe: Any, source: Source) -> None:
         self.recipe, self.source, self.classes = recipe, source, len(source.classes)
         # Counting the classes reads all masks.
