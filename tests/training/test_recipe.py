@@ -218,7 +218,11 @@ def test_a_value_out_of_its_range_is_named_with_the_rule(
 
 
 def test_no_rule_is_without_a_value_that_breaks_it() -> None:
-    rules = {(name, rule) for recipe in (Recipe(), Recipe(task="segment"), Recipe(**OTHERS["detect"])) for name, rule, _ in recipe._rules()}
+    rules = {
+        (name, rule)
+        for recipe in (Recipe(), Recipe(task="segment"), Recipe(**OTHERS["detect"]))
+        for name, rule, _ in recipe._rules()
+    }
     broken = {
         (name, next(r for n, r in rules if n == name and r.startswith(rule)))
         for name, _, rule in BROKEN + BROKEN_FOR_MASKS + BROKEN_FOR_BOXES
