@@ -52,6 +52,7 @@ def inputs() -> Inputs:
             return np.concatenate([corner, corner + random.uniform(0.05, 0.45, (number, 2)) * sides], 1)
 
         boxes[i, :count] = some(count)
+        boxes[i, : min(count, 1), 2:] = sides  # the first object fills a corner, at the edges of the image
         classes[i, :count] = np.arange(count) % (OUTPUTS - 1)
         proposals[i] = some(PROPOSALS)
         near = PROPOSALS // 2 if count else 0
@@ -59,7 +60,8 @@ def inputs() -> Inputs:
         proposals[i, :near] = np.clip(jittered, 0, np.tile(sides, 2))
         for row, (left, top, right, bottom) in enumerate(boxes[i, :count]):
             across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
-            instances[i][across**2 + down**2 < 1] = row + 1
+            inside = across**2 + down**2 < 1 if row else np.maximum(abs(across), abs(down)) < 1
+            instances[i][inside] = row + 1
     candidates = PROPOSALS + ROWS
     return Inputs(
         [normal(images, *sides, 3) for sides in MAP_SIDES],

@@ -139,7 +139,7 @@ class BoxLosses(BoxLayer):
 
 
 class BoxesWithObjects(BoxLayer):
-    """`[boxes [N, K, 4], labels [N, K], objects [N, K]]` of `SampledBoxes` -> these three of `count` boxes.
+    """`[boxes [N, K, 4], labels [N, K], objects [N, K]]` of `SampledBoxes` -> the three for `count` boxes.
 
     These are the first boxes. A box without an object is exchanged for one of the image's boxes with an object, and
     keeps the label `NO_OBJECT`: BatchNorm in the mask head must see no background, which is not there in prediction.
