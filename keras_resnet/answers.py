@@ -22,6 +22,7 @@ class Output(NamedTuple):
     name: str
     kind: str  # content in words
     decides: bool = False  # whether it holds the class with the largest score instead of scores
+    dtype: str | None = None  # type of its numbers; None: the type that the format chooses
 
 
 SCORES = Output(PROBABILITIES, "probabilities")

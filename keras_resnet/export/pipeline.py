@@ -127,9 +127,9 @@ def export(
     kind, its_task = facts_of(model).output_kind, checked_task_of(model)
     if options.argmax:
         decided = its_task.decided_output(model)
-        rows = [replace_fields(row, output=decided, output_dtype="uint8") for row in rows]
+        rows = [replace_fields(row, outputs=(decided,), output_dtype="uint8") for row in rows]
     if not its_task.bounded:
-        rows = [_of_values(row, its_task, options) for row in rows]
+        rows = [_of_values(row, its_task, model, options) for row in rows]
     made = ExportReport(Path(folder))
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
@@ -202,7 +202,7 @@ def export(
     return made
 
 
-def _of_values(row: Format, task: Task, options: Options) -> Format:
+def _of_values(row: Format, task: Task, model: keras.Model, options: Options) -> Format:
     """Row of a network whose answers have no bounds -> row with its output, in float32.
 
     Raises:
@@ -213,7 +213,7 @@ def _of_values(row: Format, task: Task, options: Options) -> Format:
             f"`output_dtype` (--output-type) must be float32 for {task.title}, whose answers have no bounds. Received: "
             f"{options.output_dtype}"
         )
-    return replace_fields(row, output=next(iter(task.outputs.values())), output_dtype="float32")
+    return replace_fields(row, outputs=task.outputs_of(model), output_dtype="float32")
 
 
 def _predictor(
