@@ -38,20 +38,23 @@ def entry_point_checks(
     """
     images = images[:FEW_IMAGES]
     if format.runtime == "LiteRT":
-        yield from _tflite_checks(runtime, images)
+        yield from _tflite_checks(runtime, format, images)
     elif format.runtime == "TensorFlow" and own:
         yield from _savedmodel_checks(runtime, format, model, images, class_names, contract)
 
 
-def _tflite_checks(runtime: Any, images: np.ndarray) -> Iterator[Check]:
-    """A program may call the signature, or set the first input and read the first output: both must agree."""
+def _tflite_checks(runtime: Any, format: Format, images: np.ndarray) -> Iterator[Check]:
+    """A program may call the signature, or set the first input and read the outputs in order: both must agree."""
     names = runtime.signatures
     yield Check("signatures", ", ".join(names) or "none", "serving_default", names == ["serving_default"])
     required = "the answers of serving_default"
-    ways = {"by signature": runtime.run_signature, "by first tensors": runtime.run_tensors}
-    expected = _bytes_of(runtime.run(images[:1]))
-    for name, way in ways.items():
-        yield _guarded(name, partial(_other_answers, way, images[:1], expected), required)
+    by_name = runtime.run(images[:1])
+    in_order = {output.name: by_name[output.name] for output in format.outputs}
+    for name, way, expected in (
+        ("by signature", runtime.run_signature, by_name),
+        ("by first tensors", runtime.run_tensors, in_order),
+    ):
+        yield _guarded(name, partial(_other_answers, way, images[:1], _bytes_of(expected)), required)
 
 
 # --- SavedModel ---------------------------------------------------------------------------------------------------
@@ -134,11 +137,14 @@ def _wrong_image_files(
 
 
 def _wrong_serve(runtime: Any, format: Format, images: np.ndarray) -> str | None:
-    expected = runtime.run(images)[format.output.name]
+    expected = runtime.run(images)
     for dtype in ("float32", "uint8"):
-        received = runtime.serve(images.astype(dtype))[format.output.name]
-        if not np.array_equal(received, expected) and not _near(received, expected, 1e-6):
-            return f"other answers to pixels of type {dtype}"
+        received = runtime.serve(images.astype(dtype))
+        if set(received) != set(expected):
+            return f"outputs {', '.join(sorted(received))} for pixels of type {dtype}"
+        for name, values in expected.items():
+            if not np.array_equal(received[name], values) and not _near(received[name], values, 1e-6):
+                return f"other answers to pixels of type {dtype}"
     return None
 
 

@@ -37,9 +37,11 @@ class Detect:
     predicts = "a box with class and score for each object"
     takes = "RGB images [N, H, W, 3]"
     outputs: Mapping[str, Output] = {
-        BOXES: Output(BOXES, "boxes as left, top, right and bottom, in pixels of the input"),
+        BOXES: Output(BOXES, "boxes as left, top, right and bottom, in pixels of the input", content="boxes"),
         BOX_SCORES: Output(BOX_SCORES, "score of each box"),
-        LABELS: Output(LABELS, "class of each box, counted from 0; -1 behind the last box", dtype="int32"),
+        LABELS: Output(
+            LABELS, "class of each box, counted from 0; -1 behind the last box", dtype="int32", content="classes"
+        ),
         NUM_DETECTIONS: Output(NUM_DETECTIONS, "number of boxes", dtype="int32"),
         MASKS: Output(MASKS, "probability of the object at each place of its box"),
     }

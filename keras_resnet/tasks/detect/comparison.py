@@ -63,7 +63,8 @@ def compare(answers: Answer, expected: Answer, tolerance: Any) -> Comparison:
         ),
         *(_error_check(name, *error) for name, error in errors.items()),
     ]
-    return Comparison(checks, _largest(score_errors), min(found, known))
+    largest = _largest(score_errors)
+    return Comparison(checks, largest, largest / (_largest(expected[BOX_SCORES]) or 1), min(found, known))
 
 
 def _image(answer: Answer, index: int) -> Answer:
