@@ -17,9 +17,7 @@ def predict(model: Any, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
     return np.concatenate(list(_batches(model, pixels, batch_size)))
 
 
-def answer(
-    model: Any, pixels: np.ndarray, batch_size: int = 32, name: str = PROBABILITIES
-) -> dict[str, np.ndarray]:
+def answer(model: Any, pixels: np.ndarray, batch_size: int = 32, name: str = PROBABILITIES) -> dict[str, np.ndarray]:
     """Keras model, pixels `[N, H, W, C]` -> answers by name: its dict, or its only output by `name`."""
     parts = list(_batches(model, pixels, batch_size))
     if isinstance(parts[0], dict):

@@ -183,8 +183,10 @@ def _rules(description: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         isinstance(answer["name"], str) and answer["name"] in outputs,
     )
     further = answer.get("further", [])
-    yield "output.further", "be a list of objects", isinstance(further, list) and all(
-        isinstance(each, dict) for each in further
+    yield (
+        "output.further",
+        "be a list of objects",
+        isinstance(further, list) and all(isinstance(each, dict) for each in further),
     )
     for each in further:
         known = isinstance(each["name"], str) and each["name"] in outputs and isinstance(each["dtype"], str)

@@ -18,6 +18,7 @@ from keras_resnet.export.formats import Format
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.runtimes import Runtime, runtime_errors
 from keras_resnet.tasks import checked_task_of
+from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract, InputContract
 
 FEATURES_ERROR = 1e-4  # largest error of a feature map / its largest value; deep features add up more rounding
@@ -83,7 +84,7 @@ def _savedmodel_checks(
     for name in names:
         if name in signatures:
             yield _guarded(name, signatures[name])
-    yield _guarded("serve", lambda: _wrong_serve(runtime, format, images))
+    yield _guarded("serve", lambda: _wrong_serve(runtime, format, task, images))
 
 
 def _guarded(name: str, wrong: Callable[[], str | None], required: str = "the model's answers") -> Check:
@@ -136,16 +137,26 @@ def _wrong_image_files(
     return None
 
 
-def _wrong_serve(runtime: Any, format: Format, images: np.ndarray) -> str | None:
+def _wrong_serve(runtime: Any, format: Format, task: Task, images: np.ndarray) -> str | None:
     expected = runtime.run(images)
     for dtype in ("float32", "uint8"):
         received = runtime.serve(images.astype(dtype))
         if set(received) != set(expected):
             return f"outputs {', '.join(sorted(received))} for pixels of type {dtype}"
-        for name, values in expected.items():
-            if not np.array_equal(received[name], values) and not _near(received[name], values, 1e-6):
-                return f"other answers to pixels of type {dtype}"
+        if not _alike(received, expected, format, task):
+            return f"other answers to pixels of type {dtype}"
     return None
+
+
+def _alike(received: Answer, expected: Answer, format: Format, task: Task) -> bool:
+    """Answers of two ways into a file -> whether they are equal but for rounding."""
+    by_task = task.compare(received, expected, task.tolerance(format.tolerance))
+    if by_task is not None:
+        return all(check.passed for check in by_task.checks)
+    return all(
+        np.array_equal(received[name], values) or _near(received[name], values, 1e-6)
+        for name, values in expected.items()
+    )
 
 
 def _image_files(contract: InputContract) -> list[bytes]:

@@ -89,6 +89,7 @@ _FLOAT16 = Tolerance(
     mean_error=1e-4,
     top1_agreement_percent=99.0,
     layers=LayerTolerance(1e-4, 1e-2, 1e-2, 0.1),
+    boxes=BoxTolerance(0.5, 90.0, 0.02, 5e-3, 2e-2, 1e-2),
 )
 _INTEGER = Tolerance(
     unexplained_variance=0.03,
@@ -96,6 +97,7 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     layers=LayerTolerance(0.006, 0.3, 0.1, 0.4),
+    boxes=BoxTolerance(0.5, 80.0, 0.1, 0.05, 0.1, 0.1),
 )
 _DYNAMIC = replace(_INTEGER, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3))  # its activations are float
 _INTEGER16 = replace(_INTEGER, layers=LayerTolerance(0.015, 0.1, 0.1, 0.3))

@@ -216,7 +216,9 @@ class _OnnxRuntime:
 
     @staticmethod
     def _tensor(tensor: Any) -> Tensor:
-        dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}.get(tensor.type, tensor.type)
+        dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}.get(
+            tensor.type, tensor.type
+        )
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> Answer:

@@ -199,7 +199,8 @@ def _contract_check(model: keras.Model, contract: Contract, description: Mapping
         except ExportError as error:  # pixels of another size
             return Check("contract", f"{stated}: {error}", str(contract), False)
     difference = max(
-        float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else float("inf") for a, b in zip(*answers, strict=True)
+        float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else float("inf")
+        for a, b in zip(*answers, strict=True)
     )
     measured = f"{stated}: largest difference {difference:.3g} on {len(files)} image files"
     return Check("contract", measured, f"answers as with {contract}", difference == 0)

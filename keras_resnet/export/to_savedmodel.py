@@ -78,9 +78,7 @@ class _Serving(tf.Module):
     def __init__(self, model: keras.Model, output_name: str):
         super().__init__()
         self.weights = [variable.value for variable in model.variables]
-        self.serve = tf.function(
-            lambda image: _by_name(model(tf.cast(image, tf.float32), training=False), output_name)
-        )
+        self.serve = tf.function(lambda image: _by_name(model(tf.cast(image, tf.float32), training=False), output_name))
 
 
 def _by_name(answer: Any, output_name: str) -> dict[str, Any]:

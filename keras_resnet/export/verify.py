@@ -350,7 +350,9 @@ def _same_check(
     by_task = task.compare(received, expected, task.tolerance(format.tolerance))
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
-        return Check(name, "; ".join(wrong) or f"{len(batch)} images alike", "the detections of one image alone", not wrong)
+        return Check(
+            name, "; ".join(wrong) or f"{len(batch)} images alike", "the detections of one image alone", not wrong
+        )
     scores, wanted = _scores(received), _scores(expected)
     if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)

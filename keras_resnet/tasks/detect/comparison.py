@@ -14,6 +14,9 @@ from keras_resnet.evaluation.detection import ious
 from keras_resnet.tasks.base import Compared, Comparison
 
 
+_SURE = "sure"  # beside the outputs of a network: which detections rounding can't remove
+
+
 class _Pairs(NamedTuple):
     """Detections of one image that were matched, and how many had to be."""
 
@@ -30,8 +33,11 @@ def compare(answers: Answer, expected: Answer, tolerance: Any) -> Comparison:
 
     Errors are root mean squares over all matched detections. The unit of a box's error is its longer side.
     """
-    images = range(len(expected[BOXES]))
-    pairs = [_matched(_image(answers, i), _image(expected, i), tolerance) for i in images]
+    sure = [_sure(each, tolerance.margin) for each in (answers, expected)]
+    pairs = [
+        _matched(_image({**answers, _SURE: sure[0]}, i), _image({**expected, _SURE: sure[1]}, i), tolerance.least_iou)
+        for i in range(len(expected[BOXES]))
+    ]
     missed, wanted, added, given = (sum(counts) for counts in zip(*(pair[2:] for pair in pairs), strict=True))
     found = 100 * (1 - missed / max(wanted, 1))
     known = 100 * (1 - added / max(given, 1))
@@ -73,11 +79,11 @@ def _image(answer: Answer, index: int) -> Answer:
     return {name: values[index][:count] for name, values in answer.items() if name != NUM_DETECTIONS}
 
 
-def _matched(own: Answer, model: Answer, tolerance: Any) -> _Pairs:
+def _matched(own: Answer, model: Answer, least_iou: float) -> _Pairs:
     """Detections of the artifact and of the model in one image -> the pairs, the most alike first."""
     overlaps = ious(own[BOXES], model[BOXES])
     alike = own[LABELS][:, None] == model[LABELS][None, :]
-    rows, columns = np.nonzero(alike & (overlaps >= tolerance.least_iou))
+    rows, columns = np.nonzero(alike & (overlaps >= least_iou))
     apart = np.abs(own[BOX_SCORES][rows] - model[BOX_SCORES][columns]) + 1 - overlaps[rows, columns]
     free = np.ones(len(own[BOXES]), bool), np.ones(len(model[BOXES]), bool)
     chosen = []
@@ -87,14 +93,22 @@ def _matched(own: Answer, model: Answer, tolerance: Any) -> _Pairs:
             free[0][row] = free[1][column] = False
             chosen.append((row, column))
     places = np.array(chosen, int).reshape(-1, 2)
-    sure = [_sure(each[BOX_SCORES], tolerance.margin) for each in (own, model)]
-    missed, added = int((free[1] & sure[1]).sum()), int((free[0] & sure[0]).sum())
-    return _Pairs(places[:, 0], places[:, 1], missed, int(sure[1].sum()), added, int(sure[0].sum()))
+    missed, added = int((free[1] & model[_SURE]).sum()), int((free[0] & own[_SURE]).sum())
+    return _Pairs(places[:, 0], places[:, 1], missed, int(model[_SURE].sum()), added, int(own[_SURE].sum()))
 
 
-def _sure(scores: np.ndarray, margin: float) -> np.ndarray:
-    """Scores of one image -> which are so far above the last one that rounding can't exchange them."""
-    return scores > scores.min(initial=1.0) + margin
+def _sure(answer: Answer, margin: float) -> np.ndarray:
+    """Answer `[N, ...]` -> which detections rounding can't remove, `[N, D]`.
+
+    Rounding removes what is near the score threshold, for which the lowest score of all images stands, and where all
+    rows are in use, what is near the last one.
+    """
+    scores, counts = answer[BOX_SCORES], answer[NUM_DETECTIONS]
+    there = np.arange(scores.shape[1]) < counts[:, None]
+    lowest = np.where(there, scores, np.inf).min(axis=1)
+    is_full = counts >= scores.shape[1]
+    threshold = lowest.min()
+    return there & (scores > np.where(is_full, lowest, threshold)[:, None] + margin)
 
 
 def _differences(answers: Answer, expected: Answer, name: str, pairs: Sequence[_Pairs]) -> np.ndarray:
@@ -122,6 +136,7 @@ def _rows_checks(answers: Answer) -> Iterator[Compared]:
     behind = np.arange(scores.shape[1]) >= counts[:, None]
     others = [values for name, values in answers.items() if name not in (NUM_DETECTIONS, LABELS)]
     wrong = {
+        "numbers": int(((counts < 0) | (counts > scores.shape[1])).sum()),
         "labels": int(((labels >= 0) == behind).sum()),
         "values behind the last": int(sum(np.count_nonzero(values[behind]) for values in others)),
         "scores out of order": int((np.diff(scores, axis=1) > 0).sum()),
