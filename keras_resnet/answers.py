@@ -1,7 +1,7 @@
 """Names of the input and outputs of all artifacts, and the type of an answer."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:  # `keras-resnet --help` reads the tasks' options without importing NumPy
     import numpy as np
@@ -22,6 +22,8 @@ class Output(NamedTuple):
     name: str
     kind: str  # content in words
     decides: bool = False  # whether it holds the class with the largest score instead of scores
+    dtype: str | None = None  # type of its numbers; None: the type that the format chooses
+    content: Literal["boxes", "classes"] | None = None  # left, top, right, bottom in pixels; indices of classes
 
 
 SCORES = Output(PROBABILITIES, "probabilities")

@@ -120,7 +120,10 @@ def _not_suppressed_by_tensorflow(boxes: Any, scores: Any, valid: Any, threshold
             score_threshold=0.0,
             pad_to_max_output_size=True,
         )
-        kept = tf.cast(tf.range(count) < number, "int32")
-        return tf.math.unsorted_segment_max(kept, chosen, count) > 0
+        # Rows of `chosen` behind the last box mark a place of their own, behind the boxes. ONNX has `scatter_nd` for
+        # places that occur once, and no maximum of segments.
+        kept = tf.range(count) < number
+        place = tf.where(kept, chosen, count)
+        return tf.scatter_nd(place[:, None], tf.cast(kept, "int32"), [count + 1])[:count] > 0
 
     return tf.map_fn(of_one, (boxes, order), fn_output_signature=tf.TensorSpec((count,), "bool"))

@@ -4,6 +4,7 @@
 the worst case, the wait is as long as the prediction itself (docs/train.md, "No epoch waits").
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,21 @@ from keras_resnet.answers import PROBABILITIES
 
 def predict(model: Any, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
     """Keras model with one output, pixels `[N, H, W, C]` -> answers `[N, ...]`, equal to `model.predict`."""
+    return np.concatenate(list(_batches(model, pixels, batch_size)))
+
+
+def answer(model: Any, pixels: np.ndarray, batch_size: int = 32, name: str = PROBABILITIES) -> dict[str, np.ndarray]:
+    """Keras model, pixels `[N, H, W, C]` -> answers by name: its dict, or its only output by `name`."""
+    parts = list(_batches(model, pixels, batch_size))
+    if isinstance(parts[0], dict):
+        return {each: np.concatenate([part[each] for part in parts]) for each in parts[0]}
+    return {name: np.concatenate(parts)}
+
+
+def _batches(model: Any, pixels: np.ndarray, batch_size: int) -> Iterator[Any]:
     trace(model, pixels.dtype.name)
-    starts = range(0, len(pixels), batch_size)
-    return np.concatenate([model.predict_on_batch(pixels[start : start + batch_size]) for start in starts])
-
-
-def answer(model: Any, pixels: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
-    """Keras model that yields probabilities, pixels `[N, H, W, C]` -> answers by the name of an artifact's output."""
-    return {PROBABILITIES: predict(model, pixels, batch_size)}
+    for start in range(0, len(pixels), batch_size):
+        yield model.predict_on_batch(pixels[start : start + batch_size])
 
 
 def trace(model: Any, dtype: str) -> None:

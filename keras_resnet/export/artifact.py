@@ -49,7 +49,7 @@ class Artifact:
     def classes(self) -> int:
         if self.description is not None:
             return int(self.description["output"]["classes"])
-        return int(next(iter(self.runtime.outputs.values())).shape[-1] or 0)
+        return int(self.task.classes_in(next(iter(self.runtime.outputs.values())).shape) or 0)
 
     def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Pixels uint8 `[N, H, W, 3]` -> outputs by name: a classifier's `probabilities` `[N, classes]`.
@@ -75,9 +75,10 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trus
     path = Path(path)
     row, description = format_and_description(path, trust)
     runtime = open_runtime(path, row, threads, trust)
-    if list(runtime.inputs) != [IMAGE] or list(runtime.outputs) != [row.output.name]:
+    names = [output.name for output in row.outputs]
+    if list(runtime.inputs) != [IMAGE] or set(runtime.outputs) != set(names):
         raise ExportError(
-            f"{path}: must take {IMAGE!r} and give {row.output.name!r}. It takes {', '.join(runtime.inputs)} and "
+            f"{path}: must take {IMAGE!r} and give {', '.join(map(repr, names))}. It takes {', '.join(runtime.inputs)} and "
             f"gives {', '.join(runtime.outputs)}"
         )
     shape, answer = runtime.inputs[IMAGE].shape, runtime.outputs[row.output.name].shape
@@ -86,10 +87,10 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trus
     task = task_named(description["task"]) if description else task_of_shapes(shape, answer)
     if task is None or len(shape) != 4 or not task.answers_in(shape, answer):
         raise ExportError(
-            f"{path}: must take images [N, H, W, 3] and give [N, classes] or [N, H, W, classes]. "
+            f"{path}: must take images [N, H, W, 3] and give [N, classes], [N, H, W, classes] or boxes [N, D, 4]. "
             f"It takes {shape} and gives {answer}"
         )
-    if description and answer[-1] not in (None, description["output"]["classes"]):
+    if description and task.classes_in(answer) not in (None, description["output"]["classes"]):
         raise ExportError(
             f"{path}: its description states {description['output']['classes']} classes, but it gives {answer}. Export "
             "it again"

@@ -3,13 +3,13 @@
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from keras_resnet import __version__
-from keras_resnet.answers import IMAGE, PROBABILITIES
+from keras_resnet.answers import IMAGE, Output
 from keras_resnet.errors import ExportError, reason
 from keras_resnet.export.formats import CHOICES, FORMATS
 from keras_resnet.export.integrity import onnx_with_room, seal
@@ -44,14 +44,20 @@ def describe_artifact(
     size: tuple[int | None, int | None, int],
     layout: str,
     input_dtype: str,
-    output_dtype: str,
     class_names: Sequence[str] | None,
     contract: Contract | None,
     quantization: dict[str, Any] | None,
-    output_name: str = PROBABILITIES,
+    outputs: Mapping[Output, str],
 ) -> dict[str, Any]:
-    """Source model and input of its file -> description; `size` is (height, width, channels), None if free."""
+    """Source model, input and outputs of its file -> description.
+
+    `size` is (height, width, channels), None if free; `outputs` holds the type of each output.
+    """
     facts = facts_of(model)
+    first, *further = (
+        {"name": output.name, "dtype": dtype, "kind": task.outputs[output.name].kind}
+        for output, dtype in outputs.items()
+    )
     origin = facts.weights_origin
     return {
         "schema_version": SCHEMA_VERSION,
@@ -75,12 +81,7 @@ def describe_artifact(
             "colour_order": "RGB" if size[2] == 3 else None,
             **(NO_CONTRACT if contract is None else contract.describe()),
         },
-        "output": {
-            "name": output_name,
-            "dtype": output_dtype,
-            "kind": task.outputs[output_name].kind,
-            "classes": model.outputs[0].shape[-1],
-        },
+        "output": {**first, "classes": task.classes_of(model), **({"further": further} if further else {})},
         "labels": None if class_names is None else list(class_names),
         "task_facts": dict(facts.task_facts),
         "quantization": quantization,
@@ -181,6 +182,15 @@ def _rules(description: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         f"be one of {', '.join(outputs)}",
         isinstance(answer["name"], str) and answer["name"] in outputs,
     )
+    further = answer.get("further", [])
+    yield (
+        "output.further",
+        "be a list of objects",
+        isinstance(further, list) and all(isinstance(each, dict) for each in further),
+    )
+    for each in further:
+        known = isinstance(each["name"], str) and each["name"] in outputs and isinstance(each["dtype"], str)
+        yield "output.further", f"hold names among {', '.join(outputs)}, and types as texts", known
     classes = answer["classes"]
     yield "output.classes", f"lie in 1..{MOST_CLASSES}", type(classes) is int and 0 < classes <= MOST_CLASSES
     yield "labels", "be null or a list of texts", labels is None or _is_texts(labels)

@@ -18,6 +18,7 @@ from keras_resnet.export.formats import Format
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.runtimes import Runtime, runtime_errors
 from keras_resnet.tasks import checked_task_of
+from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract, InputContract
 
 FEATURES_ERROR = 1e-4  # largest error of a feature map / its largest value; deep features add up more rounding
@@ -38,20 +39,23 @@ def entry_point_checks(
     """
     images = images[:FEW_IMAGES]
     if format.runtime == "LiteRT":
-        yield from _tflite_checks(runtime, images)
+        yield from _tflite_checks(runtime, format, images)
     elif format.runtime == "TensorFlow" and own:
         yield from _savedmodel_checks(runtime, format, model, images, class_names, contract)
 
 
-def _tflite_checks(runtime: Any, images: np.ndarray) -> Iterator[Check]:
-    """A program may call the signature, or set the first input and read the first output: both must agree."""
+def _tflite_checks(runtime: Any, format: Format, images: np.ndarray) -> Iterator[Check]:
+    """A program may call the signature, or set the first input and read the outputs in order: both must agree."""
     names = runtime.signatures
     yield Check("signatures", ", ".join(names) or "none", "serving_default", names == ["serving_default"])
     required = "the answers of serving_default"
-    ways = {"by signature": runtime.run_signature, "by first tensors": runtime.run_tensors}
-    expected = _bytes_of(runtime.run(images[:1]))
-    for name, way in ways.items():
-        yield _guarded(name, partial(_other_answers, way, images[:1], expected), required)
+    by_name = runtime.run(images[:1])
+    in_order = {output.name: by_name[output.name] for output in format.outputs}
+    for name, way, expected in (
+        ("by signature", runtime.run_signature, by_name),
+        ("by first tensors", runtime.run_tensors, in_order),
+    ):
+        yield _guarded(name, partial(_other_answers, way, images[:1], _bytes_of(expected)), required)
 
 
 # --- SavedModel ---------------------------------------------------------------------------------------------------
@@ -80,7 +84,7 @@ def _savedmodel_checks(
     for name in names:
         if name in signatures:
             yield _guarded(name, signatures[name])
-    yield _guarded("serve", lambda: _wrong_serve(runtime, format, images))
+    yield _guarded("serve", lambda: _wrong_serve(runtime, format, task, images))
 
 
 def _guarded(name: str, wrong: Callable[[], str | None], required: str = "the model's answers") -> Check:
@@ -133,13 +137,26 @@ def _wrong_image_files(
     return None
 
 
-def _wrong_serve(runtime: Any, format: Format, images: np.ndarray) -> str | None:
-    expected = runtime.run(images)[format.output.name]
+def _wrong_serve(runtime: Any, format: Format, task: Task, images: np.ndarray) -> str | None:
+    expected = runtime.run(images)
     for dtype in ("float32", "uint8"):
-        received = runtime.serve(images.astype(dtype))[format.output.name]
-        if not np.array_equal(received, expected) and not _near(received, expected, 1e-6):
+        received = runtime.serve(images.astype(dtype))
+        if set(received) != set(expected):
+            return f"outputs {', '.join(sorted(received))} for pixels of type {dtype}"
+        if not _alike(received, expected, format, task):
             return f"other answers to pixels of type {dtype}"
     return None
+
+
+def _alike(received: Answer, expected: Answer, format: Format, task: Task) -> bool:
+    """Answers of two ways into a file -> whether they are equal but for rounding."""
+    by_task = task.compare(received, expected, task.tolerance(format.tolerance))
+    if by_task is not None:
+        return all(check.passed for check in by_task.checks)
+    return all(
+        np.array_equal(received[name], values) or _near(received[name], values, 1e-6)
+        for name, values in expected.items()
+    )
 
 
 def _image_files(contract: InputContract) -> list[bytes]:

@@ -31,6 +31,25 @@ class LayerTolerance:
 
 
 @dataclass(frozen=True)
+class BoxTolerance:
+    """Bounds for the difference between an artifact's detections and its model's.
+
+    A detection is matched with one of its class at its place; errors are root mean squares over all matched ones.
+    """
+
+    least_iou: float  # smallest intersection over union of two boxes that are one detection
+    matched_percent: float  # smallest share of the detections that must be in both
+    margin: float  # a detection counts whose score is so far above the last one of its image
+    score_error: float
+    box_error: float  # in longer sides of the box
+    mask_error: float
+
+
+# Small networks with random weights, whose scores lie close to each other, were measured at up to 1e-7, 4e-7 and 1e-6.
+_FLOAT_BOXES = BoxTolerance(0.99, 99.0, 1e-3, 2e-5, 2e-4, 1e-4)
+
+
+@dataclass(frozen=True)
 class Tolerance:
     """Bounds for the difference between an artifact's and its model's probabilities; a bound of None does not apply."""
 
@@ -43,6 +62,7 @@ class Tolerance:
     batch_error: float = 1e-5  # largest change of a probability between two batch sizes
     boundary_error: float | None = None  # root of the mean squared error of the best two answers, between two classes
     layers: LayerTolerance = LayerTolerance(1e-7, 1e-6, 1e-3, 1e-3, 1e-3)
+    boxes: BoxTolerance = _FLOAT_BOXES
 
     def of_pixels(self) -> "Tolerance":
         """-> tolerance for a network that answers for every pixel: among more values, the largest error is larger."""
@@ -72,6 +92,7 @@ _FLOAT16 = Tolerance(
     mean_error=1e-4,
     top1_agreement_percent=99.0,
     layers=LayerTolerance(1e-4, 1e-2, 1e-2, 0.1, 0.1),
+    boxes=BoxTolerance(0.5, 90.0, 0.02, 5e-3, 2e-2, 1e-2),
 )
 _INTEGER = Tolerance(
     unexplained_variance=0.03,
@@ -80,6 +101,7 @@ _INTEGER = Tolerance(
     margin=0.2,
     boundary_error=0.18,
     layers=LayerTolerance(0.006, 0.3, 0.1, 0.4, 0.05),
+    boxes=BoxTolerance(0.5, 80.0, 0.1, 0.05, 0.1, 0.1),
 )
 # Its activations are float.
 _DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
@@ -151,7 +173,16 @@ class Format:
     layout: str = "NHWC"
     any_size: bool = False
     keep_float: tuple[str, ...] = ()
-    output: Output = SCORES
+    outputs: tuple[Output, ...] = (SCORES,)
+
+    @property
+    def output(self) -> Output:
+        """The first output. It is the only one, unless the task's networks give several."""
+        return self.outputs[0]
+
+    def dtype_of(self, output: Output) -> str:
+        """-> type of the numbers of one of its outputs."""
+        return output.dtype or self.output_dtype
 
     @property
     def numbers(self) -> str:

@@ -29,7 +29,8 @@ _NAMES = """
 Abs Acos Acosh Add AddN AddV2 All Angle Any ArgMax ArgMin AsString Asin Asinh Assert Atan Atan2 Atanh AvgPool AvgPool3D
 BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchNormWithGlobalNormalization BatchToSpaceND BiasAdd Bitcast BitwiseAnd
 BitwiseOr BitwiseXor BroadcastArgs BroadcastTo Bucketize Case Cast Ceil CheckNumerics ClipByValue
-CombinedNonMaxSuppression Complex ComplexAbs Concat ConcatOffset ConcatV2 Conj Const ControlTrigger Conv Conv2D Conv3D
+CombinedNonMaxSuppression Complex ComplexAbs Concat ConcatOffset ConcatV2 Conj Const ControlTrigger Conv Conv2D
+Conv2DBackpropInput Conv3D
 Cos Cosh CropAndResize Cross Cumprod Cumsum DecodeAndCropJpeg DecodeBmp DecodeGif DecodeImage DecodeJpeg DecodePng
 DecodeWebP DepthToSpace DepthwiseConv2dNative Diag DiagPart Dilation2D DisableCopyOnRead Div DivNoNan DynamicPartition
 DynamicStitch Einsum Elu EmptyTensorList EnsureShape Enter Equal Erf Erfc Erfinv Exit Exp ExpandDims Expm1

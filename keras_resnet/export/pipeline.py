@@ -86,7 +86,7 @@ def export(
 
     Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, or
     `[N, H, W, classes]` for a segmentation network; a network for regression gives `values`, and a network without a
-    head `features`. The artifact is written as `<name>.unverified`, and renamed after it gave its
+    head `features`. A detector gives `boxes`, `scores`, `labels`, `num_detections` and maybe `masks`. The artifact is written as `<name>.unverified`, and renamed after it gave its
     model's answers in its own runtime. An artifact that fails keeps the first name, for inspection; the other formats
     are still written, and the error is raised at the end.
 
@@ -104,7 +104,7 @@ def export(
         class_names: Names of the classes, in order. Default: ImageNet's for 1000 classes.
         contract: The way from image files to pixels. Default: the contract stated for the model, for example by
             published weights, or else a centre crop of the model's input size, or of 224.
-        task: Task of the model: classify, segment, tag, regress or embed. Default: the stated task, or what its last
+        task: Task of the model: classify, segment, tag, regress, embed or detect. Default: the stated task, or what its last
             layers and its loss show.
         output_kind: Kind of the model's output: probabilities, logits, values or features. Default: as for `task`.
         options: Options of single formats, for example the opset, the layout, the types of input and output.
@@ -125,11 +125,12 @@ def export(
     rows = _rows(formats, options, learns, calibration)
     given, model = model, checked(model, task, output_kind)
     kind, its_task = facts_of(model).output_kind, checked_task_of(model)
+    rows = _fit_rows(rows, its_task, formats, options)
     if options.argmax:
         decided = its_task.decided_output(model)
-        rows = [replace_fields(row, output=decided, output_dtype="uint8") for row in rows]
+        rows = [replace_fields(row, outputs=(decided,), output_dtype="uint8") for row in rows]
     if not its_task.bounded:
-        rows = [_of_values(row, its_task, options) for row in rows]
+        rows = [_of_values(row, its_task, model, options) for row in rows]
     made = ExportReport(Path(folder))
     _check_folder(made.folder, rows, overwrite)
     if debug or report:
@@ -202,7 +203,26 @@ def export(
     return made
 
 
-def _of_values(row: Format, task: Task, options: Options) -> Format:
+def _fit_rows(rows: list[Format], task: Task, formats: Sequence[str], options: Options) -> list[Format]:
+    """Rows, the task of the model, formats as the caller named them -> rows that can hold the model.
+
+    Raises:
+        ExportError: The caller named a format that can't hold it, or asks for files of any size where the model has one.
+    """
+    unfit = [row.name for row in rows if row.name in task.unfit_formats]
+    if unfit and list(formats) != ["all"]:
+        fit = ", ".join(name for name in FORMATS if name not in task.unfit_formats)
+        why = "; ".join(f"{name}: {task.unfit_formats[name]}" for name in unfit)
+        raise ExportError(f"`formats` (--formats) for {task.title} must be among {fit}. Received: {why}")
+    if options.any_size and task.built_here_alone:
+        raise ExportError(
+            f"`any_size` (--any-size) must be left out for {task.title}, whose networks have one size. "
+            "Received: any_size=True"
+        )
+    return [row for row in rows if row.name not in unfit]
+
+
+def _of_values(row: Format, task: Task, model: keras.Model, options: Options) -> Format:
     """Row of a network whose answers have no bounds -> row with its output, in float32.
 
     Raises:
@@ -213,7 +233,7 @@ def _of_values(row: Format, task: Task, options: Options) -> Format:
             f"`output_dtype` (--output-type) must be float32 for {task.title}, whose answers have no bounds. Received: "
             f"{options.output_dtype}"
         )
-    return replace_fields(row, output=next(iter(task.outputs.values())), output_dtype="float32")
+    return replace_fields(row, outputs=task.outputs_of(model), output_dtype="float32")
 
 
 def _predictor(
@@ -226,7 +246,7 @@ def _predictor(
 ) -> Predictor:
     """Model or artifact -> predictor for images with known targets."""
     names = None if class_names is None else list(class_names)
-    facts, classes = facts_of(model).task_facts, model.outputs[0].shape[-1]
+    facts, classes = facts_of(model).task_facts, task.classes_of(model)
     return Predictor(name, task, names, contract, classes, run, facts)  # type: ignore[arg-type]  # contract: of files
 
 
@@ -304,8 +324,7 @@ class _Maker:
             size=tuple(model.inputs[0].shape[1:]),
             layout=row.layout,
             input_dtype=row.input_dtype,
-            output_dtype=row.output_dtype,
-            output_name=row.output.name,
+            outputs={output: row.dtype_of(output) for output in row.outputs},
             class_names=self.class_names,
             contract=self.contract,
             quantization=quantization,
@@ -426,9 +445,10 @@ def _references(
 
 def names_for(class_names: Sequence[str] | None, model: keras.Model) -> list[str] | None:
     """Class names from the caller, if any -> name of each class of the model; default for 1000 classes: ImageNet's."""
-    classes = model.outputs[0].shape[-1]
+    task = checked_task_of(model)
+    classes = task.classes_of(model)
     if class_names is None:
-        is_imagenet = classes == 1000 and checked_task_of(model).bounded
+        is_imagenet = classes == 1000 and task.bounded
         return [name for _, name in imagenet_labels()] if is_imagenet else None
     if len(class_names) != classes:
         raise ExportError(

@@ -15,8 +15,8 @@ from keras_resnet.variants import Contract, InputContract
 
 
 def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool = False) -> keras.Model:
-    """Network of any dtype policy -> its flat copy in float32: `image` `[N, H, W, C]` -> `[N, classes]`, or
-    `[N, H, W, classes]`.
+    """Network of any dtype policy -> its flat copy in float32: `image` `[N, H, W, C]` -> `[N, classes]`,
+    `[N, H, W, classes]`, or the dict of a network of several outputs.
 
     A mixed-precision model would be exported with 16-bit operations that TFLite and ONNX Runtime can't run; its
     variables are already float32. Logits get their task's activation, so that every artifact gives probabilities. If
@@ -37,7 +37,7 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
     image = keras.Input((*sides, channels), dtype="float32", name=IMAGE)
     float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32)
     float32.set_weights(model.get_weights())
-    answers = float32.outputs[0]
+    answers = float32.outputs[0] if len(float32.outputs) == 1 else float32.output
     if facts_of(model).output_kind == "logits":
         answers = keras.layers.Activation(checked_task_of(model).activation, dtype="float32")(answers)
     prepared = keras.Model(image, answers, name=model.name)
@@ -57,6 +57,8 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
             probabilities and are none.
     """
     pixels, task = images.astype("float32"), checked_task_of(prepared)
+    if task.built_here_alone:  # all its layers are known
+        return
     source = np.asarray(keras.ops.cast(model(pixels, training=False), "float32"))  # `predict` would compile first
     answers = np.asarray(prepared(pixels, training=False))
     is_binary = source.shape[-1] != answers.shape[-1]
@@ -86,12 +88,18 @@ def checked(model: Any, task: str | None = None, output_kind: str | None = None)
     """Keras model, what is stated about it -> its flat form with stated task and output kind; see `interpret`.
 
     Raises:
-        ExportError: The model can't be interpreted, or has weights that are not finite.
+        ExportError: The model can't be interpreted, has several inputs, or has weights that are not finite.
     """
     try:
         model = interpret(model, task, output_kind)
     except ArgumentError as error:
         raise ExportError(*error.args) from error
+    if len(model.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        raise ExportError(
+            f"`model` must have one input, the image. Received: {model.name!r}, whose inputs are {names}. A detector "
+            "for images of several sizes can't be exported: build it with image_sizes=False, and give it the weights"
+        )
     # The integer converter aborts the whole process on a NaN.
     broken = [v.path for v in model.variables if not np.isfinite(keras.ops.convert_to_numpy(v).astype("float32")).all()]
     if broken:

@@ -19,6 +19,7 @@ from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
 from keras_resnet.export.operations import check_operations
+from keras_resnet.export.tflite_metadata import outputs_in
 from keras_resnet.optional import require
 from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
@@ -215,7 +216,9 @@ class _OnnxRuntime:
 
     @staticmethod
     def _tensor(tensor: Any) -> Tensor:
-        dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}.get(tensor.type, tensor.type)
+        dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}.get(
+            tensor.type, tensor.type
+        )
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> Answer:
@@ -283,7 +286,7 @@ def _as_described(row: Format, description: dict[str, Any]) -> Format:
         layout=given["layout"],
         any_size=given["size"][0] is None,
         keep_float=tuple((description["quantization"] or {}).get("keep_float", ())),
-        output=TASKS[description["task"]].outputs[answer["name"]],
+        outputs=tuple(TASKS[description["task"]].outputs[each["name"]] for each in outputs_in(description)),
     )
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.integrity import KEY
 from keras_resnet.export.manifest import artifact_sha256, read_manifest
 from keras_resnet.export.runtimes import runtime_errors
-from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer
+from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer, outputs_in
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks import TASKS, checked_task_of
@@ -53,7 +54,8 @@ def stated_checks(
     yield Check("format", f"the numbers of {found}", format.name, _numbers_of(FORMATS[found]) == _numbers_of(format))
     if description is None:
         return
-    task, classes = checked_task_of(model), model.outputs[0].shape[-1]
+    task = checked_task_of(model)
+    classes = task.classes_of(model)
     stated = f"{description['task']}, {description['output']['classes']} classes"
     yield _equal_check("task", stated, f"{task.name}, {classes} classes")
     yield _names_check(path, description, class_names)
@@ -170,9 +172,10 @@ def _network_check(
         "range": [0, 255],
         "colour_order": "RGB" if channels == 3 else None,
         **(NO_CONTRACT if contract is None else contract.describe()),
-        "kind": checked_task_of(model).outputs[format.output.name].kind,
+        "outputs": [(output.name, format.dtype_of(output), output.kind) for output in format.outputs],
     }
-    held = {"parameters": description["parameters"], "kind": description["output"]["kind"], **description["input"]}
+    outputs = [(each["name"], each["dtype"], each["kind"]) for each in outputs_in(description)]
+    held = {"parameters": description["parameters"], "outputs": outputs, **description["input"]}
     wrong = [f"{key}: {held.get(key)!r}, not {value!r}" for key, value in wanted.items() if held.get(key) != value]
     return Check("stated network", ", ".join(wrong) or "equal", "the model's", not wrong)
 
@@ -188,16 +191,16 @@ def _contract_check(model: keras.Model, contract: Contract, description: Mapping
     files = picture_files(sides[0] or 1, sides[1] or 1)
     answers = []
     for way in (stated, contract):
-        output = next(iter(task.outputs))
-        run = lambda pixels: {output: inference.predict(model, pixels)}  # noqa: B023, E731
-        predictor = Predictor("", task, None, way, model.outputs[0].shape[-1], run)
+        run = partial(inference.answer, model, name=next(iter(task.outputs)))
+        predictor = Predictor("", task, None, way, task.classes_of(model), run)
         try:
             with runtime_errors():
-                answers.append([answer[output] for answer in predictor.predict(files)])
+                answers.append([values for answer in predictor.predict(files) for values in answer.values()])
         except ExportError as error:  # pixels of another size
             return Check("contract", f"{stated}: {error}", str(contract), False)
     difference = max(
-        float(np.abs(a - b).max()) if a.shape == b.shape else float("inf") for a, b in zip(*answers, strict=True)
+        float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else float("inf")
+        for a, b in zip(*answers, strict=True)
     )
     measured = f"{stated}: largest difference {difference:.3g} on {len(files)} image files"
     return Check("contract", measured, f"answers as with {contract}", difference == 0)

@@ -5,10 +5,11 @@ The tables and fields follow TensorFlow Lite's public metadata_schema.fbs. No sm
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.answers import Output
 from keras_resnet.export.integrity import tflite_with_room
 from keras_resnet.tasks import TASKS
 
@@ -19,10 +20,15 @@ MINIMUM_PARSER_VERSION = "1.0.0"
 LABELS_FILE = "labels.txt"
 DESCRIPTION_FILE = "description.json"
 
-_IMAGE_PROPERTIES, _NORMALIZATION = 2, 1  # members of the unions ContentProperties and ProcessUnitOptions
+_IMAGE_PROPERTIES, _BOX_PROPERTIES, _NORMALIZATION = (
+    2,
+    3,
+    1,
+)  # members of the unions ContentProperties and ProcessUnitOptions
 _COLOUR_SPACES = {"RGB": 1}
 _GREY = 2
-_TENSOR_AXIS_LABELS = 2  # member of the enumeration AssociatedFileType
+_BOUNDARIES, _PIXELS = 1, 1  # members of the enumerations BoundingBoxType and CoordinateType
+_TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS = 2, 3  # members of the enumeration AssociatedFileType
 
 
 def write_tflite_metadata(path: Path, description: dict[str, Any]) -> None:
@@ -41,6 +47,11 @@ def write_tflite_metadata(path: Path, description: dict[str, Any]) -> None:
         if description["labels"]:
             archive.writestr(LABELS_FILE, labels_text(description["labels"]))
         archive.writestr(DESCRIPTION_FILE, json.dumps(description, indent=2))
+
+
+def outputs_in(description: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Description -> entries of all outputs of its file, in order, each with `name`, `dtype` and `kind`."""
+    return [description["output"], *description["output"].get("further", [])]
 
 
 def labels_text(labels: Sequence[str]) -> str:
@@ -72,26 +83,27 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
             5: ("offset", limits),
         },
     )
-    fields = {
-        0: ("offset", builder.CreateString(answer["name"])),
-        1: ("offset", builder.CreateString(TASKS[description["task"]].outputs[answer["name"]].kind)),
-    }
+    known = TASKS[description["task"]].outputs
+    outputs = [known[each["name"]] for each in outputs_in(description)]
+    tensors = [_output_fields(builder, output) for output in outputs]
     if description["labels"]:
+        [named] = [place for place, output in enumerate(outputs) if output.content == "classes"] or [0]
+        kind_of_labels = _TENSOR_VALUE_LABELS if outputs[named].content == "classes" else _TENSOR_AXIS_LABELS
         label_file = _table(
             builder,
             {
                 0: ("offset", builder.CreateString(LABELS_FILE)),
                 1: ("offset", builder.CreateString("names of the classes, in order")),
-                2: ("int8", _TENSOR_AXIS_LABELS),
+                2: ("int8", kind_of_labels),
             },
         )
-        fields[6] = ("offset", _offsets(builder, [label_file]))
+        tensors[named][6] = ("offset", _offsets(builder, [label_file]))
     graph = _table(
         builder,
         {
             0: ("offset", builder.CreateString(description["network"])),
             2: ("offset", _offsets(builder, [image])),
-            3: ("offset", _offsets(builder, [_table(builder, fields)])),
+            3: ("offset", _offsets(builder, [_table(builder, fields) for fields in tensors])),
         },
     )
     licence = (description["weights"] or {}).get("licence") or "not known"
@@ -111,6 +123,17 @@ def metadata_buffer(description: dict[str, Any]) -> bytes:
     return bytes(builder.Output())
 
 
+def _output_fields(builder: Any, output: Output) -> dict[int, tuple[str, int]]:
+    """Output -> fields of its table."""
+    fields = {0: ("offset", builder.CreateString(output.name)), 1: ("offset", builder.CreateString(output.kind))}
+    if output.content == "boxes":
+        order = _integers(builder, range(4))
+        box = _table(builder, {0: ("offset", order), 1: ("int8", _BOUNDARIES), 2: ("int8", _PIXELS)})
+        content = _table(builder, {0: ("uint8", _BOX_PROPERTIES), 1: ("offset", box)})
+        fields[3] = ("offset", content)
+    return fields
+
+
 def _table(builder: Any, fields: dict[int, tuple[str, int]]) -> int:
     """Writes a table: number of a field -> (type, value). Targets of offsets must already be in the builder."""
     builder.StartObject(max(fields) + 1)
@@ -128,6 +151,13 @@ def _offsets(builder: Any, tables: Sequence[int]) -> int:
     builder.StartVector(4, len(tables), 4)
     for table in reversed(tables):
         builder.PrependUOffsetTRelative(table)
+    return builder.EndVector()
+
+
+def _integers(builder: Any, values: Sequence[int]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependUint32(value)
     return builder.EndVector()
 
 

@@ -102,6 +102,9 @@ def _proto(model: keras.Model, job: Job) -> Any:
     simplify(proto.graph)
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    outputs = {tensor.name: tensor for tensor in proto.graph.output}
+    del proto.graph.output[:]
+    proto.graph.output.extend(outputs[output.name] for output in job.row.outputs)
     return proto
 
 

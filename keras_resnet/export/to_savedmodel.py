@@ -24,7 +24,8 @@ def to_savedmodel(job: Job, folder: Path) -> None:
 
     Signatures: `serving_default` (pixels float32 -> probabilities), `features` (pixels -> C2 to C5 and the pooled
     `embedding`) and, where image files can become the model's pixels, `serve_jpeg` (encoded JPEG or PNG `[N]` ->
-    probabilities, the five most probable classes and their labels). The function `serve` takes uint8 pixels too.
+    probabilities, the five most probable classes and their labels). The function `serve` takes uint8 pixels too. A
+    detector's file has its outputs instead of probabilities.
     """
     with TemporaryDirectory(dir=job.scratch) as assets:
         model = job.finished(job.model)
@@ -58,10 +59,10 @@ def write_savedmodel(
 
 
 def serving_function(model: keras.Model, output_name: str, batch_size: int | None) -> Any:
-    """Model, name of its output -> `tf.function` with the names and shapes of the contract."""
+    """Model, name of its output if it has only one -> `tf.function` with the names and shapes of the contract."""
     shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(
-        lambda image: {output_name: model(image, training=False)},
+        lambda image: _by_name(model(image, training=False), output_name),
         input_signature=[tf.TensorSpec(shape, tf.float32, name=IMAGE)],
     )
 
@@ -77,7 +78,12 @@ class _Serving(tf.Module):
     def __init__(self, model: keras.Model, output_name: str):
         super().__init__()
         self.weights = [variable.value for variable in model.variables]
-        self.serve = tf.function(lambda image: {output_name: model(tf.cast(image, tf.float32), training=False)})
+        self.serve = tf.function(lambda image: _by_name(model(tf.cast(image, tf.float32), training=False), output_name))
+
+
+def _by_name(answer: Any, output_name: str) -> dict[str, Any]:
+    """Answer of a Keras model -> tensors by the names of the file's outputs."""
+    return answer if isinstance(answer, dict) else {output_name: answer}
 
 
 def feature_outputs(model: keras.Model) -> dict[str, Any]:

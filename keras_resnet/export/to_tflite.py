@@ -76,7 +76,22 @@ def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.T
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
         set_up(converter)
         content = converter.convert()
-    path.write_bytes(_without_flips(content) if job.row.keep_float else content)
+    content = _without_flips(content) if job.row.keep_float else content
+    path.write_bytes(_in_order(content, job) if len(job.row.outputs) > 1 else content)
+
+
+def _in_order(content: bytes, job: Job) -> bytes:
+    """TFLite file of several outputs -> file whose outputs have the order of its description.
+
+    The converter orders them by the alphabet. Its metadata, and programs that know no signatures, go by their order.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    [signature] = model.signatureDefs
+    tensors = {each.name.decode(): each.tensorIndex for each in signature.outputs}
+    model.subgraphs[0].outputs = np.array([tensors[output.name] for output in job.row.outputs], "int32")
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _without_flips(content: bytes) -> bytes:

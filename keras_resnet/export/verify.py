@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet import inference
-from keras_resnet.answers import IMAGE
+from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.boundary import Boundary, boundary_check, boundary_of
@@ -46,26 +46,27 @@ class Reference(NamedTuple):
 
     model: keras.Model  # prepared
     images: np.ndarray  # pixels `[N, H, W, C]`
-    probabilities: np.ndarray  # the model's, `[N, classes]` or `[N, H, W, classes]`
+    answers: Answer  # the model's, by name: `[N, classes]`, `[N, H, W, classes]`, or a detector's
     task: Task
     class_names: Sequence[str] | None = None
     contract: Contract | None = None  # way from image files to its pixels; None: there is none
     points: Callable[[], Sequence[Point]] = tuple  # the model's layers, for comparing them one by one
     boundary: Callable[[], Boundary | None] = lambda: None  # images between two classes, for classifiers
-    other_size: tuple[np.ndarray, np.ndarray] | None = None  # images of another size, and the model's answers
+    other_size: tuple[np.ndarray, Answer] | None = None  # images of another size, and the model's answers
 
     def limited(self, count: int | None) -> "Reference":
         """-> reference with at most so many images, evenly chosen."""
         if count is None or count >= len(self.images):
             return self
         chosen = np.linspace(0, len(self.images) - 1, count).astype(int)
-        return self._replace(images=self.images[chosen], probabilities=self.probabilities[chosen])
+        answers = {name: values[chosen] for name, values in self.answers.items()}
+        return self._replace(images=self.images[chosen], answers=answers)
 
     def with_other_size(self, free: keras.Model) -> "Reference":
         """Prepared model of free height and width -> reference with extra images, 32 pixels higher and 64 wider."""
         height, width, channels = self.images.shape[1:]
         images = synthetic_images((height + 32, width + 64, channels), count=2)
-        return self._replace(other_size=(images, inference.predict(free, images)))
+        return self._replace(other_size=(images, inference.answer(free, images, name=next(iter(self.answers)))))
 
 
 def ask(
@@ -79,13 +80,13 @@ def ask(
 
     If the model answers for every pixel, only some images are used: answers for all would not fit into memory.
     """
-    most = max(FEWEST_IMAGES, MOST_ANSWERS // math.prod(model.outputs[0].shape[1:]))
-    images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    answers = inference.predict(model, images, batch_size(images))
-    points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
     task = checked_task_of(model)
+    most = max(FEWEST_IMAGES, MOST_ANSWERS // sum(math.prod(output.shape[1:]) for output in model.outputs))
+    images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
+    answers = inference.answer(model, images, batch_size(images), next(iter(task.outputs)))
+    points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
     decides = task.single_answer and task.bounded
-    boundary = functools.cache(lambda: boundary_of(model, images, answers) if decides else None)
+    boundary = functools.cache(lambda: boundary_of(model, images, _scores(answers)) if decides else None)
     return Reference(model, images, answers, task, class_names, contract, points, boundary)
 
 
@@ -111,45 +112,69 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         description = read_description(path)
         checks += stated_checks(path, format, description, model, reference.class_names, reference.contract)
         checks += _signature_checks(runtime, format, model)
-        answers = _run(runtime, format, images, 1, expected.shape[-1])
+        answers = _run(runtime, format, images, 1, expected)
     except ExportError as error:
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
     checks.append(_finite_check(answers))
-    if answers.shape != expected.shape or not checks[-1].passed:
-        if answers.shape != expected.shape:
-            checks.append(Check("answer shape", f"{answers.shape}", f"{expected.shape}", False))
+    shapes, wanted = _shapes(answers), _shapes(expected)
+    if shapes != wanted or not checks[-1].passed:
+        if shapes != wanted:
+            checks.append(Check("answer shape", shapes, wanted, False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
-    # The bounds are for probabilities. Answers without bounds are measured in units of the largest one.
-    unit = 1.0 if task.bounded else float(np.max(np.abs(expected))) or 1.0
-    tolerance = task.tolerance(format.tolerance)
-    format = replace(format, tolerance=replace(tolerance, batch_error=unit * tolerance.batch_error))
-    checks += _error_checks(_rows(answers) / unit, _rows(expected) / unit, format)
-    decided, expected_decided = task.decisions(answers), task.decisions(expected)
-    agreement_percent = math.nan
-    if decided is not None and expected_decided is not None:
-        checks.append(_agreement_check(decided, expected_decided, format))
-        agreement_percent = top1_agreement_percent(decided, expected_decided)
+    format = replace(format, tolerance=task.tolerance(format.tolerance))
+    compared = _compare(answers, expected, format, task)
+    checks += compared.checks
     checks += _boundary_checks(runtime, format, reference)
-    checks.append(_batch_check(runtime, format, answers, images))
+    batch_error = _unit(expected, task) * format.tolerance.batch_error
+    checks.append(_batch_check(runtime, format, task, answers, images, batch_error))
     if reference.other_size is not None:
-        checks.append(_other_size_check(runtime, format, *reference.other_size))
+        checks.append(_other_size_check(runtime, format, task, *reference.other_size))
     checks += entry_point_checks(
         runtime, format, model, images, reference.class_names, reference.contract, own=description is not None
     )
     if all(check.name != ANSWERS_DIFFER for check in checks):  # else the images are alike, and prove nothing
         checks += _layer_checks(path, format, reference)
-    max_difference = math.nan if format.output.decides else float(np.max(np.abs(answers - expected)))
-    return Report(
-        format.name,
-        tuple(checks),
-        len(images),
-        max_difference,
-        max_difference / float(np.max(np.abs(expected))),
-        agreement_percent,
-    )
+    return Report(format.name, tuple(checks), len(images), *compared[1:])
+
+
+class _Compared(NamedTuple):
+    """Checks of an artifact's answers, and the numbers of their report."""
+
+    checks: list[Check]
+    max_difference: float
+    relative_error: float
+    agreement_percent: float
+
+
+def _compare(answers: Answer, expected: Answer, format: Format, task: Task) -> _Compared:
+    """Answers of artifact and model for the same images -> their comparison, by the task or number by number."""
+    by_task = task.compare(answers, expected, format.tolerance)
+    if by_task is not None:
+        return _Compared([Check(*each) for each in by_task.checks], *by_task[1:])
+    received, scores = _scores(answers), _scores(expected)
+    unit = _unit(expected, task)
+    checks = _error_checks(_rows(received) / unit, _rows(scores) / unit, format)
+    decided, expected_decided = task.decisions(received), task.decisions(scores)
+    agreement_percent = math.nan
+    if decided is not None and expected_decided is not None:
+        checks.append(_agreement_check(decided, expected_decided, format))
+        agreement_percent = top1_agreement_percent(decided, expected_decided)
+    max_difference = math.nan if format.output.decides else float(np.max(np.abs(received - scores)))
+    return _Compared(checks, max_difference, max_difference / float(np.max(np.abs(scores))), agreement_percent)
+
+
+def _scores(answer: Answer) -> np.ndarray:
+    """Answer of a network of one output -> its values."""
+    [values] = answer.values()
+    return values
+
+
+def _unit(answer: Answer, task: Task) -> float:
+    """-> unit of the bounds, which are for probabilities: answers without bounds are measured by the largest one."""
+    return 1.0 if task.bounded or len(answer) > 1 else float(np.max(np.abs(_scores(answer)))) or 1.0
 
 
 def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> list[Check]:
@@ -158,7 +183,7 @@ def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> 
     if bound is None or boundary is None:
         return []
     try:
-        answers = _run(runtime, format, boundary.images, 1, boundary.probabilities.shape[-1])
+        answers = _scores(_run(runtime, format, boundary.images, 1, {format.output.name: boundary.probabilities}))
     except ExportError as error:
         return [Check("boundary error", f"{CANNOT_RUN}: {error}", f"at most {bound:.3g}", False)]
     return [boundary_check(answers, boundary.probabilities, bound)]
@@ -185,15 +210,19 @@ def _rows(answers: np.ndarray) -> np.ndarray:
     return answers.reshape(-1, answers.shape[-1])
 
 
-def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, classes: int) -> np.ndarray:
-    """-> scores of the artifact `[N, ..., classes]`; if it gives only classes, 1 for its class and 0 elsewhere.
+def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, expected: Answer) -> Answer:
+    """-> answers of the artifact by the names of the model's; if it gives only classes, 1 for its class, 0 elsewhere.
 
     Raises:
-        ExportError: The runtime fails on the images, or the artifact has no output of that name.
+        ExportError: The runtime fails on the images, or the artifact lacks an output.
     """
     with runtime_errors(f"batch size {batch_size}: "):
-        answer = predict(runtime, images, batch_size)[format.output.name]
-        return np.eye(classes, dtype=np.float32)[answer] if format.output.decides else answer
+        answer = predict(runtime, images, batch_size)
+        if len(expected) > 1:
+            return {name: answer[name] for name in expected}
+        [(name, scores)] = expected.items()
+        values = answer[format.output.name]
+        return {name: np.eye(scores.shape[-1], dtype=np.float32)[values] if format.output.decides else values}
 
 
 def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
@@ -212,21 +241,40 @@ def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> l
     height, width, channels = model.inputs[0].shape[1:]
     sides = (None, None) if format.any_size else (height, width)
     image = (batch, *sides, channels) if format.layout == "NHWC" else (batch, channels, *sides)
-    *places, classes = model.outputs[0].shape[1:]  # `places` is empty, or height and width
-    answer: tuple[int | None, ...] = (batch, *(sides if places else ()), *(() if format.output.decides else (classes,)))
     checks = []
-    for kind, received, name, wanted in (
-        ("input", runtime.inputs, IMAGE, Tensor(image, format.input_dtype)),
-        ("output", runtime.outputs, format.output.name, Tensor(answer, format.output_dtype)),
+    for kind, received, wanted in (
+        ("input", runtime.inputs, {IMAGE: Tensor(image, format.input_dtype)}),
+        ("output", runtime.outputs, dict(_output_tensors(format, model, batch, sides))),
     ):
-        tensors = list(received.values())
-        checks.append(Check(f"{kind} name", ", ".join(received) or "none", name, list(received) == [name]))
-        checks.append(Check(f"{kind} tensor", ", ".join(map(str, tensors)) or "none", str(wanted), tensors == [wanted]))
+        names, tensors = (", ".join(map(str, each)) or "none" for each in (received, received.values()))
+        named, typed = (", ".join(map(str, each)) for each in (wanted, wanted.values()))
+        in_order = {name: received[name] for name in wanted if name in received}
+        if set(received) == set(wanted):  # the runtimes have orders of their own
+            names, tensors = (", ".join(map(str, each)) for each in (in_order, in_order.values()))
+        checks.append(Check(f"{kind} name", names, named, set(received) == set(wanted)))
+        checks.append(Check(f"{kind} tensor", tensors, typed, in_order == wanted))
     return checks
 
 
-def _finite_check(answers: np.ndarray) -> Check:
-    bad = int(np.size(answers) - np.count_nonzero(np.isfinite(answers)))
+def _output_tensors(
+    format: Format, model: keras.Model, batch: int | None, sides: tuple[int | None, int | None]
+) -> Iterator[tuple[str, Tensor]]:
+    """-> name, shape and type of each output that the file must have."""
+    if len(format.outputs) > 1:
+        for output in format.outputs:
+            yield output.name, Tensor((batch, *model.output[output.name].shape[1:]), format.dtype_of(output))
+        return
+    *places, classes = model.outputs[0].shape[1:]  # `places` is empty, or height and width
+    answer = (batch, *(sides if places else ()), *(() if format.output.decides else (classes,)))
+    yield format.output.name, Tensor(answer, format.dtype_of(format.output))
+
+
+def _shapes(answer: Answer) -> str:
+    return ", ".join(str(values.shape) for values in answer.values())
+
+
+def _finite_check(answer: Answer) -> Check:
+    bad = sum(int(np.size(values) - np.count_nonzero(np.isfinite(values))) for values in answer.values())
     return Check("finite", f"{bad} values are NaN or infinite", "0", bad == 0)
 
 
@@ -274,48 +322,58 @@ def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) 
     return Check("top-1 agreement", f"{percent:.2f} % of {decided.sum()}", required, passed)
 
 
-def _batch_check(runtime: Runtime, format: Format, answers: np.ndarray, images: np.ndarray) -> Check:
+def _batch_check(
+    runtime: Runtime, format: Format, task: Task, answers: Answer, images: np.ndarray, tolerance: float
+) -> Check:
     """Checks that images in a batch of another size get the same answers.
 
     A file of batch size 1 is resized. The networks of this package allow that; for a user's model that does not, the
     check passes, since the format promises only batch size 1.
     """
-    tolerance = format.tolerance.batch_error
     required = f"equal to batch size 1 within {tolerance:g}"
     count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
-    batch, alone = images[:count], answers[:count]
-    check = _same_check("second batch size", runtime, format, batch, alone, tolerance, required)
+    alone = {name: values[:count] for name, values in answers.items()}
+    check = _same_check("second batch size", runtime, format, task, images[:count], alone, tolerance, required)
     if format.any_batch or check.passed or not check.measured.startswith(CANNOT_RUN):
         return check
     return Check(check.name, "only batch size 1: the file can't be resized", "batch size 1", True)
 
 
-def _other_size_check(runtime: Runtime, format: Format, images: np.ndarray, expected: np.ndarray) -> Check:
+def _other_size_check(runtime: Runtime, format: Format, task: Task, images: np.ndarray, expected: Answer) -> Check:
     """Checks images of another height and width against the model's answers."""
-    tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(expected).max())
+    tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(_scores(expected)).max())
     required = f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}"
-    return _same_check("other image size", runtime, format, images, expected, tolerance, required)
+    return _same_check("other image size", runtime, format, task, images, expected, tolerance, required)
 
 
 def _same_check(
     name: str,
     runtime: Runtime,
     format: Format,
+    task: Task,
     batch: np.ndarray,
-    expected: np.ndarray,
+    expected: Answer,
     tolerance: float,
     required: str,
 ) -> Check:
     try:
-        received = _run(runtime, format, batch, len(batch), expected.shape[-1])
+        received = _run(runtime, format, batch, len(batch), expected)
     except ExportError as error:
         return Check(name, f"{CANNOT_RUN}: {error}", required, False)
-    if received.shape != expected.shape:
-        return Check(name, f"{len(received)} rows for {len(expected)} images", required, False)
+    if _shapes(received) != _shapes(expected):
+        rows = len(next(iter(received.values())))
+        return Check(name, f"{rows} rows for {len(batch)} images", required, False)
+    by_task = task.compare(received, expected, task.tolerance(format.tolerance))
+    if by_task is not None:
+        wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
+        return Check(
+            name, "; ".join(wrong) or f"{len(batch)} images alike", "the detections of one image alone", not wrong
+        )
+    scores, wanted = _scores(received), _scores(expected)
     if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)
-        agreement = top1_agreement_percent(_rows(received), _rows(expected))
+        agreement = top1_agreement_percent(_rows(scores), _rows(wanted))
         return Check(name, f"{agreement:.2f} % of the pixels", f"the same class on {least:g} %", agreement >= least)
-    difference = float(np.abs(received - expected).max())
-    measured = f"{len(received)} rows, largest difference {difference:.3g}"
+    difference = float(np.abs(scores - wanted).max())
+    measured = f"{len(scores)} rows, largest difference {difference:.3g}"
     return Check(name, measured, required, difference <= tolerance)

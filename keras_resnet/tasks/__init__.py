@@ -58,8 +58,12 @@ def checked_task_of(model: Any) -> Task:
 
 
 def task_of_shapes(shape: Shape, answer: Shape) -> Task | None:
-    """Shapes of the input and output of an artifact without a description -> task with such shapes."""
-    return next((task for task in TASKS.values() if task.answers_in(shape, answer)), None)
+    """Shapes of the input and output of an artifact without a description -> task with such shapes.
+
+    The files of networks that only this package builds always have a description.
+    """
+    tasks = (task for task in TASKS.values() if not task.built_here_alone)
+    return next((task for task in tasks if task.answers_in(shape, answer)), None)
 
 
 def contract_of(model: Any) -> Contract | None:

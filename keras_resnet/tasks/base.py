@@ -50,6 +50,24 @@ class Ranked(NamedTuple):
     numbers: "np.ndarray"  # numbers by which they are in this order, [n]
 
 
+class Compared(NamedTuple):
+    """One comparison of an artifact with its model: the measured value, the required value, and whether it passed."""
+
+    name: str
+    measured: str
+    required: str
+    passed: bool
+
+
+class Comparison(NamedTuple):
+    """An artifact's answers and its model's answers for the same images, as the task compares them."""
+
+    checks: Sequence[Compared]
+    max_difference: float  # largest difference of a score
+    relative_error: float  # the same, divided by the model's largest score
+    agreement_percent: float  # share of the model's decisions that the artifact shares
+
+
 class Evaluation(Protocol):
     """Answers of a network on images with known targets, and the figures computed from them."""
 
@@ -135,7 +153,8 @@ class Task(Protocol):
     predicts: str  # prediction in words, for the help of recipes
     takes: str  # input of its networks, in words
     score: str  # name, with unit, of the figure by which networks are compared
-    outputs: Mapping[str, Output]  # possible outputs of an artifact, by name; models have the first
+    outputs: Mapping[str, Output]  # possible outputs of an artifact, by name
+    unfit_formats: Mapping[str, str]  # names of formats that can't hold its networks, with the reason
     built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
     table: Table  # form of the tables of `predict`
@@ -176,8 +195,16 @@ class Task(Protocol):
         """Keras model, its stated contract -> contract by which image files become its pixels; None: they can't."""
         ...
 
+    def outputs_of(self, model: Any) -> tuple[Output, ...]:
+        """Keras model of this task -> outputs of its artifacts, unless `decided_output` is asked for."""
+        ...
+
     def answers_in(self, shape: Shape, answer: Shape) -> bool:
-        """Shapes of an artifact's input and output, None where free -> whether they fit this task."""
+        """Shapes of an artifact's input and first output, None where free -> whether they fit this task."""
+        ...
+
+    def classes_in(self, answer: Shape) -> int | None:
+        """Shape of an artifact's first output -> number of its classes; None: the shape does not tell it."""
         ...
 
     def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> Contract | None:
@@ -189,6 +216,13 @@ class Task(Protocol):
 
     def tolerance(self, tolerance: Any) -> Any:
         """Tolerance of a format (`export.formats.Tolerance`) -> tolerance for answers of this task."""
+        ...
+
+    def compare(self, answers: Answer, expected: Answer, tolerance: Any) -> Comparison | None:
+        """Answers of an artifact and of its model for the same images, result of `tolerance` -> comparison.
+
+        None: the answers are scores in a fixed order, which the export compares number by number.
+        """
         ...
 
     def decisions(self, answers: "np.ndarray") -> "np.ndarray | None":

@@ -28,6 +28,7 @@ class Classify:
     predicts = "a class for each image"
     takes = "square RGB images [N, size, size, 3]"
     outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
+    unfit_formats: Mapping[str, str] = MappingProxyType({})
     built_here_alone = False
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
@@ -72,6 +73,9 @@ class Classify:
     def arguments(self, command: str, recipe: Any) -> list[str]:
         return []
 
+    def outputs_of(self, model: Any) -> tuple[Output, ...]:
+        return (next(iter(self.outputs.values())),)
+
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 2
 
@@ -95,6 +99,9 @@ class Classify:
             return CIFAR.contract if height is None else InputContract(height, height)
         return IMAGENET.contract if height is None else InputContract.for_size(height)
 
+    def classes_in(self, answer: "Shape") -> int | None:
+        return answer[-1]
+
     def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> InputContract | None:
         height, width = sides
         if height != width:
@@ -105,6 +112,9 @@ class Classify:
 
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance
+
+    def compare(self, answers: "Answer", expected: "Answer", tolerance: Any) -> None:
+        return None
 
     def decisions(self, answers: "np.ndarray") -> "np.ndarray | None":
         return answers

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from keras_resnet.data.base import Source
     from keras_resnet.data.reading import Reading
     from keras_resnet.data.targets import Target
-    from keras_resnet.tasks.base import Asked, Collector, ReadFile, Shape, Tell, Training
+    from keras_resnet.tasks.base import Asked, Collector, Comparison, ReadFile, Shape, Tell, Training
+
+
+_NOT_YET = "this version can't write the files of detectors in it"
+UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("tflite-int8", "onnx-float16", "onnx-int8"), _NOT_YET),
+        "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32",
+    }
+)
 
 
 class Detect:
@@ -29,12 +38,15 @@ class Detect:
     predicts = "a box with class and score for each object"
     takes = "RGB images [N, H, W, 3]"
     outputs: Mapping[str, Output] = {
-        BOXES: Output(BOXES, "boxes as left, top, right and bottom, in pixels of the input"),
+        BOXES: Output(BOXES, "boxes as left, top, right and bottom, in pixels of the input", content="boxes"),
         BOX_SCORES: Output(BOX_SCORES, "score of each box"),
-        LABELS: Output(LABELS, "class of each box, counted from 0; -1 behind the last box"),
-        NUM_DETECTIONS: Output(NUM_DETECTIONS, "number of boxes"),
+        LABELS: Output(
+            LABELS, "class of each box, counted from 0; -1 behind the last box", dtype="int32", content="classes"
+        ),
+        NUM_DETECTIONS: Output(NUM_DETECTIONS, "number of boxes", dtype="int32"),
         MASKS: Output(MASKS, "probability of the object at each place of its box"),
     }
+    unfit_formats: Mapping[str, str] = UNFIT_FORMATS
     built_here_alone = True
     score = "ap_percent"
     titles: Mapping[str, str] = {"ap_percent": "AP"}
@@ -77,14 +89,25 @@ class Detect:
     def contract_of(self, model: Any, stated: Contract | None) -> WholeImage | None:
         return WholeImage(*model.inputs[0].shape[1:3])
 
+    def outputs_of(self, model: Any) -> tuple[Output, ...]:
+        return tuple(output for name, output in self.outputs.items() if name in model.output)
+
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
-        return False  # the files of detectors have always stated their task
+        return len(shape) == 4 and len(answer) == 3 and answer[2] == 4
+
+    def classes_in(self, answer: "Shape") -> None:
+        return None
 
     def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> WholeImage:
         return WholeImage(*sides)
 
     def tolerance(self, tolerance: Any) -> Any:
-        return tolerance
+        return tolerance.boxes
+
+    def compare(self, answers: "Answer", expected: "Answer", tolerance: Any) -> "Comparison":
+        from keras_resnet.tasks.detect.comparison import compare
+
+        return compare(answers, expected, tolerance)
 
     def decisions(self, answers: "np.ndarray") -> None:
         return None

@@ -31,6 +31,7 @@ class Segment:
         PROBABILITIES: Output(PROBABILITIES, "probabilities of each pixel"),
         MASK: Output(MASK, "mask of each pixel", decides=True),
     }
+    unfit_formats: Mapping[str, str] = MappingProxyType({})
     built_here_alone = False
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
@@ -78,14 +79,23 @@ class Segment:
         height, width = model.inputs[0].shape[1:3]
         return None if (height is None) != (width is None) else WholeImage(height, width)
 
+    def outputs_of(self, model: Any) -> tuple[Output, ...]:
+        return (next(iter(self.outputs.values())),)
+
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 4
+
+    def classes_in(self, answer: "Shape") -> int | None:
+        return answer[-1]
 
     def contract_of_artifact(self, sides: tuple[int | None, int | None], given: Mapping) -> WholeImage:
         return WholeImage(*sides)
 
     def tolerance(self, tolerance: Any) -> Any:
         return tolerance.of_pixels()
+
+    def compare(self, answers: "Answer", expected: "Answer", tolerance: Any) -> None:
+        return None
 
     def decisions(self, answers: "np.ndarray") -> "np.ndarray":
         return answers.reshape(-1, answers.shape[-1])

@@ -1,0 +1,223 @@
+"""Detectors as files: what they hold, that they answer as their model, and that wrong files are refused."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import in_process
+from PIL import Image
+from small_detector import small_detector
+
+import keras_resnet
+from keras_resnet import detection, inference
+from keras_resnet.errors import ExportError, VerificationError
+from keras_resnet.export import Options, export
+from keras_resnet.export.description import read_description
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.prepare import prepare
+from keras_resnet.tasks.detect.comparison import compare
+
+NAMES = ["cat", "dog", "crane"]
+OUTPUTS = ["boxes", "scores", "labels", "num_detections", "masks"]
+FLOAT = FORMATS["tflite"].tolerance.boxes
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_detector(3, masks=True)
+
+
+@pytest.fixture(scope="module")
+def made(network, tmp_path_factory):
+    return export(network, tmp_path_factory.mktemp("out"), ["saved_model", "tflite", "onnx"], class_names=NAMES)
+
+
+@pytest.fixture(scope="module")
+def answers(network):
+    return inference.answer(prepare(network), synthetic_images((96, 96, 3), count=4))
+
+
+def test_files_of_several_outputs_are_written_and_verified(made):
+    assert set(made.paths) == {"saved_model", "tflite", "onnx"}
+    for report in made.reports.values():
+        assert report.passed
+        assert report.max_difference < 1e-5
+        assert report.top1_agreement_percent == 100
+        assert {"model's detections", "file's detections", "box error", "mask error"} <= {c.name for c in report.checks}
+
+
+def test_a_file_states_its_outputs(made):
+    for path in made.paths.values():
+        description = read_description(path)
+        output = description["output"]
+        stated = [output, *output["further"]]
+        assert [each["name"] for each in stated] == OUTPUTS
+        assert [each["dtype"] for each in stated] == ["float32", "float32", "int32", "int32", "float32"]
+        assert (description["task"], output["classes"], description["labels"]) == ("detect", 3, NAMES)
+
+
+def test_the_files_hold_only_built_in_operations(made):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(made.paths["tflite"]))
+    operations = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    assert "NON_MAX_SUPPRESSION_V4" in operations or "WHILE" in operations
+    assert not [name for name in operations if "Flex" in name or name.startswith("CUSTOM")]
+    assert [tuple(t["shape"]) for t in interpreter.get_output_details()] == [
+        (1, 20, 4), (1, 20), (1, 20), (1,), (1, 20, 28, 28),
+    ]  # fmt: skip
+    import onnx
+
+    graph = onnx.load(str(made.paths["onnx"])).graph
+    assert {node.domain for node in graph.node} == {""}
+    assert [output.name for output in graph.output] == OUTPUTS
+
+
+def test_a_file_predicts_as_its_network(made, network, tmp_path):
+    """Through the command, on an image of another size than the network's."""
+    Image.fromarray(synthetic_images((70, 130, 3), count=1, seed=9)[0]).save(tmp_path / "picture.png")
+    found = []
+    network.save(tmp_path / "model.keras")
+    for file in (tmp_path / "model.keras", *made.paths.values()):
+        [answer] = keras_resnet.load(file).predict([tmp_path / "picture.png"])
+        found.append(answer)
+    expected, *others = found
+    assert len(expected["scores"]) > 3
+    for answer in others:
+        np.testing.assert_array_equal(answer["labels"], expected["labels"])
+        np.testing.assert_allclose(answer["boxes"], expected["boxes"], atol=1e-3)
+        np.testing.assert_allclose(answer["masks"], expected["masks"], atol=1e-4)
+    status, printed, errors = in_process("predict", tmp_path / "picture.png", "--model", made.paths["tflite"], "--json")
+    assert status == 0, errors
+    assert json.loads(printed)
+
+
+def test_a_batch_gives_the_answers_of_its_images(made, network):
+    images = synthetic_images((96, 96, 3), count=3, seed=5)
+    expected = inference.answer(network, images)
+    for name in ("saved_model", "onnx"):
+        predictor = keras_resnet.load(made.paths[name])
+        assert compare(predictor.run(images), expected, FLOAT).agreement_percent == 100
+        assert all(
+            check.passed
+            for check in compare(predictor.run(images[1:]), {k: v[1:] for k, v in expected.items()}, FLOAT).checks
+        )
+
+
+def wrong_network(network, **arguments):
+    """-> the network with other settings, and the weights of the right one."""
+    settings = dict(
+        input_shape=(96, 96, 3), min_size=96, max_size=96, channels=16, units=32, proposals=40, max_detections=20,
+        score_threshold=0.0, anchor_sizes=(8, 16, 24, 32, 64),
+    )  # fmt: skip
+    wrong = detection.MaskRCNN("resnet18", 3, **{**settings, **arguments})
+    wrong.set_weights(network.get_weights())
+    return wrong
+
+
+def changed(change):
+    return lambda network, images: change(inference.answer(network, images))
+
+
+def built(**arguments):
+    return lambda network, images: inference.answer(wrong_network(network, **arguments), images)
+
+
+def without_last(answer):
+    """-> answer that lacks the worst detection of each image."""
+    rows = np.arange(answer["scores"].shape[1]) < answer["num_detections"][:, None] - 1
+    kept = {
+        name: np.where(rows.reshape(rows.shape + (1,) * (values.ndim - 2)), values, -1 if name == "labels" else 0)
+        for name, values in answer.items()
+        if name != "num_detections"
+    }
+    return {**kept, "num_detections": rows.sum(axis=1).astype("int32")}
+
+
+FAULTS = {
+    "boxes scaled": changed(lambda a: {**a, "boxes": a["boxes"] * np.float32(1.001)}),
+    "x and y swapped": changed(lambda a: {**a, "boxes": a["boxes"][..., [1, 0, 3, 2]]}),
+    "boxes as centre and size": changed(
+        lambda a: {**a, "boxes": np.concatenate([(a["boxes"][..., :2] + a["boxes"][..., 2:]) / 2,
+                                                 a["boxes"][..., 2:] - a["boxes"][..., :2]], axis=-1)}
+    ),
+    "boxes from 0 to 1": changed(lambda a: {**a, "boxes": a["boxes"] / 96}),
+    "labels shifted by one": changed(lambda a: {**a, "labels": np.where(a["labels"] < 0, -1, a["labels"] + 1)}),
+    "labels in another order": changed(lambda a: {**a, "labels": np.where(a["labels"] < 0, -1, 2 - a["labels"])}),
+    "scores of the next row": changed(lambda a: {**a, "scores": np.roll(a["scores"], 1, axis=1)}),
+    "scores scaled": changed(lambda a: {**a, "scores": a["scores"] * np.float32(0.999)}),
+    "masks transposed": changed(lambda a: {**a, "masks": a["masks"].swapaxes(2, 3)}),
+    "masks mirrored": changed(lambda a: {**a, "masks": a["masks"][..., ::-1]}),
+    "masks of the next row": changed(lambda a: {**a, "masks": np.roll(a["masks"], 1, axis=1)}),
+    "number too high": changed(lambda a: {**a, "num_detections": a["num_detections"] + 1}),
+    "images in another order": changed(lambda a: {name: values[::-1] for name, values in a.items()}),
+    "BGR": lambda network, images: inference.answer(network, images[..., ::-1]),
+    "another score threshold": built(score_threshold=0.9),
+    "no suppression": built(iou_threshold=1.0),
+    "another suppression": built(iou_threshold=0.3),
+    "one anchor wrong": built(anchor_sizes=(10, 16, 24, 32, 64)),
+    "fewer proposals": built(proposals=30),
+    "another resize": built(min_size=90, max_size=90),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_answers_are_refused(network, answers, fault):
+    wrong = FAULTS[fault](network, synthetic_images((96, 96, 3), count=4))
+    assert not all(check.passed for check in compare(wrong, answers, FLOAT).checks)
+
+
+def test_the_right_answers_are_accepted_in_any_order_of_nearly_equal_scores(answers):
+    alike = {name: values.copy() for name, values in answers.items()}
+    near = np.float32(1e-7)
+    for values in (alike["scores"], answers["scores"]):
+        values[:, 1] = values[:, 0] - near
+    swapped = {name: values[:, [1, 0, *range(2, 20)]] if values.ndim > 1 else values for name, values in alike.items()}
+    swapped["scores"] = np.sort(swapped["scores"], axis=1)[:, ::-1]
+    assert all(check.passed for check in compare(swapped, answers, FLOAT).checks)
+
+
+def test_a_missing_detection_is_seen_even_if_images_have_few():
+    """Two in each image: without the worst one, the best one alone still agrees."""
+    boxes = np.tile(np.array([[10, 10, 30, 40], [50, 5, 90, 60]], "float32"), (4, 1, 1))
+    scores = np.array([[0.9, 0.8], [0.9, 0.7], [0.9, 0.6], [0.9, 0.5]], "float32")
+    expected = {
+        "boxes": np.pad(boxes, ((0, 0), (0, 3), (0, 0))),
+        "scores": np.pad(scores, ((0, 0), (0, 3))),
+        "labels": np.tile(np.array([0, 1, -1, -1, -1], "int32"), (4, 1)),
+        "num_detections": np.full(4, 2, "int32"),
+    }
+    assert all(check.passed for check in compare(expected, expected, FLOAT).checks)
+    failed = {check.name for check in compare(without_last(expected), expected, FLOAT).checks if not check.passed}
+    assert failed == {"model's detections"}
+
+
+def test_a_file_of_a_wrong_network_is_refused(network, tmp_path, monkeypatch):
+    """The file of another network, under the description of the right one, through the whole export."""
+    from keras_resnet.export import to_tflite
+
+    wrong = prepare(wrong_network(network, anchor_sizes=(10, 16, 24, 32, 64)))
+    write = to_tflite.write_savedmodel
+    monkeypatch.setattr(to_tflite, "write_savedmodel", lambda model, *others: write(wrong, *others))
+    with pytest.raises(VerificationError, match="detections"):
+        export(network, tmp_path, ["tflite"], class_names=NAMES)
+
+
+def test_formats_that_can_not_hold_a_detector_are_refused(network, tmp_path):
+    with pytest.raises(ExportError, match=r"among saved_model, tflite, .*Received: tflite-int16x8: .* float32"):
+        export(network, tmp_path, ["tflite-int16x8"], calibration=np.zeros((32, 96, 96, 3), "uint8"))
+    with pytest.raises(ExportError, match="whose networks have one size"):
+        export(network, tmp_path, ["onnx"], options=Options(any_size=True))
+    sizes = detection.FasterRCNN(
+        "resnet18", 3, input_shape=(96, 96, 3), image_sizes=True, min_size=96, max_size=96, channels=16, units=32
+    )
+    with pytest.raises(ExportError, match="whose inputs are image, image_size"):
+        export(sizes, tmp_path, ["onnx"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_without_detections_prove_nothing(answers):
+    nothing = {name: np.full_like(values, -1 if name == "labels" else 0) for name, values in answers.items()}
+    failed = {check.name for check in compare(nothing, nothing, FLOAT).checks if not check.passed}
+    assert "detections" in failed
