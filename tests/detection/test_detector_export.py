@@ -16,6 +16,7 @@ from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
+from keras_resnet.export.verify import _size_check
 from keras_resnet.tasks.detect.comparison import compare
 
 NAMES = ["cat", "dog", "crane"]
@@ -221,3 +222,15 @@ def test_images_without_detections_prove_nothing(answers):
     nothing = {name: np.full_like(values, -1 if name == "labels" else 0) for name, values in answers.items()}
     failed = {check.name for check in compare(nothing, nothing, FLOAT).checks if not check.passed}
     assert "detections" in failed
+
+
+def test_constants_as_large_as_the_image_do_not_make_a_file_too_large(tmp_path):
+    """A SavedModel of this network was measured at 93,679,823 bytes. Weights that are written twice are still seen."""
+    network = detection.FasterRCNN("resnet18", 3, channels=64, units=256)
+    assert network.inputs[0].shape == (None, 800, 800, 3)
+    passed = []
+    for extra in (0, 4 * network.count_params()):
+        with (tmp_path / "weights").open("wb") as file:
+            file.truncate(93_679_823 + extra)
+        passed.append(_size_check(tmp_path, FORMATS["saved_model"], network).passed)
+    assert passed == [True, False]
