@@ -78,8 +78,8 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trus
     names = [output.name for output in row.outputs]
     if list(runtime.inputs) != [IMAGE] or set(runtime.outputs) != set(names):
         raise ExportError(
-            f"{path}: must take {IMAGE!r} and give {', '.join(map(repr, names))}. It takes {', '.join(runtime.inputs)} and "
-            f"gives {', '.join(runtime.outputs)}"
+            f"{path}: must take {IMAGE!r} and give {', '.join(map(repr, names))}. It takes "
+            f"{', '.join(runtime.inputs)} and gives {', '.join(runtime.outputs)}"
         )
     shape, answer = runtime.inputs[IMAGE].shape, runtime.outputs[row.output.name].shape
     if row.output.decides:  # the output holds classes instead of scores

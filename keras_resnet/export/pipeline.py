@@ -86,9 +86,9 @@ def export(
 
     Each artifact takes `image`, pixels 0..255 `[N, H, W, C]`, and gives `probabilities` `[N, classes]`, or
     `[N, H, W, classes]` for a segmentation network; a network for regression gives `values`, and a network without a
-    head `features`. A detector gives `boxes`, `scores`, `labels`, `num_detections` and maybe `masks`. The artifact is written as `<name>.unverified`, and renamed after it gave its
-    model's answers in its own runtime. An artifact that fails keeps the first name, for inspection; the other formats
-    are still written, and the error is raised at the end.
+    head `features`. A detector gives `boxes`, `scores`, `labels`, `num_detections` and maybe `masks`. The artifact is
+    written as `<name>.unverified`, and renamed after it gave its model's answers in its own runtime. An artifact that
+    fails keeps the first name, for inspection; the other formats are still written, and the error is raised at the end.
 
     Args:
         model: A network of this package, or a functional model of your own, with its normalisation inside, under any
@@ -104,8 +104,8 @@ def export(
         class_names: Names of the classes, in order. Default: ImageNet's for 1000 classes.
         contract: The way from image files to pixels. Default: the contract stated for the model, for example by
             published weights, or else a centre crop of the model's input size, or of 224.
-        task: Task of the model: classify, segment, tag, regress, embed or detect. Default: the stated task, or what its last
-            layers and its loss show.
+        task: Task of the model: classify, segment, tag, regress, embed or detect. Default: the stated task, or what its
+            last layers and its loss show.
         output_kind: Kind of the model's output: probabilities, logits, values or features. Default: as for `task`.
         options: Options of single formats, for example the opset, the layout, the types of input and output.
         overwrite: Whether existing artifacts in the folder are replaced.
@@ -207,7 +207,7 @@ def _fit_rows(rows: list[Format], task: Task, formats: Sequence[str], options: O
     """Rows, the task of the model, formats as the caller named them -> rows that can hold the model.
 
     Raises:
-        ExportError: The caller named a format that can't hold it, or asks for files of any size where the model has one.
+        ExportError: The caller named a format that can't hold it, or asks for any size where the model has one.
     """
     unfit = [row.name for row in rows if row.name in task.unfit_formats]
     if unfit and list(formats) != ["all"]:
