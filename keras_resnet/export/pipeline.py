@@ -207,7 +207,7 @@ def _fit_rows(rows: list[Format], task: Task, formats: Sequence[str], options: O
     """Rows, the task of the model, formats as the caller named them -> rows that can hold the model.
 
     Raises:
-        ExportError: The caller named a format that can't hold it, or asks for any size where the model has one.
+        ExportError: The caller named a format that can't hold it, or wants any size where the model has one.
     """
     unfit = [row.name for row in rows if row.name in task.unfit_formats]
     if unfit and list(formats) != ["all"]:

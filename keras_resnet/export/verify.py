@@ -368,7 +368,7 @@ def _same_check(
     if _shapes(received) != _shapes(expected):
         rows = len(next(iter(received.values())))
         return Check(name, f"{rows} rows for {len(batch)} images", required, False)
-    by_task = task.compare(received, expected, task.tolerance(format.tolerance))
+    by_task = task.compare(received, expected, format.tolerance)
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
         return Check(

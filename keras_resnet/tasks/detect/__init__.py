@@ -102,12 +102,12 @@ class Detect:
         return WholeImage(*sides)
 
     def tolerance(self, tolerance: Any) -> Any:
-        return tolerance.boxes
+        return tolerance
 
     def compare(self, answers: "Answer", expected: "Answer", tolerance: Any) -> "Comparison":
         from keras_resnet.tasks.detect.comparison import compare
 
-        return compare(answers, expected, tolerance)
+        return compare(answers, expected, tolerance.boxes)
 
     def decisions(self, answers: "np.ndarray") -> None:
         return None
