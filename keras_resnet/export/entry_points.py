@@ -149,7 +149,7 @@ def _wrong_serve(runtime: Any, format: Format, task: Task, images: np.ndarray) -
 
 
 def _alike(received: Answer, expected: Answer, format: Format, task: Task) -> bool:
-    """Answers of two ways into a file -> whether they are equal but for rounding."""
+    """Answers of two ways into a file -> whether they differ at most by rounding."""
     by_task = task.compare(received, expected, format.tolerance)
     if by_task is not None:
         return all(check.passed for check in by_task.checks)

@@ -165,6 +165,7 @@ def _network_check(
 ) -> Check:
     """Checks the entries that tell other programs what the network is, how to make pixels, and what its answers are."""
     height, width, channels = model.inputs[0].shape[1:]
+    known = checked_task_of(model).outputs
     wanted = {
         "parameters": model.count_params(),
         "name": IMAGE,
@@ -172,7 +173,7 @@ def _network_check(
         "range": [0, 255],
         "colour_order": "RGB" if channels == 3 else None,
         **(NO_CONTRACT if contract is None else contract.describe()),
-        "outputs": [(output.name, format.dtype_of(output), output.kind) for output in format.outputs],
+        "outputs": [(each.name, format.dtype_of(each), known[each.name].kind) for each in format.outputs],
     }
     outputs = [(each["name"], each["dtype"], each["kind"]) for each in outputs_in(description)]
     held = {"parameters": description["parameters"], "outputs": outputs, **description["input"]}

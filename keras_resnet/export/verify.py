@@ -372,7 +372,7 @@ def _same_check(
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
         return Check(
-            name, "; ".join(wrong) or f"{len(batch)} images alike", "the detections of one image alone", not wrong
+            name, "; ".join(wrong) or f"{len(batch)} images alike", "the detections of single images", not wrong
         )
     scores, wanted = _scores(received), _scores(expected)
     if format.output.decides:

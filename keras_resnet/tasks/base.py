@@ -64,7 +64,7 @@ class Comparison(NamedTuple):
 
     checks: Sequence[Compared]
     max_difference: float  # largest difference of a score
-    relative_error: float  # the same, divided by the model's largest score
+    relative_error: float  # max_difference / the model's largest score
     agreement_percent: float  # share of the model's decisions that the artifact shares
 
 

@@ -17,7 +17,9 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.verify import _size_check
+from keras_resnet.model_files import save_model
 from keras_resnet.tasks.detect.comparison import compare
+from keras_resnet.variants import WholeImage
 
 NAMES = ["cat", "dog", "crane"]
 OUTPUTS = ["boxes", "scores", "labels", "num_detections", "masks"]
@@ -79,7 +81,7 @@ def test_a_file_predicts_as_its_network(made, network, tmp_path):
     """Through the command, on an image of another size than the network's."""
     Image.fromarray(synthetic_images((70, 130, 3), count=1, seed=9)[0]).save(tmp_path / "picture.png")
     found = []
-    network.save(tmp_path / "model.keras")
+    save_model(network, tmp_path / "model.keras", NAMES, WholeImage(96, 96))
     for file in (tmp_path / "model.keras", *made.paths.values()):
         [answer] = keras_resnet.load(file).predict([tmp_path / "picture.png"])
         found.append(answer)
