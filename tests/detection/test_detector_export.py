@@ -37,6 +37,11 @@ def made(network, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def rounded(network, tmp_path_factory):
+    return export(network, tmp_path_factory.mktemp("rounded"), ["tflite-float16", "tflite-dynamic"], class_names=NAMES)
+
+
+@pytest.fixture(scope="module")
 def answers(network):
     return inference.answer(prepare(network), synthetic_images((96, 96, 3), count=4))
 
@@ -48,6 +53,18 @@ def test_files_of_several_outputs_are_written_and_verified(made):
         assert report.max_difference < 1e-5
         assert report.top1_agreement_percent == 100
         assert {"model's detections", "file's detections", "box error", "mask error"} <= {c.name for c in report.checks}
+
+
+@pytest.mark.slow
+def test_files_of_rounded_weights_are_verified(rounded, made):
+    sizes = {name: path.stat().st_size for name, path in {**made.paths, **rounded.paths}.items() if path.is_file()}
+    assert sizes["tflite-float16"] < 0.55 * sizes["tflite"]
+    assert sizes["tflite-dynamic"] < 0.3 * sizes["tflite"]
+    for name, least_percent, largest_difference in (("tflite-float16", 99, 2e-3), ("tflite-dynamic", 90, 0.1)):
+        report = rounded.reports[name]
+        assert report.passed
+        assert report.top1_agreement_percent >= least_percent
+        assert 0 < report.max_difference < largest_difference
 
 
 def test_a_file_states_its_outputs(made):
@@ -91,9 +108,11 @@ def test_a_file_predicts_as_its_network(made, network, tmp_path):
         np.testing.assert_array_equal(answer["labels"], expected["labels"])
         np.testing.assert_allclose(answer["boxes"], expected["boxes"], atol=1e-3)
         np.testing.assert_allclose(answer["masks"], expected["masks"], atol=1e-4)
-    status, printed, errors = in_process("predict", tmp_path / "picture.png", "--model", made.paths["tflite"], "--json")
+    status, _, errors = in_process(
+        "predict", tmp_path / "picture.png", "--model", made.paths["tflite"], "--json", tmp_path / "found.json"
+    )
     assert status == 0, errors
-    assert json.loads(printed)
+    assert len(json.loads((tmp_path / "found.json").read_text())) == len(expected["scores"])
 
 
 def test_a_batch_gives_the_answers_of_its_images(made, network):
