@@ -48,6 +48,7 @@ OTHERS = {
     "kills": "`checks/kills.py`",
     "mutated_files": "`checks/mutated_files.py`",
     "places": "`checks/places.py`",
+    "planted_faults": "`checks/planted_faults.py --model FILE --data DATA --images IMAGES --labelled 400`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
 }
