@@ -20,6 +20,12 @@ def check_known(folder: Path) -> None:
     entries = [entry for entry in os.scandir(folder) if not is_hidden(entry.name)]
     folders = {entry.name.lower(): entry.name for entry in entries if entry.is_dir()}
     files = {entry.name for entry in entries if entry.is_file()}
+    labels = folders.get("labels")
+    if labels is not None and (text := _first(folder / labels, ".txt")):
+        raise ArgumentError(
+            f"{folder}: has text files in {labels}/, such as {labels}/{text}, whose lines do not have the form of "
+            f"YOLO: the index of a class, and at least four numbers. {_SORT}; {_MASKS}"
+        )
     annotations = folders.get("annotations")
     if annotations is not None and (text := _first(folder / annotations, ".xml")):
         raise ArgumentError(

@@ -13,10 +13,9 @@ from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.errors import AccuracyError, ArgumentError, ExportError, KerasResnetError
 from keras_resnet.evaluating import evaluate
 from keras_resnet.export.artifact import open_artifact
-from keras_resnet.export.checks import Check
 from keras_resnet.export.images import ImageShape, read_images
 from keras_resnet.predictor import Predictor
-from keras_resnet.tasks.base import Evaluation, Task
+from keras_resnet.tasks.base import Check, Evaluation, Task
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_resnet import inference
-from keras_resnet.export.checks import Check
+from keras_resnet.tasks.base import Check
 
 COUNT = 64  # blends
 HALVINGS = 5  # halvings of the interval of shares in which the network changes its mind
@@ -32,21 +32,24 @@ def boundary_of(model: keras.Model, images: np.ndarray, probabilities: np.ndarra
     first, second = first[differ][:COUNT], second[differ][:COUNT]
     if not len(first):
         return None
-    low, high = np.zeros((2, len(first)))
-    high += 1
-    best: list[np.ndarray | None] = [None] * len(first)
-    margins, answers = np.full(len(first), np.inf), np.zeros((len(first), probabilities.shape[1]), probabilities.dtype)
+    low, high = np.zeros(len(first)), np.ones(len(first))  # the network changes its mind between these shares
+    nearest, answers, margins = images[first].copy(), probabilities[first].copy(), _margins(probabilities[first])
     for _ in range(HALVINGS):
-        share = ((low + high) / 2)[:, None, None, None]
+        middle = (low + high) / 2
+        share = middle[:, None, None, None]
         blends = np.rint((1 - share) * images[first] + share * images[second]).astype(images.dtype)
         found = inference.predict(model, blends)
-        ranked = np.sort(found, axis=1)
-        margin = ranked[:, -1] - ranked[:, -2]
-        for place in np.flatnonzero(margin < margins):
-            best[place], margins[place], answers[place] = blends[place], margin[place], found[place]
+        nearer = _margins(found) < margins
+        nearest[nearer], answers[nearer], margins[nearer] = blends[nearer], found[nearer], _margins(found)[nearer]
         stays = found.argmax(axis=1) == classes[first]
-        low, high = np.where(stays, share[:, 0, 0, 0], low), np.where(stays, high, share[:, 0, 0, 0])
-    return Boundary(np.stack([blend for blend in best if blend is not None]), answers)
+        low, high = np.where(stays, middle, low), np.where(stays, high, middle)
+    return Boundary(nearest, answers)
+
+
+def _margins(probabilities: np.ndarray) -> np.ndarray:
+    """`[n, classes]` -> by how much the best class leads, `[n]`."""
+    ranked = np.sort(probabilities, axis=1)
+    return ranked[:, -1] - ranked[:, -2]
 
 
 def boundary_check(answers: np.ndarray, expected: np.ndarray, bound: float) -> Check:

@@ -1,17 +1,9 @@
-"""The checks of an artifact, and their report."""
+"""The report of an artifact's checks."""
 
 import math
 from dataclasses import asdict, dataclass
 
-
-@dataclass(frozen=True)
-class Check:
-    """One check: the measured value, the required value, and whether the check passed."""
-
-    name: str
-    measured: str
-    required: str
-    passed: bool
+from keras_resnet.tasks.base import Check
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from PIL import Image
 from keras_resnet import inference
 from keras_resnet.answers import IMAGE, PROBABILITIES, Answer
 from keras_resnet.errors import ExportError
-from keras_resnet.export.checks import Check
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import Format
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.runtimes import Runtime, runtime_errors
 from keras_resnet.tasks import checked_task_of
-from keras_resnet.tasks.base import Task
+from keras_resnet.tasks.base import Check, Task
 from keras_resnet.variants import Contract, InputContract
 
 FEATURES_ERROR = 1e-4  # largest error of a feature map / its largest value; deep features add up more rounding

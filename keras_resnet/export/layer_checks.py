@@ -15,12 +15,12 @@ from keras import layers
 
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.compress.rewrite import is_softmax, quantization_points
-from keras_resnet.export.checks import Check
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import LayerTolerance
 from keras_resnet.export.inner_tensors import InnerTensors, Run
 from keras_resnet.export.quantize import Ranges, learned
 from keras_resnet.graph import consumers
+from keras_resnet.tasks.base import Check
 
 LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: about so many pixels in all
 CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once; a ResNet-50 takes 100 MB for 224x224

@@ -19,7 +19,6 @@ from PIL import Image
 from keras_resnet import __version__, inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
-from keras_resnet.export.checks import Check
 from keras_resnet.export.description import NO_CONTRACT, ONNX_KEY, onnx_properties
 from keras_resnet.export.files import is_tflite
 from keras_resnet.export.formats import FORMATS, Format
@@ -32,6 +31,7 @@ from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks import TASKS, checked_task_of
+from keras_resnet.tasks.base import Check
 from keras_resnet.variants import Contract
 
 # Height and width of the picture files, in units of the network's side: smaller and larger, wide and high.

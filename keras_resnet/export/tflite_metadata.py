@@ -20,11 +20,8 @@ MINIMUM_PARSER_VERSION = "1.0.0"
 LABELS_FILE = "labels.txt"
 DESCRIPTION_FILE = "description.json"
 
-_IMAGE_PROPERTIES, _BOX_PROPERTIES, _NORMALIZATION = (
-    2,
-    3,
-    1,
-)  # members of the unions ContentProperties and ProcessUnitOptions
+_IMAGE_PROPERTIES, _BOX_PROPERTIES = 2, 3  # members of the union ContentProperties
+_NORMALIZATION = 1  # member of the union ProcessUnitOptions
 _COLOUR_SPACES = {"RGB": 1}
 _GREY = 2
 _BOUNDARIES, _PIXELS = 1, 1  # members of the enumerations BoundingBoxType and CoordinateType

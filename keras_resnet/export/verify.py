@@ -15,7 +15,7 @@ from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.boundary import Boundary, boundary_check, boundary_of
-from keras_resnet.export.checks import Check, Report
+from keras_resnet.export.checks import Report
 from keras_resnet.export.description import read_description
 from keras_resnet.export.entry_points import entry_point_checks
 from keras_resnet.export.fold import fold
@@ -27,7 +27,7 @@ from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict, runtime_errors
 from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.tasks import checked_task_of
-from keras_resnet.tasks.base import Task
+from keras_resnet.tasks.base import Check, Task
 from keras_resnet.variants import Contract
 
 SMALLEST_SPREAD = 1e-30  # smallest spread of a probability; runtimes may round smaller numbers to zero
@@ -153,7 +153,7 @@ def _compare(answers: Answer, expected: Answer, format: Format, task: Task) -> _
     """Answers of artifact and model for the same images -> their comparison, by the task or number by number."""
     by_task = task.compare(answers, expected, format.tolerance)
     if by_task is not None:
-        return _Compared([Check(*each) for each in by_task.checks], *by_task[1:])
+        return _Compared([*by_task.checks], *by_task[1:])
     received, scores = _scores(answers), _scores(expected)
     unit = _unit(expected, task)
     checks = _error_checks(_rows(received) / unit, _rows(scores) / unit, format)

@@ -1,6 +1,7 @@
 """The protocol of a task, by which data, evaluation, export and the commands use all tasks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -50,7 +51,8 @@ class Ranked(NamedTuple):
     numbers: "np.ndarray"  # numbers by which they are in this order, [n]
 
 
-class Compared(NamedTuple):
+@dataclass(frozen=True)
+class Check:
     """One comparison of an artifact with its model: the measured value, the required value, and whether it passed."""
 
     name: str
@@ -62,7 +64,7 @@ class Compared(NamedTuple):
 class Comparison(NamedTuple):
     """An artifact's answers and its model's answers for the same images, as the task compares them."""
 
-    checks: Sequence[Compared]
+    checks: Sequence[Check]
     max_difference: float  # largest difference of a score
     relative_error: float  # max_difference / the model's largest score
     agreement_percent: float  # share of the model's decisions that the artifact shares

@@ -350,6 +350,7 @@ def test_a_label_map_that_is_wrong_is_refused(text, message, tmp_path):
     [
         ({"labels/train/a.txt": "0 .5 .5 .1 .1"}, r"is for detection: give task = detect \(--task detect\)"),
         ({"Annotations/a.xml": "<annotation/>"}, r"is for detection: give task = detect \(--task detect\)"),
+        ({"labels/train/a.txt": "cat 1 2"}, "such as labels/train/a.txt, whose lines do not have the form of YOLO"),
         ({"Annotations/a.xml": "<other/>"}, "has XML files, such as Annotations/a.xml, which are not of Pascal VOC"),
         ({"annotations.xml": "<annotations/>"}, 'annotations.xml of CVAT. Export .* "Segmentation mask"'),
         ({"annotations/instances.json": "{}"}, "name that file: .*annotations/instances.json"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Answer
 from keras_resnet.evaluation.detection import ious
-from keras_resnet.tasks.base import Compared, Comparison
+from keras_resnet.tasks.base import Check, Comparison
 
 _SURE = "sure"  # beside the outputs of a network: which detections rounding can't remove
 
@@ -53,14 +53,14 @@ def compare(answers: Answer, expected: Answer, tolerance: Any) -> Comparison:
     least = f"at least {tolerance.matched_percent:g} % with its class and an IoU of {tolerance.least_iou:g}"
     checks = [
         *_rows_checks(answers),
-        Compared("detections", f"{wanted} of the model to be compared", "some, on these images", wanted > 0),
-        Compared(
+        Check("detections", f"{wanted} of the model to be compared", "some, on these images", wanted > 0),
+        Check(
             "model's detections",
             f"{found:.2f} % of {wanted} are in the file",
             least,
             found >= tolerance.matched_percent,
         ),
-        Compared(
+        Check(
             "file's detections",
             f"{known:.2f} % of {given} are the model's",
             least,
@@ -119,17 +119,17 @@ def _differences(answers: Answer, expected: Answer, name: str, pairs: Sequence[_
     return own - model
 
 
-def _error_check(name: str, errors: np.ndarray, bound: float, words: str) -> Compared:
+def _error_check(name: str, errors: np.ndarray, bound: float, words: str) -> Check:
     measured = float(np.sqrt(np.mean(np.square(errors)))) if errors.size else float("nan")
     largest = words or f"{_largest(errors):.3g}"
-    return Compared(name, f"{measured:.3g}, at the worst place {largest}", f"at most {bound:.3g}", measured <= bound)
+    return Check(name, f"{measured:.3g}, at the worst place {largest}", f"at most {bound:.3g}", measured <= bound)
 
 
 def _largest(errors: np.ndarray) -> float:
     return float(np.abs(errors).max(initial=0))
 
 
-def _rows_checks(answers: Answer) -> Iterator[Compared]:
+def _rows_checks(answers: Answer) -> Iterator[Check]:
     """Checks that the detections of each image stand first, the best one first, and nothing behind them."""
     counts, scores, labels = answers[NUM_DETECTIONS], answers[BOX_SCORES], answers[LABELS]
     behind = np.arange(scores.shape[1]) >= counts[:, None]
@@ -141,4 +141,4 @@ def _rows_checks(answers: Answer) -> Iterator[Compared]:
         "scores out of order": int((np.diff(scores, axis=1) > 0).sum()),
     }
     text = ", ".join(f"{count} wrong {name}" for name, count in wrong.items() if count)
-    yield Compared("rows", text or "in order", "detections, the best first, then zeros and the label -1", not text)
+    yield Check("rows", text or "in order", "detections, the best first, then zeros and the label -1", not text)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.printable import printable
 from keras_resnet.tasks.detect.anchors import Sizes, fit_of, proposed_sizes, taught_boxes
 from keras_resnet.tasks.detect.contact_sheet import chosen_for_sheet, contact_sheet
 from keras_resnet.tasks.detect.detected import DetectedSource
@@ -36,7 +35,7 @@ def findings(sources: Sequence[DetectedSource], pictures: Path | None = None) ->
         with whole_file(pictures, suffix=".png") as partial:
             contact_sheet(sources[0], chosen_for_sheet(sources[0], MOST_PICTURES)).save(partial)
         yield ""
-        yield f"images with their boxes: {printable(pictures)}"
+        yield f"images with their boxes: {pictures}"
 
 
 def _anchors(sources: Sequence[DetectedSource]) -> Iterator[str]:

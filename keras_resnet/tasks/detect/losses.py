@@ -208,9 +208,8 @@ def _weights(begin: Any, end: Any, sides: Any, side: int, bins: int) -> Any:
     """Edges of boxes along one axis `[N, P]`, sides of the images `[N, 1]`, side of the map, number of bins -> weights
     `[N, P, bins, side]` of the pixels in each bin."""
     length = ops.maximum(end - begin, 1.0)
-    samples = ops.ceil(length / bins)[
-        ..., None
-    ]  # number in a bin; a small box has fewer than the loop below goes through
+    # Number of samples in a bin; a small box has fewer than the loop below goes through.
+    samples = ops.ceil(length / bins)[..., None]
     bin_side, last = (length / bins)[..., None], sides[..., None] - 1.0
     pixels = ops.arange(side, dtype="float32")
     weights: Any = 0.0
