@@ -83,7 +83,8 @@ def account(data: str, sources: "Sequence[Source]") -> Iterator[str]:
             if source.held_out and source.split == "val"
             else ""
         )
-        classes = f"{len(source.classes)} classes"
+        number = len(source.classes)
+        classes = f"{number} class{'' if number == 1 else 'es'}"
         yield printable(f"{source.split}: {source.count:,} images of {classes}{part}{held_out}{_counts(source)}")
     reasons = left_aside(sources).lines
     if reasons:

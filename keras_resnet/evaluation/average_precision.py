@@ -13,6 +13,7 @@ from keras_resnet.evaluation.run_lengths import RunLengths
 from keras_resnet.optional import require
 
 AREAS = ("all", "small", "medium", "large")  # objects up to 32 x 32 pixels, up to 96 x 96, and larger ones
+MAX_DETECTIONS = 100  # COCO's
 NOT_COUNTED = -1  # instead of the object of a detection
 
 
@@ -63,13 +64,14 @@ class AveragePrecision:
 
     Args:
         kind: "bbox" or "segm".
-        max_detections: Number of the best detections of a class in an image that count.
+        max_detections: Number of the best detections of a class in an image that count; None: all.
     """
 
-    def __init__(self, kind: str, classes: int, max_detections: int) -> None:
+    def __init__(self, kind: str, classes: int, max_detections: int | None) -> None:
         self._coco: Any = require("pycocotools.cocoeval", "detect").COCOeval(iouType=kind)
         self._coco.params.catIds = [*range(classes)]
-        self._coco.params.maxDets = [max_detections]
+        self._coco.params.maxDets = [max_detections or MAX_DETECTIONS]
+        self._all_count = max_detections is None
         self._matches: dict[tuple[int, int], dict[int, Mapping]] = defaultdict(dict)  # by class and area, by image
         self._images = 0
 
@@ -81,6 +83,8 @@ class AveragePrecision:
         coco, image = self._coco, self._images
         self._images += 1
         coco._gts, coco._dts = defaultdict(list), defaultdict(list)
+        if self._all_count:  # a larger number changes nothing for the images before
+            coco.params.maxDets = [max(self.max_detections, len(found.scores))]
         for place, each in enumerate(_described(truth.boxes, truth.masks), start=1):
             crowd = int(truth.ignored[place - 1])
             each |= {"id": place, "ignore": crowd, "iscrowd": crowd}
@@ -105,6 +109,11 @@ class AveragePrecision:
                     places = np.array(result["dtIds"], int) - 1
                     objects[places] = np.where(result["dtIgnore"][0], NOT_COUNTED, result["dtMatches"][0])
         return objects
+
+    @property
+    def max_detections(self) -> int:
+        """COCO's maxDets: the stated number, or at least 100, and at least the largest number in an image."""
+        return self._coco.params.maxDets[-1]
 
     def averages(self) -> Averages:
         """-> figures of all added images."""

@@ -7,7 +7,6 @@ import numpy as np
 from keras_resnet.evaluation.average_precision import NOT_COUNTED, AveragePrecision, Averages, Found, Truth
 from keras_resnet.evaluation.calibration import Calibration, calibration_of
 
-MAX_DETECTIONS = 100  # COCO's
 MATCH_IOU = 0.5
 DECIDED_SCORE = 0.5  # smallest score of a detection that counts as a decision
 
@@ -21,6 +20,7 @@ class DetectionFigures:
     confusion: np.ndarray  # int64 [classes + 1, classes + 1]; see `confusion_of_image`
     calibration: Calibration | None  # share of right detections by score; None without detections
     objects: np.ndarray  # int64 [classes], without ignored ones
+    max_detections: int  # number of the best detections of a class in an image that count
 
 
 class DetectionFiguresCollector:
@@ -28,10 +28,10 @@ class DetectionFiguresCollector:
 
     Args:
         has_masks: Whether objects and detections all have masks.
-        max_detections: Number of the best detections of a class in an image that count.
+        max_detections: Number of the best detections of a class in an image that count; None: all.
     """
 
-    def __init__(self, classes: int, has_masks: bool, max_detections: int = MAX_DETECTIONS) -> None:
+    def __init__(self, classes: int, has_masks: bool, max_detections: int | None = None) -> None:
         self._boxes = AveragePrecision("bbox", classes, max_detections)
         self._masks = AveragePrecision("segm", classes, max_detections) if has_masks else None
         self._confusion = np.zeros((classes + 1, classes + 1), np.int64)
@@ -61,6 +61,7 @@ class DetectionFiguresCollector:
             self._confusion,
             calibration_of(scores.clip(0, 1), right) if scores.size else None,
             self._objects,
+            self._boxes.max_detections,
         )
 
 

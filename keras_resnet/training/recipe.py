@@ -93,6 +93,9 @@ class _Network:
         AT_LEAST_ONE,
         tasks=("detect",),
     )
+    max_detections: int = setting(
+        100, "Largest number of objects that the detector finds in an image.", AT_LEAST_ONE, tasks=("detect",)
+    )
     box_samples: int = setting(
         512,
         "Number of boxes of an image that the detector's heads learn from; at most a quarter of them shows objects.",

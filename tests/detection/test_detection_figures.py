@@ -261,3 +261,20 @@ def test_agreement_pairs_detections_of_one_class():
     assert agreeing(a, a) == 3
     assert agreeing(a, b) == agreeing(b, a) == 1  # a class differs at the two other places
     assert agreeing(a, Found(*NOTHING, None)) == 0
+
+
+def test_all_detections_count_unless_a_number_is_stated():
+    corners = 20.0 * np.stack(np.meshgrid(np.arange(15), np.arange(10)), axis=-1).reshape(-1, 2)
+    boxes, classes = np.concatenate([corners, corners + 9], axis=1), np.zeros(150, int)
+    truth, found = Truth(boxes, classes, classes > 0, None), Found(boxes, classes, np.linspace(1, 0.1, 150), None)
+    recall, limits = {}, {}
+    for most in (None, 100, 120):
+        collector = DetectionFiguresCollector(1, False, most)
+        collector.add(
+            Truth(boxes[:3], classes[:3], classes[:3] > 0, None), Found(*(each[:3] for each in found[:3]), None)
+        )
+        collector.add(truth, found)
+        figures = collector.finish()
+        recall[most], limits[most] = figures.boxes.ar_percent(), figures.max_detections
+    assert recall == {None: 100, 100: pytest.approx(100 * 103 / 153), 120: pytest.approx(100 * 123 / 153)}
+    assert limits == {None: 150, 100: 100, 120: 120}

@@ -61,7 +61,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("revision", "v1", "be left out where no weights are given"),
     ("freeze", "C3", "be none unless weights are given"),
     ("task", "paint", "be one of classify, segment, tag, detect"),
-    *((name, 0, "be at least 1") for name in ("pyramid_channels", "box_units", "proposals")),
+    *((name, 0, "be at least 1") for name in ("pyramid_channels", "box_units", "proposals", "max_detections")),
     ("box_samples", 3, "be at least 4"),
     ("anchor_sizes", (8, 16, 32, 64), "hold 5 sizes of at least 1"),
     ("anchor_sizes", (0, 16, 32, 64, 128), "hold 5 sizes of at least 1"),
@@ -74,6 +74,7 @@ BROKEN: list[tuple[str, Any, str]] = [
             "pyramid_channels": 128,
             "box_units": 512,
             "proposals": 300,
+            "max_detections": 200,
             "box_samples": 128,
         }.items()
     ),

@@ -82,7 +82,7 @@ def proposed_sizes(boxes: np.ndarray, levels: int = len(ANCHOR_SIZES)) -> Sizes:
     if len(boxes) > SAMPLE:
         boxes = boxes[np.random.default_rng(SEED).choice(len(boxes), SAMPLE, replace=False)]
     found = [_climbed(boxes, start) for start in _starts(boxes, levels)]
-    return tuple(round(size, 1) for size in max(found, key=lambda sizes: best_ious(boxes, sizes).mean()))
+    return tuple(max(1, round(size)) for size in max(found, key=lambda sizes: best_ious(boxes, sizes).mean()))
 
 
 def _starts(boxes: np.ndarray, levels: int) -> Iterator[Sizes]:

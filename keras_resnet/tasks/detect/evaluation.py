@@ -17,7 +17,6 @@ from keras_resnet.evaluation.average_precision import AREAS, Averages, Found, Tr
 from keras_resnet.evaluation.detection import (
     DECIDED_SCORE,
     MATCH_IOU,
-    MAX_DETECTIONS,
     DetectionFigures,
     DetectionFiguresCollector,
     agreeing,
@@ -51,7 +50,7 @@ class Example(NamedTuple):
 class DetectionCollector:
     """Collector of a detector's answers. It keeps no pixels, and masks only as run-length codes."""
 
-    def __init__(self, asked: Asked, sources: Sequence[Source], max_detections: int = MAX_DETECTIONS) -> None:
+    def __init__(self, asked: Asked, sources: Sequence[Source], max_detections: int | None = None) -> None:
         self.asked, self.classes, self.max_detections = asked, sources[0].classes, max_detections
         self.figures: DetectionFiguresCollector | None = None
         self.files: list[str] = []
@@ -91,9 +90,7 @@ class DetectionCollector:
         measured = cast(DetectionFiguresCollector, self.figures).finish()
         worst = [entry[-1] for entry in sorted(self.worst, reverse=True, key=lambda entry: entry[:-1])]
         names = self.asked.class_names or self.classes
-        return DetectionEvaluation(
-            self.files, self.found, measured, self.ignored, self.max_detections, names, self.asked.contract, worst
-        )
+        return DetectionEvaluation(self.files, self.found, measured, self.ignored, names, self.asked.contract, worst)
 
 
 def objects_in(target: np.ndarray, most_objects: int) -> Detections:
@@ -123,7 +120,6 @@ class DetectionEvaluation:
     found: Sequence[Found]
     measured: DetectionFigures
     ignored: int  # number of ignored objects
-    max_detections: int
     names: Sequence[str]  # class names
     contract: Contract
     worst: Sequence[Example]  # images with the lowest F1, the worst first
@@ -216,7 +212,7 @@ class DetectionEvaluation:
             "images": self.images,
             "objects": int(measured.objects.sum()),
             "ignored_objects": self.ignored,
-            "max_detections": self.max_detections,
+            "max_detections": measured.max_detections,
             **self.figures,
             "decided": {"score": DECIDED_SCORE, "iou": MATCH_IOU, **self._decisions()},
             "expected_calibration_error_percent": None if calibration is None else calibration.error_percent,

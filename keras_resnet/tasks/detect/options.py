@@ -25,7 +25,7 @@ DETECT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
                 min=1,
                 help="Number of the best detections of a class in an image that count (COCO's maxDets). Only for "
                 "detectors.",
-                show_default="100",
+                show_default="all, which is COCO's figure for a network of 100 detections",
             ),
         ],
     },

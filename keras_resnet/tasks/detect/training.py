@@ -110,5 +110,6 @@ class DetectorTraining:
             channels=recipe.pyramid_channels,
             units=recipe.box_units,
             proposals=proposals,
+            max_detections=recipe.max_detections,
             **weights,
         )
