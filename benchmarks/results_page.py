@@ -26,11 +26,22 @@ HERE = Path(__file__).parent
 RECORDS, WORDS, PAGE, PLOTS = HERE / "results", HERE / "RESULTS.in.md", HERE / "RESULTS.md", HERE / "plots"
 GROWS_FASTER = 1.1  # time for the work, as a multiple of the first row's: less may be noise
 
-# Records of `keras-resnet benchmark`: what they are of, and the options.
+# Records of contenders side by side: what they are of, and the command.
 SIDE_BY_SIDE = {
-    "rivals_resnet50": ("ResNet-50", "--rivals --calibration IMAGES --data DATA --profile"),
-    "rivals_deeplabv3_resnet50": ("DeepLabV3 over ResNet-50, 224x224 pixels, 21 classes", "--rivals"),
-    "segmentation_formats": ("Formats of the trained segmentation network", "--data DATA"),
+    "rivals_resnet50": ("ResNet-50", "keras-resnet benchmark --rivals --calibration IMAGES --data DATA --profile"),
+    "rivals_deeplabv3_resnet50": (
+        "DeepLabV3 over ResNet-50, 224x224 pixels, 21 classes",
+        "keras-resnet benchmark --rivals",
+    ),
+    "rivals_fasterrcnn_800": (
+        "Faster R-CNN over ResNet-50, 800x800 pixels, 90 classes",
+        "benchmarks/detectors.py --side 800",
+    ),
+    "rivals_fasterrcnn_320": (
+        "Faster R-CNN over ResNet-50, 320x320 pixels, 90 classes",
+        "benchmarks/detectors.py --side 320",
+    ),
+    "segmentation_formats": ("Formats of the trained segmentation network", "keras-resnet benchmark --data DATA"),
 }
 PLOTTED = "rivals_resnet50"
 
@@ -48,6 +59,7 @@ OTHERS = {
     "kills": "`checks/kills.py`",
     "mutated_files": "`checks/mutated_files.py`",
     "places": "`checks/places.py`",
+    "planted_detector_faults": "`checks/planted_detector_faults.py`",
     "planted_faults": "`checks/planted_faults.py --model FILE --data DATA --images IMAGES --labelled 400`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
@@ -77,6 +89,8 @@ SHOWN = {
     "command": "`keras-resnet predict`",
     "ours in Python": "this package in Python",
     OURS: "this package",
+    "Keras on TensorFlow": "Keras on TensorFlow, float32",
+    "Keras on JAX": "Keras on JAX, float32",
     "ours float32": "this package, float32",
     "ours mixed_bfloat16": "this package, mixed_bfloat16",
     "keras.applications float32": "keras.applications, float32",
@@ -289,8 +303,8 @@ def facts_of(name: str, record: Record) -> Record:
     """Name of a record, the record -> itself and, by name, what its section shows besides; tables as lists of rows."""
     of_all = {"machine": machine(record), **record}
     if name in SIDE_BY_SIDE:
-        title, option = SIDE_BY_SIDE[name]
-        return {"title": title, "option": option, **of_all, **side_by_side(record)}
+        title, command = SIDE_BY_SIDE[name]
+        return {"title": title, "command": command, **of_all, **side_by_side(record)}
     return {**of_all, **FACTS[name](record)} if name in FACTS else of_all
 
 
@@ -321,7 +335,11 @@ def side_by_side(record: Record) -> Record:
         percents = (profile["share_percent_by_kind"].get(kind) for kind in layers)
         cells = ("-" if percent is None else f"{percent:.1f}" for percent in percents)
         shares.append({"shown": SHOWN.get(name, name), "layers": " | ".join(layers), "percents": " | ".join(cells)})
-    return {"batches": batches, "contenders": [rows], "shares": [shares]}
+    parts_ms = record["results"].get("parts_ms", {})
+    parts = [
+        {"part": part, "ms": ms, "share_percent": 100 * ms / sum(parts_ms.values())} for part, ms in parts_ms.items()
+    ]
+    return {"batches": batches, "contenders": [rows], "shares": [shares], "parts": [parts]}
 
 
 def compare_networks(record: Record) -> Record:
@@ -399,6 +417,9 @@ FACTS: dict[str, Callable[[Record], Record]] = {
     "segmentation_training": segmentation_training,
     "cost_growth": cost_growth,
     "depth": depth,
+    "box_operations": lambda record: {
+        "operations": [[{"operation": name, **result} for name, result in record["results"].items()]]
+    },
 }
 
 

@@ -545,6 +545,7 @@ def make_works(inputs: Inputs) -> list[Work]:
         ("train segment", training("segment", "scenes", "mixed_float16"), 1),
         ("train shards", on_shards, 2),
         ("train tag", training("tag", "tags.csv", "float32"), 1),
+        ("train detect", training("detect", "boxes", "mixed_bfloat16"), 1),
     ]
     over = export("saved_model,tflite,onnx", "--overwrite")
     return [

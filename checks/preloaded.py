@@ -201,7 +201,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def write_data(folder: Path) -> None:
-    """Writes small pictures in the layouts of all tasks: `images/`, `scenes/`, `tags.csv`, `arrays.npz`."""
+    """Writes small pictures in the layouts of all tasks: `images/`, `scenes/`, `boxes/`, `tags.csv`, `arrays.npz`."""
     generator = np.random.default_rng(0)
     pixels, classes = [], np.arange(IMAGES) % CLASSES
     rows = ["file,labels"]
@@ -227,6 +227,27 @@ def write_data(folder: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(file)
     (folder / "scenes" / "classes.csv").write_text("name\nground\nsquare\n")
+    write_boxes(folder / "boxes", generator)
+
+
+def write_boxes(folder: Path, generator: np.random.Generator) -> None:
+    """Writes COCO files with masks, and their pictures of 64 x 64 pixels with up to three bright rectangles."""
+    for split, count in (("train", 8), ("val", 4)):
+        content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "bright"}]}
+        for number in range(count):
+            picture = generator.integers(0, 60, (64, 64, 3)).astype(np.uint8)
+            content["images"].append({"id": number, "file_name": f"{split}{number}.png", "height": 64, "width": 64})
+            for _ in range(number % 4):
+                (left, top), (width, height) = generator.integers(0, 30, 2), generator.integers(12, 30, 2)
+                picture[top : top + height, left : left + width] = 250
+                corners = [left, top, left + width, top, left + width, top + height, left, top + height]
+                box = {"bbox": [left, top, width, height], "segmentation": [corners]}
+                box |= {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
+                content["annotations"].append(box)
+            file = folder / f"{split}{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(file)
+        (folder / f"instances_{split}.json").write_text(json.dumps(content, default=int))
 
 
 TRAIN = {
@@ -234,6 +255,11 @@ TRAIN = {
     "segment": {
         **{"network": "resnet18", "task": "segment", "architecture": "fcn", "size": 32, "crop": "scaled"},
         **{"batch-size": 4, "output-stride": 8},
+    },
+    "detect": {
+        **{"network": "resnet18", "task": "detect", "detector": "mask_rcnn", "size": 64, "crop": "fitted"},
+        **{"batch-size": 4, "anchor-sizes": "8,12,16,24,32", "pyramid-channels": 8, "box-units": 16},
+        **{"proposals": 20, "box-samples": 8, "clip-norm": 10},
     },
     "tag": {
         **{"network": "resnet20", "task": "tag", "size": SIDE, "crop": "padded", "loss": "binary"},
