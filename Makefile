@@ -1,7 +1,7 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
 # make wheel  the package as one file, to install anywhere
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
-# make attack hostile inputs, mutated files, planted faults, kills: two hours, with the figures by kind
+# make attack hostile inputs, mutated files, planted faults, kills: two to three hours, with the figures by kind
 
 PYTHON ?= python3
 VENV ?= .venv
