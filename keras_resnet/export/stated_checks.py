@@ -19,6 +19,7 @@ from PIL import Image
 from keras_resnet import __version__, inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
+from keras_resnet.facts import facts_of
 from keras_resnet.export.description import NO_CONTRACT, ONNX_KEY, onnx_properties
 from keras_resnet.export.files import is_tflite
 from keras_resnet.export.formats import FORMATS, Format
@@ -58,6 +59,7 @@ def stated_checks(
     classes = task.classes_of(model)
     stated = f"{description['task']}, {description['output']['classes']} classes"
     yield _equal_check("task", stated, f"{task.name}, {classes} classes")
+    yield _task_facts_check(description.get("task_facts", {}), facts_of(model).task_facts)
     yield _names_check(path, description, class_names)
     if description["package"]["version"] == __version__:  # others may have written the tables in other words
         yield _tables_check(path, description)
@@ -74,6 +76,12 @@ def _numbers_of(row: Format) -> tuple[Any, ...]:
 
 def _equal_check(name: str, measured: str, required: str) -> Check:
     return Check(name, measured, required, measured == required)
+
+
+def _task_facts_check(stated: Mapping[str, Any], own: Mapping[str, Any]) -> Check:
+    """Checks the facts that only this task has, as far as both the file and the model state them."""
+    wrong = [f"{key}: {stated[key]!r}, not {value!r}" for key, value in own.items() if stated.get(key, value) != value]
+    return Check("facts of the task", ", ".join(wrong) or "equal", "the model's", not wrong)
 
 
 # --- class names --------------------------------------------------------------------------------------------------
@@ -189,6 +197,8 @@ def _contract_check(model: keras.Model, contract: Contract, description: Mapping
     stated = task.contract_of_artifact(sides, given)
     if stated is None:
         return Check("contract", "image files can't become its pixels", str(contract), False)
+    if stated == contract:
+        return _equal_check("contract", str(stated), str(contract))
     files = picture_files(sides[0] or 1, sides[1] or 1)
     answers = []
     for way in (stated, contract):

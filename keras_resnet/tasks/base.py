@@ -157,6 +157,7 @@ class Task(Protocol):
     score: str  # name, with unit, of the figure by which networks are compared
     outputs: Mapping[str, Output]  # possible outputs of an artifact, by name
     unfit_formats: Mapping[str, str]  # names of formats that can't hold its networks, with the reason
+    export_settings: tuple[str, ...]  # fields of `export.formats.Options` that only its networks have
     built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
     table: Table  # form of the tables of `predict`
@@ -242,6 +243,18 @@ class Task(Protocol):
         """
         ...
 
+    def for_export(self, model: Any, options: Any) -> Any:
+        """Flat Keras model, `export.formats.Options` -> model of which files are written, by `export_settings`.
+
+        Raises:
+            ExportError: A value is invalid.
+        """
+        ...
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        """Description of a file -> options by which `for_export` makes the network that the file states to hold."""
+        ...
+
     def decided_output(self, model: Any) -> Output:
         """Keras model that is exported with `argmax` -> output of its files.
 
@@ -303,7 +316,7 @@ class Task(Protocol):
         ...
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the task's options of `export` -> `contract` and `argmax`, as far as it has them.
+        """Values of the task's options of `export` -> `contract` if they set it, and fields of `export.formats.Options`.
 
         Raises:
             ArgumentError: A value is invalid.

@@ -29,6 +29,7 @@ class Classify:
     takes = "square RGB images [N, size, size, 3]"
     outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
     unfit_formats: Mapping[str, str] = MappingProxyType({})
+    export_settings: tuple[str, ...] = ()
     built_here_alone = False
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
@@ -120,6 +121,12 @@ class Classify:
         return answers
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def for_export(self, model: Any, options: Any) -> Any:
+        return model
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
     def decided_output(self, model: Any) -> Output:

@@ -32,6 +32,7 @@ class Segment:
         MASK: Output(MASK, "mask of each pixel", decides=True),
     }
     unfit_formats: Mapping[str, str] = MappingProxyType({})
+    export_settings: tuple[str, ...] = ("argmax",)
     built_here_alone = False
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
@@ -101,6 +102,12 @@ class Segment:
         return answers.reshape(-1, answers.shape[-1])
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def for_export(self, model: Any, options: Any) -> Any:
+        return model
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
     def decided_output(self, model: Any) -> Output:
