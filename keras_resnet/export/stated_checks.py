@@ -19,7 +19,6 @@ from PIL import Image
 from keras_resnet import __version__, inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
-from keras_resnet.facts import facts_of
 from keras_resnet.export.description import NO_CONTRACT, ONNX_KEY, onnx_properties
 from keras_resnet.export.files import is_tflite
 from keras_resnet.export.formats import FORMATS, Format
@@ -29,6 +28,7 @@ from keras_resnet.export.integrity import KEY
 from keras_resnet.export.manifest import artifact_sha256, read_manifest
 from keras_resnet.export.runtimes import runtime_errors
 from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer, outputs_in
+from keras_resnet.facts import facts_of
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks import TASKS, checked_task_of

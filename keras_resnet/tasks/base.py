@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from keras_resnet.answers import Answer, Output
 from keras_resnet.tasks.tables import Row, Table
@@ -161,7 +161,7 @@ class Task(Protocol):
     built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
     table: Table  # form of the tables of `predict`
-    single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` need
+    single_answer: bool  # whether an image has one class, as `explain` and `--report` need
     largest_drop_points: float  # default bound for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
     bounded: bool  # whether answers are probabilities, and so lie in 0..1
@@ -200,6 +200,10 @@ class Task(Protocol):
 
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         """Keras model of this task -> outputs of its artifacts, unless `decided_output` is asked for."""
+        ...
+
+    def served_from_files(self, model: Any) -> Literal["classes", "objects"] | None:
+        """Model for export -> what the signature `serve_jpeg` of a SavedModel gives; None: it has no such signature."""
         ...
 
     def answers_in(self, shape: Shape, answer: Shape) -> bool:

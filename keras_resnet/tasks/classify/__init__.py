@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from keras_resnet import layer_names
 from keras_resnet.answers import PROBABILITIES, SCORES, Output
@@ -76,6 +76,9 @@ class Classify:
 
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         return (next(iter(self.outputs.values())),)
+
+    def served_from_files(self, model: Any) -> Literal["classes"] | None:
+        return "classes" if self.single_answer else None
 
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_resnet.answers import BOXES, Output
 from keras_resnet.errors import ArgumentError, ExportError
@@ -92,6 +92,9 @@ class Detect:
 
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         return tuple(output for name, output in self.outputs.items() if name in model.output)
+
+    def served_from_files(self, model: Any) -> Literal["objects"] | None:
+        return "objects" if BOXES in model.output else None
 
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and (len(answer) == 4 or (len(answer) == 3 and answer[2] == 4))

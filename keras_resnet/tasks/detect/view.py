@@ -46,8 +46,8 @@ def answers(asked: Asked, images: Sequence[np.ndarray], window: tuple[int, int] 
         answer = asked.run(np.stack([fit_whole(part.pixels, contract) for part in batch]))
         if BOXES not in answer:
             raise ArgumentError(
-                f"{asked.name}: must give boxes. It was exported with --raw-heads, and gives {', '.join(answer)}. Run it "
-                "in its own runtime, with your own post-processing"
+                f"{asked.name}: must give boxes. Received: a file of --raw-heads, which gives {', '.join(answer)}. Run "
+                "it in its own runtime, with your own post-processing"
             )
         for index, part in enumerate(batch):
             own = _in_part({name: values[index] for name, values in answer.items()}, contract, *part.pixels.shape[:2])
