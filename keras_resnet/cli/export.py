@@ -238,7 +238,12 @@ def export(
         print(printable(f"signed with {sign_key}: {signatures}"))
     first = next(iter(made.paths.values()))
     print(printable(f"verified in {out}; recorded in {made.manifest}. Next:"))
-    print(printable(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}"))
+    file = shlex.quote(str(first))
+    print(
+        printable(
+            f"keras-resnet info {file}" if given.get("raw_heads") else f"keras-resnet predict IMAGE --model {file}"
+        )
+    )
 
 
 def _password_of(key: Path) -> str:

@@ -30,7 +30,7 @@ def objects_function(model: keras.Model, contract: WholeImage) -> Any:
 
 
 def in_rows(found: Sequence[Answer], answer: Answer) -> Answer:
-    """Detections of each image as prediction gives them, answer of the network -> in rows, as `serve_jpeg` gives them."""
+    """Detections of each image as prediction gives them, answer of the network -> rows, as `serve_jpeg` gives them."""
     rows = {name: np.full_like(values, NO_LABEL if name == LABELS else 0) for name, values in answer.items()}
     for place, each in enumerate(found):
         count = rows[NUM_DETECTIONS][place] = len(each[BOXES])

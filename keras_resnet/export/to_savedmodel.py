@@ -51,7 +51,7 @@ def to_savedmodel(job: Job, folder: Path) -> None:
 
 
 def served_from_files(task: Task, model: keras.Model, contract: Contract | None) -> str | None:
-    """-> what the signature `serve_jpeg` gives, as `Task.served_from_files` names it; None: there is no such signature."""
+    """-> what the signature `serve_jpeg` gives, as `Task.served_from_files` names it; None: there is none."""
     return task.served_from_files(model) if contract is not None and model.inputs[0].shape[-1] == 3 else None
 
 

@@ -320,7 +320,7 @@ class Task(Protocol):
         ...
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the task's options of `export` -> `contract` if they set it, and fields of `export.formats.Options`.
+        """Values of the task's options of `export` -> `contract` if they set it; fields of `export.formats.Options`.
 
         Raises:
             ArgumentError: A value is invalid.

@@ -69,7 +69,7 @@ def compare(answers: Answer, expected: Answer, tolerance: Any) -> Comparison:
             known >= tolerance.matched_percent,
         ),
         *(_error_check(name, *error) for name, error in errors.items()),
-        _lowest_check(answers, expected, tolerance),
+        *_setting_checks(answers, expected, tolerance),
     ]
     largest = _largest(score_errors)
     return Comparison(checks, largest, largest / (_largest(expected[BOX_SCORES]) or 1), min(found, known))
@@ -161,22 +161,35 @@ def _error_check(name: str, errors: np.ndarray, bound: float, words: str) -> Che
     return Check(name, f"{measured:.3g}, at the worst place {largest}", f"at most {bound:.3g}", measured <= bound)
 
 
-def _lowest_check(answers: Answer, expected: Answer, tolerance: Any) -> Check:
-    """Checks that artifact and model have the same score threshold, by the lowest scores of all images.
+def _setting_checks(answers: Answer, expected: Answer, tolerance: Any) -> Iterator[Check]:
+    """Checks that artifact and model have one score threshold and one largest IoU of two detections of a class.
 
-    With a higher threshold, all detections of the other one are missing that lie between the thresholds, and not only
-    the share that rounding may remove.
+    With another threshold, all detections of one of them lack that lie between both thresholds, and not only the share
+    that rounding may remove.
     """
-    there = [values[BOX_SCORES][values[LABELS] >= 0] for values in (answers, expected)]
-    if not all(map(len, there)):
-        return Check("lowest score", "no detections", "no detections", not any(map(len, there)))
-    lows = [float(scores.min()) for scores in there]
-    low, high = min(lows) + tolerance.margin, max(lows) - tolerance.margin
-    between = sum(int(((scores > low) & (scores < high)).sum()) for scores in there)
     # Rounding removes each of so many detections at once with a probability below BY_CHANCE.
     allowed = int(math.log(BY_CHANCE) / math.log(1 - tolerance.matched_percent / 100))
-    measured = f"{lows[0]:.4g} in the file, {lows[1]:.4g} of the model, {between} detections between them"
-    return Check("lowest score", measured, f"at most {allowed} between them", between <= allowed)
+    lowest = [-values[BOX_SCORES][values[LABELS] >= 0] for values in (answers, expected)]
+    overlaps = [_overlaps(values) for values in (answers, expected)]
+    for name, found, margin in (
+        ("lowest score", lowest, tolerance.margin),
+        ("largest overlap", overlaps, 1 - tolerance.least_iou),
+    ):
+        own, model = (float(values.max(initial=-1)) for values in found)
+        beyond = sum(int((values > min(own, model) + margin).sum()) for values in found)
+        measured = f"{abs(own):.4g} in the file, {abs(model):.4g} of the model, {beyond} beyond only one of them"
+        yield Check(name, measured, f"at most {allowed} beyond only one of them", beyond <= allowed)
+
+
+def _overlaps(answer: Answer) -> np.ndarray:
+    """Answer `[N, ...]` -> IoU of all pairs of detections of a class in an image."""
+    found = [np.zeros(1)]
+    for index in range(len(answer[BOXES])):
+        image = _image(answer, index)
+        first, second = np.triu_indices(len(image[LABELS]), 1)
+        alike = image[LABELS][first] == image[LABELS][second]
+        found.append(ious(image[BOXES], image[BOXES])[first[alike], second[alike]])
+    return np.concatenate(found)
 
 
 def _largest(errors: np.ndarray) -> float:
