@@ -83,7 +83,7 @@ class Detect:
         from keras_resnet.layer_names import BOX_LOGITS
 
         facts = facts_of(model).task_facts
-        if "classes" in facts:  # of `raw_heads`, without the layer that has them
+        if "classes" in facts:  # a network of `raw_heads` lacks the layer that has them
             return facts["classes"]
         return model.get_layer(BOX_LOGITS).output.shape[-1] - 1  # without the background
 
