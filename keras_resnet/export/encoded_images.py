@@ -1,6 +1,7 @@
 """Encoded images -> pixels for a network, inside the graph of a SavedModel.
 
-TensorFlow has no reader of EXIF orientation, and its resize differs from Pillow's by at most a few grey levels.
+TensorFlow has no reader of EXIF orientation. The resize is Pillow's to a grey level or two in few places; of very tall
+images, Pillow resizes the columns first, so that more places differ.
 """
 
 from typing import Any
@@ -19,10 +20,9 @@ def decode(encoded: Any, contract: InputContract) -> Any:
     image = _rgb(encoded)
     size = tf.cast(tf.shape(image)[:2], tf.float64)
     resized = tf.cast(contract.resize * size / tf.reduce_min(size), tf.int32)  # truncates, as torchvision does
-    image = tf.image.resize(image, resized, contract.interpolation, antialias=True)
+    image = _resized(image, resized, contract.interpolation)
     corner = tf.cast(tf.round((resized - contract.size) / 2), tf.int32)  # rounds half to even
-    image = tf.image.crop_to_bounding_box(image, corner[0], corner[1], contract.size, contract.size)
-    return tf.clip_by_value(tf.round(image), 0, 255)
+    return tf.image.crop_to_bounding_box(image, corner[0], corner[1], contract.size, contract.size)
 
 
 def fit(encoded: Any, contract: WholeImage) -> tuple[Any, Any]:
@@ -32,7 +32,7 @@ def fit(encoded: Any, contract: WholeImage) -> tuple[Any, Any]:
     image = _rgb(encoded)
     size = tf.shape(image)[:2]
     area = tf.cast(area_of(size[None], contract)[0], tf.int32)
-    image = tf.clip_by_value(tf.round(tf.image.resize(image, area, "bilinear", antialias=True)), 0, 255)
+    image = _resized(image, area, "bilinear")
     free = [[0, contract.height - area[0]], [0, contract.width - area[1]], [0, 0]]
     colour = np.array(MEAN_COLOUR, "float32")
     pixels = tf.pad(image - colour, free) + colour  # exact, since both are whole numbers
@@ -45,6 +45,19 @@ def area_of(sizes: Any, contract: WholeImage) -> Any:
     sizes = tf.cast(sizes, tf.float64)
     scale = tf.reduce_min(sides / sizes, axis=1, keepdims=True)
     return tf.cast(tf.clip_by_value(tf.round(scale * sizes), 1, sides), tf.float32)
+
+
+def _resized(image: Any, sides: Any, method: str) -> Any:
+    """`[H, W, 3]`, height and width -> float32 `[height, width, 3]`: as Pillow, first the rows, rounded, and then the
+    columns.
+    """
+    across = tf.image.resize(image, tf.stack([tf.shape(image)[0], sides[1]]), method, antialias=True)
+    both = tf.image.resize(_whole_numbers(across), sides, method, antialias=True)
+    return _whole_numbers(both)
+
+
+def _whole_numbers(image: Any) -> Any:
+    return tf.clip_by_value(tf.floor(image + 0.5), 0, 255)  # a half is rounded up, as Pillow does
 
 
 def _rgb(encoded: Any) -> Any:

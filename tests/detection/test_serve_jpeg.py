@@ -39,8 +39,8 @@ def files_of(sizes):
 
 
 def test_images_are_fitted_as_prediction_fits_them():
-    """Measured: at most 2 grey levels apart, where TensorFlow's antialiasing rounds otherwise than Pillow's."""
-    for file, image in zip(*files_of(SIZES), strict=True):
+    """Measured: at most 2 grey levels apart, in 5 % of the places; a photograph at half its size is equal."""
+    for file, image in zip(*files_of((*SIZES, (128, 192), (64, 48))), strict=True):
         pixels, size = (np.asarray(values) for values in fit(file, CONTRACT))
         expected = fit_whole(image, CONTRACT)
         assert size.tolist() == [*image.shape[:2]]
@@ -48,8 +48,10 @@ def test_images_are_fitted_as_prediction_fits_them():
         np.testing.assert_array_equal(pixels[height:], expected[height:].astype("float32"))
         np.testing.assert_array_equal(pixels[:, width:], expected[:, width:].astype("float32"))
         difference = np.abs(pixels - expected)
-        assert difference.max() <= 3
-        assert difference.mean() < 0.2
+        assert difference.max() <= 2
+        assert difference.mean() < 0.1
+        if image.shape[:2] == (128, 192):
+            assert difference.max() == 0
 
 
 def test_the_filled_area_is_that_of_the_contract():
