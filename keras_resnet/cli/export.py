@@ -223,8 +223,8 @@ def export(
             calibration=drawn,
             data=labelled,
             class_names=class_names_of(network) if names_of_classes is None else names_of_classes,
-            contract=given.get("contract", contract),
-            options=replace(options, argmax=given.get("argmax")),
+            contract=given.pop("contract", contract),
+            options=replace(options, **given),
             overwrite=overwrite,
             debug=debug,
             report=report,
@@ -238,7 +238,12 @@ def export(
         print(printable(f"signed with {sign_key}: {signatures}"))
     first = next(iter(made.paths.values()))
     print(printable(f"verified in {out}; recorded in {made.manifest}. Next:"))
-    print(printable(f"keras-resnet predict IMAGE --model {shlex.quote(str(first))}"))
+    file = shlex.quote(str(first))
+    print(
+        printable(
+            f"keras-resnet info {file}" if given.get("raw_heads") else f"keras-resnet predict IMAGE --model {file}"
+        )
+    )
 
 
 def _password_of(key: Path) -> str:

@@ -17,8 +17,8 @@ from keras_resnet.export.formats import Format
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.runtimes import Runtime, runtime_errors
 from keras_resnet.tasks import checked_task_of
-from keras_resnet.tasks.base import Check, Task
-from keras_resnet.variants import Contract, InputContract
+from keras_resnet.tasks.base import Asked, Check, Task
+from keras_resnet.variants import Contract, InputContract, WholeImage
 
 FEATURES_ERROR = 1e-4  # largest error of a feature map / its largest value; deep features add up more rounding
 FEW_IMAGES = 4
@@ -69,15 +69,19 @@ def _savedmodel_checks(
     contract: Contract | None,
 ) -> Iterator[Check]:
     """Checks `features`, `serve_jpeg`, the function `serve`, and that there is no other signature."""
-    from keras_resnet.export.to_savedmodel import feature_outputs, takes_image_files
+    from keras_resnet.export.to_savedmodel import feature_outputs, served_from_files
 
     task = checked_task_of(model)
     folded = fold(model)
     features = keras.Model(folded.inputs, feature_outputs(folded))
     signatures: dict[str, Callable[[], str | None]] = {"features": lambda: _wrong_features(runtime, features, images)}
-    if takes_image_files(task, model, contract):
-        way = cast(InputContract, contract)
-        signatures["serve_jpeg"] = lambda: _wrong_image_files(runtime, format, model, way, class_names)
+    served = served_from_files(task, model, contract)
+    if served == "objects":
+        fitted = cast(WholeImage, contract)
+        signatures["serve_jpeg"] = lambda: _wrong_objects(runtime, format, model, fitted, images)
+    elif served == "classes":
+        cropped = cast(InputContract, contract)
+        signatures["serve_jpeg"] = lambda: _wrong_image_files(runtime, format, model, cropped, class_names)
     names, wanted = runtime.signatures, sorted(["serving_default", *signatures])
     yield Check("signatures", ", ".join(names), ", ".join(wanted), names == wanted)
     for name in names:
@@ -117,7 +121,8 @@ def _wrong_features(runtime: Any, features: keras.Model, images: np.ndarray) -> 
 def _wrong_image_files(
     runtime: Any, format: Format, model: keras.Model, contract: InputContract, class_names: Sequence[str] | None
 ) -> str | None:
-    from keras_resnet.export.to_savedmodel import TOP, decode
+    from keras_resnet.export.encoded_images import decode
+    from keras_resnet.export.to_savedmodel import TOP
 
     files = _image_files(contract)
     received = runtime.call("serve_jpeg", "image_bytes", files)
@@ -134,6 +139,39 @@ def _wrong_image_files(
         if received["labels"].tolist() != names[order].tolist():
             return "labels that are not the names of the indices"
     return None
+
+
+def _wrong_objects(
+    runtime: Any, format: Format, model: keras.Model, contract: WholeImage, images: np.ndarray
+) -> str | None:
+    """Compares with what prediction, in NumPy, makes of the network's answers to the pixels of the files."""
+    from keras_resnet.export.encoded_images import fit
+    from keras_resnet.export.objects_in_files import in_rows
+
+    task = checked_task_of(model)
+    files = _files_of(images)
+    received = runtime.call("serve_jpeg", "image_bytes", files)
+    pixels, sizes = zip(*(map(np.asarray, fit(file, contract)) for file in files), strict=True)
+    answer = inference.answer(model, np.stack(pixels))
+    asked = Asked(model.name, lambda _: answer, contract, None, task.classes_of(model))
+    expected = in_rows(task.answers(asked, [np.zeros((*size, 3), "uint8") for size in sizes]), answer)
+    if set(received) != set(expected):
+        return f"outputs {', '.join(sorted(received))}"
+    return None if _alike(received, expected, format, task) else "other detections"
+
+
+def _files_of(images: np.ndarray) -> list[bytes]:
+    """Pixels `[N, H, W, 3]` -> JPEG and PNG files of parts of them, wide and high, larger and smaller."""
+    height, width = images.shape[1:3]
+    files = []
+    for number, image in enumerate(images):
+        part = image[: height * 3 // 5] if number % 2 else image[:, : width * 3 // 4]
+        side = 2 if number % 3 == 0 else 1
+        stream = io.BytesIO()
+        picture = Image.fromarray(part.astype("uint8").repeat(side, axis=0).repeat(side, axis=1))
+        picture.save(stream, "JPEG" if number % 2 else "PNG")
+        files.append(stream.getvalue())
+    return files
 
 
 def _wrong_serve(runtime: Any, format: Format, task: Task, images: np.ndarray) -> str | None:

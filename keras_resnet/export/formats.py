@@ -123,6 +123,10 @@ class Options:
     )
     keep_float: Sequence[str] | None = None  # names of layers that int8 formats leave in float
     argmax: bool | None = None  # segmentation: write the class of each pixel (`mask`) instead of probabilities
+    score_threshold: float | None = None  # detection: a detection has a higher score; default as the model has it
+    iou_threshold: float | None = None  # detection: largest IoU of two detections of a class; default likewise
+    max_detections: int | None = None  # detection: largest number of detections in an image; default likewise
+    raw_heads: bool | None = None  # detection: write the network before its proposals, without post-processing
 
     def __post_init__(self) -> None:
         if isinstance(self.keep_float, str):
@@ -135,11 +139,14 @@ class Options:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
+# Options of one task, for all formats.
+TASK_OPTIONS = ("argmax", "score_threshold", "iou_threshold", "max_detections", "raw_heads")
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "opset": tuple(range(11, 19)),
     "layout": ("NHWC", "NCHW"),
     "any_size": (True, False),
     "argmax": (True, False),
+    "raw_heads": (True, False),
     "input_dtype": ("uint8", "int8", "float32"),
     "output_dtype": ("uint8", "int8", "float32"),
     "ranges": ("minmax", "mse"),
@@ -250,7 +257,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "tflite-int8",
             "model-int8.tflite",
-            promise="phones, NPUs, microcontrollers: only integers",
+            promise="phones, NPUs, microcontrollers: only integers; boxes of detectors in float32",
             writer="to_tflite:to_tflite_int8",
             options=("input_dtype", "output_dtype", "ranges", "keep_float"),
             input_dtype="uint8",
@@ -330,7 +337,7 @@ def check_options(options: Options, rows: list[Format]) -> None:
             raise ExportError(
                 f"`{name}` must be one of {', '.join(map(str, CHOICES[name]))}. Received: {name}={value!r}"
             )
-        if name != "argmax" and not any(name in row.options for row in rows):
+        if name not in TASK_OPTIONS and not any(name in row.options for row in rows):
             raise ExportError(
                 f"`{name}` belongs to {', '.join(takers_of(name))}. "
                 f"Received: {name}={value!r} for {', '.join(row.name for row in rows)}"

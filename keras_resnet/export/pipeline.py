@@ -4,7 +4,7 @@ import errno
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import cache, partial
@@ -23,11 +23,19 @@ from keras_resnet.errors import AccuracyError, ExportError, KerasResnetError, Ve
 from keras_resnet.export.accuracy import Accuracy, Examination, LabelledImages, check_drop
 from keras_resnet.export.checks import Report
 from keras_resnet.export.debug import worst_layers, write_layer_errors
-from keras_resnet.export.description import describe_artifact, embed
+from keras_resnet.export.description import describe_artifact, embed, read_description
 from keras_resnet.export.earlier import takes_earlier_arguments
 from keras_resnet.export.files import claims_folder, clean, recover, remove, replace
 from keras_resnet.export.fold import fold
-from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, Options, check_options, format_named
+from keras_resnet.export.formats import (
+    FORMATS,
+    TASK_OPTIONS,
+    UNVERIFIED,
+    Format,
+    Options,
+    check_options,
+    format_named,
+)
 from keras_resnet.export.images import (
     CalibrationImages,
     DrawnImages,
@@ -47,11 +55,12 @@ from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, p
 from keras_resnet.export.signing import signature_file
 from keras_resnet.export.verify import Reference, ask, examine, verify
 from keras_resnet.facts import facts_of
+from keras_resnet.graph import unshared
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import quiet_stderr
-from keras_resnet.tasks import checked_task_of, contract_of
+from keras_resnet.tasks import TASKS, checked_task_of, contract_of
 from keras_resnet.tasks.base import Task
 from keras_resnet.variants import Contract
 
@@ -126,6 +135,7 @@ def export(
     given, model = model, checked(model, task, output_kind)
     kind, its_task = facts_of(model).output_kind, checked_task_of(model)
     rows = _fit_rows(rows, its_task, formats, options)
+    model = _for_task(model, its_task, options)
     if options.argmax:
         decided = its_task.decided_output(model)
         rows = [replace_fields(row, outputs=(decided,), output_dtype="uint8") for row in rows]
@@ -172,7 +182,8 @@ def export(
         if learns:
             return learned(folded)
         ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
-        return quantize(folded, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
+        apart = unshared(folded) if its_task.built_here_alone else folded
+        return quantize(apart, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
     maker = _Maker(model, its_task, folded, contract, names, options, images, quantized, debug, examination, made)
     for row in rows:
@@ -209,7 +220,7 @@ def _fit_rows(rows: list[Format], task: Task, formats: Sequence[str], options: O
     Raises:
         ExportError: The caller named a format that can't hold it, or wants any size where the model has one.
     """
-    unfit = [row.name for row in rows if row.name in task.unfit_formats]
+    unfit = [row.name for row in rows if row.name in task.unfit_formats and not options.raw_heads]
     if unfit and list(formats) != ["all"]:
         fit = ", ".join(name for name in FORMATS if name not in task.unfit_formats)
         why = "; ".join(f"{name}: {task.unfit_formats[name]}" for name in unfit)
@@ -220,6 +231,19 @@ def _fit_rows(rows: list[Format], task: Task, formats: Sequence[str], options: O
             "Received: any_size=True"
         )
     return [row for row in rows if row.name not in unfit]
+
+
+def _for_task(model: keras.Model, task: Task, options: Options) -> keras.Model:
+    """Flat model, its task -> model of which files are written, by the options that only this task has.
+
+    Raises:
+        ExportError: An option belongs to another task, or has an invalid value.
+    """
+    for name, value in options.given().items():
+        if name in TASK_OPTIONS and name != "argmax" and name not in task.export_settings:
+            owners = " and ".join(each.title for each in TASKS.values() if name in each.export_settings)
+            raise ExportError(f"`{name}` is only for {owners}. Received: {name}={value!r} for {task.title}")
+    return task.for_export(model, options)
 
 
 def _of_values(row: Format, task: Task, model: keras.Model, options: Options) -> Format:
@@ -488,6 +512,16 @@ def _why(error: Exception, job: Job, folder: Path) -> str:
     return f"{type(error).__name__}: {reason(error)}" + (f" ({free_bytes:,} bytes are free there)" if scarce else "")
 
 
+def _as_described(model: keras.Model, description: Mapping[str, Any] | None) -> keras.Model:
+    """Source model, description of its artifact -> the model with the settings that the description states.
+
+    The artifact is compared with this model. So it is refused if its graph has other settings than it states.
+    """
+    task = checked_task_of(model)
+    stated = task.described_options(description) if description and description["task"] == task.name else {}
+    return task.for_export(model, Options(**stated))
+
+
 def examine_artifact(
     path: Path,
     model: keras.Model,
@@ -513,7 +547,7 @@ def examine_artifact(
     if None in contract.sides:
         height, width, _ = image_shape(open_runtime(path, row, trust=trust).inputs[IMAGE].shape)
         contract = contract.of_sides(height or DEFAULT_SIDE, width or DEFAULT_SIDE)
-    prepared = prepare(model, contract)
+    prepared = prepare(_as_described(checked(model), read_description(path)), contract)
     shape = prepared.inputs[0].shape[1:]
     way = checked_task_of(prepared).contract_of(prepared, contract)
     real = None if images is None else read_images(images, way, shape)

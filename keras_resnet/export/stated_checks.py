@@ -28,6 +28,7 @@ from keras_resnet.export.integrity import KEY
 from keras_resnet.export.manifest import artifact_sha256, read_manifest
 from keras_resnet.export.runtimes import runtime_errors
 from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer, outputs_in
+from keras_resnet.facts import facts_of
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks import TASKS, checked_task_of
@@ -58,6 +59,7 @@ def stated_checks(
     classes = task.classes_of(model)
     stated = f"{description['task']}, {description['output']['classes']} classes"
     yield _equal_check("task", stated, f"{task.name}, {classes} classes")
+    yield _task_facts_check(description.get("task_facts", {}), facts_of(model).task_facts)
     yield _names_check(path, description, class_names)
     if description["package"]["version"] == __version__:  # others may have written the tables in other words
         yield _tables_check(path, description)
@@ -74,6 +76,12 @@ def _numbers_of(row: Format) -> tuple[Any, ...]:
 
 def _equal_check(name: str, measured: str, required: str) -> Check:
     return Check(name, measured, required, measured == required)
+
+
+def _task_facts_check(stated: Mapping[str, Any], own: Mapping[str, Any]) -> Check:
+    """Checks the facts that only this task has, as far as both the file and the model state them."""
+    wrong = [f"{key}: {stated[key]!r}, not {value!r}" for key, value in own.items() if stated.get(key, value) != value]
+    return Check("facts of the task", ", ".join(wrong) or "equal", "the model's", not wrong)
 
 
 # --- class names --------------------------------------------------------------------------------------------------
@@ -189,6 +197,8 @@ def _contract_check(model: keras.Model, contract: Contract, description: Mapping
     stated = task.contract_of_artifact(sides, given)
     if stated is None:
         return Check("contract", "image files can't become its pixels", str(contract), False)
+    if stated == contract:
+        return _equal_check("contract", str(stated), str(contract))
     files = picture_files(sides[0] or 1, sides[1] or 1)
     answers = []
     for way in (stated, contract):

@@ -12,9 +12,11 @@ from keras_resnet import layer_names
 from keras_resnet.answers import IMAGE, PROBABILITIES
 from keras_resnet.backbone import level_outputs
 from keras_resnet.export.description import asset_files
+from keras_resnet.export.encoded_images import BYTES_SPEC, decode
 from keras_resnet.export.job import Job
+from keras_resnet.export.objects_in_files import objects_function
 from keras_resnet.tasks.base import Task
-from keras_resnet.variants import Contract, InputContract
+from keras_resnet.variants import Contract, InputContract, WholeImage
 
 TOP = 5
 
@@ -25,7 +27,7 @@ def to_savedmodel(job: Job, folder: Path) -> None:
     Signatures: `serving_default` (pixels float32 -> probabilities), `features` (pixels -> C2 to C5 and the pooled
     `embedding`) and, where image files can become the model's pixels, `serve_jpeg` (encoded JPEG or PNG `[N]` ->
     probabilities, the five most probable classes and their labels). The function `serve` takes uint8 pixels too. A
-    detector's file has its outputs instead of probabilities.
+    detector's file has its outputs instead of probabilities, and `serve_jpeg` gives boxes in pixels of the image file.
     """
     with TemporaryDirectory(dir=job.scratch) as assets:
         model = job.finished(job.model)
@@ -38,16 +40,19 @@ def to_savedmodel(job: Job, folder: Path) -> None:
             "serving_default": serving_function(model, name, None),
             "features": _features_function(job.model),
         }
-        if takes_image_files(job.task, job.model, job.contract):
+        served = served_from_files(job.task, job.model, job.contract)
+        if served == "objects":
+            signatures["serve_jpeg"] = objects_function(job.model, cast(WholeImage, job.contract))
+        elif served == "classes":
             classes = job.model.outputs[0].shape[-1]
             names = job.class_names or [f"class {index}" for index in range(classes)]
             signatures["serve_jpeg"] = _encoded_function(job.model, cast(InputContract, job.contract), names)
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def takes_image_files(task: Task, model: keras.Model, contract: Contract | None) -> bool:
-    """-> whether the SavedModel has the signature `serve_jpeg`."""
-    return task.single_answer and contract is not None and model.inputs[0].shape[-1] == 3
+def served_from_files(task: Task, model: keras.Model, contract: Contract | None) -> str | None:
+    """-> what the signature `serve_jpeg` gives, as `Task.served_from_files` names it; None: there is none."""
+    return task.served_from_files(model) if contract is not None and model.inputs[0].shape[-1] == 3 else None
 
 
 def write_savedmodel(
@@ -113,31 +118,4 @@ def _encoded_function(model: keras.Model, contract: InputContract, class_names: 
         indices = tf.math.top_k(probabilities, top).indices
         return {PROBABILITIES: probabilities, "indices": indices, "labels": tf.gather(names, indices)}
 
-    return tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
-
-
-def decode(encoded: Any, contract: InputContract) -> Any:
-    """Encoded image -> pixels float32 `[size, size, 3]`, like `preprocessing.load_image`.
-
-    TensorFlow has no reader of EXIF orientation, and its resize differs from Pillow's by at most a few grey levels.
-    """
-    is_jpeg, is_png = tf.io.is_jpeg(encoded), tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
-    message = "image_bytes must hold complete JPEG or PNG files. Received: bytes of another format"
-    with tf.control_dependencies([tf.debugging.Assert(is_jpeg | is_png, [message])]):
-        image = tf.cond(
-            is_jpeg,
-            lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-            lambda: _over_white(tf.io.decode_png(encoded, channels=4)),
-        )
-    size = tf.cast(tf.shape(image)[:2], tf.float64)
-    resized = tf.cast(contract.resize * size / tf.reduce_min(size), tf.int32)  # truncates, as torchvision does
-    image = tf.image.resize(image, resized, contract.interpolation, antialias=True)
-    corner = tf.cast(tf.round((resized - contract.size) / 2), tf.int32)  # rounds half to even
-    image = tf.image.crop_to_bounding_box(image, corner[0], corner[1], contract.size, contract.size)
-    return tf.clip_by_value(tf.round(image), 0, 255)
-
-
-def _over_white(image: Any) -> Any:
-    """uint8 RGBA `[H, W, 4]` -> uint8 RGB `[H, W, 3]`."""
-    colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255
-    return tf.cast(tf.round(colour * alpha + 255 * (1 - alpha)), tf.uint8)
+    return tf.function(serve, input_signature=[BYTES_SPEC])

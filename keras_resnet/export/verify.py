@@ -371,9 +371,7 @@ def _same_check(
     by_task = task.compare(received, expected, format.tolerance)
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
-        return Check(
-            name, "; ".join(wrong) or f"{len(batch)} images alike", "the detections of single images", not wrong
-        )
+        return Check(name, "; ".join(wrong) or f"{len(batch)} images alike", "the answers to single images", not wrong)
     scores, wanted = _scores(received), _scores(expected)
     if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)

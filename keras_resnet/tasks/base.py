@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from keras_resnet.answers import Answer, Output
 from keras_resnet.tasks.tables import Row, Table
@@ -157,10 +157,11 @@ class Task(Protocol):
     score: str  # name, with unit, of the figure by which networks are compared
     outputs: Mapping[str, Output]  # possible outputs of an artifact, by name
     unfit_formats: Mapping[str, str]  # names of formats that can't hold its networks, with the reason
+    export_settings: tuple[str, ...]  # fields of `export.formats.Options` that only its networks have
     built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
     table: Table  # form of the tables of `predict`
-    single_answer: bool  # whether an image has one class, as `explain`, `--report` and `serve_jpeg` need
+    single_answer: bool  # whether an image has one class, as `explain` and `--report` need
     largest_drop_points: float  # default bound for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
     bounded: bool  # whether answers are probabilities, and so lie in 0..1
@@ -199,6 +200,10 @@ class Task(Protocol):
 
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         """Keras model of this task -> outputs of its artifacts, unless `decided_output` is asked for."""
+        ...
+
+    def served_from_files(self, model: Any) -> Literal["classes", "objects"] | None:
+        """Model for export -> what the signature `serve_jpeg` of a SavedModel gives; None: it has no such signature."""
         ...
 
     def answers_in(self, shape: Shape, answer: Shape) -> bool:
@@ -240,6 +245,18 @@ class Task(Protocol):
         Raises:
             ValueError: A value is invalid.
         """
+        ...
+
+    def for_export(self, model: Any, options: Any) -> Any:
+        """Flat Keras model, `export.formats.Options` -> model of which files are written, by `export_settings`.
+
+        Raises:
+            ExportError: A value is invalid.
+        """
+        ...
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        """Description of a file -> options by which `for_export` makes the network that the file states to hold."""
         ...
 
     def decided_output(self, model: Any) -> Output:
@@ -303,7 +320,7 @@ class Task(Protocol):
         ...
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the task's options of `export` -> `contract` and `argmax`, as far as it has them.
+        """Values of the task's options of `export` -> `contract` if they set it; fields of `export.formats.Options`.
 
         Raises:
             ArgumentError: A value is invalid.

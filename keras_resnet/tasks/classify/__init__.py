@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from keras_resnet import layer_names
 from keras_resnet.answers import PROBABILITIES, SCORES, Output
@@ -29,6 +29,7 @@ class Classify:
     takes = "square RGB images [N, size, size, 3]"
     outputs: Mapping[str, Output] = {PROBABILITIES: SCORES}
     unfit_formats: Mapping[str, str] = MappingProxyType({})
+    export_settings: tuple[str, ...] = ()
     built_here_alone = False
     score = "top1_percent"
     titles: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5"}
@@ -76,6 +77,9 @@ class Classify:
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         return (next(iter(self.outputs.values())),)
 
+    def served_from_files(self, model: Any) -> Literal["classes"] | None:
+        return "classes" if self.single_answer else None
+
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 2
 
@@ -120,6 +124,12 @@ class Classify:
         return answers
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def for_export(self, model: Any, options: Any) -> Any:
+        return model
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
     def decided_output(self, model: Any) -> Output:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Output
+from keras_resnet.answers import BOXES, Output
 from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.facts import facts_of
+from keras_resnet.tasks.detect.described import BOUNDS, checked_facts
+from keras_resnet.tasks.detect.outputs import OUTPUTS, RAW_HEADS
 from keras_resnet.tasks.detect.results import TABLE
 from keras_resnet.tasks.detect.settings import LACKS, rules
 from keras_resnet.tasks.tables import Row
@@ -21,11 +24,13 @@ if TYPE_CHECKING:
     from keras_resnet.tasks.base import Asked, Collector, Comparison, ReadFile, Shape, Tell, Training
 
 
+RAW = "raw_heads"  # field of `export.formats.Options`
 _NOT_YET = "this version can't write the files of detectors in it"
 UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("tflite-int8", "onnx-float16", "onnx-int8"), _NOT_YET),
-        "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32",
+        **dict.fromkeys(("onnx-float16", "onnx-int8"), _NOT_YET),
+        "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32. `raw_heads` (--raw-heads) "
+        "writes the network before its boxes",
     }
 )
 
@@ -37,16 +42,9 @@ class Detect:
     title = "detection"
     predicts = "a box with class and score for each object"
     takes = "RGB images [N, H, W, 3]"
-    outputs: Mapping[str, Output] = {
-        BOXES: Output(BOXES, "boxes as left, top, right and bottom, in pixels of the input", content="boxes"),
-        BOX_SCORES: Output(BOX_SCORES, "score of each box"),
-        LABELS: Output(
-            LABELS, "class of each box, counted from 0; -1 behind the last box", dtype="int32", content="classes"
-        ),
-        NUM_DETECTIONS: Output(NUM_DETECTIONS, "number of boxes", dtype="int32"),
-        MASKS: Output(MASKS, "probability of the object at each place of its box"),
-    }
+    outputs: Mapping[str, Output] = OUTPUTS
     unfit_formats: Mapping[str, str] = UNFIT_FORMATS
+    export_settings: tuple[str, ...] = (*BOUNDS, RAW)
     built_here_alone = True
     score = "ap_percent"
     titles: Mapping[str, str] = {"ap_percent": "AP"}
@@ -84,6 +82,9 @@ class Detect:
     def classes_of(self, model: Any) -> int:
         from keras_resnet.layer_names import BOX_LOGITS
 
+        facts = facts_of(model).task_facts
+        if "classes" in facts:  # a network of `raw_heads` lacks the layer that has them
+            return facts["classes"]
         return model.get_layer(BOX_LOGITS).output.shape[-1] - 1  # without the background
 
     def contract_of(self, model: Any, stated: Contract | None) -> WholeImage | None:
@@ -92,8 +93,11 @@ class Detect:
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         return tuple(output for name, output in self.outputs.items() if name in model.output)
 
+    def served_from_files(self, model: Any) -> Literal["objects"] | None:
+        return "objects" if BOXES in model.output else None
+
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
-        return len(shape) == 4 and len(answer) == 3 and answer[2] == 4
+        return len(shape) == 4 and (len(answer) == 4 or (len(answer) == 3 and answer[2] == 4))
 
     def classes_in(self, answer: "Shape") -> None:
         return None
@@ -105,15 +109,28 @@ class Detect:
         return tolerance
 
     def compare(self, answers: "Answer", expected: "Answer", tolerance: Any) -> "Comparison":
-        from keras_resnet.tasks.detect.comparison import compare
+        from keras_resnet.tasks.detect.comparison import compare, compare_values
 
+        if BOXES not in expected:
+            return compare_values(answers, expected, tolerance)
         return compare(answers, expected, tolerance.boxes)
 
     def decisions(self, answers: "np.ndarray") -> None:
         return None
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
+        return checked_facts(given)
+
+    def for_export(self, model: Any, options: Any) -> Any:
+        from keras_resnet.tasks.detect.exported import for_export
+
+        return for_export(model, options)
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        if description["output"]["name"] == RAW_HEADS[0].name:
+            return {RAW: True}
+        facts = checked_facts(description.get("task_facts", {}))
+        return {name: facts[name] for name in BOUNDS if name in facts}
 
     def decided_output(self, model: Any) -> Output:
         raise ExportError(
@@ -174,7 +191,7 @@ class Detect:
         return {"window": sides}, {"out": given["out"], "threshold": given["threshold"]}
 
     def export_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
+        return dict(given)
 
     def rows(
         self, asked: "Asked", image: "ReadFile", answer: "Answer", top: int | None, options: Mapping[str, Any]

@@ -4,6 +4,7 @@ Detections of nearly equal scores may change places, and the last one may give w
 rounds in its own way. So each detection is compared with the one that has its class and its place, wherever it stands.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTION
 from keras_resnet.evaluation.detection import ious
 from keras_resnet.tasks.base import Check, Comparison
 
+BY_CHANCE = 0.02
 _SURE = "sure"  # beside the outputs of a network: which detections rounding can't remove
 
 
@@ -67,9 +69,43 @@ def compare(answers: Answer, expected: Answer, tolerance: Any) -> Comparison:
             known >= tolerance.matched_percent,
         ),
         *(_error_check(name, *error) for name, error in errors.items()),
+        *_setting_checks(answers, expected, tolerance),
     ]
     largest = _largest(score_errors)
     return Comparison(checks, largest, largest / (_largest(expected[BOX_SCORES]) or 1), min(found, known))
+
+
+def compare_values(answers: Answer, expected: Answer, tolerance: Any) -> Comparison:
+    """Values before the proposals in an artifact and in its model `[N, h, w, channels]`, `export.formats.Tolerance` ->
+    comparison, with a check of each output.
+
+    The unit of the relative error is the output's largest value; the unexplained variance is the squared error by the
+    variance of the channels over images and places.
+    """
+    checks, largest, relative = [], 0.0, 0.0
+    for name, values in expected.items():
+        wanted = values.astype("float64")
+        error = answers[name] - wanted
+        deviation = wanted - wanted.mean(axis=(0, 1, 2))
+        measured = {
+            "relative error": _largest(error) / (_largest(wanted) or 1),
+            "unexplained variance": float((error**2).sum() / (np.square(deviation).sum() or 1)),
+        }
+        bounds = {
+            "relative error": tolerance.relative_error,
+            "unexplained variance": tolerance.unexplained_variance,
+        }
+        held = [key for key, bound in bounds.items() if bound is not None]
+        checks.append(
+            Check(
+                name,
+                ", ".join(f"{key} {measured[key]:.3g}" for key in held),
+                ", ".join(f"at most {bounds[key]:.3g}" for key in held),
+                all(measured[key] <= bounds[key] for key in held),
+            )
+        )
+        largest, relative = max(largest, _largest(error)), max(relative, measured["relative error"])
+    return Comparison(checks, largest, relative, math.nan)
 
 
 def _image(answer: Answer, index: int) -> Answer:
@@ -123,6 +159,37 @@ def _error_check(name: str, errors: np.ndarray, bound: float, words: str) -> Che
     measured = float(np.sqrt(np.mean(np.square(errors)))) if errors.size else float("nan")
     largest = words or f"{_largest(errors):.3g}"
     return Check(name, f"{measured:.3g}, at the worst place {largest}", f"at most {bound:.3g}", measured <= bound)
+
+
+def _setting_checks(answers: Answer, expected: Answer, tolerance: Any) -> Iterator[Check]:
+    """Checks that artifact and model have one score threshold and one largest IoU of two detections of a class.
+
+    With another threshold, all detections of one of them lack that lie between both thresholds, and not only the share
+    that rounding may remove.
+    """
+    # Rounding removes each of so many detections at once with a probability below BY_CHANCE.
+    allowed = int(math.log(BY_CHANCE) / math.log(1 - tolerance.matched_percent / 100))
+    lowest = [-values[BOX_SCORES][values[LABELS] >= 0] for values in (answers, expected)]
+    overlaps = [_overlaps(values) for values in (answers, expected)]
+    for name, found, margin in (
+        ("lowest score", lowest, tolerance.margin),
+        ("largest overlap", overlaps, 1 - tolerance.least_iou),
+    ):
+        own, model = (float(values.max(initial=-1)) for values in found)
+        beyond = sum(int((values > min(own, model) + margin).sum()) for values in found)
+        measured = f"{abs(own):.4g} in the file, {abs(model):.4g} of the model, {beyond} beyond only one of them"
+        yield Check(name, measured, f"at most {allowed} beyond only one of them", beyond <= allowed)
+
+
+def _overlaps(answer: Answer) -> np.ndarray:
+    """Answer `[N, ...]` -> IoU of all pairs of detections of a class in an image."""
+    found = [np.zeros(1)]
+    for index in range(len(answer[BOXES])):
+        image = _image(answer, index)
+        first, second = np.triu_indices(len(image[LABELS]), 1)
+        alike = image[LABELS][first] == image[LABELS][second]
+        found.append(ious(image[BOXES], image[BOXES])[first[alike], second[alike]])
+    return np.concatenate(found)
 
 
 def _largest(errors: np.ndarray) -> float:

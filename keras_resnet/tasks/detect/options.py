@@ -17,6 +17,42 @@ DETECT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             ),
         ],
     },
+    "export": {
+        "score_threshold": Annotated[
+            float | None,
+            typer.Option(
+                min=0,
+                max=1,
+                help="Score above which the exported files keep a detection. Only for detectors.",
+                show_default="as the network has it, often 0.05",
+            ),
+        ],
+        "iou_threshold": Annotated[
+            float | None,
+            typer.Option(
+                min=0,
+                max=1,
+                help="Largest IoU of two detections of a class in the exported files. Only for detectors.",
+                show_default="as the network has it, often 0.5",
+            ),
+        ],
+        "max_detections": Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                help="Largest number of detections in an image in the exported files. Only for detectors.",
+                show_default="as the network has it, often 100",
+            ),
+        ],
+        "raw_heads": Annotated[
+            bool | None,
+            typer.Option(
+                "--raw-heads",
+                help="Write a detector without its post-processing, up to the feature pyramid and the answers about "
+                "its anchors.",
+            ),
+        ],
+    },
     "predict": {"out": OUT, "window": WINDOW, "threshold": THRESHOLD},
     "evaluate": {
         "max_detections": Annotated[

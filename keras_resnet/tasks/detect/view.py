@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Answer
+from keras_resnet.errors import ArgumentError
 from keras_resnet.evaluation.detection import ious
 from keras_resnet.evaluation.segmentation import window_starts
 from keras_resnet.masks_in_boxes import masks_of_parts
@@ -43,6 +44,11 @@ def answers(asked: Asked, images: Sequence[np.ndarray], window: tuple[int, int] 
     for start in range(0, len(parts), len(images)):  # the caller gives as many images as go through the network at once
         batch = parts[start : start + len(images)]
         answer = asked.run(np.stack([fit_whole(part.pixels, contract) for part in batch]))
+        if BOXES not in answer:
+            raise ArgumentError(
+                f"{asked.name}: must give boxes. Received: a file of --raw-heads, which gives {', '.join(answer)}. Run "
+                "it in its own runtime, with your own post-processing"
+            )
         for index, part in enumerate(batch):
             own = _in_part({name: values[index] for name, values in answer.items()}, contract, *part.pixels.shape[:2])
             found[part.image].append(_in_image(own, part, *images[part.image].shape[:2]))

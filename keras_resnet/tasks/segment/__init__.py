@@ -32,6 +32,7 @@ class Segment:
         MASK: Output(MASK, "mask of each pixel", decides=True),
     }
     unfit_formats: Mapping[str, str] = MappingProxyType({})
+    export_settings: tuple[str, ...] = ("argmax",)
     built_here_alone = False
     score = "mean_iou_percent"
     titles: Mapping[str, str] = {"mean_iou_percent": "mean IoU", "pixel_accuracy_percent": "pixel accuracy"}
@@ -82,6 +83,9 @@ class Segment:
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
         return (next(iter(self.outputs.values())),)
 
+    def served_from_files(self, model: Any) -> None:
+        return None
+
     def answers_in(self, shape: "Shape", answer: "Shape") -> bool:
         return len(shape) == 4 and len(answer) == 4
 
@@ -101,6 +105,12 @@ class Segment:
         return answers.reshape(-1, answers.shape[-1])
 
     def checked_facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def for_export(self, model: Any, options: Any) -> Any:
+        return model
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
     def decided_output(self, model: Any) -> Output:
