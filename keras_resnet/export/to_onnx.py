@@ -11,9 +11,11 @@ import keras
 import numpy as np
 
 from keras_resnet.answers import IMAGE
+from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
-from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify, without_casts_of_nothing
+from keras_resnet.export.onnx_float16 import to_float16
+from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.optional import require
@@ -31,12 +33,9 @@ def to_onnx(job: Job, path: Path) -> None:
 
 
 def to_onnx_float16(job: Job, path: Path) -> None:
-    """Folded model -> file with float16 weights and arithmetic, and float32 input and output."""
-    float16 = require("onnxruntime.transformers.float16", "onnx")
-    models = require("onnxruntime.transformers.onnx_model", "onnx")
-    proto = float16.convert_float_to_float16(_proto(job.model, job), keep_io_types=True)
-    without_casts_of_nothing(proto.graph)
-    models.OnnxModel(proto).topological_sort()  # the casts are appended at the end
+    """Folded model -> file with float16 weights and arithmetic, float32 input and output, and boxes in float32."""
+    proto = _proto(job.model, job)
+    to_float16(proto, set(_box_nodes(proto, job.model)))
     _save(proto, path)
 
 
@@ -151,6 +150,18 @@ def _layer_of(node: Any, names: set[str]) -> str | None:
                 if name in names:
                     return name
     return None
+
+
+def _box_nodes(proto: Any, model: keras.Model) -> Iterator[str]:
+    """-> names of the nodes of layers that compute boxes, which a file holds in float32."""
+    names = {layer.name for layer in model.layers}
+    boxes = {layer.name for layer in model.layers if isinstance(layer, BoxLayer)}
+    made: set[str] = set()
+    for node in proto.graph.node:
+        layer = _layer_of(node, names)
+        if layer in boxes or (layer is None and made & set(node.input[:1])):
+            made |= set(node.output)
+            yield node.name
 
 
 def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from keras_resnet.tasks.base import Asked, Collector, Comparison, ReadFile, Shape, Tell, Training
 
 
-_NOT_YET = "this version can't write the files of detectors in it"
 UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("onnx-float16", "onnx-int8"), _NOT_YET),
         "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32",
     }
 )
