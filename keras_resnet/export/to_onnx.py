@@ -3,7 +3,7 @@
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from keras_resnet.export.onnx_float16 import to_float16
 from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
+from keras_resnet.graph import consumers
 from keras_resnet.optional import require
 
 # From opset 18 on, tf2onnx 1.17 turns the global average pool into ReduceMean with a second Transpose.
 OPSET = 17
 
 INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
+_MOVES = {"MaxPool", "Pad", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"}  # they give values that they read
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's equivalents
 
 
@@ -166,22 +168,21 @@ def _box_nodes(proto: Any, model: keras.Model) -> Iterator[str]:
 
 def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
     names = {layer.name for layer in quantized.model.layers}
-    kept: dict[str, list[dict[str, np.float32]]] = {}  # tensors that stay float
-    yield IMAGE, _bounds((0.0, 255.0))
+    known = {IMAGE: _bounds((0.0, 255.0))}
+    yield IMAGE, known[IMAGE]
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
             continue  # the output of this node stays float
         layer = _layer_of(node, names)
         for tensor in node.output:
             if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
-                yield tensor, _bounds((0.0, 255.0))
+                known[tensor] = _bounds((0.0, 255.0))
             elif layer is not None and layer in quantized.ranges:
-                bounds = _bounds(quantized.ranges[layer])
-                yield tensor, bounds
-                if layer in quantized.keep_float:
-                    kept[tensor] = bounds
-            elif node.op_type in ("MaxPool", "Pad") and node.input[0] in kept:  # its input is the first float value
-                yield tensor, kept[node.input[0]]
+                known[tensor] = _bounds(quantized.ranges[layer])
+            elif node.op_type in _MOVES and node.input[0] in known:
+                known[tensor] = known[node.input[0]]
+            if tensor in known:
+                yield tensor, known[tensor]
 
 
 def _grids(proto: Any, steps: int, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -205,19 +206,33 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
 
 
 def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]:
-    """-> names of nodes that stay float: the caller's layers, all nodes after the last matrix product, and BatchNorm.
+    """-> names of nodes that stay float: the caller's layers, those after the last matrix product, and BatchNorm.
 
-    A BatchNorm that could not be folded is a product and a sum, and the range of the product is not known.
+    A BatchNorm that could not be folded is a product and a sum, and the range of the product is not known. In a
+    detector, boxes stay float, and convolutions that only boxes are computed from: 256 steps would give many anchors
+    one score. So do transposed convolutions, whose kernels are not rounded.
     """
-    names = {layer.name for layer in quantized.model.layers}
-    products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
+    model = quantized.model
+    readers = consumers(model)
+    boxes = set(_box_nodes(proto, model))
+    kept = {
+        layer.name
+        for layer in model.layers
+        if layer.name in quantized.keep_float
+        or isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Conv2DTranspose))
+        or (isinstance(layer, keras.layers.Conv2D) and _are_boxes(readers[layer.name]))
+    }
+    names = {layer.name for layer in model.layers}
+    products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm") and not boxes]
     ends = {output}
-    after = set(products[-1].output) if products else set(ends)
+    after = set(products[-1].output) if products else set() if boxes else set(ends)
     for node in proto.graph.node:
         if after & set(node.input) or ends & set(node.output):
             after |= set(node.output)
             yield node.name
-        elif (name := _layer_of(node, names)) is not None and (
-            name in quantized.keep_float or isinstance(quantized.model.get_layer(name), keras.layers.BatchNormalization)
-        ):
+        elif node.name in boxes or _layer_of(node, names) in kept:
             yield node.name
+
+
+def _are_boxes(layers: Sequence[Any]) -> bool:
+    return bool(layers) and all(isinstance(layer, BoxLayer) for layer in layers)
