@@ -155,7 +155,10 @@ def _layer_of(node: Any, names: set[str]) -> str | None:
 
 
 def _box_nodes(proto: Any, model: keras.Model) -> Iterator[str]:
-    """-> names of the nodes of layers that compute boxes, which a file holds in float32."""
+    """-> names of the nodes of layers that compute boxes, which a file holds in float32.
+
+    A node without a layer's name, as converters add them to change a shape, belongs to what it reads.
+    """
     names = {layer.name for layer in model.layers}
     boxes = {layer.name for layer in model.layers if isinstance(layer, BoxLayer)}
     made: set[str] = set()
@@ -223,11 +226,12 @@ def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]
         or (isinstance(layer, keras.layers.Conv2D) and _are_boxes(readers[layer.name]))
     }
     names = {layer.name for layer in model.layers}
-    products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm") and not boxes]
-    ends = {output}
-    after = set(products[-1].output) if products else set() if boxes else set(ends)
+    after: set[str] = set()  # tensors behind the last matrix product; in a detector, masks may follow it
+    if not boxes:
+        products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
+        after = set(products[-1].output) if products else set()
     for node in proto.graph.node:
-        if after & set(node.input) or ends & set(node.output):
+        if after & set(node.input) or (not boxes and output in node.output):
             after |= set(node.output)
             yield node.name
         elif node.name in boxes or _layer_of(node, names) in kept:
@@ -235,4 +239,5 @@ def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]
 
 
 def _are_boxes(layers: Sequence[Any]) -> bool:
+    """Layers that read a tensor -> whether it is read, and only to compute boxes."""
     return bool(layers) and all(isinstance(layer, BoxLayer) for layer in layers)

@@ -28,7 +28,11 @@ def small_graph():
             helper.make_node("Add", ["total", "hidden"], ["total_out"]),
         ],
         "body",
-        [scalar("step", TensorProto.INT64, []), scalar("more", TensorProto.BOOL, []), scalar("total", FLOAT, [1, 1, 4, 4])],
+        [
+            scalar("step", TensorProto.INT64, []),
+            scalar("more", TensorProto.BOOL, []),
+            scalar("total", FLOAT, [1, 1, 4, 4]),
+        ],
         [scalar("more_out", TensorProto.BOOL, []), scalar("total_out", FLOAT, [1, 1, 4, 4])],
     )
     nodes = [
