@@ -1,6 +1,6 @@
 """ONNX graph in float32 -> equal graph with weights and arithmetic in float16; inputs and outputs stay float32.
 
-ONNX Runtime has a converter of its own. It breaks the bodies of loops, which this one leaves alone.
+ONNX Runtime has a converter of its own, but it breaks the bodies of loops. Here, they stay in float32.
 """
 
 from collections.abc import Container, Iterator
