@@ -34,25 +34,6 @@ def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
         graph.initializer.append(lowest)
 
 
-def without_casts_of_nothing(graph: Any) -> None:
-    """Changes a float16 graph: a Resize with a size loses its scales, which the converter wrapped in a Cast.
-
-    The converter casts inputs that must stay float32, even an empty constant, and a Cast counts as a given input.
-    """
-    empty = {name for name, values in _constants(graph).items() if not values.size}
-    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0] in empty}
-    onnx = require("onnx", "onnx")
-    nothing = onnx.numpy_helper.from_array(np.zeros(0, "float32"), "nothing")
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name in casts:
-                node.input[place] = nothing.name
-    for cast in casts.values():
-        graph.node.remove(cast)
-    if casts:
-        graph.initializer.append(nothing)
-
-
 def remove_unused_constants(graph: Any) -> None:
     """Removes constants that no node reads, as `simplify` leaves them. ONNX Runtime would warn of each."""
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}

@@ -18,6 +18,7 @@ from keras_resnet.export.images import float_batches
 from keras_resnet.graph import rebuild
 
 POSITIONS = 256  # largest number of sampled positions in an image
+BOXES = 8  # largest number of sampled boxes in an image
 SAMPLES_PER_VALUE = 8  # with fewer samples, corrections would overfit the calibration images
 DAMPING = 0.01  # share of the mean square, which avoids a division by zero for inputs that are always zero
 ROWS_AT_ONCE = 128  # rows of a kernel whose errors are passed on together
@@ -54,13 +55,14 @@ def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndar
         np.zeros((_values(layer),) * 2) if _samples(layer) * len(images) >= SAMPLES_PER_VALUE * _values(layer) else None
         for layer in chosen
     ]
+    counts = [0] * len(chosen)
     for batch in float_batches(images):
-        for layer, read, total, product in zip(chosen, view(batch), sums, products, strict=True):
-            patches = _patches(layer, read)
-            total += np.asarray(tf.reduce_sum(patches, 0), "float64")
-            if product is not None:
+        for index, (layer, read) in enumerate(zip(chosen, view(batch), strict=True)):
+            patches = _patches(layer, read, len(batch))
+            counts[index] += len(patches)
+            sums[index] += np.asarray(tf.reduce_sum(patches, 0), "float64")
+            if (product := products[index]) is not None:
                 product += np.asarray(tf.matmul(patches, patches, transpose_a=True), "float64")
-    counts = [_samples(layer) * len(images) for layer in chosen]
     return [
         _Inputs(total / count, None if product is None else product / count)
         for total, product, count in zip(sums, products, counts, strict=True)
@@ -72,7 +74,7 @@ def _values(layer: layers.Layer) -> int:
 
 
 def _samples(layer: layers.Layer) -> int:
-    """-> number of positions of one image in the result of `_patches`."""
+    """-> number of positions of one image, or of one box of an image, in the result of `_patches`."""
     positions = int(np.prod(layer.output.shape[1:-1]))
     return len(range(0, positions, _stride(positions)))
 
@@ -81,10 +83,14 @@ def _stride(positions: int) -> int:
     return -(-positions // POSITIONS)
 
 
-def _patches(layer: layers.Layer, read: tf.Tensor) -> tf.Tensor:
-    """Input of a layer -> `[samples, values]`, in the order of the kernel's rows."""
+def _patches(layer: layers.Layer, read: tf.Tensor, images: int) -> tf.Tensor:
+    """Input of a layer, number of images -> `[samples, values]`, in the order of the kernel's rows.
+
+    A detector's heads read many boxes of an image.
+    """
     if isinstance(layer, layers.Dense):
         return read
+    read = read[:: -(-len(read) // (BOXES * images))]
     patches = tf.image.extract_patches(
         read, (1, *layer.kernel_size, 1), (1, *layer.strides, 1), (1, *layer.dilation_rate, 1), layer.padding.upper()
     )

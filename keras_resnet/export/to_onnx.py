@@ -3,7 +3,7 @@
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,21 @@ import keras
 import numpy as np
 
 from keras_resnet.answers import IMAGE
+from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
-from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify, without_casts_of_nothing
+from keras_resnet.export.onnx_float16 import to_float16
+from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
+from keras_resnet.graph import consumers
 from keras_resnet.optional import require
 
 # From opset 18 on, tf2onnx 1.17 turns the global average pool into ReduceMean with a second Transpose.
 OPSET = 17
 
 INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
+_MOVES = {"MaxPool", "Pad", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"}  # they give values that they read
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's equivalents
 
 
@@ -31,12 +35,9 @@ def to_onnx(job: Job, path: Path) -> None:
 
 
 def to_onnx_float16(job: Job, path: Path) -> None:
-    """Folded model -> file with float16 weights and arithmetic, and float32 input and output."""
-    float16 = require("onnxruntime.transformers.float16", "onnx")
-    models = require("onnxruntime.transformers.onnx_model", "onnx")
-    proto = float16.convert_float_to_float16(_proto(job.model, job), keep_io_types=True)
-    without_casts_of_nothing(proto.graph)
-    models.OnnxModel(proto).topological_sort()  # the casts are appended at the end
+    """Folded model -> file with float16 weights and arithmetic, float32 input and output, and boxes in float32."""
+    proto = _proto(job.model, job)
+    to_float16(proto, set(_box_nodes(proto, job.model)))
     _save(proto, path)
 
 
@@ -153,24 +154,38 @@ def _layer_of(node: Any, names: set[str]) -> str | None:
     return None
 
 
+def _box_nodes(proto: Any, model: keras.Model) -> Iterator[str]:
+    """-> names of the nodes of layers that compute boxes, which a file holds in float32.
+
+    A node without a layer's name, as converters add them to change a shape, belongs to what it reads.
+    """
+    names = {layer.name for layer in model.layers}
+    boxes = {layer.name for layer in model.layers if isinstance(layer, BoxLayer)}
+    made: set[str] = set()
+    for node in proto.graph.node:
+        layer = _layer_of(node, names)
+        if layer in boxes or (layer is None and made & set(node.input[:1])):
+            made |= set(node.output)
+            yield node.name
+
+
 def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[str, np.float32]]]]:
     names = {layer.name for layer in quantized.model.layers}
-    kept: dict[str, list[dict[str, np.float32]]] = {}  # tensors that stay float
-    yield IMAGE, _bounds((0.0, 255.0))
+    known = {IMAGE: _bounds((0.0, 255.0))}
+    yield IMAGE, known[IMAGE]
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
             continue  # the output of this node stays float
         layer = _layer_of(node, names)
         for tensor in node.output:
             if layer is not None and isinstance(quantized.model.get_layer(layer), ConstantPadding2D):
-                yield tensor, _bounds((0.0, 255.0))
+                known[tensor] = _bounds((0.0, 255.0))
             elif layer is not None and layer in quantized.ranges:
-                bounds = _bounds(quantized.ranges[layer])
-                yield tensor, bounds
-                if layer in quantized.keep_float:
-                    kept[tensor] = bounds
-            elif node.op_type in ("MaxPool", "Pad") and node.input[0] in kept:  # its input is the first float value
-                yield tensor, kept[node.input[0]]
+                known[tensor] = _bounds(quantized.ranges[layer])
+            elif node.op_type in _MOVES and node.input[0] in known:
+                known[tensor] = known[node.input[0]]
+            if tensor in known:
+                yield tensor, known[tensor]
 
 
 def _grids(proto: Any, steps: int, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -194,19 +209,35 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
 
 
 def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]:
-    """-> names of nodes that stay float: the caller's layers, all nodes after the last matrix product, and BatchNorm.
+    """-> names of nodes that stay float: the caller's layers, those after the last matrix product, and BatchNorm.
 
-    A BatchNorm that could not be folded is a product and a sum, and the range of the product is not known.
+    A BatchNorm that could not be folded is a product and a sum, and the range of the product is not known. In a
+    detector, boxes stay float, and convolutions that only boxes are computed from: 256 steps would give many anchors
+    one score. So do transposed convolutions, whose kernels are not rounded.
     """
-    names = {layer.name for layer in quantized.model.layers}
-    products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
-    ends = {output}
-    after = set(products[-1].output) if products else set(ends)
+    model = quantized.model
+    readers = consumers(model)
+    boxes = set(_box_nodes(proto, model))
+    kept = {
+        layer.name
+        for layer in model.layers
+        if layer.name in quantized.keep_float
+        or isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Conv2DTranspose))
+        or (isinstance(layer, keras.layers.Conv2D) and _are_boxes(readers[layer.name]))
+    }
+    names = {layer.name for layer in model.layers}
+    after: set[str] = set()  # tensors behind the last matrix product; in a detector, masks may follow it
+    if not boxes:
+        products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
+        after = set(products[-1].output) if products else set()
     for node in proto.graph.node:
-        if after & set(node.input) or ends & set(node.output):
+        if after & set(node.input) or (not boxes and output in node.output):
             after |= set(node.output)
             yield node.name
-        elif (name := _layer_of(node, names)) is not None and (
-            name in quantized.keep_float or isinstance(quantized.model.get_layer(name), keras.layers.BatchNormalization)
-        ):
+        elif node.name in boxes or _layer_of(node, names) in kept:
             yield node.name
+
+
+def _are_boxes(layers: Sequence[Any]) -> bool:
+    """Layers that read a tensor -> whether it is read, and only to compute boxes."""
+    return bool(layers) and all(isinstance(layer, BoxLayer) for layer in layers)

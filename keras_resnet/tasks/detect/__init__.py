@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 
 RAW = "raw_heads"  # field of `export.formats.Options`
-_NOT_YET = "this version can't write the files of detectors in it"
 UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("onnx-float16", "onnx-int8"), _NOT_YET),
         "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32. `raw_heads` (--raw-heads) "
         "writes the network before its boxes",
     }

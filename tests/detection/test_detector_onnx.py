@@ -1,0 +1,146 @@
+"""Detectors as ONNX files in float16 and in integers: which numbers each part holds, and that the answers stay."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from small_detector import small_detector
+
+from keras_resnet.export import export
+from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.onnx_float16 import to_float16
+from keras_resnet.export.onnx_graph import remove_unused_constants
+
+FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
+WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def small_graph():
+    """-> `relu(image x kernel + bias)` as `hidden`; a loop adds it to `image` three times; a resize doubles the sum."""
+    draw = np.random.default_rng(0)
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["more"], ["more_out"]),
+            helper.make_node("Add", ["total", "hidden"], ["total_out"]),
+        ],
+        "body",
+        [
+            scalar("step", TensorProto.INT64, []),
+            scalar("more", TensorProto.BOOL, []),
+            scalar("total", FLOAT, [1, 1, 4, 4]),
+        ],
+        [scalar("more_out", TensorProto.BOOL, []), scalar("total_out", FLOAT, [1, 1, 4, 4])],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["image", "kernel"], ["product"], name="product"),
+        helper.make_node("Add", ["product", "bias"], ["sum"], name="sum"),
+        helper.make_node("Relu", ["sum"], ["hidden"], name="hidden"),
+        helper.make_node("Loop", ["three", "always", "image"], ["total"], name="loop", body=body),
+        helper.make_node("Resize", ["total", "", "", "sizes"], ["large"], name="large", mode="nearest"),
+        helper.make_node("Mul", ["large", "factor"], ["scaled"], name="scaled"),
+    ]
+    constants = {
+        "kernel": draw.normal(size=(4, 4)).astype("float32"),
+        "bias": draw.normal(size=4).astype("float32"),
+        "three": np.array(3, "int64"),
+        "always": np.array(True),
+        "sizes": np.array([1, 1, 8, 8], "int64"),
+        "factor": np.array(1 + 2**-20, "float32"),  # is 1 in float16
+    }
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [scalar("image", FLOAT, [1, 1, 4, 4])],
+        [scalar("hidden", FLOAT, [1, 1, 4, 4]), scalar("scaled", FLOAT, [1, 1, 8, 8])],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), constants
+
+
+def test_loops_and_named_nodes_stay_float32():
+    proto, constants = small_graph()
+    image = np.random.default_rng(1).normal(size=(1, 1, 4, 4)).astype("float32")
+    to_float16(proto, {"scaled"})
+    remove_unused_constants(proto.graph)
+    onnx.checker.check_model(proto, full_check=True)
+    hidden, scaled = ReferenceEvaluator(proto).run(None, {"image": image})
+
+    np.testing.assert_array_equal(hidden, half(hidden))
+    expected = np.maximum(half(image) @ half(constants["kernel"]) + half(constants["bias"]), 0)
+    np.testing.assert_allclose(hidden, expected, rtol=2e-3, atol=2e-3)
+    total = (image + hidden + hidden + hidden).repeat(2, axis=2).repeat(2, axis=3)
+    np.testing.assert_array_equal(scaled, half(total) * constants["factor"])
+    types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    assert {name for name, kind in types.items() if kind == FLOAT16} == {"kernel_float16", "bias_float16"}
+    assert types["factor"] == FLOAT
+    casts = [(node.input[0], node.output[0]) for node in proto.graph.node if node.op_type == "Cast"]
+    assert casts == [
+        ("image", "image_float16"),
+        ("hidden_float16", "hidden"),
+        ("total", "total_float16"),
+        ("large_float16", "large"),
+    ]
+
+
+def half(values):
+    """-> float32 values, rounded to float16."""
+    return values.astype("float16").astype("float32")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_detector(3, masks=True)
+
+
+@pytest.fixture(scope="module")
+def made(network, tmp_path_factory):
+    images = synthetic_images((96, 96, 3), count=32, seed=3)
+    return export(network, tmp_path_factory.mktemp("out"), ["onnx-float16", "onnx-int8"], calibration=images)
+
+
+@pytest.mark.slow
+def test_the_files_are_verified(made, network):
+    parameters = network.count_params()
+    for name, bytes_per_parameter, matched_percent, score_error in (
+        ("onnx-float16", 2, 97, 2e-3),
+        ("onnx-int8", 1, 90, 0.15),
+    ):
+        report = made.reports[name]
+        assert report.passed
+        assert made.paths[name].stat().st_size < 1.1 * bytes_per_parameter * parameters
+        assert report.top1_agreement_percent >= matched_percent
+        assert 0 < report.max_difference < score_error
+
+
+@pytest.mark.slow
+def test_weights_are_float16_and_boxes_float32(made):
+    graph = onnx.load(str(made.paths["onnx-float16"])).graph
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in WEIGHTS:
+            assert constants.get(node.input[1], FLOAT16) == FLOAT16, node.name
+        if node.op_type in ("TopK", "Softmax", "Exp", "Sigmoid"):
+            assert not any(name.endswith("_float16") for name in (*node.input, *node.output)), node.name
+    assert {"Loop", "Cast"} <= {node.op_type for node in graph.node}
+
+
+@pytest.mark.slow
+def test_convolutions_and_dense_layers_are_integers_and_boxes_are_not(made):
+    graph = onnx.load(str(made.paths["onnx-int8"])).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    rounded: Counter[str] = Counter()
+    unrounded: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in WEIGHTS:
+            rounds = node.input[1] in makers and makers[node.input[1]].op_type == "DequantizeLinear"
+            (rounded if rounds else unrounded)[node.op_type] += 1
+        if node.op_type in ("TopK", "Softmax", "Exp", "Sigmoid"):
+            assert makers[node.input[0]].op_type != "DequantizeLinear", node.name
+    # The logits and deltas of five maps, the logits of the masks, and their transposed convolution.
+    assert unrounded == {"Conv": 11, "ConvTranspose": 1}
+    # ResNet-18 has 20 convolutions; four pairs of the pyramid, one for the proposals of each map, four for masks.
+    assert rounded == {"Conv": 20 + 8 + 5 + 4, "Gemm": 4}
