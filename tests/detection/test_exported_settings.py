@@ -106,7 +106,7 @@ def test_one_detection_in_hundreds_shows_another_setting():
     expected = rows_of(scores, boxes)
     assert all(check.passed for check in compare(expected, expected, FLOAT).checks)
     lower = rows_of([*scores, 0.15], [*boxes, [0, 300, 20, 320]])
-    nearer = rows_of([*scores, 0.2], [*boxes, boxes[7] + [0, 0, 4, 0]])
+    nearer = rows_of([*scores, scores[-1]], [*boxes, boxes[7] + [0, 0, 4, 0]])
     for answer, name in ((lower, "lowest score"), (nearer, "largest overlap")):
         width = answer["scores"].shape[1]
         wide = {

@@ -110,7 +110,7 @@ class Detect:
         from keras_resnet.tasks.detect.comparison import compare, compare_values
 
         if BOXES not in expected:
-            return compare_values(answers, expected, tolerance)
+            return compare_values(answers, expected, tolerance.of_values())
         return compare(answers, expected, tolerance.boxes)
 
     def decisions(self, answers: "np.ndarray") -> None:
