@@ -1,5 +1,6 @@
 """The graph of a functional model: who reads what, its copy with layers exchanged, and its flat form."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,25 @@ def rebuild(
             layer.set_weights(weights.get(layer.name, originals[layer.name].get_weights()))
     carry(model, changed)
     return changed
+
+
+def unshared(model: keras.Model) -> keras.Model:
+    """Functional model -> equal model that calls each layer once: of a layer that is called again, there are copies."""
+    calls: Counter[str] = Counter()
+    copies: dict[str, str] = {}  # name of a copy -> name of its layer
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        calls[layer.name] += 1
+        if calls[layer.name] == 1:
+            return layer(*args, **kwargs)
+        name = f"{layer.name}_{calls[layer.name]}"
+        copies[name] = layer.name
+        return layer.__class__.from_config({**layer.get_config(), "name": name})(*args, **kwargs)
+
+    apart = rebuild(model, call=call)
+    for name, original in copies.items():
+        apart.get_layer(name).set_weights(model.get_layer(original).get_weights())
+    return apart
 
 
 def flatten(model: keras.Model, keep_training_layers: bool = False) -> keras.Model:

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
+from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.graph import consumers, copy, rebuild
 
 # Layers whose outputs have a new range. Padding and maximum pooling only select existing values.
@@ -20,6 +21,7 @@ _PRODUCERS: Any = (
     layers.Rescaling,
     layers.GlobalAveragePooling2D,
     layers.Concatenate,
+    RoIAlign,
 )
 _ABSORBED = (layers.BatchNormalization, layers.ReLU)  # integer kernels fuse these layers into the operation before them
 

@@ -250,7 +250,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "tflite-int8",
             "model-int8.tflite",
-            promise="phones, NPUs, microcontrollers: only integers",
+            promise="phones, NPUs, microcontrollers: only integers; boxes of detectors in float32",
             writer="to_tflite:to_tflite_int8",
             options=("input_dtype", "output_dtype", "ranges", "keep_float"),
             input_dtype="uint8",

@@ -47,6 +47,7 @@ from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, p
 from keras_resnet.export.signing import signature_file
 from keras_resnet.export.verify import Reference, ask, examine, verify
 from keras_resnet.facts import facts_of
+from keras_resnet.graph import unshared
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
@@ -172,7 +173,8 @@ def export(
         if learns:
             return learned(folded)
         ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
-        return quantize(folded, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
+        apart = unshared(folded) if its_task.built_here_alone else folded
+        return quantize(apart, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
     maker = _Maker(model, its_task, folded, contract, names, options, images, quantized, debug, examination, made)
     for row in rows:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NOT_YET = "this version can't write the files of detectors in it"
 UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("tflite-int8", "onnx-float16", "onnx-int8"), _NOT_YET),
+        **dict.fromkeys(("onnx-float16", "onnx-int8"), _NOT_YET),
         "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32",
     }
 )
