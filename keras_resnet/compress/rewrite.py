@@ -78,14 +78,16 @@ def with_fake_quantization(
         return copy(layer)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        apart = layer.name in keep_float and layer.name in points
-        if apart and isinstance(layer, layers.GlobalAveragePooling2D):  # a mean of integers has the scale of its input
-            args = (_apart(args[0]), *args[1:])
+        stays_float = layer.name in keep_float and layer.name in points
+        if stays_float and isinstance(
+            layer, layers.GlobalAveragePooling2D
+        ):  # a mean of integers has the scale of its input
+            args = (apart(args[0]), *args[1:])
         x = layer(*args, **kwargs)
         if layer.name not in points:
             return x
-        if apart:
-            x = _apart(x)
+        if stays_float:
+            x = apart(x)
         minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
         momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would change answers
         return FakeQuantize(minimum, maximum, momentum, dtype="float32", name=layer_names.fake_quant(layer.name))(x)
@@ -93,6 +95,6 @@ def with_fake_quantization(
     return rebuild(model, exchange, call)
 
 
-def _apart(x: Any) -> Any:
+def apart(x: Any) -> Any:
     """Tensor -> unchanged tensor, flipped along no axis, as a boundary: TFLite makes integers between two roundings."""
     return ops.flip(x, ())

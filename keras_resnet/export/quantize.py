@@ -16,7 +16,8 @@ from keras import layers, ops
 
 from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantize, FakeQuantizedConv2D, FakeQuantizedDense
-from keras_resnet.compress.rewrite import is_softmax, quantization_points, with_fake_quantization
+from keras_resnet.compress.rewrite import apart, is_softmax, quantization_points, with_fake_quantization
+from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.images import float_batches
@@ -50,6 +51,10 @@ class Quantized:
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
             if layer.name in readers:
                 args = (FakeQuantize(0, 255, name=layer_names.fake_quant(f"{layer.name}_input"))(args[0]), *args[1:])
+            if isinstance(layer, BoxLayer):  # TFLite would compute even its comparisons in the steps of its inputs
+                args = keras.tree.map_structure(
+                    lambda x: apart(x) if isinstance(x._keras_history.operation, FakeQuantize) else x, args
+                )
             x = layer(*args, **kwargs)
             if isinstance(layer, ConstantPadding2D):
                 x = FakeQuantize(0, 255, name=layer_names.fake_quant(layer.name))(x)

@@ -76,7 +76,7 @@ def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.T
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
         set_up(converter)
         content = converter.convert()
-    content = _without_flips(content) if job.row.keep_float else content
+    content = _without_flips(content) if job.row.keep_float or len(job.row.outputs) > 1 else content
     path.write_bytes(_in_order(content, job) if len(job.row.outputs) > 1 else content)
 
 
@@ -101,7 +101,7 @@ def _without_flips(content: bytes) -> bytes:
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    [graph] = model.subgraphs
+    graph, *of_loops = model.subgraphs
     before: dict[int, int] = {}  # output of a flip -> its input
     left = []
     for operator in graph.operators:
@@ -114,8 +114,11 @@ def _without_flips(content: bytes) -> bytes:
             left.append(operator)
     graph.operators = left
     graph.outputs = np.array([before.get(tensor, tensor) for tensor in graph.outputs], "int32")
-    used = sorted({operator.opcodeIndex for operator in left})
-    for operator in left:
+    for output in model.signatureDefs[0].outputs:
+        output.tensorIndex = before.get(output.tensorIndex, output.tensorIndex)
+    every = [operator for each in (graph, *of_loops) for operator in each.operators]
+    used = sorted({operator.opcodeIndex for operator in every})
+    for operator in every:
         operator.opcodeIndex = used.index(operator.opcodeIndex)
     model.operatorCodes = [model.operatorCodes[index] for index in used]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

@@ -17,6 +17,7 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.verify import _size_check
+from keras_resnet.graph import unshared
 from keras_resnet.model_files import save_model
 from keras_resnet.tasks.detect.comparison import compare
 from keras_resnet.variants import WholeImage
@@ -65,6 +66,14 @@ def test_files_of_rounded_weights_are_verified(rounded, made):
         assert report.passed
         assert report.top1_agreement_percent >= least_percent
         assert 0 < report.max_difference < largest_difference
+
+
+def test_a_layer_that_is_called_again_gets_a_copy(network, answers):
+    apart = unshared(prepare(network))
+    assert all(len(layer._inbound_nodes) == 1 for layer in apart.layers)
+    assert {"rpn_logits", "rpn_logits_2", "rpn_logits_5"} <= {layer.name for layer in apart.layers}
+    found = inference.answer(apart, synthetic_images((96, 96, 3), count=4))
+    assert all(check.passed for check in compare(found, answers, FLOAT).checks)
 
 
 def test_a_file_states_its_outputs(made):
