@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTIONS, Output
 from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.detect.results import TABLE
 from keras_resnet.tasks.detect.settings import LACKS, rules
 from keras_resnet.tasks.tables import Row
@@ -52,7 +53,7 @@ class Detect:
     titles: Mapping[str, str] = {"ap_percent": "AP"}
     table = TABLE
     single_answer = False
-    largest_drop_points = 1.0
+    largest_drop_points = LargestDrop(0.5, 1.0)
     activation = "linear"
     bounded = False
     losses: tuple[str, ...] = ("cross_entropy",)
