@@ -106,7 +106,7 @@ def rebuild(
 
 
 def unshared(model: keras.Model) -> keras.Model:
-    """Functional model -> equal model that calls each layer once: each further call is that of a copy.
+    """Functional model -> equal model that calls each layer once: every further call gets a copy of its layer.
 
     A model without shared layers is returned unchanged.
     """

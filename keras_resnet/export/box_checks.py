@@ -106,7 +106,7 @@ def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.TENSOR:
                     yield attribute.t
-                elif attribute.type == onnx.AttributeProto.GRAPH:  # of a loop
+                elif attribute.type == onnx.AttributeProto.GRAPH:  # the body of a loop
                     yield from tensors(attribute.g)
 
     for tensor in tensors(onnx.load(str(path)).graph):
