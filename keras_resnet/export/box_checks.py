@@ -36,7 +36,7 @@ _SHORT = ("INT8", "UINT8", "INT16", "FLOAT16")
 
 def box_checks(path: Path, row: Format, model: keras.Model) -> Iterator[Check]:
     """File of a detector, its row of the table, the prepared model -> checks of the graph, which is not run."""
-    if is_tflite(path):
+    if path.is_file() and is_tflite(path):
         yield numbers_check(path, row)
     yield constants_check(path, constants_of(model))
 
@@ -56,7 +56,7 @@ def numbers_check(path: Path, row: Format) -> Check:
 
 
 def constants_of(model: keras.Model) -> dict[str, np.ndarray]:
-    """Detector -> what a file of it holds as constants in float32, by its name for people."""
+    """Detector -> what a file of it holds as constants, by its name for people."""
     propose = model.get_layer(layer_names.RPN_PROPOSALS)
     detections = model.get_layer(layer_names.BOX_DETECTIONS)
     anchors = {
@@ -81,24 +81,27 @@ def constants_check(path: Path, wanted: Mapping[str, np.ndarray]) -> Check:
 
 
 def _is_equal(held: np.ndarray, wanted: np.ndarray) -> bool:
-    """A file of 16-bit numbers may hold them rounded."""
-    return held.size == wanted.size and np.array_equal(held.ravel(), wanted.ravel().astype(held.dtype))
+    """A file may hold anchors as integers, and a file of 16-bit numbers may hold thresholds rounded."""
+    if held.size != wanted.size or (np.issubdtype(held.dtype, np.integer) and wanted.ndim == 0):
+        return False
+    return np.array_equal(held.ravel(), wanted.ravel().astype(held.dtype))
 
 
 def _savedmodel_constants(path: Path) -> Iterator[np.ndarray]:
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
+    types = (tf.float32.as_datatype_enum, tf.int32.as_datatype_enum)
     [meta] = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
     for function in meta.graph_def.library.function:
         for node in function.node_def:
-            if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
+            if node.op == "Const" and node.attr["dtype"].type in types:
                 yield tf.make_ndarray(node.attr["value"].tensor)
 
 
 def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
     onnx = require("onnx", "onnx")
-    types = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    types = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
     def tensors(graph: Any) -> Iterator[Any]:
         yield from graph.initializer
@@ -117,7 +120,11 @@ def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
 def _tflite_constants(path: Path) -> Iterator[np.ndarray]:
     from tensorflow.lite.python import schema_py_generated as schema
 
-    types = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
+    types = {
+        schema.TensorType.FLOAT32: np.float32,
+        schema.TensorType.FLOAT16: np.float16,
+        schema.TensorType.INT32: np.int32,
+    }
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
     for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
         for tensor in map(graph.Tensors, range(graph.TensorsLength())):

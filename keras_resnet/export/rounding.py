@@ -84,8 +84,8 @@ def _patches(layer: layers.Layer, read: tf.Tensor, images: int) -> tf.Tensor:
     if isinstance(layer, layers.Dense):
         patches = read
     else:
-        boxes = len(read) // images
-        read = read[:: -(-boxes // BOXES)]
+        boxes = tf.reshape(read, (images, -1, *read.shape[1:]))
+        read = tf.reshape(boxes[:, :: -(-boxes.shape[1] // BOXES)], (-1, *read.shape[1:]))
         patches = tf.image.extract_patches(
             read, (1, *layer.kernel_size, 1), (1, *layer.strides, 1), (1, *layer.dilation_rate, 1),
             layer.padding.upper(),
