@@ -125,7 +125,7 @@ def test_a_file_with_other_anchors_or_thresholds_is_seen_without_an_image(made, 
     for name, path in made.paths.items():
         right = prepare(network)
         assert constants_check(path, constants_of(right)).passed, name
-        wrong = wrong_network(network, anchor_sizes=(8, 16, 24, 32, 65), score_threshold=0.01, iou_threshold=0.55)
+        wrong = wrong_network(network, anchor_sizes=(8, 16, 24, 32, 65), score_threshold=0.03, iou_threshold=0.55)
         check = constants_check(path, constants_of(prepare(wrong)))
         assert check.measured == "without anchors of 65 pixels, score threshold, IoU threshold", name
 
