@@ -83,7 +83,7 @@ def not_suppressed(boxes: Any, scores: Any, valid: Any, threshold: float, groups
     if keras.backend.backend() == "tensorflow" and groups is None:
         return _not_suppressed_by_tensorflow(boxes, scores, valid, threshold)
     count = boxes.shape[1]
-    suppresses = ops.logical_and(iou(boxes, boxes) > _just_below(threshold), np.triu(np.ones((count, count), bool), 1))
+    suppresses = ops.logical_and(iou(boxes, boxes) > just_below(threshold), np.triu(np.ones((count, count), bool), 1))
     if groups is not None:
         suppresses = ops.logical_and(suppresses, groups[:, :, None] == groups[:, None, :])
     suppresses = ops.cast(suppresses, "float32")
@@ -98,7 +98,7 @@ def not_suppressed(boxes: Any, scores: Any, valid: Any, threshold: float, groups
     return ops.while_loop(lambda _, changed: changed, step, (valid, ops.convert_to_tensor(True)))[0]
 
 
-def _just_below(threshold: float) -> float:
+def just_below(threshold: float) -> float:
     """-> largest float32 that is not above the threshold: torchvision compares in double precision."""
     nearest = np.float32(threshold)
     return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
@@ -118,7 +118,7 @@ def _not_suppressed_by_tensorflow(boxes: Any, scores: Any, valid: Any, threshold
             boxes=image[0],
             scores=image[1],
             max_output_size=count,
-            iou_threshold=_just_below(threshold),
+            iou_threshold=just_below(threshold),
             score_threshold=0.0,
             pad_to_max_output_size=True,
         )

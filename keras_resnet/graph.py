@@ -106,7 +106,12 @@ def rebuild(
 
 
 def unshared(model: keras.Model) -> keras.Model:
-    """Functional model -> equal model that calls each layer once: of a layer that is called again, there are copies."""
+    """Functional model -> equal model that calls each layer once: every further call gets a copy of its layer.
+
+    A model without shared layers is returned unchanged.
+    """
+    if all(len(layer._inbound_nodes) == 1 for layer in model.layers):
+        return model
     calls: Counter[str] = Counter()
     copies: dict[str, str] = {}  # name of a copy -> name of its layer
 

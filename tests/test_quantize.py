@@ -17,7 +17,7 @@ from keras_resnet.export.fold import fold
 from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.quantize import _sampled, float_layers, quantize
-from keras_resnet.export.rounding import rounded_in_turn
+from keras_resnet.export.rounding import rounded_in_turn, with_rounded_kernels
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
@@ -79,6 +79,28 @@ def test_rounding_in_turn_makes_up_for_what_was_lost():
     np.testing.assert_allclose(rounded(in_turn), in_turn, rtol=1e-6)  # on the same grid
     for independent in (np.eye(45), np.zeros((45, 45))):
         np.testing.assert_allclose(rounded_in_turn(kernel, independent, 127), plain, rtol=1e-6)
+
+
+class Parts(keras.layers.Layer):
+    """`[N, 8, 8, C]` -> the four quarters of each image, `[4 N, 4, 4, C]`, as a detector's heads read boxes."""
+
+    def call(self, inputs):
+        quarters = keras.ops.reshape(inputs, (-1, 2, 4, 2, 4, inputs.shape[-1]))
+        return keras.ops.reshape(keras.ops.transpose(quarters, (0, 1, 3, 2, 4, 5)), (-1, 4, 4, inputs.shape[-1]))
+
+
+def test_the_mean_output_stays_in_layers_that_read_several_parts_of_an_image():
+    keras.utils.set_random_seed(5)
+    image = keras.Input((8, 8, 3))
+    parts = Parts()(image)
+    convolved = keras.layers.Conv2D(6, 3)(parts)
+    model = keras.Model(image, [convolved, keras.layers.Dense(5)(keras.layers.Flatten()(parts))])
+    images = np.random.default_rng(5).integers(0, 255, (40, 8, 8, 3), "uint8")
+    found = [m(images.astype("float32")) for m in (model, with_rounded_kernels(model, images, (), 127))]
+    for before, after in zip(*(map(np.asarray, answers) for answers in found), strict=True):
+        places = tuple(range(before.ndim - 1))
+        assert np.abs(after - before).max() > 0.1
+        np.testing.assert_allclose(after.mean(axis=places), before.mean(axis=places), atol=1e-3)
 
 
 def test_logits_start_at_zero_and_probabilities_stay(folded):

@@ -499,7 +499,7 @@ def test_the_gate_compares_the_mean_average_precision(data):
     assert examination.model.figures[COUNTED[0]] == 100
     assert accuracy.drop_points == pytest.approx(100 - accuracy.figures[COUNTED[0]])
     with pytest.raises(AccuracyError, match=r"m has a mAP of [\d.]+ % on 120 images"):
-        check_drop("m", accuracy, TAG.largest_drop_points)
+        check_drop("m", accuracy, TAG.largest_drop_points.integers)
     pixels = np.stack([load_image(data.parent / name, InputContract(16, 16)) for name in source.names])
     given = Examination(network(0.0), LabelledImages((pixels, source.tags)), (16, 16, 3))
     assert given.model.figures[COUNTED[0]] == 100

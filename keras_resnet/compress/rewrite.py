@@ -78,15 +78,13 @@ def with_fake_quantization(
         return copy(layer)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        stays_float = layer.name in keep_float and layer.name in points
-        if stays_float and isinstance(
-            layer, layers.GlobalAveragePooling2D
-        ):  # a mean of integers has the scale of its input
+        is_kept = layer.name in keep_float and layer.name in points
+        if is_kept and isinstance(layer, layers.GlobalAveragePooling2D):  # a mean of integers has its input's scale
             args = (apart(args[0]), *args[1:])
         x = layer(*args, **kwargs)
         if layer.name not in points:
             return x
-        if stays_float:
+        if is_kept:
             x = apart(x)
         minimum, maximum = (None, None) if ranges is None else ranges[layer.name]
         momentum = None if any(map(is_softmax, readers[layer.name])) else 0.99  # clipped logits would change answers

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_resnet import boxes as box
-from keras_resnet.detection_layers.base import BoxLayer
+from keras_resnet.detection_layers.base import BoxLayer, sigmoid, softmax
 
 CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 SMALLEST_SIDE = 1e-2  # a smaller detection is dropped; pixels of the frame
@@ -35,7 +35,7 @@ class Detections(BoxLayer):
         logits, deltas, proposals, proposal_scores, sizes = inputs
         outputs, count = logits.shape[-1], proposals.shape[1]
         classes = outputs - 1
-        probabilities = ops.reshape(ops.softmax(logits, axis=-1), (-1, count, outputs))[..., 1:]
+        probabilities = ops.reshape(softmax(logits), (-1, count, outputs))[..., 1:]
         probabilities = ops.where((proposal_scores >= 0)[..., None], probabilities, 0.0)
         pairs = ops.reshape(probabilities, (-1, count * classes))
         scores, best = ops.top_k(pairs, min(max(CANDIDATES, self.max_detections), count * classes))
@@ -100,7 +100,7 @@ class SelectMasks(BoxLayer):
         height, width, outputs = logits.shape[1:]
         channel = ops.reshape(labels, (-1, 1)) + 1
         chosen = ops.cast(channel == ops.arange(outputs, dtype="int32"), "float32")[:, None, None, :]
-        masks = ops.sigmoid(ops.sum(logits * chosen, axis=-1))
+        masks = sigmoid(ops.sum(logits * chosen, axis=-1))
         masks = ops.reshape(masks, (-1, labels.shape[1], height, width))
         return ops.where((labels >= 0)[..., None, None], masks, 0.0)
 

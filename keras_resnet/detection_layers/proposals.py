@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_resnet import boxes as box
 from keras_resnet.detection_layers.anchors import ASPECT_RATIOS, anchors_of
-from keras_resnet.detection_layers.base import BoxLayer
+from keras_resnet.detection_layers.base import BoxLayer, sigmoid
 
 CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 IOU_THRESHOLD = 0.7
@@ -50,9 +50,11 @@ class Proposals(BoxLayer):
         count = len(anchors)
         best_logits, best = ops.top_k(ops.reshape(logits, (-1, count)), min(self.proposals, count))
         best_deltas = ops.take_along_axis(ops.reshape(deltas, (-1, count, 4)), best[..., None], axis=1)
-        boxes = box.decode(best_deltas, ops.take(anchors, best, axis=0), CODER_WEIGHTS)
+        # A table of integers is exact: TFLite's converter would round one of float32 to 8 bits, together with kernels.
+        best_anchors = ops.cast(ops.take(anchors.astype("int32"), best, axis=0), "float32")
+        boxes = box.decode(best_deltas, best_anchors, CODER_WEIGHTS)
         boxes = box.clip(boxes, sizes)
-        scores = ops.sigmoid(best_logits)
+        scores = sigmoid(best_logits)
         kept = box.not_suppressed(boxes, scores, box.at_least(boxes, SMALLEST_SIDE), IOU_THRESHOLD)
         return boxes, ops.where(kept, scores, -1.0)
 

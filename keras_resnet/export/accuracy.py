@@ -13,6 +13,7 @@ from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.errors import AccuracyError, ArgumentError, ExportError, KerasResnetError
 from keras_resnet.evaluating import evaluate
 from keras_resnet.export.artifact import open_artifact
+from keras_resnet.export.formats import Format
 from keras_resnet.export.images import ImageShape, read_images
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks.base import Check, Evaluation, Task
@@ -64,8 +65,7 @@ class Examination:
 
     def __init__(self, predictor: Predictor, images: LabelledImages, shape: ImageShape) -> None:
         self.task: Task = predictor.task
-        given = images.max_drop_points
-        self.max_drop_points = self.task.largest_drop_points if given is None else given
+        self.given_drop_points = images.max_drop_points
         try:
             self.sources = _sources(predictor, images, shape)
             self.model = self._evaluation(predictor)
@@ -81,13 +81,19 @@ class Examination:
         titles = self.task.titles
         return Accuracy(found.images, found.figures, score, titles, drop_points, agreement_percent), found
 
-    def check(self, path: Path, trust: bool) -> Check:
-        """Artifact, which reads images and names classes as its description states -> check of its loss of score."""
+    def max_drop_points(self, row: Format) -> float:
+        """Row of the table -> points of the score that its artifact may lose."""
+        bounds = self.task.largest_drop_points
+        own = bounds.integers if row.bytes_per_parameter == 1 else bounds.floats
+        return own if self.given_drop_points is None else self.given_drop_points
+
+    def check(self, path: Path, row: Format, trust: bool) -> Check:
+        """Artifact, which reads images and names classes as its description states, its format -> check of its loss."""
         try:
             accuracy, _ = self.of(open_artifact(path, trust=trust).predictor)
         except KerasResnetError as error:
             return Check(self.task.titles[self.task.score], str(error), "it answers on the labelled images", False)
-        return accuracy_check(accuracy, self.max_drop_points)
+        return accuracy_check(accuracy, self.max_drop_points(row))
 
     def _evaluation(self, predictor: Predictor) -> Evaluation:
         evaluation: Evaluation = evaluate(predictor, self.sources)

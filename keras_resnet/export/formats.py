@@ -48,6 +48,10 @@ class BoxTolerance:
 # Small networks with random weights, whose scores lie close to each other, were measured at up to 1e-7, 4e-7 and 1e-6.
 _FLOAT_BOXES = BoxTolerance(0.99, 99.0, 1e-3, 2e-5, 2e-4, 1e-4)
 
+# `tflite-int8` of a trained Faster R-CNN: 98.6 %, 0.021 and 0.030; of a small Mask R-CNN with random weights: 92 %,
+# 0.006, 0.030 and 0.007.
+_INTEGER_BOXES = BoxTolerance(0.5, 85.0, 0.1, 0.04, 0.06, 0.1)
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -101,7 +105,7 @@ _INTEGER = Tolerance(
     margin=0.2,
     boundary_error=0.18,
     layers=LayerTolerance(0.006, 0.3, 0.1, 0.4, 0.05),
-    boxes=BoxTolerance(0.5, 80.0, 0.1, 0.05, 0.1, 0.1),
+    boxes=_INTEGER_BOXES,
 )
 # Its activations are float.
 _DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))

@@ -166,7 +166,8 @@ def export(
         images = calibration_images(calibration, contract, shape)
     check_prepared(given, prepared, synthetic_images(shape, count=4), kind)
     folded = fold(prepared)
-    kept = float_layers(folded, options.keep_float or ())
+    separate = fold(unshared(prepared)) if its_task.built_here_alone else folded  # for the formats of integers
+    kept = float_layers(separate, options.keep_float or ())
     references = _references(model, prepared, contract, names, rows, images)
     examination = None
     if data is not None:
@@ -182,10 +183,11 @@ def export(
         if learns:
             return learned(folded)
         ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
-        apart = unshared(folded) if its_task.built_here_alone else folded
-        return quantize(apart, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
+        return quantize(separate, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
-    maker = _Maker(model, its_task, folded, contract, names, options, images, quantized, debug, examination, made)
+    maker = _Maker(
+        model, its_task, folded, separate, contract, names, options, images, quantized, debug, examination, made
+    )
     for row in rows:
         try:
             maker.make(row, references[row.name], advance)
@@ -288,6 +290,7 @@ class _Maker:
     source: keras.Model
     task: Task
     model: keras.Model  # folded, of fixed size
+    separate: keras.Model  # the folded model with a copy of a layer for each call
     contract: Contract | None
     class_names: Sequence[str] | None
     options: Options
@@ -376,7 +379,7 @@ class _Maker:
         asked = _predictor(str(path), self.task, self.class_names, self.contract, self.model, run)
         accuracy, self.report.evaluations[row.name] = self.examination.of(asked)
         self.report.accuracy[row.name] = accuracy
-        check_drop(str(path), accuracy, self.examination.max_drop_points)
+        check_drop(str(path), accuracy, self.examination.max_drop_points(row))
         return accuracy
 
     def _layer_errors(self, job: Job) -> dict[str, float]:
@@ -387,7 +390,7 @@ class _Maker:
             else synthetic_images(job.model.inputs[0].shape[1:])
         )
         points = [name for name in quantized.ranges if name not in quantized.keep_float]
-        exact = quantized.model if is_quantization_aware(self.model) else self.model
+        exact = quantized.model if is_quantization_aware(self.model) else self.separate
         errors = signal_to_noise_db(exact, quantized.simulate(), points, images)
         write_layer_errors(self.report.folder, job.row.name, errors)
         return errors
@@ -559,4 +562,4 @@ def examine_artifact(
     task = checked_task_of(prepared)
     asked = _predictor(model.name, task, names, way, prepared, partial(inference.answer, prepared))
     examination = Examination(asked, labelled, shape)
-    return replace_fields(report, checks=(*report.checks, examination.check(path, trust)))
+    return replace_fields(report, checks=(*report.checks, examination.check(path, row, trust)))

@@ -18,7 +18,8 @@ from keras_resnet.export.images import float_batches
 from keras_resnet.graph import rebuild
 
 POSITIONS = 256  # largest number of sampled positions in an image
-BOXES = 8  # largest number of sampled boxes in an image
+BOXES = 16  # largest number of boxes of an image in whose parts of the maps a convolution's positions are sampled
+MOST_VALUES = 8192  # moments of more inputs, as of a detector's first dense layer, would take minutes and gigabytes
 SAMPLES_PER_VALUE = 8  # with fewer samples, corrections would overfit the calibration images
 DAMPING = 0.01  # share of the mean square, which avoids a division by zero for inputs that are always zero
 ROWS_AT_ONCE = 128  # rows of a kernel whose errors are passed on together
@@ -50,18 +51,20 @@ def with_rounded_kernels(model: keras.Model, images: np.ndarray, keep_float: Seq
 
 def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndarray) -> list[_Inputs]:
     view = keras.Model(model.input, [layer.input for layer in chosen])
-    sums: list[np.ndarray] = [np.zeros(_values(layer)) for layer in chosen]
-    products = [
-        np.zeros((_values(layer),) * 2) if _samples(layer) * len(images) >= SAMPLES_PER_VALUE * _values(layer) else None
-        for layer in chosen
-    ]
     counts = [0] * len(chosen)
+    sums: list[np.ndarray] = [np.zeros(_values(layer)) for layer in chosen]
+    products: list[np.ndarray | None] = [None] * len(chosen)
     for batch in float_batches(images):
         for index, (layer, read) in enumerate(zip(chosen, view(batch), strict=True)):
             patches = _patches(layer, read, len(batch))
+            values = _values(layer)
+            is_enough = len(patches) // len(batch) * len(images) >= SAMPLES_PER_VALUE * values
+            if not counts[index] and is_enough and values <= MOST_VALUES:
+                products[index] = np.zeros((values, values))
             counts[index] += len(patches)
             sums[index] += np.asarray(tf.reduce_sum(patches, 0), "float64")
-            if (product := products[index]) is not None:
+            product = products[index]
+            if product is not None:
                 product += np.asarray(tf.matmul(patches, patches, transpose_a=True), "float64")
     return [
         _Inputs(total / count, None if product is None else product / count)
@@ -73,29 +76,22 @@ def _values(layer: layers.Layer) -> int:
     return int(np.prod(layer.kernel.shape[:-1]))
 
 
-def _samples(layer: layers.Layer) -> int:
-    """-> number of positions of one image, or of one box of an image, in the result of `_patches`."""
-    positions = int(np.prod(layer.output.shape[1:-1]))
-    return len(range(0, positions, _stride(positions)))
-
-
-def _stride(positions: int) -> int:
-    return -(-positions // POSITIONS)
-
-
 def _patches(layer: layers.Layer, read: tf.Tensor, images: int) -> tf.Tensor:
-    """Input of a layer, number of images -> `[samples, values]`, in the order of the kernel's rows.
+    """Input of a layer for so many images -> `[samples, values]`, in the order of the kernel's rows.
 
-    A detector's heads read many boxes of an image.
+    Each image yields as many samples, at most `POSITIONS`. The heads of a detector read many boxes of an image.
     """
     if isinstance(layer, layers.Dense):
-        return read
-    read = read[:: -(-len(read) // (BOXES * images))]
-    patches = tf.image.extract_patches(
-        read, (1, *layer.kernel_size, 1), (1, *layer.strides, 1), (1, *layer.dilation_rate, 1), layer.padding.upper()
-    )
-    patches = tf.reshape(patches, (len(read), -1, patches.shape[-1]))
-    return tf.reshape(patches[:, :: _stride(patches.shape[1])], (-1, patches.shape[-1]))
+        patches = read
+    else:
+        boxes = tf.reshape(read, (images, -1, *read.shape[1:]))
+        read = tf.reshape(boxes[:, :: -(-boxes.shape[1] // BOXES)], (-1, *read.shape[1:]))
+        patches = tf.image.extract_patches(
+            read, (1, *layer.kernel_size, 1), (1, *layer.strides, 1), (1, *layer.dilation_rate, 1),
+            layer.padding.upper(),
+        )  # fmt: skip
+    patches = tf.reshape(patches, (images, -1, patches.shape[-1]))
+    return tf.reshape(patches[:, :: -(-patches.shape[1] // POSITIONS)], (-1, patches.shape[-1]))
 
 
 def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.ndarray:

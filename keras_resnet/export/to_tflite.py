@@ -76,8 +76,9 @@ def _write(job: Job, model: keras.Model, path: Path, set_up: Callable[[tf.lite.T
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # a missing kernel is an error, not Flex
         set_up(converter)
         content = converter.convert()
-    content = _without_flips(content) if job.row.keep_float or len(job.row.outputs) > 1 else content
-    path.write_bytes(_in_order(content, job) if len(job.row.outputs) > 1 else content)
+    several = len(job.row.outputs) > 1  # a detector's, whose boxes stay in float
+    content = _without_flips(content) if job.row.keep_float or (several and job.row.calibrated) else content
+    path.write_bytes(_in_order(content, job) if several else content)
 
 
 def _in_order(content: bytes, job: Job) -> bytes:
@@ -95,7 +96,7 @@ def _in_order(content: bytes, job: Job) -> bytes:
 
 
 def _without_flips(content: bytes) -> bytes:
-    """TFLite file -> file without the flips along no axis that kept layers in float, on which LiteRT crashes."""
+    """TFLite file -> file without the flips along no axis that kept values in float, on which LiteRT crashes."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -108,7 +109,7 @@ def _without_flips(content: bytes) -> bytes:
         operator.inputs = np.array([before.get(tensor, tensor) for tensor in operator.inputs], "int32")
         if kinds[operator.opcodeIndex] == schema.BuiltinOperator.REVERSE_V2:
             if graph.tensors[operator.outputs[0]].type != schema.TensorType.FLOAT32:
-                raise ExportError("the TFLite converter quantized a layer of `keep_float`: leave `keep_float` out")
+                raise ExportError("the TFLite converter quantized what shall stay float: leave `keep_float` out")
             before[operator.outputs[0]] = operator.inputs[0]
         else:
             left.append(operator)

@@ -11,10 +11,11 @@ import keras
 import numpy as np
 
 from keras_resnet import inference
-from keras_resnet.answers import IMAGE, Answer
+from keras_resnet.answers import BOXES, IMAGE, Answer
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.boundary import Boundary, boundary_check, boundary_of
+from keras_resnet.export.box_checks import box_checks
 from keras_resnet.export.checks import Report
 from keras_resnet.export.description import read_description
 from keras_resnet.export.entry_points import entry_point_checks
@@ -111,6 +112,8 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         runtime = open_runtime(path, format, trust=trust)
         description = read_description(path)
         checks += stated_checks(path, format, description, model, reference.class_names, reference.contract)
+        if BOXES in expected and description is not None:  # other writers may hold equal numbers in other ways
+            checks += box_checks(path, format, model)
         checks += _signature_checks(runtime, format, model)
         answers = _run(runtime, format, images, 1, expected)
     except ExportError as error:
@@ -332,9 +335,11 @@ def _batch_check(
 ) -> Check:
     """Checks that images in a batch of another size get the same answers.
 
-    A file of batch size 1 is resized. The networks of this package allow that; for a user's model that does not, the
-    check passes, since the format promises only batch size 1.
+    A file of batch size 1 is resized. Networks of one answer allow that; for a user's model that does not, the check
+    passes, since the format promises only batch size 1. A detector's constants are for one image.
     """
+    if not format.any_batch and len(format.outputs) > 1:
+        return Check("second batch size", "only batch size 1: it is a detector's", "batch size 1", True)
     required = f"equal to batch size 1 within {tolerance:g}"
     count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
     alone = {name: values[:count] for name, values in answers.items()}

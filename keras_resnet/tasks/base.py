@@ -147,6 +147,16 @@ class Training(Protocol):
         ...
 
 
+class LargestDrop(NamedTuple):
+    """Points of its model's score that an artifact may lose."""
+
+    floats: float  # with kernels of float32 or float16
+    integers: float  # with kernels of 8-bit integers
+
+    def __str__(self) -> str:
+        return f"{self.floats}" if len(set(self)) == 1 else f"{self.floats}, or {self.integers} with 8-bit kernels,"
+
+
 class Task(Protocol):
     """One task: what images show, and what a network answers."""
 
@@ -162,7 +172,7 @@ class Task(Protocol):
     titles: Mapping[str, str]  # figures by name -> their names for people
     table: Table  # form of the tables of `predict`
     single_answer: bool  # whether an image has one class, as `explain` and `--report` need
-    largest_drop_points: float  # default bound for an artifact's loss of score
+    largest_drop_points: "LargestDrop"  # default bounds for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
     bounded: bool  # whether answers are probabilities, and so lie in 0..1
     losses: tuple[str, ...]  # losses that a recipe can choose; none for a task that this package does not train

@@ -2,8 +2,10 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from command_line import in_process
 from PIL import Image
 from small_detector import small_detector
@@ -12,6 +14,7 @@ import keras_resnet
 from keras_resnet import detection, inference
 from keras_resnet.errors import ExportError, VerificationError
 from keras_resnet.export import Options, export
+from keras_resnet.export.box_checks import constants_check, constants_of, numbers_check
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
@@ -39,7 +42,11 @@ def made(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rounded(network, tmp_path_factory):
-    return export(network, tmp_path_factory.mktemp("rounded"), ["tflite-float16", "tflite-dynamic"], class_names=NAMES)
+    formats, images = (
+        ["tflite-float16", "tflite-dynamic", "tflite-int8"],
+        synthetic_images((96, 96, 3), count=32, seed=1),
+    )
+    return export(network, tmp_path_factory.mktemp("rounded"), formats, calibration=images, class_names=NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +67,10 @@ def test_files_of_several_outputs_are_written_and_verified(made):
 def test_files_of_rounded_weights_are_verified(rounded, made):
     sizes = {name: path.stat().st_size for name, path in {**made.paths, **rounded.paths}.items() if path.is_file()}
     assert sizes["tflite-float16"] < 0.55 * sizes["tflite"]
-    assert sizes["tflite-dynamic"] < 0.3 * sizes["tflite"]
-    for name, least_percent, largest_difference in (("tflite-float16", 99, 2e-3), ("tflite-dynamic", 90, 0.1)):
+    assert max(sizes["tflite-dynamic"], sizes["tflite-int8"]) < 0.3 * sizes["tflite"]
+    for name, least_percent, largest_difference in (
+        ("tflite-float16", 99, 2e-3), ("tflite-dynamic", 90, 0.1), ("tflite-int8", 90, 0.2),
+    ):  # fmt: skip
         report = rounded.reports[name]
         assert report.passed
         assert report.top1_agreement_percent >= least_percent
@@ -74,6 +83,51 @@ def test_a_layer_that_is_called_again_gets_a_copy(network, answers):
     assert {"rpn_logits", "rpn_logits_2", "rpn_logits_5"} <= {layer.name for layer in apart.layers}
     found = inference.answer(apart, synthetic_images((96, 96, 3), count=4))
     assert all(check.passed for check in compare(found, answers, FLOAT).checks)
+
+
+def test_a_file_in_integers_computes_its_boxes_in_float(tmp_path):
+    """In another size than its frame, so that it resizes the image as well."""
+    keras.utils.set_random_seed(3)
+    network = detection.FasterRCNN(
+        "resnet18", 2, input_shape=(40, 60, 3), min_size=64, max_size=96, channels=16, units=32, proposals=20,
+        max_detections=10, score_threshold=0.0, anchor_sizes=(8, 16, 24, 32, 64),
+    )  # fmt: skip
+    for name, spread in (("box_logits", 2.0), ("box_deltas", 0.3)):
+        layer = network.get_layer(name)
+        layer.set_weights([np.random.default_rng(3).normal(0, spread, weight.shape) for weight in layer.get_weights()])
+    images = synthetic_images((40, 60, 3), count=32)
+    made = export(network, tmp_path, ["tflite-int8"], calibration=images)
+    report = made.reports["tflite-int8"]
+    checks = {check.name: check.measured for check in report.checks}
+    assert checks["box numbers"] == "boxes and scores in float32, convolutions and dense layers in int8"
+    assert checks["box constants"] == "all there"
+    assert report.top1_agreement_percent > 90
+    assert read_description(made.paths["tflite-int8"])["input"]["dtype"] == "uint8"
+
+
+def test_integers_among_the_boxes_of_a_file_are_seen(tmp_path):
+    """The converter carries the steps of rounded values on to what only chooses among them."""
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8), tf.float32)])
+    def best(values):
+        return tf.math.top_k(tf.quantization.fake_quant_with_min_max_args(values, -1, 1), 3).values
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([best.get_concrete_function()])
+    for optimizations, measured in (([], "in float32"), ([tf.lite.Optimize.DEFAULT], "1 TOPK_V2 in INT8")):
+        converter.optimizations = optimizations
+        (tmp_path / "best.tflite").write_bytes(converter.convert())
+        check = numbers_check(tmp_path / "best.tflite", FORMATS["tflite-int8"])
+        assert measured in check.measured
+        assert check.passed == (not optimizations)
+
+
+def test_a_file_with_other_anchors_or_thresholds_is_seen_without_an_image(made, network):
+    for name, path in made.paths.items():
+        right = prepare(network)
+        assert constants_check(path, constants_of(right)).passed, name
+        wrong = wrong_network(network, anchor_sizes=(8, 16, 24, 32, 65), score_threshold=0.03, iou_threshold=0.55)
+        check = constants_check(path, constants_of(prepare(wrong)))
+        assert check.measured == "without anchors of 65 pixels, score threshold, IoU threshold", name
 
 
 def test_a_file_states_its_outputs(made):

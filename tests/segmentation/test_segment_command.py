@@ -285,7 +285,9 @@ def test_images_with_masks_gate_an_export(run, data, model, tmp_path):
     assert accuracy.figures["mean_iou_percent"] == pytest.approx(found.mean_iou_percent, abs=0.05)
     task = TASKS["segment"]
     with pytest.raises(AccuracyError, match="has a mean IoU of"):
-        check_drop("a", Accuracy(4, {task.score: 50.0}, task.score, task.titles, 1.01, 99.0), task.largest_drop_points)
+        check_drop(
+            "a", Accuracy(4, {task.score: 50.0}, task.score, task.titles, 1.01, 99.0), task.largest_drop_points.floats
+        )
 
 
 def test_benchmark_counts_the_pixels_of_artifacts(small, data, tmp_path):

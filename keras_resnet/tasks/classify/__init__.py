@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from keras_resnet import layer_names
 from keras_resnet.answers import PROBABILITIES, SCORES, Output
 from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.tables import RANKED, Row, ranked_row
 from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract
 
@@ -37,7 +38,7 @@ class Classify:
     ranked_by = "probabilities"
     ranked_count: int | None = 5  # classes in a row, unless the user names a number; None: all
     single_answer = True
-    largest_drop_points = 0.5
+    largest_drop_points = LargestDrop(0.5, 0.5)
     activation = "softmax"
     bounded = True
     losses: tuple[str, ...] = ("cross_entropy", "binary", "focal")

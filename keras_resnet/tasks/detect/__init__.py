@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_resnet.answers import BOXES, Output
 from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.facts import facts_of
+from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.detect.described import BOUNDS, checked_facts
 from keras_resnet.tasks.detect.outputs import OUTPUTS, RAW_HEADS
 from keras_resnet.tasks.detect.results import TABLE
@@ -48,7 +49,7 @@ class Detect:
     titles: Mapping[str, str] = {"ap_percent": "AP"}
     table = TABLE
     single_answer = False
-    largest_drop_points = 1.0
+    largest_drop_points = LargestDrop(0.5, 1.0)
     activation = "linear"
     bounded = False
     losses: tuple[str, ...] = ("cross_entropy",)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import MASK, PROBABILITIES, Output
 from keras_resnet.errors import ExportError
+from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.segment.settings import LACKS, rules
 from keras_resnet.tasks.tables import RANKED, Row, ranked_row
 from keras_resnet.variants import Contract, WholeImage
@@ -40,7 +41,7 @@ class Segment:
     ranked_by = "pixels_percent"
     ranked_count: int | None = None
     single_answer = False
-    largest_drop_points = 1.0
+    largest_drop_points = LargestDrop(1.0, 1.0)
     activation = "softmax"
     bounded = True
     losses: tuple[str, ...] = ("cross_entropy", "focal", "dice")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.answers import PROBABILITIES, Output
+from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.classify import Classify
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Tag(Classify):
     titles: Mapping[str, str] = {"mean_average_precision_percent": "mAP", "micro_f1_percent": "micro F1"}
     ranked_count: int | None = None
     single_answer = False
-    largest_drop_points = 0.5
+    largest_drop_points = LargestDrop(0.5, 0.5)
     activation = "sigmoid"
     losses: tuple[str, ...] = ("binary", "focal", "asymmetric")
     # Label smoothing and class weights both assume that an image has one class.
