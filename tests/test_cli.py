@@ -170,11 +170,12 @@ def test_demo(tmp_path):
 
 def test_demo_of_a_small_network_and_two_epochs(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
-    from keras_resnet import demo, variants
+    from keras_resnet import variants
+    from keras_resnet.demo import digits
 
-    train, row = demo.train_network, variants.VARIANTS["resnet20"]
+    train, row = digits.train_network, variants.VARIANTS["resnet20"]
     short = lambda folder, recipe, progress: train(folder, replace(recipe, epochs=2), progress)  # noqa: E731
-    monkeypatch.setattr(demo, "train_network", short)
+    monkeypatch.setattr(digits, "train_network", short)
     monkeypatch.setitem(variants.VARIANTS, "resnet20", replace(row, blocks_per_stage=(1, 1, 1)))
     status, lines, errors = in_process("demo", "--out", tmp_path)
     assert status == 0, errors
@@ -203,7 +204,7 @@ def check_demo(folder, stdout, least_percent):
 def test_scenes_of_the_demo(tmp_path):
     """Digits with the labels of their strokes, none of them in both splits; the demo of segmentation trains on them."""
     pytest.importorskip("sklearn")
-    from keras_resnet.demo import SCENE, SCENES, write_scenes
+    from keras_resnet.demo.digit_scenes import SCENE, SCENES, write_scenes
     from keras_resnet.tasks.sources import open_source
 
     write_scenes(tmp_path / "images", lambda step, done, total: None)

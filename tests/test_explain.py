@@ -12,7 +12,8 @@ from command_line import in_process
 from PIL import Image
 from small_classifier import small_classifier
 
-from keras_resnet.cli.explain import beside, class_named
+from keras_resnet.cli.explain import class_named
+from keras_resnet.cli.explained import beside
 from keras_resnet.compress import quantize_aware
 from keras_resnet.errors import ArgumentError
 from keras_resnet.explain import grad_cam

@@ -18,11 +18,14 @@ def demo(
         "runs/demo"
     ),
     task: Annotated[
-        Literal["classify", "segment"],
-        typer.Option(help="Task: classify (digits) or segment (a U-Net on made-up scenes of digits)."),
+        Literal["classify", "segment", "detect"],
+        typer.Option(
+            help="Task: classify (digits), segment (a U-Net on made-up scenes of digits) or detect (a Mask R-CNN on "
+            "made-up scenes of discs, squares and triangles)."
+        ),
     ] = "classify",
 ) -> None:
-    """Train a ResNet-20 on real handwritten digits, export it five ways, verify and compare the artifacts."""
+    """Train a small network, by default on real handwritten digits; export it, verify and compare the artifacts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -52,7 +55,7 @@ def demo(
     Console().print(table)
     print(
         f"{score} on {DEMOS[task].judged_on}. max difference: largest difference\n"
-        "of a probability from the Keras model. latency: one image, median and deciles.\n"
+        "of a probability or score from the Keras model. latency: one image, median and deciles.\n"
         f"Machine: {machine()}.\n"
         f"Every artifact was verified before it got its name; see {printable(out)}/manifest.json."
     )

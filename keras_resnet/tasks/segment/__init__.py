@@ -39,6 +39,7 @@ class Segment:
     ranked_by = "pixels_percent"
     ranked_count: int | None = None
     single_answer = False
+    explained_by: str | None = None
     largest_drop_points = 1.0
     activation = "softmax"
     bounded = True
