@@ -39,7 +39,8 @@ def demo(
         rows = run(out, show, task)
 
     score = TASKS[task].titles[TASKS[task].score]
-    table = Table("artifact", "size MB", f"{score} %", "max difference", "latency ms", "p10-p90")
+    further = [f"{title} %" for title in rows[0].further_percent]
+    table = Table("artifact", "size MB", f"{score} %", *further, "max difference", "latency ms", "p10-p90")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -48,6 +49,7 @@ def demo(
             row.artifact,
             f"{row.size_bytes / 1e6:.1f}",
             f"{row.score_percent:.2f}",
+            *(f"{value:.2f}" for value in row.further_percent.values()),
             f"{row.max_difference:.1e}" if row.max_difference else "-",
             f"{latency.median_ms:.2f}",
             f"{latency.p10_ms:.3g}-{latency.p90_ms:.3g}",

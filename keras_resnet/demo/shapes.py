@@ -46,6 +46,7 @@ RECIPE = Recipe(
     clip_norm=10.0,
     weight_decay=0.05,
 )
+FIGURES = {"AP50": "ap50_percent", "mask AP50": "mask_ap50_percent"}
 EXPORTED = ("saved_model", "tflite", "tflite-float16", "onnx")
 
 
@@ -63,7 +64,7 @@ def make(folder: Path, progress: Progress) -> Made:
     write_shapes(images, progress)
     model = train_network(folder, replace(RECIPE, data=str(images)), progress)
     one = load_images(list_images([images / "val"])[:1], WholeImage(SIDE, SIDE))
-    rows = export_and_measure(folder, model, EXPORTED, images, None, one, progress)
+    rows = export_and_measure(folder, model, EXPORTED, images, None, one, progress, FIGURES)
     return RECIPE, {"scenes": sum(SCENES.values())}, rows
 
 
@@ -137,7 +138,7 @@ def _shape(label: int, generator: np.random.Generator) -> np.ndarray:
     canvas = Image.new("1", (SIDE, SIDE))
     draw = ImageDraw.Draw(canvas)
     if CLASSES[label] == "disc":
-        radius *= 0.8  # as large as the squares and triangles
+        radius *= 0.8  # so that discs are about as large as the others
         draw.ellipse([*(centre - radius), *(centre + radius)], fill=1)
     else:
         corners = 4 if CLASSES[label] == "square" else 3

@@ -1,10 +1,10 @@
 """What the demos have in common: training, export, and the rows of the table."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -32,6 +32,7 @@ class DemoRow:
     score_percent: float  # figure by which the task compares networks, on the held-out images
     max_difference: float  # largest difference of a probability, or of a detection's score, from the Keras model
     latency: Latency  # batch 1
+    further_percent: Mapping[str, float] = field(default_factory=dict)  # further figures by their title
 
 
 Made = tuple[Recipe, dict[str, int], list[DemoRow]]  # a demo's recipe, further facts for its record, its table
@@ -60,11 +61,13 @@ def export_and_measure(
     calibration: CalibrationImages | None,
     image: np.ndarray,
     progress: Progress,
+    further: Mapping[str, str] = MappingProxyType({}),
 ) -> list[DemoRow]:
     """Run directory, trained network, formats, folder of labelled images, images for the integer formats, one image
     `[1, H, W, 3]` -> a row for the network, then a row for each verified artifact.
 
-    The figures are for the validation images of the labelled ones.
+    The figures are for the validation images of the labelled ones. `further` names more figures of the evaluation than
+    the score: title -> name.
     """
     report = export(
         model,
@@ -77,15 +80,16 @@ def export_and_measure(
         progress=lambda step, done, total: progress(f"export: {step}", done, total),
     )
     progress("export", 1, 1)
-    score = report.evaluations["model"].figures[checked_task_of(model).score]
+    figures = report.evaluations["model"].figures
     values = image.astype("float32")
     rows = [
         DemoRow(
             "Keras model",
             size_bytes(folder / "training" / "model.keras"),
-            cast(float, score),
+            float(figures[checked_task_of(model).score] or 0),
             0.0,
             measure_latency(lambda: model(values, training=False)),
+            _named(figures, further),
         )
     ]
     for done, (name, path) in enumerate(report.paths.items()):
@@ -99,7 +103,12 @@ def export_and_measure(
                 report.accuracy[name].score_percent,
                 report.reports[name].max_difference,
                 latency,
+                _named(report.accuracy[name].figures, further),
             )
         )
     progress("measure", len(report.paths), len(report.paths))
     return rows
+
+
+def _named(figures: Mapping[str, float | None], wanted: Mapping[str, str]) -> dict[str, float]:
+    return {title: float(figures[name] or 0) for title, name in wanted.items()}

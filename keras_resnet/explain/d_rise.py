@@ -80,7 +80,7 @@ def d_rise(
         answer = asked.run(pictures)
         similar = np.stack([_similarity(_detections(answer, row), boxes, labels) for row in range(len(some))])  # [B, T]
         weighted += np.einsum("bt,bhw->thw", similar, some)
-        shown += some.sum(axis=0)
+        shown += some.sum(axis=0, dtype="float64")
         total += similar.sum(axis=0)
         show(start + len(some))
     covariance = weighted / masks - (total / masks)[:, None, None] * (shown / masks)

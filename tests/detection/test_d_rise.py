@@ -1,4 +1,4 @@
-"""D-RISE against its definition, on detectors whose scores are known functions of the pixels, and through the command."""
+"""D-RISE against its definition, on detectors whose scores are known functions of the pixels; and the command."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_it_is_the_covariance_of_masks_and_similarities(pixels):
     white, detector = np.full_like(pixels, 255), Detector(boxes)
     count = 2 * BATCH + 3
     found = d_rise(asked_of(detector), white, top=2, masks=count)
-    whole, *batches = detector.given
+    batches = detector.given[1:]  # behind the whole image
     assert [len(batch) for batch in batches] == [BATCH, BATCH, 3]
     masked = np.concatenate(batches).astype(float)
     mean = np.array(MEAN_COLOUR)
@@ -166,11 +166,13 @@ def test_each_detection_is_drawn_beside_its_heatmap(user, tmp_path):
     pytest.importorskip("matplotlib")
     import keras_resnet
 
+    network, pixels = keras_resnet.load(user / "model.keras"), np.asarray(Image.open(user / "one.png"))
+    label = int(np.bincount(network.predict([pixels])[0]["labels"]).argmax())
     command = ["explain", user / "one.png", "--model", user / "model.keras", "--out", tmp_path, "--masks", "20"]
-    status, lines, errors = in_process(*command, "--class", "dog", "--top", "2")
+    status, lines, errors = in_process(*command, "--class", NAMES[label], "--top", "2")
     assert (status, errors) == (0, [])
-    found = d_rise(keras_resnet.load(user / "model.keras").asked, np.asarray(Image.open(user / "one.png")), 1, 2, 20)
-    scores = [f"dog  {100 * score:.2f} %" for score in found.scores]
+    found = d_rise(network.asked, pixels, label, 2, 20)
+    scores = [f"{NAMES[label]}  {100 * score:.2f} %" for score in found.scores]
     assert len(scores) == 2
     path = tmp_path / "one-explained.png"
     assert lines == [f"{path}: {', '.join(scores)}"]
