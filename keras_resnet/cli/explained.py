@@ -84,7 +84,7 @@ def explained_detections(
     the place and the error of each image that can't be read.
     """
     from keras_resnet.explain import d_rise
-    from keras_resnet.explain.d_rise import MASKS
+    from keras_resnet.explain.random_masks import MASKS
 
     asked, count = opened.predictor.asked, masks or MASKS
     most = top or (TOP if wanted is None else 1)

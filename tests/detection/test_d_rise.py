@@ -9,7 +9,7 @@ from small_detector import small_detector
 from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, NUM_DETECTIONS
 from keras_resnet.evaluation.detection import ious
 from keras_resnet.explain import d_rise
-from keras_resnet.explain.d_rise import BATCH, CELLS
+from keras_resnet.explain.random_masks import BATCH, CELLS
 from keras_resnet.model_files import save_model
 from keras_resnet.preprocessing import MEAN_COLOUR
 from keras_resnet.tasks.base import Asked
