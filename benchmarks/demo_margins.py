@@ -33,7 +33,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Seeds of each CPU, from 0.")] = 5,
 ) -> None:
     """Runs the demo's training and its two int8 exports for each CPU and seed, and prints top-1 in percent."""
-    from keras_resnet.demo import HELD_OUT_DIGITS
+    from keras_resnet.demo.digits import HELD_OUT_DIGITS
 
     job = partial(in_a_process, "demo_margins:measure", {"seeds": seeds})
     turns = by_turns({name: partial(job, environment=environment) for name, environment in CPUS.items()}, 1)
@@ -44,12 +44,12 @@ def main(
 def measure(seeds: int) -> list[dict[str, float]]:
     """Number of seeds -> for each, top-1 in percent of the trained network and of its int8 files."""
     import_keras()
-    from keras_resnet.demo import RECIPE, digits_alone
+    from keras_resnet.demo.digits import RECIPE, make
 
     found = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            rows = digits_alone(Path(folder), lambda step, done, total: None, replace(RECIPE, seed=seed), FORMATS)[2]
+            rows = make(Path(folder), lambda step, done, total: None, replace(RECIPE, seed=seed), FORMATS)[2]
         found.append({"model": rows[0].score_percent} | {row.artifact: row.score_percent for row in rows[1:]})
     return found
 

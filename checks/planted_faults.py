@@ -310,13 +310,13 @@ def rows_of(
 
 def make_demo(folder: Path) -> tuple[str, str, str]:
     """Trains the demo's network -> its file, the folder of labelled images, the folder of calibration images."""
-    from keras_resnet import demo
+    from keras_resnet.demo import digits, steps
 
-    demo.write_digits(folder / "images", lambda step, done, total: None)
+    digits.write_digits(folder / "images", lambda step, done, total: None)
     from dataclasses import replace
 
-    recipe = replace(demo.RECIPE, data=str(folder / "images" / "train"))
-    demo.train_network(folder, recipe, lambda step, done, total: None)
+    recipe = replace(digits.RECIPE, data=str(folder / "images" / "train"))
+    steps.train_network(folder, recipe, lambda step, done, total: None)
     return demo_folders(folder)
 
 

@@ -170,11 +170,12 @@ def test_demo(tmp_path):
 
 def test_demo_of_a_small_network_and_two_epochs(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
-    from keras_resnet import demo, variants
+    from keras_resnet import variants
+    from keras_resnet.demo import digits
 
-    train, row = demo.train_network, variants.VARIANTS["resnet20"]
+    train, row = digits.train_network, variants.VARIANTS["resnet20"]
     short = lambda folder, recipe, progress: train(folder, replace(recipe, epochs=2), progress)  # noqa: E731
-    monkeypatch.setattr(demo, "train_network", short)
+    monkeypatch.setattr(digits, "train_network", short)
     monkeypatch.setitem(variants.VARIANTS, "resnet20", replace(row, blocks_per_stage=(1, 1, 1)))
     status, lines, errors = in_process("demo", "--out", tmp_path)
     assert status == 0, errors
@@ -203,7 +204,7 @@ def check_demo(folder, stdout, least_percent):
 def test_scenes_of_the_demo(tmp_path):
     """Digits with the labels of their strokes, none of them in both splits; the demo of segmentation trains on them."""
     pytest.importorskip("sklearn")
-    from keras_resnet.demo import SCENE, SCENES, write_scenes
+    from keras_resnet.demo.digit_scenes import SCENE, SCENES, write_scenes
     from keras_resnet.tasks.sources import open_source
 
     write_scenes(tmp_path / "images", lambda step, done, total: None)
@@ -221,6 +222,55 @@ def test_scenes_of_the_demo(tmp_path):
         shares = areas / areas.sum()
         assert 0.5 < shares[0] < 0.85
         assert shares[1:].min() > 0.005
+
+
+def test_shapes_of_the_demo(tmp_path, monkeypatch):
+    """Discs, squares and triangles with the masks of their visible pixels; the demo of detection trains on them."""
+    pytest.importorskip("pycocotools")
+    from keras_resnet.demo import shapes
+    from keras_resnet.tasks.sources import open_source
+
+    monkeypatch.setattr(shapes, "SCENES", {"train": 30, "val": 10})
+    shapes.write_shapes(tmp_path / "images", lambda step, done, total: None)
+    for split, count in shapes.SCENES.items():
+        source = open_source(tmp_path / "images", split)
+        assert (source.count, [*source.classes]) == (count, ["disc", "square", "triangle"])
+        assert source.class_counts.min() > 0.15 * source.class_counts.sum()
+        for index in range(count):
+            objects, instances = source.objects[index], source.instances(index)
+            assert 1 <= len(objects.boxes) <= shapes.MOST_SHAPES
+            assert not objects.ignored.any()
+            for place, (box, label) in enumerate(zip(objects.boxes, objects.classes, strict=True), start=1):
+                rows, columns = np.nonzero(instances == place)
+                edges = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+                np.testing.assert_array_equal(box, edges)
+                side = shapes.RADII[1] * 2 + 2
+                assert 1 < max(edges[2] - edges[0], edges[3] - edges[1]) <= side
+                # A triangle fills at most half of its box, unless a part of it is hidden; a disc fills more.
+                whole = len(rows) / np.prod(np.subtract(edges[2:], edges[:2]))
+                assert whole > {0: 0.4, 1: 0.25, 2: 0.15}[int(label)]
+
+
+@pytest.mark.slow
+def test_demo_of_detection(tmp_path):
+    pytest.importorskip("pycocotools")
+    pytest.importorskip("matplotlib")
+    result = keras_resnet("demo", "--task", "detect", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = {row["artifact"]: row for row in json.loads((tmp_path / "results.json").read_text())["results"]}
+    assert set(rows) == {"Keras model", "saved_model", "tflite", "onnx"}
+    for row in rows.values():
+        assert row["further_percent"]["AP50"] > 65
+        assert row["further_percent"]["mask AP50"] > 65
+        assert abs(row["score_percent"] - rows["Keras model"]["score_percent"]) < 0.1
+        assert row["max_difference"] < 1e-4
+    assert "mask AP50 %" in result.stdout.replace("\n", " ")
+    printed = shlex.split(result.stdout.rpartition("next: ")[2])
+    status, lines, _ = in_process(*printed[printed.index("predict") :])
+    assert status == 0
+    drawn = sorted((tmp_path / "objects").iterdir())
+    assert len(drawn) == 60
+    assert any("disc" in line for line in lines)
 
 
 def examples(command, name="keras-resnet"):

@@ -3,6 +3,7 @@
 import pickle
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from masked_pictures import CLASSES, write_masked
 from pictures import jpeg, picture, write_folder
 from shallow import shallow_builder
 from small_classifier import small_classifier
+from small_detector import small_detector
 from small_segmenter import small_segmenter
 from test_docs import PAGES, blocks
 
 import keras_resnet
-from keras_resnet import detection, models, segmentation
+from keras_resnet import detection, explain, models, segmentation
 from keras_resnet.errors import MissingDependencyError
 from keras_resnet.export import export
 from keras_resnet.export.images import synthetic_images
@@ -44,6 +46,11 @@ def answers_and_classes() -> dict[str, Any]:
     return {"probabilities": probabilities, "classes": np.arange(20) % 8}
 
 
+def detector_file() -> dict[str, Any]:
+    save_model(small_detector(), Path("detector.keras"), ["disc", "square"], WholeImage(96, 96))
+    return {}
+
+
 def artifact_and_keys() -> dict[str, Any]:
     """The keys are like the keys that the page's commands make."""
     pytest.importorskip("cryptography")
@@ -61,6 +68,7 @@ def artifact_and_keys() -> dict[str, Any]:
 # Names that the blocks of a page use and do not make, as the text around them tells.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/compress.md": images_and_classes,
+    "docs/detection.md": detector_file,
     "docs/evaluate.md": answers_and_classes,
     "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"], CONTRACT)},
     "docs/own-models.md": lambda: {"model": small_classifier(size=224, classes=2)},
@@ -123,6 +131,7 @@ def stand_ins(randomise: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(segmentation, name, segmenter)
     monkeypatch.setattr("keras_resnet.recipes.FOLDER", Path())  # a short recipe is called fine-tune there
     monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("keras_resnet.explain.d_rise", partial(explain.d_rise, masks=2))
     # The answers of an untrained network may change when they are rounded.
     monkeypatch.setattr("keras_resnet.export.pipeline.check_drop", lambda name, accuracy, most: None)
 

@@ -12,7 +12,8 @@ from command_line import in_process
 from PIL import Image
 from small_classifier import small_classifier
 
-from keras_resnet.cli.explain import beside, class_named
+from keras_resnet.cli.explain import class_named
+from keras_resnet.cli.explained import beside
 from keras_resnet.compress import quantize_aware
 from keras_resnet.errors import ArgumentError
 from keras_resnet.explain import grad_cam
@@ -213,10 +214,6 @@ def test_unreadable_images_are_named_and_the_rest_go_on(user, tmp_path):
         ),
         (["--class", "10"], "or an index in 0..9. Received: 10"),
         (["--class", "-1"], "Received: -1"),
-        (
-            ["--model", "net.tflite"],
-            "--model must be a network's name or a .keras file, not an artifact. Received: net.tflite",
-        ),
         (["--model", "vgg"], "--model must be one of resnet18"),
     ],
 )
@@ -226,6 +223,14 @@ def test_wrong_options_are_one_line(user, tmp_path, options, message):
     assert (status, lines, len(errors)) == (1, [], 1)
     assert errors[0].startswith("error: ")
     assert message in errors[0]
+
+
+def test_the_artifact_of_a_classifier_is_refused(user, tmp_path, small_exports):
+    file = small_exports.paths["tflite"]
+    status, lines, errors = in_process("explain", user / "a", "--model", file, "--out", tmp_path)
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert "--model must be a network's name or a .keras file, not an artifact" in errors[0]
+    assert errors[0].endswith(f"Received: {file}")
 
 
 def test_a_model_of_another_kind_is_an_error(tmp_path, user):

@@ -84,7 +84,7 @@ def test_the_line_is_on_stderr(here):
 
 
 def test_commands_that_need_a_keras_model_refuse_artifacts(here, caplog):
-    for command in (("explain", "a.jpg", "--out", "explained"), ("export", "--out", "new")):
+    for command in (("explain", "images/thing 1 <&> ö/1.jpg", "--out", "explained"), ("export", "--out", "new")):
         status, lines, errors = in_process(*command, "--model", "out")
         assert (status, lines, messages(caplog)) == (1, [], [OUT])
         assert errors[0].endswith("Received: out/model.onnx")

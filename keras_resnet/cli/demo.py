@@ -18,11 +18,14 @@ def demo(
         "runs/demo"
     ),
     task: Annotated[
-        Literal["classify", "segment"],
-        typer.Option(help="Task: classify (digits) or segment (a U-Net on made-up scenes of digits)."),
+        Literal["classify", "segment", "detect"],
+        typer.Option(
+            help="Task: classify (digits), segment (a U-Net on made-up scenes of digits) or detect (a Mask R-CNN on "
+            "made-up scenes of discs, squares and triangles)."
+        ),
     ] = "classify",
 ) -> None:
-    """Train a ResNet-20 on real handwritten digits, export it five ways, verify and compare the artifacts."""
+    """Train a small network, by default on real handwritten digits; export it, verify and compare the artifacts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -36,7 +39,8 @@ def demo(
         rows = run(out, show, task)
 
     score = TASKS[task].titles[TASKS[task].score]
-    table = Table("artifact", "size MB", f"{score} %", "max difference", "latency ms", "p10-p90")
+    further = [f"{title} %" for title in rows[0].further_percent]
+    table = Table("artifact", "size MB", f"{score} %", *further, "max difference", "latency ms", "p10-p90")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -45,6 +49,7 @@ def demo(
             row.artifact,
             f"{row.size_bytes / 1e6:.1f}",
             f"{row.score_percent:.2f}",
+            *(f"{value:.2f}" for value in row.further_percent.values()),
             f"{row.max_difference:.1e}" if row.max_difference else "-",
             f"{latency.median_ms:.2f}",
             f"{latency.p10_ms:.3g}-{latency.p90_ms:.3g}",
@@ -52,7 +57,7 @@ def demo(
     Console().print(table)
     print(
         f"{score} on {DEMOS[task].judged_on}. max difference: largest difference\n"
-        "of a probability from the Keras model. latency: one image, median and deciles.\n"
+        "of a probability or score from the Keras model. latency: one image, median and deciles.\n"
         f"Machine: {machine()}.\n"
         f"Every artifact was verified before it got its name; see {printable(out)}/manifest.json."
     )

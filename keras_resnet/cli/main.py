@@ -76,7 +76,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command(
-        *("demo", demo, "Train", "Train, export and compare a small network on real digits."),
+        *("demo", demo, "Train", "Train, export and compare a small network."),
         "keras-resnet demo --out runs/demo",
     ),
     Command(

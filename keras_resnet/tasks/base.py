@@ -171,7 +171,8 @@ class Task(Protocol):
     built_here_alone: bool  # whether its networks are known by the stated task, and not by layers of any model
     titles: Mapping[str, str]  # figures by name -> their names for people
     table: Table  # form of the tables of `predict`
-    single_answer: bool  # whether an image has one class, as `explain` and `--report` need
+    single_answer: bool  # whether an image has one class, as `--report` needs
+    explained_by: str | None  # method of `explain`: a name in `cli.explained.METHODS`; None: there is none
     largest_drop_points: "LargestDrop"  # default bounds for an artifact's loss of score
     activation: str  # Keras' name of the activation that turns logits into probabilities
     bounded: bool  # whether answers are probabilities, and so lie in 0..1

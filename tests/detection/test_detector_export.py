@@ -13,6 +13,7 @@ from small_detector import small_detector
 import keras_resnet
 from keras_resnet import detection, inference
 from keras_resnet.errors import ExportError, VerificationError
+from keras_resnet.explain import d_rise
 from keras_resnet.export import Options, export
 from keras_resnet.export.box_checks import constants_check, constants_of, numbers_check
 from keras_resnet.export.description import read_description
@@ -176,6 +177,19 @@ def test_a_file_predicts_as_its_network(made, network, tmp_path):
     )
     assert status == 0, errors
     assert len(json.loads((tmp_path / "found.json").read_text())) == len(expected["scores"])
+
+
+def test_a_file_explains_its_detections_as_its_network(made, network, tmp_path):
+    save_model(network, tmp_path / "model.keras", NAMES, WholeImage(96, 96))
+    picture = synthetic_images((70, 130, 3), count=1, seed=9)[0]
+    maps = []
+    for file in (tmp_path / "model.keras", made.paths["tflite"], made.paths["onnx"]):
+        label = int(keras_resnet.load(file).predict([picture])[0]["labels"][0])
+        maps.append(d_rise(keras_resnet.load(file).asked, picture, class_index=label, top=2, masks=20).heat)
+    assert len(maps[0]) >= 1
+    assert maps[0].std() > 0.05
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=1e-3)
 
 
 def test_a_batch_gives_the_answers_of_its_images(made, network):

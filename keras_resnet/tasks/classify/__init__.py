@@ -38,6 +38,7 @@ class Classify:
     ranked_by = "probabilities"
     ranked_count: int | None = 5  # classes in a row, unless the user names a number; None: all
     single_answer = True
+    explained_by: str | None = "grad_cam"
     largest_drop_points = LargestDrop(0.5, 0.5)
     activation = "softmax"
     bounded = True

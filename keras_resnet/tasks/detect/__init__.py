@@ -49,6 +49,7 @@ class Detect:
     titles: Mapping[str, str] = {"ap_percent": "AP"}
     table = TABLE
     single_answer = False
+    explained_by: str | None = "d_rise"
     largest_drop_points = LargestDrop(0.5, 1.0)
     activation = "linear"
     bounded = False

@@ -53,6 +53,25 @@ DETECT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
             ),
         ],
     },
+    "explain": {
+        "top": Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                help="Largest number of detections to explain, the best first. Only for detectors.",
+                show_default="3; with --class, 1",
+            ),
+        ],
+        "masks": Annotated[
+            int | None,
+            typer.Option(
+                min=2,
+                help="Number of masked images that the detector answers on: more take longer, and the heatmap has less "
+                "noise. Only for detectors.",
+                show_default="1000",
+            ),
+        ],
+    },
     "predict": {"out": OUT, "window": WINDOW, "threshold": THRESHOLD},
     "evaluate": {
         "max_detections": Annotated[

@@ -34,6 +34,7 @@ class Embed(Classify):
     ranked_by = "values"
     ranked_count = None
     single_answer = False
+    explained_by: str | None = None
     activation = "linear"
     bounded = False
     losses: tuple[str, ...] = ()

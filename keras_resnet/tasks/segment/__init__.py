@@ -41,6 +41,7 @@ class Segment:
     ranked_by = "pixels_percent"
     ranked_count: int | None = None
     single_answer = False
+    explained_by: str | None = None
     largest_drop_points = LargestDrop(1.0, 1.0)
     activation = "softmax"
     bounded = True

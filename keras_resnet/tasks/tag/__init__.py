@@ -34,6 +34,7 @@ class Tag(Classify):
     titles: Mapping[str, str] = {"mean_average_precision_percent": "mAP", "micro_f1_percent": "micro F1"}
     ranked_count: int | None = None
     single_answer = False
+    explained_by: str | None = None
     largest_drop_points = LargestDrop(0.5, 0.5)
     activation = "sigmoid"
     losses: tuple[str, ...] = ("binary", "focal", "asymmetric")

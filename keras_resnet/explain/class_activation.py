@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391).
+"""Where a classifier looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391).
 
 The weight of a channel of C5 is the gradient of the class's logit, averaged over the positions. C5 is followed only by
 an average over the positions, dense layers and ReLU, so that the gradient is a product of their kernels, without the
