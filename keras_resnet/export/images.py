@@ -145,9 +145,9 @@ def _check(images: np.ndarray) -> None:
         )
 
 
-def float_batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    """uint8 `[N, H, W, C]` -> batches float32 `[at most batch_size, H, W, C]`."""
-    size = batch_size(images)
+def float_batches(images: np.ndarray, size: int | None = None) -> Iterator[np.ndarray]:
+    """uint8 `[N, H, W, C]` -> batches float32 `[at most size, H, W, C]`; default: `batch_size`."""
+    size = size or batch_size(images)
     return (images[i : i + size].astype("float32") for i in range(0, len(images), size))
 
 

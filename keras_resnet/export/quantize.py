@@ -20,8 +20,7 @@ from keras_resnet.compress.rewrite import apart, is_softmax, quantization_points
 from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
-from keras_resnet.export.images import float_batches
-from keras_resnet.export.rounding import with_rounded_kernels
+from keras_resnet.export.rounding import batches_for, with_rounded_kernels
 from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
 
@@ -180,7 +179,7 @@ def signal_to_noise_db(
     pairs = [(model.get_layer(name).output, rounded.output) for name, rounded in rounding.items()]
     true, rough = (keras.Model(m.input, [pair[i] for pair in pairs]) for i, m in enumerate((model, quantized)))
     signal, noise = np.zeros(len(points)), np.zeros(len(points))
-    for batch in float_batches(images):
+    for batch in batches_for(model, images):
         for index, (a, b) in enumerate(zip(true(batch), rough(batch), strict=True)):
             signal[index] += float(ops.sum(ops.square(a)))
             noise[index] += float(ops.sum(ops.square(a - b)))
@@ -201,7 +200,7 @@ def _logits_range(model: keras.Model, last: layers.Layer, images: np.ndarray) ->
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     view = keras.Model(model.input, last.output)
-    logits = np.concatenate([np.asarray(view(batch), "float64") for batch in float_batches(images)])
+    logits = np.concatenate([np.asarray(view(batch), "float64") for batch in batches_for(model, images)])
     expected = softmax(logits)
 
     def error(low: float, high: float) -> float:
@@ -220,13 +219,13 @@ def _ranges(
 ) -> dict[str, tuple[float, float]]:
     tensors = [model.get_layer(name).output for name in points]
     extremes = keras.Model(model.input, [(ops.min(tensor), ops.max(tensor)) for tensor in tensors])
-    pairs = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in float_batches(images)])
+    pairs = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in batches_for(model, images)])
     minima, maxima = np.minimum(pairs[..., 0].min(axis=0), 0), np.maximum(pairs[..., 1].max(axis=0), 0)
     if method == "minmax":
         return {name: (float(low), float(high)) for name, low, high in zip(points, minima, maxima, strict=True)}
     view = keras.Model(model.input, tensors)
     counts = np.zeros((len(points), HISTOGRAM_BINS))
-    for batch in float_batches(images):
+    for batch in batches_for(model, images):
         for index, values in enumerate(view(batch)):
             seen = np.asarray(values).ravel()
             seen = _sampled(seen) if seen.size > LARGE else seen

@@ -5,7 +5,7 @@ layer's inputs are correlated, as neighbouring pixels and channels are (Frantar 
 then compensates the mean of the remaining error (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_resnet.compress.fake_quant import grid_step, rounded
+from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.export.images import float_batches
 from keras_resnet.graph import rebuild
 
@@ -49,12 +50,17 @@ def with_rounded_kernels(model: keras.Model, images: np.ndarray, keep_float: Seq
     return rebuild(model, weights=weights)
 
 
+def batches_for(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
+    """Model, uint8 `[N, H, W, C]` -> batches whose inner values fit into memory: a detector has many boxes an image."""
+    return float_batches(images, 1 if any(isinstance(layer, BoxLayer) for layer in model.layers) else None)
+
+
 def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndarray) -> list[_Inputs]:
     view = keras.Model(model.input, [layer.input for layer in chosen])
     counts = [0] * len(chosen)
     sums: list[np.ndarray] = [np.zeros(_values(layer)) for layer in chosen]
     products: list[np.ndarray | None] = [None] * len(chosen)
-    for batch in float_batches(images):
+    for batch in batches_for(model, images):
         for index, (layer, read) in enumerate(zip(chosen, view(batch), strict=True)):
             patches = _patches(layer, read, len(batch))
             values = _values(layer)
