@@ -46,11 +46,6 @@ def answers_and_classes() -> dict[str, Any]:
     return {"probabilities": probabilities, "classes": np.arange(20) % 8}
 
 
-def detector_file() -> dict[str, Any]:
-    save_model(small_detector(), Path("detector.keras"), ["disc", "square"], WholeImage(96, 96))
-    return {}
-
-
 def artifact_and_keys() -> dict[str, Any]:
     """The keys are like the keys that the page's commands make."""
     pytest.importorskip("cryptography")
@@ -68,7 +63,6 @@ def artifact_and_keys() -> dict[str, Any]:
 # Names that the blocks of a page use and do not make, as the text around them tells.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/compress.md": images_and_classes,
-    "docs/detection.md": detector_file,
     "docs/evaluate.md": answers_and_classes,
     "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"], CONTRACT)},
     "docs/own-models.md": lambda: {"model": small_classifier(size=224, classes=2)},
@@ -101,6 +95,7 @@ def files(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path
         randomise(small_classifier(size=None, classes=len(NAMES))).save(folder / name)
     tagger = small_classifier("sigmoid", size=SIDE, classes=len(NAMES))
     save_model(tagger, folder / "runs" / "photos" / "model.keras", NAMES, CONTRACT, "tag", {"threshold": 0.4})
+    save_model(small_detector(), folder / "detector.keras", NAMES[:2], WholeImage(96, 96))
     names = [f"class {index}" for index in range(CLASSES)]
     save_model(small_segmenter(), folder / "runs" / "segment" / "model.keras", names, WholeImage())
     return folder

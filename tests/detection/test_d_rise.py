@@ -98,6 +98,8 @@ def test_it_is_the_covariance_of_masks_and_similarities(pixels):
     assert masks.min() == 0
     assert masks.max() == 1
     assert abs(masks.mean() - 0.5) < 0.02
+    corner = masks[:, 0, 0]
+    assert ((corner > 0.05) & (corner < 0.95)).any()  # the cells are moved: their edges lie elsewhere in each mask
     for box, label, heat in zip(found.boxes, found.labels, found.heat, strict=True):
         similar = []
         for image in masked:
