@@ -124,7 +124,7 @@ def make_ours(folder: str, side: int) -> None:
     from keras_resnet.model_files import save_model
     from keras_resnet.variants import WholeImage
 
-    sides = {"input_shape": (side, side, 3), "min_size": side, "max_size": side}
+    sides: dict[str, Any] = {"input_shape": (side, side, 3), "min_size": side, "max_size": side}
     model = keras_resnet.detection.FasterRCNN(classes=OUTPUTS - 1, weights=Path(folder, "network.pth"), **sides)
     names = [f"class {index}" for index in range(OUTPUTS - 1)]
     save_model(model, Path(folder, "model.keras"), names, WholeImage(side, side))
@@ -214,9 +214,15 @@ def parts_ms(folder: str, side: int) -> dict[str, float]:
     times_ms = [0.0]
     for tensors in ends_of(model).values():
         until = tf.function(keras.Model(model.input, tensors))
-        call = partial(tf.nest.map_structure, np.asarray)
-        times_ms.append(measure_latency(lambda until=until, call=call: call(until(pixels)), 7, 2).median_ms)
+        times_ms.append(measure_latency(partial(computed, until, pixels), 7, 2).median_ms)
     return {part: after - before for part, before, after in zip(ends_of(model), times_ms, times_ms[1:], strict=True)}
+
+
+def computed(function: Callable[[Any], Any], pixels: Any) -> Any:
+    """Function of pixels, pixels -> its answers as arrays, when they are there."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(np.asarray, function(pixels))
 
 
 def ends_of(model: Any) -> dict[str, list[Any]]:

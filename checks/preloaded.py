@@ -241,7 +241,7 @@ def write_boxes(folder: Path, generator: np.random.Generator) -> None:
                 (left, top), (width, height) = generator.integers(0, 30, 2), generator.integers(12, 30, 2)
                 picture[top : top + height, left : left + width] = 250
                 corners = [left, top, left + width, top, left + width, top + height, left, top + height]
-                box = {"bbox": [left, top, width, height], "segmentation": [corners]}
+                box: dict[str, Any] = {"bbox": [left, top, width, height], "segmentation": [corners]}
                 box |= {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
                 content["annotations"].append(box)
             file = folder / f"{split}{number}.png"

@@ -24,6 +24,7 @@ from keras_resnet import detection, explain, models, segmentation
 from keras_resnet.errors import MissingDependencyError
 from keras_resnet.export import export
 from keras_resnet.export.images import synthetic_images
+from keras_resnet.loading import open_network
 from keras_resnet.model_files import save_model
 from keras_resnet.preprocessing import load_images
 from keras_resnet.variants import InputContract, WholeImage
@@ -60,9 +61,18 @@ def artifact_and_keys() -> dict[str, Any]:
     return {}
 
 
+def exported_detector() -> dict[str, Any]:
+    """The page's commands export it, and its picture is one for any network."""
+    shutil.copy("photo.jpg", "picture.jpg")
+    model, _ = open_network("detector.keras", None)
+    export(model, "out", ["saved_model"], class_names=NAMES[:2])
+    return {}
+
+
 # Names that the blocks of a page use and do not make, as the text around them tells.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/compress.md": images_and_classes,
+    "docs/detection.md": exported_detector,
     "docs/evaluate.md": answers_and_classes,
     "docs/export.md": lambda: {"pixels": load_images(["cat.jpg"], CONTRACT)},
     "docs/own-models.md": lambda: {"model": small_classifier(size=224, classes=2)},
