@@ -63,7 +63,7 @@ def contenders_in(folder: Path, side: int, threads: int) -> list[Contender]:
     theirs = {"folder": str(folder), "side": side, "threads": threads}
     found = [
         Contender(f"Keras on {name}", f"detectors:{opener}", {"path": keras_file}, ours)
-        for name, opener in (("TensorFlow", "on_tensorflow"), ("JAX", "on_jax"))
+        for name, opener in (("TensorFlow", "in_keras"), ("JAX", "on_jax"))
     ]
     for path, runtime in ((folder / "out/model.tflite", "LiteRT"), (folder / "out/model.onnx", "ONNX Runtime")):
         arguments = {"path": str(path), "threads": threads}
@@ -79,13 +79,13 @@ def contenders_in(folder: Path, side: int, threads: int) -> list[Contender]:
     return found
 
 
-def on_tensorflow(path: str) -> Loader:
-    return model_loader(path)
+def in_keras(path: str) -> Loader:
+    return model_loader(path, **dict.fromkeys(("weights", "weights_prefix", "revision", "task", "output_kind")))
 
 
 def on_jax(path: str) -> Loader:
     os.environ["KERAS_BACKEND"] = "jax"
-    return model_loader(path)
+    return in_keras(path)
 
 
 def torchvision_network(folder: str, side: int) -> Any:
@@ -211,11 +211,11 @@ def parts_ms(folder: str, side: int) -> dict[str, float]:
 
     model = keras.models.load_model(Path(folder, "model.keras"))
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (1, side, side, 3), "uint8"))
-    times_ms = [0.0]
-    for tensors in ends_of(model).values():
+    ends, until_ms = ends_of(model), [0.0]
+    for tensors in ends.values():
         until = tf.function(keras.Model(model.input, tensors))
-        times_ms.append(measure_latency(partial(computed, until, pixels), 7, 2).median_ms)
-    return {part: after - before for part, before, after in zip(ends_of(model), times_ms, times_ms[1:], strict=True)}
+        until_ms.append(measure_latency(partial(computed, until, pixels), 15, 3).median_ms)
+    return {part: after - before for part, before, after in zip(ends, until_ms[:-1], until_ms[1:], strict=True)}
 
 
 def computed(function: Callable[[Any], Any], pixels: Any) -> Any:
