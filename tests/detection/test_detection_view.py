@@ -7,6 +7,7 @@ import pytest
 
 from keras_resnet.masks_in_boxes import masks_of_parts, paste_masks
 from keras_resnet.preprocessing import MEAN_COLOUR
+from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.base import Asked
 from keras_resnet.tasks.detect.view import answers
 from keras_resnet.variants import WholeImage
@@ -154,3 +155,9 @@ def test_an_image_that_fits_into_a_window_is_given_once(window):
 
     answers(asked(100, 200, network), [picture(100, 200, RECTANGLES)], window=window)
     assert given == [(1, 100, 200, 3)]
+
+
+def test_few_images_are_given_to_a_detector_at_once():
+    """The parts of the maps in all boxes of 32 images would take gigabytes."""
+    contract = WholeImage(800, 800)
+    assert [TASKS["detect"].batch_size(contract, wanted) for wanted in (1, 3, 32)] == [1, 3, 4]

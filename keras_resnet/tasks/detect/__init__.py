@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keras_resnet.tasks.base import Asked, Collector, Comparison, ReadFile, Shape, Tell, Training
 
 
+MOST_IMAGES = 4  # at once: the parts of the maps in 1000 boxes take 200 MB an image, several times
 RAW = "raw_heads"  # field of `export.formats.Options`
 UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -141,7 +142,7 @@ class Detect:
         return pixels  # the boxes are for the image at its own size
 
     def batch_size(self, contract: Contract, wanted: int) -> int:
-        return wanted
+        return min(wanted, MOST_IMAGES)
 
     def answers(self, asked: "Asked", images: "Sequence[np.ndarray]", **options: Any) -> "list[Answer]":
         """`options` are the further arguments of `view.answers`."""
