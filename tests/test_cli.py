@@ -260,11 +260,12 @@ def test_demo_of_detection(tmp_path):
     rows = {row["artifact"]: row for row in json.loads((tmp_path / "results.json").read_text())["results"]}
     assert set(rows) == {"Keras model", "saved_model", "tflite", "onnx"}
     for row in rows.values():
-        assert row["further_percent"]["AP50"] > 65
-        assert row["further_percent"]["mask AP50"] > 65
+        assert row["score_percent"] > 40
+        assert row["further_percent"]["mask AP"] > 40
         assert abs(row["score_percent"] - rows["Keras model"]["score_percent"]) < 0.1
         assert row["max_difference"] < 1e-4
-    assert "mask AP50 %" in result.stdout.replace("\n", " ")
+    for name in rows:
+        assert name in result.stdout
     printed = shlex.split(result.stdout.rpartition("next: ")[2])
     status, lines, _ = in_process(*printed[printed.index("predict") :])
     assert status == 0

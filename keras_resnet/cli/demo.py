@@ -41,6 +41,7 @@ def demo(
     score = TASKS[task].titles[TASKS[task].score]
     further = [f"{title} %" for title in rows[0].further_percent]
     table = Table("artifact", "size MB", f"{score} %", *further, "max difference", "latency ms", "p10-p90")
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
