@@ -40,8 +40,8 @@ def demo(
 
     score = TASKS[task].titles[TASKS[task].score]
     further = [f"{title} %" for title in rows[0].further_percent]
-    table = Table("artifact", "size MB", f"{score} %", *further, "max difference", "latency ms", "p10-p90")
-    table.columns[0].no_wrap = True
+    names = ("artifact", "size MB", f"{score} %", *further, "max difference", "latency ms", "p10-p90")
+    table = Table(*names, pad_edge=False, collapse_padding=True)  # in 80 columns
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
