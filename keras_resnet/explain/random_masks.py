@@ -26,7 +26,7 @@ MASKS = 1000
 CELLS = 16  # cells of a mask in a row and in a column, as in the paper
 VISIBLE = 0.5  # share of the cells that show the image, as in the paper
 SEED = 0
-BATCH = 16  # masked images that the detector is given at once
+BATCH = 4  # masked images that the detector is given at once; its boxes take hundreds of MB an image
 ROUNDING = 1e-9  # a smaller covariance is none
 
 
@@ -37,9 +37,7 @@ class ExplainedDetections(NamedTuple):
     boxes: np.ndarray  # [T, 4]
     scores: np.ndarray  # [T]
     labels: np.ndarray  # [T]
-    heat: (
-        np.ndarray
-    )  # float32 [T, h, w] in 0..1; the largest value is 1, or all are 0 if nothing speaks for a detection
+    heat: np.ndarray  # float32 [T, h, w] in 0..1; the largest value is 1; all are 0 if nothing speaks for a detection
 
 
 def d_rise(

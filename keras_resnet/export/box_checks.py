@@ -72,10 +72,9 @@ def constants_of(model: keras.Model) -> dict[str, np.ndarray]:
 
 def constants_check(path: Path, wanted: Mapping[str, np.ndarray]) -> Check:
     """File of any kind, constants of its model -> check that it holds them."""
-    kinds = (_savedmodel_constants if path.is_dir() else _tflite_constants if is_tflite(path) else _onnx_constants)(
-        path
-    )
-    held = [values for values in kinds if any(values.size == each.size for each in wanted.values())]
+    constants = _savedmodel_constants if path.is_dir() else _tflite_constants if is_tflite(path) else _onnx_constants
+    sizes = {each.size for each in wanted.values()}
+    held = [values for values in constants(path) if values.size in sizes]
     lacks = [name for name, each in wanted.items() if not any(_is_equal(values, each) for values in held)]
     return Check("box constants", f"without {', '.join(lacks)}" if lacks else "all there", ", ".join(wanted), not lacks)
 

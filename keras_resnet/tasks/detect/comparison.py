@@ -14,7 +14,7 @@ from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASKS, NUM_DETECTION
 from keras_resnet.evaluation.detection import ious
 from keras_resnet.tasks.base import Check, Comparison
 
-BY_CHANCE = 0.02
+BY_CHANCE = 0.02  # probability with which a good file may fail a check of its settings; see `_setting_checks`
 _SURE = "sure"  # beside the outputs of a network: which detections rounding can't remove
 
 
