@@ -73,7 +73,11 @@ def train(
             import_keras()
             from keras_resnet.training import fit
 
-            listener = fit.Listener(say=lambda line: console.print(printable(line)), show=show)
+            def say(line: str) -> None:
+                with contextlib.suppress(OSError):  # a full disk under the log does not end the work
+                    console.print(printable(line))
+
+            listener = fit.Listener(say=say, show=show)
             result = fit.resume(run, listener) if resume else fit.train(chosen, run, listener)
     except PeerLostError as error:
         print(printable(f"error: {error}"), file=sys.stderr, flush=True)

@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.demo.digits import EXPORTED, HELD_OUT_DIGITS
-from keras_resnet.demo.steps import Made, export_and_measure, train_network
+from keras_resnet.demo.steps import Made, export_and_measure, train_network, write_image
 from keras_resnet.export import CalibrationImages
 from keras_resnet.export.pipeline import Progress
 from keras_resnet.optional import require
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import WholeImage
+from keras_resnet.whole_files import write_whole
 
 SCENES = {"train": 400, "val": 80}
 SCENE = (64, 96)  # height, width
@@ -66,10 +67,10 @@ def write_scenes(folder: Path, progress: Progress) -> None:
         for kind in ("images", "masks"):
             (folder / split / kind).mkdir(parents=True)
         for number, (pixels, mask) in enumerate(_scenes(count, digits, own[split], generator)):
-            Image.fromarray(pixels).save(folder / split / "images" / f"{number:03d}.png")
-            Image.fromarray(mask).save(folder / split / "masks" / f"{number:03d}.png")
+            write_image(folder / split / "images" / f"{number:03d}.png", pixels)
+            write_image(folder / split / "masks" / f"{number:03d}.png", mask)
     names = ["background", *(str(digit) for digit in range(10))]
-    (folder / "classes.csv").write_text("\n".join(["name", *names]) + "\n", encoding="utf-8")
+    write_whole(folder / "classes.csv", ("\n".join(["name", *names]) + "\n").encode())
     progress("write images", 1, 1)
 
 

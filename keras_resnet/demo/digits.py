@@ -6,11 +6,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image
 
 from keras_resnet import inference
 from keras_resnet.answers import PROBABILITIES
-from keras_resnet.demo.steps import DemoRow, Made, train_network
+from keras_resnet.demo.steps import DemoRow, Made, train_network, write_image
 from keras_resnet.evaluation import topk_accuracy_percent
 from keras_resnet.export import ExportReport, export
 from keras_resnet.export.formats import FORMATS
@@ -84,7 +83,7 @@ def write_digits(folder: Path, progress: Progress) -> None:
         for index in indices:
             grey = np.round(digits.images[index] * (255 / 16)).astype("uint8")  # 0..16 -> 0..255
             grey = np.pad(grey, 1)  # strokes reach the edge, and a centre crop would cut them off
-            Image.fromarray(grey).save(folder / split / str(digits.target[index]) / f"{index:04d}.png")
+            write_image(folder / split / str(digits.target[index]) / f"{index:04d}.png", grey)
     progress("write images", 1, 1)
 
 

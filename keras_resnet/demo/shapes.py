@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_resnet.demo.steps import Made, export_and_measure, train_network
+from keras_resnet.demo.steps import Made, export_and_measure, train_network, write_image
 from keras_resnet.evaluation.run_lengths import run_lengths_of_instances
 from keras_resnet.export.pipeline import Progress
 from keras_resnet.preprocessing import list_images, load_images
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import WholeImage
+from keras_resnet.whole_files import write_whole
 
 SCENES = {"train": 900, "val": 60}
 SIDE = 128  # height and width of a scene
@@ -81,10 +82,10 @@ def write_shapes(folder: Path, progress: Progress) -> None:
         for number in range(count):
             scene = draw_scene(generator)
             name = f"{number:03d}.jpg"
-            Image.fromarray(scene.pixels).save(folder / split / name, quality=90)
+            write_image(folder / split / name, scene.pixels)
             content["images"].append({"id": number, "file_name": name, "height": SIDE, "width": SIDE})
             content["annotations"] += _annotations(scene, number)
-        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
+        write_whole(folder / "annotations" / f"instances_{split}.json", json.dumps(content).encode())
     progress("write images", 1, 1)
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import keras
 import numpy as np
+from PIL import Image
 
 from keras_resnet.errors import TrainingError
 from keras_resnet.export import CalibrationImages, LabelledImages, export
@@ -21,6 +22,7 @@ from keras_resnet.tasks import checked_task_of
 from keras_resnet.training import fit
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.variants import WholeImage
+from keras_resnet.whole_files import whole_file
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class DemoRow:
 
 
 Made = tuple[Recipe, dict[str, int], list[DemoRow]]  # a demo's recipe, further facts for its record, its table
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Path, grey or RGB pixels uint8 -> image file in the format of the suffix."""
+    with whole_file(path, path.suffix) as partial:
+        Image.fromarray(pixels).save(partial, quality=90)  # of a JPEG; a PNG has no quality
 
 
 def train_network(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:

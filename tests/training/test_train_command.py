@@ -16,7 +16,7 @@ import pytest
 from command_line import in_process
 
 from keras_resnet import recipes
-from keras_resnet.cli import progress
+from keras_resnet.cli import progress, train
 from keras_resnet.errors import TrainingError
 from keras_resnet.tasks import TASKS
 from keras_resnet.training import fit
@@ -345,3 +345,12 @@ def test_a_mistake_about_recipes_is_one_line(
     Path("old.toml").write_text("epochs = 3")
     assert in_process("recipes", *arguments) == (1, [], [f"error: {message}"])
     assert Path("old.toml").read_text() == "epochs = 3"
+
+
+def test_a_full_disk_under_the_log_does_not_end_a_run(
+    handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "terminal_stderr", lambda: open("/dev/full", "w", buffering=1))
+    status, lines, errors = in_process("train", "--data", "images", "--out", tmp_path)
+    assert (status, errors, len(handed_on)) == (0, [], 1)
+    assert lines[0].startswith(f"{tmp_path / 'model.keras'}: epoch 1")
