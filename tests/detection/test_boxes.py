@@ -21,12 +21,18 @@ def stored() -> dict[str, np.ndarray]:
 
 
 def kept(stored, threshold, groups=None, valid=None) -> np.ndarray:
-    """-> indices of the boxes that suppression keeps, in the order of their scores."""
+    """-> indices of the boxes that suppression keeps, in the order of their scores, for each way to compute it."""
     order = np.argsort(-stored["scores"], kind="stable")
     valid = np.ones(len(order), bool) if valid is None else valid
-    groups = None if groups is None else ops.convert_to_tensor(groups[order][None])
-    arrays = (ops.convert_to_tensor(array[order][None]) for array in (stored["boxes"], stored["scores"], valid))
-    return order[ops.convert_to_numpy(box.not_suppressed(*arrays, threshold, groups))[0]]
+    # In another image, among the others, no box is valid.
+    images = [ops.convert_to_tensor(np.stack([array[order], array[order]])) for array in (stored["boxes"], valid)]
+    images[1] = ops.concatenate([images[1][:1], ops.zeros_like(images[1][1:])])
+    groups = None if groups is None else ops.convert_to_tensor(np.stack([groups[order], groups[order]]))
+    found = ops.convert_to_numpy(box.not_suppressed(*images, threshold, groups))
+    with box.suppression_in_one_operation():
+        np.testing.assert_array_equal(ops.convert_to_numpy(box.not_suppressed(*images, threshold, groups)), found)
+    assert not found[1].any()
+    return order[found[0]]
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
