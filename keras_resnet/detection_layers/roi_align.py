@@ -42,8 +42,11 @@ class RoIAlign(BoxLayer):
 
         scales = 0.5 ** np.arange(FIRST_LEVEL, FIRST_LEVEL + len(maps), dtype="float32")
         boxes = boxes * ops.take(scales, level)[..., None]
-        rows = _samples(boxes[..., 1], boxes[..., 3], ops.take(sides[:, 0], level), self.size)
-        columns = _samples(boxes[..., 0], boxes[..., 2], widths, self.size)
+        # The number of bins is looked up by level too, although it is always the same: TensorFlow and TFLite multiply
+        # by the reciprocal of a constant divisor, which would move samples by a rounding.
+        bins = ops.cast(ops.take(np.full(len(maps), self.size, "int32"), level), "float32")
+        rows = _samples(boxes[..., 1], boxes[..., 3], ops.take(sides[:, 0], level), self.size, bins)
+        columns = _samples(boxes[..., 0], boxes[..., 2], widths, self.size, bins)
 
         total: Any = 0.0
         for row in rows:  # sample by sample and corner by corner: all at once would take 16 times the memory
@@ -53,7 +56,7 @@ class RoIAlign(BoxLayer):
                         index = start[..., None, None] + y[..., :, None] * widths[..., None, None] + x[..., None, :]
                         weight = y_weight[..., :, None] * x_weight[..., None, :]  # [N, R, size, size]
                         total = total + weight[..., None] * ops.take(table, index, axis=0)
-        return ops.reshape(total / SAMPLES**2, (-1, self.size, self.size, channels))
+        return ops.reshape(total, (-1, self.size, self.size, channels))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         images, boxes = input_shape[-1][:2]
@@ -77,17 +80,18 @@ def _levels(boxes: Any, count: int) -> Any:
     return index if count > 1 else ops.zeros_like(area, dtype="int32")
 
 
-def _samples(begin: Any, end: Any, side: Any, bins: int) -> list[list[tuple[Any, Any]]]:
-    """Edges of boxes along one axis, side of their maps `[N, R]` -> both neighbours of each sample of a bin.
+def _samples(begin: Any, end: Any, side: Any, size: int, bins: Any) -> list[list[tuple[Any, Any]]]:
+    """Edges of boxes along one axis, side of their maps, bins `[N, R]` -> both neighbours of each sample of a bin.
 
-    A neighbour is (position, weight) `[N, R, bins]`. A sample that is more than 1 outside of the map weighs nothing.
+    A neighbour is (position, weight) `[N, R, size]`. The weights of a bin sum to one. A sample that is more than 1
+    outside of the map weighs nothing.
     """
-    bin_side = ops.maximum(end - begin, 1.0)[..., None] / bins
+    bin_side = (ops.maximum(end - begin, 1.0) / bins)[..., None]
     last = ops.cast(side - 1, "float32")[..., None]
     samples = []
     for i in range(SAMPLES):
-        place = begin[..., None] + ops.arange(bins, dtype="float32") * bin_side + (i + 0.5) * bin_side / SAMPLES
-        inside = ops.cast(ops.logical_and(place >= -1.0, place <= last + 1.0), "float32")
+        place = begin[..., None] + ops.arange(size, dtype="float32") * bin_side + (i + 0.5) * bin_side / SAMPLES
+        inside = ops.cast(ops.logical_and(place >= -1.0, place <= last + 1.0), "float32") / SAMPLES
         place = ops.minimum(ops.maximum(place, 0.0), last)
         low = ops.floor(place)
         share = place - low
