@@ -105,9 +105,9 @@ def not_suppressed(boxes: Any, valid: Any, threshold: float, groups: Any = None)
 
 @contextmanager
 def suppression_in_one_operation() -> Iterator[None]:
-    """Within it, suppression is one operation of TensorFlow for all images and groups, which tf2onnx can convert.
+    """TensorFlow traces suppression as one operation for all images and groups, which tf2onnx can convert.
 
-    Neither TFLite nor XLA has it. Without it, the ONNX file would have loops, which some runtimes can't read.
+    Neither TFLite nor XLA has this operation. Without it, an ONNX file would have loops, which OpenVINO can't read.
     """
     token = _in_one_operation.set(True)
     try:

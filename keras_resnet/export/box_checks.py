@@ -11,7 +11,6 @@ The file holds both as constants, which are looked up.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np

@@ -171,7 +171,13 @@ def test_openvino_finds_what_the_network_finds(made, network):
     for count in (3, 1):
         model.reshape([count if count == 1 else -1, 96, 96, 3])
         found = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images[:count])
-        for name, tolerance in (("labels", 0), ("num_detections", 0), ("boxes", 1e-3), ("scores", 1e-5), ("masks", 1e-4)):
+        for name, tolerance in (
+            ("labels", 0),
+            ("num_detections", 0),
+            ("boxes", 1e-3),
+            ("scores", 1e-5),
+            ("masks", 1e-4),
+        ):
             np.testing.assert_allclose(found[name], expected[name][:count], atol=tolerance, err_msg=name)
 
 
