@@ -47,8 +47,8 @@ class RoIAlign(BoxLayer):
 
         scales = 0.5 ** np.arange(FIRST_LEVEL, FIRST_LEVEL + len(maps), dtype="float32")
         boxes = boxes * ops.take(scales, level)[..., None]
-        # The number of bins is looked up too, so that it does not look constant: TensorFlow and TFLite would multiply by
-        # the reciprocal of a constant, and some samples would move by a rounding.
+        # The number of bins is looked up too, so that it does not look constant: TensorFlow and TFLite would multiply
+        # by the reciprocal of a constant, and some samples would move by a rounding.
         bins = ops.cast(ops.take(np.full(len(maps), self.size, "int32"), level), "float32")
         rows = _samples(boxes[..., 1], boxes[..., 3], ops.take(sides[:, 0], level), self.size, bins)
         columns = _samples(boxes[..., 0], boxes[..., 2], widths, self.size, bins)
