@@ -97,10 +97,10 @@ def suppressions() -> dict[str, tuple[Callable[..., Any], list[np.ndarray], Call
         return found
 
     def ours(boxes: Any, scores: Any) -> Any:
-        return not_suppressed(boxes[None], scores[None], scores[None] > 0, 0.7)[0]
+        return not_suppressed(boxes[None], scores[None] > 0, 0.7)[0]
 
     def ours_by_class(boxes: Any, scores: Any, labels: Any) -> Any:
-        return not_suppressed(boxes[None], scores[None], scores[None] > 0, 0.5, labels[None])[0]
+        return not_suppressed(boxes[None], scores[None] > 0, 0.5, labels[None])[0]
 
     found: dict[str, Any] = {}
     for name, boxes in (("random", random_boxes(random)), ("crowded", crowded_boxes(random))):

@@ -5,6 +5,9 @@ and not removed.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -12,6 +15,7 @@ import numpy as np
 from keras import ops
 
 LARGEST_LOG_SCALE = math.log(1000 / 16)  # a decoded box is at most so much larger than its anchor
+_in_one_operation: ContextVar[bool] = ContextVar("in_one_operation", default=False)
 
 
 def areas(boxes: Any) -> Any:
@@ -67,21 +71,22 @@ def at_least(boxes: Any, side: float) -> Any:
     return ops.logical_and(boxes[..., 2] - boxes[..., 0] >= side, boxes[..., 3] - boxes[..., 1] >= side)
 
 
-def not_suppressed(boxes: Any, scores: Any, valid: Any, threshold: float, groups: Any = None) -> Any:
+def not_suppressed(boxes: Any, valid: Any, threshold: float, groups: Any = None) -> Any:
     """Which boxes non-maximum suppression keeps: a box falls if a kept one before it overlaps it too much.
 
     Args:
         boxes: `[N, K, 4]`, in the order of their scores, the best first.
-        scores: `[N, K]`.
         valid: `[N, K]` bool. A box that is not valid is not kept, and suppresses none.
         threshold: Largest intersection over union of two kept boxes.
-        groups: `[N, K]` integers; only boxes of one group suppress each other. None: there is one group.
+        groups: `[N, K]` integers from 0; only boxes of one group suppress each other. None: there is one group.
 
     Returns:
         `[N, K]` bool.
     """
+    if _in_one_operation.get():
+        return _not_suppressed_in_one_operation(boxes, valid, threshold, groups)
     if keras.backend.backend() == "tensorflow" and groups is None:
-        return _not_suppressed_by_tensorflow(boxes, scores, valid, threshold)
+        return _not_suppressed_by_tensorflow(boxes, valid, threshold)
     count = boxes.shape[1]
     suppresses = ops.logical_and(iou(boxes, boxes) > just_below(threshold), np.triu(np.ones((count, count), bool), 1))
     if groups is not None:
@@ -98,20 +103,39 @@ def not_suppressed(boxes: Any, scores: Any, valid: Any, threshold: float, groups
     return ops.while_loop(lambda _, changed: changed, step, (valid, ops.convert_to_tensor(True)))[0]
 
 
+@contextmanager
+def suppression_in_one_operation() -> Iterator[None]:
+    """TensorFlow traces suppression as one operation for all images and groups, which tf2onnx can convert.
+
+    Neither TFLite nor XLA has this operation. Without it, an ONNX file would have loops, which OpenVINO can't read.
+    """
+    token = _in_one_operation.set(True)
+    try:
+        yield
+    finally:
+        _in_one_operation.reset(token)
+
+
 def just_below(threshold: float) -> float:
     """-> largest float32 that is not above the threshold: torchvision compares in double precision."""
     nearest = np.float32(threshold)
     return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
 
 
-def _not_suppressed_by_tensorflow(boxes: Any, scores: Any, valid: Any, threshold: float) -> Any:
+def _ranks(valid: Any) -> Any:
+    """`[N, K]` -> `[N, K]` float32: K for the first box, 1 for the last, -1 if not valid.
+
+    TensorFlow's operations sort by scores, and their order of equal scores is not stated. So they get these as scores.
+    """
+    count = valid.shape[1]
+    return ops.where(valid, np.arange(count, 0, -1, dtype="float32"), -1.0)
+
+
+def _not_suppressed_by_tensorflow(boxes: Any, valid: Any, threshold: float) -> Any:
     """As `not_suppressed`, without groups, by TensorFlow's own operation, which is ten times as fast."""
     import tensorflow as tf
 
     count = boxes.shape[1]
-    # The operation sorts by scores, and its order of equal scores is not stated: a box's place is its score here.
-    places = tf.range(count, 0, -1, dtype="float32")
-    order = tf.where(valid, places, -1.0)
 
     def of_one(image: Any) -> Any:
         chosen, number = tf.raw_ops.NonMaxSuppressionV4(
@@ -122,10 +146,32 @@ def _not_suppressed_by_tensorflow(boxes: Any, scores: Any, valid: Any, threshold
             score_threshold=0.0,
             pad_to_max_output_size=True,
         )
-        # Rows of `chosen` behind the last box mark a place of their own, behind the boxes. ONNX has `scatter_nd` for
-        # places that occur once, and no maximum of segments.
+        # Rows of `chosen` behind the last box mark a place of their own, behind the boxes.
         kept = tf.range(count) < number
         place = tf.where(kept, chosen, count)
         return tf.scatter_nd(place[:, None], tf.cast(kept, "int32"), [count + 1])[:count] > 0
 
-    return tf.map_fn(of_one, (boxes, order), fn_output_signature=tf.TensorSpec((count,), "bool"))
+    return tf.map_fn(of_one, (boxes, _ranks(valid)), fn_output_signature=tf.TensorSpec((count,), "bool"))
+
+
+def _not_suppressed_in_one_operation(boxes: Any, valid: Any, threshold: float, groups: Any) -> Any:
+    """As `not_suppressed`."""
+    import tensorflow as tf
+
+    images, count = tf.shape(boxes)[0], boxes.shape[1]
+    scores = _ranks(valid)[:, :, None]
+    if groups is not None:
+        scores = tf.where(groups[:, :, None] == tf.range(tf.reduce_max(groups) + 1), scores, -1.0)
+    ranks = tf.raw_ops.CombinedNonMaxSuppression(
+        boxes=boxes[:, :, None],
+        scores=scores,
+        max_output_size_per_class=count,
+        max_total_size=count,
+        iou_threshold=just_below(threshold),
+        score_threshold=0.0,
+        clip_boxes=False,
+    ).nmsed_scores
+    # [N, K]: ranks of the kept boxes. Behind the last, there are zeros, which mark a place behind the boxes.
+    image = tf.broadcast_to(tf.range(images)[:, None], tf.shape(ranks))
+    places = tf.stack([image, count - tf.cast(ranks, "int32")], axis=-1)
+    return tf.scatter_nd(places, tf.ones_like(ranks), [images, count + 1])[:, :count] > 0

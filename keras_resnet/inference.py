@@ -42,6 +42,9 @@ def trace(model: Any, dtype: str) -> None:
         return
     import tensorflow as tf
 
+    from keras_resnet.detection_layers.roi_align import roi_align_in_xla
+
     model.make_predict_function()
     function: Any = model.predict_function
-    function.get_concrete_function([(tf.TensorSpec(model.inputs[0].shape, dtype),)])
+    with roi_align_in_xla():
+        function.get_concrete_function([(tf.TensorSpec(model.inputs[0].shape, dtype),)])

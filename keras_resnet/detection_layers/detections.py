@@ -46,7 +46,7 @@ class Detections(BoxLayer):
         boxes = box.decode(deltas, ops.take_along_axis(proposals, owners[..., None], axis=1), CODER_WEIGHTS)
         boxes = box.clip(boxes, sizes)
         valid = ops.logical_and(scores > self.score_threshold, box.at_least(boxes, SMALLEST_SIDE))
-        kept = box.not_suppressed(boxes, scores, valid, self.iou_threshold, labels)
+        kept = box.not_suppressed(boxes, valid, self.iou_threshold, labels)
 
         scores, best = ops.top_k(ops.where(kept, scores, -1.0), min(self.max_detections, scores.shape[1]))
         found = scores >= 0

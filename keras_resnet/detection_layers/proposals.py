@@ -54,9 +54,8 @@ class Proposals(BoxLayer):
         best_anchors = ops.cast(ops.take(anchors.astype("int32"), best, axis=0), "float32")
         boxes = box.decode(best_deltas, best_anchors, CODER_WEIGHTS)
         boxes = box.clip(boxes, sizes)
-        scores = sigmoid(best_logits)
-        kept = box.not_suppressed(boxes, scores, box.at_least(boxes, SMALLEST_SIDE), IOU_THRESHOLD)
-        return boxes, ops.where(kept, scores, -1.0)
+        kept = box.not_suppressed(boxes, box.at_least(boxes, SMALLEST_SIDE), IOU_THRESHOLD)
+        return boxes, ops.where(kept, sigmoid(best_logits), -1.0)
 
     def compute_output_spec(self, inputs: Any) -> Any:
         logits = inputs[: len(self.anchor_sizes)]

@@ -11,7 +11,6 @@ The file holds both as constants, which are looked up.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -102,16 +101,7 @@ def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
     onnx = require("onnx", "onnx")
     types = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
-    def tensors(graph: Any) -> Iterator[Any]:
-        yield from graph.initializer
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.TENSOR:
-                    yield attribute.t
-                elif attribute.type == onnx.AttributeProto.GRAPH:  # the body of a loop
-                    yield from tensors(attribute.g)
-
-    for tensor in tensors(onnx.load(str(path)).graph):
+    for tensor in onnx.load(str(path)).graph.initializer:
         if tensor.data_type in types:
             yield onnx.numpy_helper.to_array(tensor)
 

@@ -1,9 +1,6 @@
-"""ONNX graph in float32 -> equal graph with weights and arithmetic in float16; inputs and outputs stay float32.
+"""ONNX graph in float32 -> equal graph with weights and arithmetic in float16; inputs and outputs stay float32."""
 
-ONNX Runtime has a converter of its own, but it breaks the bodies of loops. Here, they stay in float32.
-"""
-
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from typing import Any
 
 from keras_resnet.optional import require
@@ -23,10 +20,10 @@ def to_float16(proto: Any, float_nodes: Container[str]) -> None:
     halves = {
         node.name
         for node in graph.node
-        if node.op_type != "Cast" and node.name not in float_nodes and _is_flat(node) and floats & set(node.input)
+        if node.op_type != "Cast" and node.name not in float_nodes and floats & set(node.input)
     }
     read_as_float = {output.name for output in graph.output}
-    read_as_float |= {name for node in graph.node if node.name not in halves for name in _read_by(node)}
+    read_as_float |= {name for node in graph.node if node.name not in halves for name in node.input}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     known: set[str] = set()  # tensors that exist in float16 too
     nodes: list[Any] = []
@@ -62,18 +59,3 @@ def _tensors_of(graph: Any, kind: int) -> set[str]:
     return {value.name for value in values if value.type.tensor_type.elem_type == kind} | {
         tensor.name for tensor in graph.initializer if tensor.data_type == kind
     }
-
-
-def _is_flat(node: Any) -> bool:
-    """Node -> whether it holds no graph of its own, as a loop does."""
-    return not any(attribute.HasField("g") for attribute in node.attribute)
-
-
-def _read_by(node: Any) -> Iterator[str]:
-    """Node -> names of the tensors that it reads, also in its own graphs."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from _read_by(inner)
-            yield from (output.name for output in attribute.g.output)

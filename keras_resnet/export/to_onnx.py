@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet.answers import IMAGE
+from keras_resnet.boxes import suppression_in_one_operation
 from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
@@ -93,13 +94,14 @@ def _proto(model: keras.Model, job: Job) -> Any:
     tf2onnx = require("tf2onnx", "onnx")
     function = serving_function(job.finished(model), job.row.output.name, batch_size=None)
     nchw = [IMAGE] if job.row.layout == "NCHW" else None
-    proto, _ = tf2onnx.convert.from_function(
-        function,
-        input_signature=function.input_signature,
-        opset=job.options.opset or OPSET,
-        inputs_as_nchw=nchw,
-        custom_op_handlers={"ResizeBilinear": (_resize_by_size, [])},
-    )
+    with suppression_in_one_operation():
+        proto, _ = tf2onnx.convert.from_function(
+            function,
+            input_signature=function.input_signature,
+            opset=job.options.opset or OPSET,
+            inputs_as_nchw=nchw,
+            custom_op_handlers={"ResizeBilinear": (_resize_by_size, [])},
+        )
     simplify(proto.graph)
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -155,7 +155,30 @@ def test_the_files_hold_only_built_in_operations(made):
 
     graph = onnx.load(str(made.paths["onnx"])).graph
     assert {node.domain for node in graph.node} == {""}
+    operators = {node.op_type for node in graph.node}
+    assert "NonMaxSuppression" in operators
+    assert not operators & {"Loop", "If", "Scan"}  # OpenVINO reads no file with a loop over images
     assert [output.name for output in graph.output] == OUTPUTS
+
+
+def test_openvino_finds_what_the_network_finds(made, network):
+    """In several images at once, and in one by a file of fixed shape."""
+    openvino = pytest.importorskip("openvino")
+    images = synthetic_images((96, 96, 3), count=3, seed=5).astype("float32")
+    expected = network.predict_on_batch(images)
+    assert expected["num_detections"].min() > 3
+    model = openvino.Core().read_model(str(made.paths["onnx"]))
+    for count in (3, 1):
+        model.reshape([count if count == 1 else -1, 96, 96, 3])
+        found = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images[:count])
+        for name, tolerance in (
+            ("labels", 0),
+            ("num_detections", 0),
+            ("boxes", 1e-3),
+            ("scores", 1e-5),
+            ("masks", 1e-4),
+        ):
+            np.testing.assert_allclose(found[name], expected[name][:count], atol=tolerance, err_msg=name)
 
 
 def test_a_file_predicts_as_its_network(made, network, tmp_path):
