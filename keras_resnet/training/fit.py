@@ -7,19 +7,19 @@ import tomllib
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_resnet.answers import Answer
 from keras_resnet.data.pipeline import evaluation_batches, training_batches
 from keras_resnet.data.problems import Problems
 from keras_resnet.data.taken import account
 from keras_resnet.errors import ArgumentError, TrainingError, reason
 from keras_resnet.evaluating import evaluate
 from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, frozen
+from keras_resnet.inference import answer
 from keras_resnet.model_files import save_model
 from keras_resnet.one_writer import only_writer
 from keras_resnet.predictor import Predictor
@@ -397,12 +397,7 @@ class _Run:
 
     def _collected(self, evaluated: keras.Model) -> dict[str, float]:
         """-> the figures that `keras-resnet evaluate` has for these images."""
-        names = list(self.source.classes)
-
-        def run(pixels: np.ndarray) -> Answer:
-            found = evaluated.predict_on_batch(pixels)
-            return {name: keras.ops.convert_to_numpy(values) for name, values in found.items()}
-
+        names, run = list(self.source.classes), partial(answer, evaluated)
         predictor = Predictor(evaluated.name, self.task, names, self.contract, len(names), run)
         evaluation = evaluate(
             predictor,
