@@ -350,7 +350,8 @@ def test_a_mistake_about_recipes_is_one_line(
 def test_a_full_disk_under_the_log_does_not_end_a_run(
     handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "terminal_stderr", lambda: open("/dev/full", "w", buffering=1))
-    status, lines, errors = in_process("train", "--data", "images", "--out", tmp_path)
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(train, "terminal_stderr", lambda: full)
+        status, lines, errors = in_process("train", "--data", "images", "--out", tmp_path)
     assert (status, errors, len(handed_on)) == (0, [], 1)
     assert lines[0].startswith(f"{tmp_path / 'model.keras'}: epoch 1")
