@@ -1,6 +1,8 @@
 """`keras-resnet train` and `train.py`: every key of a recipe is an option; the command hands it on and reports."""
 
 import dataclasses
+import errno
+import io
 import json
 import re
 import runpy
@@ -350,8 +352,11 @@ def test_a_mistake_about_recipes_is_one_line(
 def test_a_full_disk_under_the_log_does_not_end_a_run(
     handed_on: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open("/dev/full", "w", buffering=1) as full:
-        monkeypatch.setattr(train, "terminal_stderr", lambda: full)
-        status, lines, errors = in_process("train", "--data", "images", "--out", tmp_path)
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(train, "terminal_stderr", FullDisk)
+    status, lines, errors = in_process("train", "--data", "images", "--out", tmp_path)
     assert (status, errors, len(handed_on)) == (0, [], 1)
     assert lines[0].startswith(f"{tmp_path / 'model.keras'}: epoch 1")
