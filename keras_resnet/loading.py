@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
+from keras_resnet.export.files import is_artifact_folder
 from keras_resnet.model_folders import model_in
 from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import import_keras
@@ -32,7 +33,7 @@ def load(
     output_kind: str | None = None,
     trust: bool = False,
 ) -> Predictor:
-    """`.keras` file, artifact (SavedModel folder, .tflite, .onnx) or a folder -> a network that is ready for images.
+    """`.keras` file, artifact (`is_artifact`) or a folder -> a network that is ready for images.
 
     The network knows its task, its class names and its contract for image files, as far as the file holds them. A
     folder is one that `train` or `export` wrote; `model_folders.model_in` states which of its files is taken.
@@ -55,14 +56,15 @@ def load(
     text = model_in(text)
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
-            f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"
+            "`path` must be a .keras file, a SavedModel or OpenVINO folder, a .tflite or an .onnx file. "
+            f"Received: {text}"
         )
     return open_predictor(text, None, threads, Stated(task, output_kind), trust)
 
 
 def is_artifact(model: str) -> bool:
-    """Path, or name of a network -> whether it is an artifact's file or folder."""
-    return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
+    """Path, or name of a network -> whether it is an artifact: SavedModel or OpenVINO folder, .tflite or .onnx file."""
+    return model.endswith((".tflite", ".onnx")) or is_artifact_folder(Path(model))
 
 
 def open_predictor(

@@ -1,6 +1,5 @@
 """Artifact -> load time, peak memory and latency, in a process of its own."""
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,18 @@ from keras_resnet.export.formats import format_named
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
+from keras_resnet.optional import require
 
 COST_TIMEOUT_S = 600
 LONGEST_S = 5  # seconds of timing; slow files get fewer runs, but at least three
 WARMUP_CALLS = 2  # untimed calls after the first one
 OPENER = f"{__name__}:artifact_loader"
-RUNTIME_MODULES = {"TensorFlow": "tensorflow", "LiteRT": "ai_edge_litert.interpreter", "ONNX Runtime": "onnxruntime"}
+RUNTIME_MODULES = {
+    "TensorFlow": "tensorflow",
+    "LiteRT": "ai_edge_litert.interpreter",
+    "ONNX Runtime": "onnxruntime",
+    "OpenVINO": "openvino",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def artifact_loader(path: str, threads: int | None = None, format_name: str | No
     without the checks of what a stranger has made: whoever measures it has opened it before, or has written it.
     """
     row = format_of(Path(path), trust=True) if format_name is None else format_named(format_name)
-    importlib.import_module(RUNTIME_MODULES[row.runtime])
+    require(RUNTIME_MODULES[row.runtime], str(row.extra))
 
     def load() -> Opened:
         runtime = open_runtime(Path(path), row, threads, trust=True)

@@ -118,12 +118,12 @@ class Options:
 
     opset: int | None = None  # ONNX opset, 11 to 18; default 17
     layout: Literal["NHWC", "NCHW"] | None = None  # input layout of ONNX files; default NHWC
-    any_size: bool | None = None  # whether height and width are free (SavedModel, ONNX in float); default False
+    any_size: bool | None = None  # whether height and width are free (formats in float but TFLite); default False
     input_dtype: Literal["uint8", "int8", "float32"] | None = None  # input of tflite-int8; default uint8
     output_dtype: Literal["uint8", "int8", "float32"] | None = None  # output of tflite-int8; default uint8
     ranges: Literal["minmax", "mse"] | None = None  # method for activation ranges; default minmax
     int_weights: Literal["int8", "int7", "uint8"] | None = (
-        None  # type of onnx-int8's kernels; default int8 if this CPU has VNNI, else uint8
+        None  # type of onnx-int8's and openvino-int8's kernels; default int8 if this CPU has VNNI, else uint8
     )
     keep_float: Sequence[str] | None = None  # names of layers that int8 formats leave in float
     argmax: bool | None = None  # segmentation: write the class of each pixel (`mask`) instead of probabilities
@@ -218,6 +218,12 @@ _ONNX: dict[str, Any] = {
     "extra": "onnx",
     "any_batch": True,
 }
+_OPENVINO: dict[str, Any] = {
+    "runtime": "OpenVINO",
+    "modules": ("onnx", "tf2onnx", "onnxruntime", "openvino"),  # it is written by way of an ONNX file
+    "extra": "openvino",
+    "any_batch": True,
+}
 _INT8: dict[str, Any] = {
     "calibrated": True,
     "integer": True,
@@ -308,6 +314,23 @@ FORMATS: Mapping[str, Format] = {
             options=("opset", "layout", "ranges", "int_weights", "keep_float"),
             first_opset=13,  # the first opset with a scale for each channel
             **_ONNX,
+            **_INT8,
+        ),
+        Format(
+            "openvino",
+            "model_openvino",
+            promise="servers' x86 CPUs: exact; any batch",
+            writer="to_openvino:to_openvino",
+            options=("any_size",),
+            **_OPENVINO,
+        ),
+        Format(
+            "openvino-int8",
+            "model-int8_openvino",
+            promise="servers' x86 CPUs: a quarter of the size, float answers, as `onnx-int8`; any batch",
+            writer="to_openvino:to_openvino_int8",
+            options=("ranges", "int_weights", "keep_float"),
+            **_OPENVINO,
             **_INT8,
         ),
     )

@@ -14,6 +14,7 @@ from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.contained import check_opens
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
+from keras_resnet.export.files import IR_FILE, is_artifact_folder, kind_of
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
@@ -71,14 +72,14 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
 
     The runtimes trust their files, so a file from elsewhere must pass `format_of` first, which finds damage. Without
-    `trust`, a SavedModel must hold only operations of inference, and a file that is new to this installation is first
-    opened and run in a process of its own.
+    `trust`, a folder must hold only operations of inference, and what is new to this installation is first opened and
+    run in a process of its own.
 
     Raises:
         ExportError: The runtime can't read the file, or the file is refused without `trust`.
     """
     if not trust:
-        if format.runtime == "TensorFlow":
+        if path.is_dir():
             check_operations(path)
         given = {"path": str(path), "format_name": format.name, "threads": threads}
         check_opens(path, artifact_sha256(path), format.runtime, f"{__name__}:try_artifact", given, ExportError)
@@ -222,10 +223,39 @@ class _OnnxRuntime:
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> Answer:
-        pixels = pixels.astype("float32")
-        if self._nchw:
-            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return dict(zip(self.outputs, self._session.run(None, {IMAGE: pixels}), strict=True))
+        return dict(zip(self.outputs, self._session.run(None, {IMAGE: float_pixels(pixels, self._nchw)}), strict=True))
+
+
+class _OpenVino:
+    """An OpenVINO folder, or an ONNX file. Where the CPU has bfloat16, OpenVINO would otherwise compute in it."""
+
+    def __init__(self, path: Path, threads: int):
+        core = require("openvino", "openvino").Core()
+        model = core.read_model(path / IR_FILE if path.is_dir() else path)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self.inputs = {tensor.any_name: self._tensor(tensor) for tensor in model.inputs}
+        self.outputs = {tensor.any_name: self._tensor(tensor) for tensor in model.outputs}
+        self._nchw = any(is_nchw(tensor.shape) for tensor in self.inputs.values())
+
+    @staticmethod
+    def _tensor(tensor: Any) -> Tensor:
+        shape = tuple(None if side.is_dynamic else int(side.get_length()) for side in tensor.partial_shape)
+        return Tensor(shape, np.dtype(tensor.element_type.to_dtype()).name)
+
+    def run(self, pixels: np.ndarray) -> Answer:
+        answers = self._request.infer({IMAGE: float_pixels(pixels, self._nchw)})
+        return {name: values.copy() for name, values in zip(self.outputs, answers.values(), strict=True)}
+
+
+def float_pixels(pixels: np.ndarray, nchw: bool) -> np.ndarray:
+    """Pixels `[N, H, W, C]` -> float32, in the layout of a file."""
+    pixels = pixels.astype("float32")
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if nchw else pixels
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
@@ -243,6 +273,7 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "TensorFlow": _SavedModel,
     "LiteRT": _LiteRT,
     "ONNX Runtime": _OnnxRuntime,
+    "OpenVINO": _OpenVino,
 }
 
 
@@ -263,16 +294,15 @@ def format_and_description(path: Path, trust: bool = False) -> tuple[Format, dic
     if not (path.is_file() or path.is_dir()):
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
-    if not (name.endswith((".onnx", ".tflite")) or (path / "saved_model.pb").exists()):
-        raise ExportError(f"{path}: an artifact must be a SavedModel folder, a .tflite or an .onnx file")
+    if not (name.endswith((".onnx", ".tflite")) or is_artifact_folder(path)):
+        raise ExportError(f"{path}: an artifact must be a SavedModel or OpenVINO folder, a .tflite or an .onnx file")
     check_whole(path)
     description = read_description(path)
     if description is not None:
         return _as_described(format_named(description["format"]), description), description
-    if path.is_dir():
-        return FORMATS["saved_model"], None
-    if name.endswith(".tflite"):
-        open_runtime(path, FORMATS["tflite"], trust=trust)  # in a process of its own first
+    kind = kind_of(path)
+    if kind in ("tflite", "openvino"):
+        open_runtime(path, FORMATS[kind], trust=trust)  # in a process of its own first
     return FORMATS[format_in_graph(path)], None
 
 
