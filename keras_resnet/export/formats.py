@@ -123,7 +123,7 @@ class Options:
     output_dtype: Literal["uint8", "int8", "float32"] | None = None  # output of tflite-int8; default uint8
     ranges: Literal["minmax", "mse"] | None = None  # method for activation ranges; default minmax
     int_weights: Literal["int8", "int7", "uint8"] | None = (
-        None  # type of onnx-int8's and openvino-int8's kernels; default int8 if this CPU has VNNI, else uint8
+        None  # type of onnx-int8's kernels; default int8 if this CPU has VNNI, else uint8
     )
     keep_float: Sequence[str] | None = None  # names of layers that int8 formats leave in float
     argmax: bool | None = None  # segmentation: write the class of each pixel (`mask`) instead of probabilities
@@ -329,7 +329,7 @@ FORMATS: Mapping[str, Format] = {
             "model-int8_openvino",
             promise="servers' x86 CPUs: a quarter of the size, float answers, as `onnx-int8`; any batch",
             writer="to_openvino:to_openvino_int8",
-            options=("ranges", "int_weights", "keep_float"),
+            options=("ranges", "keep_float"),
             **_OPENVINO,
             **_INT8,
         ),

@@ -230,8 +230,9 @@ class _OpenVino:
     """An OpenVINO folder, or an ONNX file. Where the CPU has bfloat16, OpenVINO would otherwise compute in it."""
 
     def __init__(self, path: Path, threads: int):
-        core = require("openvino", "openvino").Core()
-        model = core.read_model(path / IR_FILE if path.is_dir() else path)
+        openvino = require("openvino", "openvino")
+        core = openvino.Core()
+        model = core.read_model(path / IR_FILE) if path.is_dir() else openvino.convert_model(path)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,

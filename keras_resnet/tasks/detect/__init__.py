@@ -31,6 +31,11 @@ UNFIT_FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "tflite-int16x8": "it holds all activations in 16 bits, and boxes need float32. `raw_heads` (--raw-heads) "
         "writes the network before its boxes",
+        **dict.fromkeys(
+            ("openvino", "openvino-int8"),
+            "OpenVINO can't read the loops that choose its boxes. `raw_heads` (--raw-heads) writes the network before "
+            "its boxes",
+        ),
     }
 )
 
