@@ -98,6 +98,15 @@ _FLOAT16 = Tolerance(
     layers=LayerTolerance(1e-4, 1e-2, 1e-2, 0.1, 0.1),
     boxes=BoxTolerance(0.5, 97.0, 0.02, 1e-2, 2e-2, 1e-2),
 )
+# What OpenVINO computes in bfloat16, which keeps 8 bits, of a file in float32. The layers are compared in float32.
+BFLOAT16 = Tolerance(
+    unexplained_variance=0.01,
+    mean_error=1e-3,
+    top1_agreement_percent=97.0,
+    margin=0.05,
+    batch_error=2**-7,
+    boxes=_INTEGER_BOXES,
+)
 _INTEGER = Tolerance(
     unexplained_variance=0.03,
     mean_error=0.5 / 256,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.export.files import IR_FILE, kind_of
-from keras_resnet.export.runtimes import float_pixels, is_nchw, quantized_values, real_values
+from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
+from keras_resnet.export.runtimes import float_pixels, is_nchw, quantized_values, read_openvino, real_values
 from keras_resnet.optional import require
 
 _PRODUCTS = ("Convolution", "ConvolutionBackpropData", "MatMul")  # OpenVINO's names
@@ -16,13 +16,13 @@ InnerTensors = Mapping[str, np.ndarray]  # float32, images first and channels la
 Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
 
 
-def open_inner(path: Path) -> Run | None:
-    """Artifact -> function that computes all its tensors; None for a SavedModel, whose tensors can't be reached.
+def open_inner(path: Path, runtime: str) -> Run | None:
+    """Artifact, its runtime -> function that computes all its tensors; None for TensorFlow, which doesn't show them.
 
     The runtimes do not optimise here: every tensor that the file names is computed as the file states it.
     """
-    openers = {"tflite": _open_tflite, "onnx": _open_onnx, "openvino": _open_openvino}
-    opener = openers.get(kind_of(path))
+    openvino = dict.fromkeys((OPENVINO, IN_BFLOAT16), _open_openvino)  # in float32
+    opener = {"LiteRT": _open_tflite, "ONNX Runtime": _open_onnx, **openvino}.get(runtime)
     return None if opener is None else opener(path)
 
 
@@ -99,7 +99,7 @@ def _open_onnx(path: Path) -> Run:
 
 def _open_openvino(path: Path) -> Run:
     core = require("openvino", "openvino").Core()
-    model = core.read_model(path / IR_FILE)
+    model = read_openvino(path)
     varying = {tensor.get_node().get_name() for tensor in model.inputs}  # operations that depend on the image
     for node in model.get_ordered_ops():
         if not varying & {value.get_node().get_name() for value in node.input_values()}:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
 from keras_resnet.export.operations import check_operations
+from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
 from keras_resnet.export.tflite_metadata import outputs_in
 from keras_resnet.optional import require
 from keras_resnet.printable import printable
@@ -81,7 +83,7 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     if not trust:
         if path.is_dir():
             check_operations(path)
-        given = {"path": str(path), "format_name": format.name, "threads": threads}
+        given = {"path": str(path), "format_name": format.name, "runtime": format.runtime, "threads": threads}
         check_opens(path, artifact_sha256(path), format.runtime, f"{__name__}:try_artifact", given, ExportError)
     threads = threads or os.cpu_count() or 1
     try:
@@ -93,11 +95,11 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
 
 
-def try_artifact(path: str, format_name: str, threads: int | None) -> None:
+def try_artifact(path: str, format_name: str, runtime: str, threads: int | None) -> None:
     """Opens an artifact and runs it on one black image: the trial of `contained.check_opens`."""
-    runtime = open_runtime(Path(path), format_named(format_name), threads)
-    height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
-    runtime.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
+    opened = open_runtime(Path(path), replace(format_named(format_name), runtime=runtime), threads)
+    height, width, channels = image_shape(next(iter(opened.inputs.values())).shape)
+    opened.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
 
 
 class _SavedModel:
@@ -227,17 +229,14 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
-    """An OpenVINO folder, or an ONNX file. Where the CPU has bfloat16, OpenVINO would otherwise compute in it."""
-
-    def __init__(self, path: Path, threads: int):
-        openvino = require("openvino", "openvino")
-        core = openvino.Core()
-        model = core.read_model(path / IR_FILE) if path.is_dir() else openvino.convert_model(path)
+    def __init__(self, path: Path, threads: int, precision: str = "f32"):
+        model = read_openvino(path)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,  # without it bfloat16, where the CPU has it
         }
+        core = require("openvino", "openvino").Core()
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         self.inputs = {tensor.any_name: self._tensor(tensor) for tensor in model.inputs}
         self.outputs = {tensor.any_name: self._tensor(tensor) for tensor in model.outputs}
@@ -251,6 +250,15 @@ class _OpenVino:
     def run(self, pixels: np.ndarray) -> Answer:
         answers = self._request.infer({IMAGE: float_pixels(pixels, self._nchw)})
         return {name: values.copy() for name, values in zip(self.outputs, answers.values(), strict=True)}
+
+
+def read_openvino(path: Path) -> Any:
+    """OpenVINO folder or ONNX file -> OpenVINO's model."""
+    openvino = require("openvino", "openvino")
+    if path.is_dir():
+        return openvino.Core().read_model(path / IR_FILE)
+    # Not `read_model`, whose graph leaves the first convolution of a file of integers in float32.
+    return openvino.convert_model(path)
 
 
 def float_pixels(pixels: np.ndarray, nchw: bool) -> np.ndarray:
@@ -274,7 +282,8 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "TensorFlow": _SavedModel,
     "LiteRT": _LiteRT,
     "ONNX Runtime": _OnnxRuntime,
-    "OpenVINO": _OpenVino,
+    OPENVINO: _OpenVino,
+    IN_BFLOAT16: partial(_OpenVino, precision="bf16"),
 }
 
 

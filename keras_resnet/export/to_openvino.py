@@ -9,6 +9,7 @@ from keras_resnet.export.description import properties_of
 from keras_resnet.export.files import IR_FILE
 from keras_resnet.export.ir_file import set_properties
 from keras_resnet.export.job import Job
+from keras_resnet.export.runtimes import read_openvino
 from keras_resnet.export.to_onnx import has_vnni, to_onnx, write_int8
 from keras_resnet.optional import require
 
@@ -31,8 +32,7 @@ def _convert(job: Job, folder: Path, write_onnx: Callable[[Job, Path], None]) ->
     with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
         source = Path(scratch, "model.onnx")
         write_onnx(job, source)
-        # Not `read_model`, whose graph leaves the first convolution of a file of integers in float32.
-        model = openvino.convert_model(source)
+        model = read_openvino(source)
         model.set_friendly_name(job.model.name)
         set_properties(model, properties_of(job.description))
         folder.mkdir()

@@ -197,7 +197,7 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
     step = format.output_step if reference.task.bounded else 0.0
     try:
         with runtime_errors():
-            run = open_inner(path)
+            run = open_inner(path, format.runtime)
             if run is None:
                 return []
             # A file of classes has no probabilities, but the logits before them.
