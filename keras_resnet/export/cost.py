@@ -1,6 +1,6 @@
 """Artifact -> load time, peak memory and latency, in a process of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,22 +51,26 @@ def measure_artifact(path: Path) -> ArtifactCost:
         raise ExportError(*error.args) from error
 
 
-def artifact_loader(path: str, threads: int | None = None, format_name: str | None = None) -> Loader:
+def artifact_loader(
+    path: str, threads: int | None = None, format_name: str | None = None, runtime: str | None = None
+) -> Loader:
     """Artifact, CPU threads (default: all) -> loader that opens it in this process, with its runtime already imported.
 
-    `format_name` is needed for a file without a description. To find out its format, the file would have to be opened,
-    and would be in memory before the measurement. For the same reason, and since its time is measured, a file is opened
-    without the checks of what a stranger has made: whoever measures it has opened it before, or has written it.
+    `runtime` names another runtime than the format's own. `format_name` is needed for a file without a description. To
+    find out its format, the file would have to be opened, and would be in memory before the measurement. For the same
+    reason, and since its time is measured, a file is opened without the checks of what a stranger has made: whoever
+    measures it has opened it before, or has written it.
     """
     row = format_of(Path(path), trust=True) if format_name is None else format_named(format_name)
+    row = row if runtime is None else replace(row, runtime=runtime)
     require(RUNTIME_MODULES[row.runtime], str(row.extra))
 
     def load() -> Opened:
-        runtime = open_runtime(Path(path), row, threads, trust=True)
-        height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
+        opened = open_runtime(Path(path), row, threads, trust=True)
+        height, width, channels = image_shape(next(iter(opened.inputs.values())).shape)
 
         def run(pixels: np.ndarray) -> Answer:
-            return predict(runtime, pixels, len(pixels) if row.any_batch else 1)
+            return predict(opened, pixels, len(pixels) if row.any_batch else 1)
 
         return Opened(run, (height, width, channels or 3))
 
