@@ -66,7 +66,7 @@ TrustOption = Annotated[
 RuntimeOption = Annotated[
     str | None,
     typer.Option(
-        help="Runtime of an ONNX file in place of ONNX Runtime: openvino.", show_default="the runtime of its format"
+        help="Runtime of an ONNX file instead of ONNX Runtime: openvino.", show_default="the runtime of its format"
     ),
 ]
 PrecisionOption = Annotated[

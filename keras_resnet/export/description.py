@@ -31,7 +31,7 @@ from keras_resnet.versions import package_versions
 
 SCHEMA_VERSION = 3
 NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
-DESCRIPTION_KEY = "keras_resnet.description"  # of ONNX and OpenVINO files
+DESCRIPTION_KEY = "keras_resnet.description"  # name of the property of ONNX and OpenVINO files
 MOST_CLASSES = 10_000_000
 LONGEST_MESSAGE = 300  # characters; what a file holds may be longer
 LARGEST_DESCRIPTION_BYTES = 16_000_000  # largest description, enough for 100,000 class names

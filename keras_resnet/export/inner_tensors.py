@@ -124,7 +124,7 @@ def _open_openvino(path: Path) -> Run:
 
 
 def _inner(names: Sequence[str], tensors: Sequence[np.ndarray], images: int) -> InnerTensors:
-    """Names and values of tensors, images first and channels second, number of images -> those of these images."""
+    """Names and values of tensors `[N, C, ...]`, number of images -> tensors that have a value for each image."""
     found = {}
     for name, values in zip(names, tensors, strict=True):
         if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) == images:
