@@ -19,8 +19,9 @@ import numpy as np
 from keras_resnet import layer_names
 from keras_resnet.boxes import just_below
 from keras_resnet.detection_layers.anchors import anchors_of
-from keras_resnet.export.files import IR_FILE, kind_of
+from keras_resnet.export.files import kind_of
 from keras_resnet.export.formats import Format
+from keras_resnet.export.runtimes import read_openvino
 from keras_resnet.optional import require
 from keras_resnet.tasks.base import Check
 
@@ -116,16 +117,9 @@ def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
 
 
 def _openvino_constants(path: Path) -> Iterator[np.ndarray]:
-    openvino = require("openvino", "openvino")
-
-    def values(model: Any) -> Iterator[np.ndarray]:
-        for node in model.get_ops():
-            if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in ("f32", "i32", "i64"):
-                yield node.data
-            elif node.get_type_name() in ("Loop", "TensorIterator"):
-                yield from values(node.get_function())
-
-    return values(openvino.Core().read_model(path / IR_FILE))
+    for node in read_openvino(path).get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in ("f32", "i32", "i64"):
+            yield node.data
 
 
 def _tflite_constants(path: Path) -> Iterator[np.ndarray]:
