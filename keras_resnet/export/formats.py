@@ -98,9 +98,10 @@ _FLOAT16 = Tolerance(
     layers=LayerTolerance(1e-4, 1e-2, 1e-2, 0.1, 0.1),
     boxes=BoxTolerance(0.5, 97.0, 0.02, 1e-2, 2e-2, 1e-2),
 )
-# What OpenVINO computes in bfloat16, which keeps 8 bits, of a file in float32. The layers are compared in float32.
+# What OpenVINO computes in bfloat16, which keeps 8 bits, of a file in float32: a ResNet-18 with ImageNet weights was
+# measured at a variance of 1e-4. The layers are compared in float32.
 BFLOAT16 = Tolerance(
-    unexplained_variance=0.01,
+    unexplained_variance=0.002,
     mean_error=1e-3,
     top1_agreement_percent=97.0,
     margin=0.05,
