@@ -10,11 +10,13 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from command_line import in_process
 from small_classifier import small_classifier
 from small_detector import small_detector
 from small_segmenter import small_segmenter
 
 from keras_resnet import inference, load
+from keras_resnet.benchmark import compare
 from keras_resnet.errors import ArgumentError, ExportError, MissingDependencyError
 from keras_resnet.export import export
 from keras_resnet.export.artifact import open_artifact
@@ -122,7 +124,7 @@ def test_a_segmenter(argmax, randomise, tmp_path):
 
 def test_features_of_any_size(randomise, tmp_path):
     body = randomise(small_classifier(), seed=4)
-    model = keras.Model(body.inputs, body.get_layer("pool").output)
+    model = keras.Model(body.input, body.get_layer("pool").output)
     path = export(model, tmp_path, ["openvino"], output_kind="features", options=Options(any_size=True)).paths
     images = synthetic_images((48, 64, 3), count=3, seed=8)
     [received] = predict(open_runtime(path["openvino"], FORMATS["openvino"]), images, 3).values()
@@ -238,6 +240,30 @@ def test_weights_elsewhere_are_refused(copy_of, tmp_path):
 
 
 # --- what is asked of it ------------------------------------------------------------------------------------------
+
+
+def test_the_commands(small_exports, model_file, image_folder, tmp_path, monkeypatch):
+    folder, picture = small_exports.paths["openvino"], image_folder / "03.png"
+    shown = {}
+    for options in ((), ("--precision", "float32"), ("--runtime", "openvino")):
+        status, shown[options], errors = in_process("predict", picture, "--model", folder, *options)
+        assert (status, errors) == (0, [])
+    assert len({tuple(lines) for lines in shown.values()}) == 1
+    status, printed, _ = in_process("info", folder, "--json")
+    assert (status, json.loads("\n".join(printed))["format"]) == (0, "openvino")
+    for options in ((), ("--precision", "bfloat16")):
+        status, printed, _ = in_process("verify", folder, "--model", model_file, *options)
+        assert status == 0, printed
+    monkeypatch.setattr(compare, "TURN_S", 0.05)
+    status, _, errors = in_process("benchmark", folder, "--bfloat16", "--rounds", 1, "--out", tmp_path)
+    assert (status, errors) == (0, [])
+    results = json.loads((tmp_path / "benchmark.json").read_text())["results"]["contenders"]
+    assert {name: (found["setting"], found["numbers"]) for name, found in results.items()} == {
+        "model_openvino": ("OpenVINO, from pixels", "float32"),
+        "model_openvino in bfloat16": ("OpenVINO in bfloat16, from pixels", "bfloat16"),
+    }
+    status, _, [error] = in_process("benchmark", small_exports.paths["tflite"], "--bfloat16")
+    assert error.startswith("error: --bfloat16 needs an artifact of the format openvino. Received: ")
 
 
 def test_detectors_are_refused_with_the_reason(tmp_path):
