@@ -73,11 +73,26 @@ def test_integer_answers_are_near_those_of_the_onnx_file(batch_size, small_expor
         assert np.abs(received - answers(small_exports.paths[name], name, IMAGES, 1)).max() < most
 
 
-def test_an_onnx_file_runs_in_it_too(small_exports):
+def test_an_onnx_file_runs_in_it_too(small_exports, monkeypatch):
+    monkeypatch.delattr(openvino, "convert_model")  # it unpickles PyTorch files, whatever their name is
     path = small_exports.paths["onnx"]
     received = answers(path, "onnx", IMAGES, 7, runtime="OpenVINO")
     np.testing.assert_allclose(received, answers(path, "onnx", IMAGES, 1), rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(load(path, runtime="openvino").run(IMAGES[:3])["probabilities"], received[:3])
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx-float16", "onnx-int8"])
+def test_onnx_files_are_verified_in_it_with_all_layers(name, small_exports):
+    report = examine_artifact(
+        small_exports.paths[name],
+        small_exports.model,
+        images=small_exports.calibration,
+        contract=CONTRACT,
+        class_names=small_exports.class_names,
+        running=Running("openvino"),
+    )
+    assert not report.failures
+    assert "layer noise" in [check.name for check in report.checks]
 
 
 def test_bfloat16_is_near_and_is_not_the_default(small_exports):

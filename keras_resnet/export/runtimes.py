@@ -254,11 +254,15 @@ class _OpenVino:
 
 def read_openvino(path: Path) -> Any:
     """OpenVINO folder or ONNX file -> OpenVINO's model."""
-    openvino = require("openvino", "openvino")
+    core = require("openvino", "openvino").Core()
     if path.is_dir():
-        return openvino.Core().read_model(path / IR_FILE)
-    # Not `read_model`, whose graph leaves the first convolution of a file of integers in float32.
-    return openvino.convert_model(path)
+        return core.read_model(path / IR_FILE)
+    model = core.read_model(path)
+    # As OpenVINO's `convert_model` does, which would also unpickle a PyTorch file that is named .onnx. Without it, the
+    # first convolution of a file of integers stays in float32.
+    transformations = require("openvino._offline_transformations", "openvino")
+    transformations.apply_moc_transformations(model, cf=False, smart_reshape=True)
+    return model
 
 
 def float_pixels(pixels: np.ndarray, nchw: bool) -> np.ndarray:
