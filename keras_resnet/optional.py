@@ -15,11 +15,11 @@ def require(module: str, extra: str) -> Any:
     Raises:
         MissingDependencyError: The module is not installed.
     """
+    package = module.partition(".")[0]
     try:
-        with _no_telemetry():
+        with _no_telemetry() if package == "openvino" else contextlib.nullcontext():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is installed, but one of its own dependencies is missing
         raise MissingDependencyError(

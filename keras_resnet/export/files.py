@@ -15,7 +15,7 @@ from keras_resnet.one_writer import only_writer
 from keras_resnet.whole_files import partial_files
 
 GRAPH_FILE = "saved_model.pb"  # makes a folder a SavedModel
-IR_FILE, IR_WEIGHTS = "model.xml", "model.bin"  # OpenVINO's intermediate representation: graph and constants
+IR_FILE = "model.xml"  # makes a folder OpenVINO's; its constants are in model.bin
 REPLACED = ".replaced"  # suffix of a folder that is being replaced
 # Files that each run replaces.
 WRITTEN = (
