@@ -383,7 +383,7 @@ def as_run(path, folder):
         (
             ["tflite", "onnx-int8"],
             dict(any_size=True),
-            "`any_size` belongs to saved_model, onnx, onnx-float16. Received",
+            "`any_size` belongs to saved_model, onnx, onnx-float16, openvino. Received",
         ),
         (["onnx"], dict(any_size="yes"), "`any_size` must be one of True, False. Received: any_size='yes'"),
         (["tflite-int8"], dict(input_dtype="int16"), "`input_dtype` must be one of uint8, int8, float32.*'int16'"),
