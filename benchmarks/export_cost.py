@@ -21,6 +21,7 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.measure.memory import peak_memory_mb
 from keras_resnet.measure.process import in_a_process
 from keras_resnet.measure.turns import by_turns
+from keras_resnet.optional import require
 
 BARE = "bare "  # before a format's name: the converter alone
 
@@ -57,8 +58,9 @@ def measure(job: str, model: str, weights: str | None, images: str, count: int) 
         elif job == BARE + "saved_model":
             network.export(f"{folder}/model", verbose=False)
         else:
-            convert = bare_tflite if "tflite" in job else bare_onnx
-            convert(job.removeprefix(BARE), network, pixels, Path(folder, "model"))
+            convert = {"tflite": bare_tflite, "onnx": bare_onnx, "openvino": bare_openvino}
+            kind = job.removeprefix(BARE).partition("-")[0]
+            convert[kind](job.removeprefix(BARE), network, pixels, Path(folder, "model"))
         seconds = time.perf_counter() - start
     return {"seconds": round(seconds, 2), "peak_memory_mb": round(peak_memory_mb()), "before_mb": round(before_mb)}
 
@@ -103,6 +105,13 @@ def bare_onnx(name: str, network: Any, pixels: Any, path: Path) -> None:
                 return next(self.feeds, None)
 
         quantization.quantize_static(path, path.with_suffix(".int8"), Reader(), per_channel=True)
+
+
+def bare_openvino(name: str, network: Any, pixels: Any, path: Path) -> None:
+    openvino = require("openvino", "openvino")
+    bare_onnx(name.replace("openvino", "onnx"), network, pixels, path)
+    source = path.with_suffix(".int8") if FORMATS[name].calibrated else path
+    openvino.save_model(openvino.convert_model(source), path.with_suffix(".xml"), compress_to_fp16=False)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.export.formats import FORMATS
-
-EVERY = tuple(FORMATS)
 ONNX = ("onnx", "onnx-float16", "onnx-int8")
 TFLITE = ("tflite", "tflite-float16", "tflite-dynamic", "tflite-int8", "tflite-int16x8")
 SAVED_MODEL = ("saved_model",)
 FILES = ONNX + TFLITE
+EVERY = SAVED_MODEL + FILES  # OpenVINO's folders are made from ONNX files; tests/test_openvino.py plants faults in them
 STEPPED = ("onnx-int8", "tflite-int8", "tflite-int16x8")  # formats whose activations are integers
 EIGHT_BITS = ("onnx-int8", "tflite-int8", "tflite-int16x8", "tflite-dynamic")  # formats whose kernels are integers
 FLOAT32 = ("saved_model", "tflite", "onnx")

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from faults import DESCRIPTION, INTEGERS, NUMBERS, SAVED_MODEL, Copy, Fault, InapplicableError
+from faults import DESCRIPTION, EVERY, INTEGERS, NUMBERS, SAVED_MODEL, Copy, Fault, InapplicableError
 
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.measure.record import write_record
@@ -333,13 +333,13 @@ def export_good(model: str, images: str, folder: Path, formats: tuple[str, ...])
     from keras_resnet.export import CalibrationImages, export
     from keras_resnet.loading import open_network
 
-    missing = [name for name in formats or FORMATS if not (folder / FORMATS[name].file_name).exists()]
+    missing = [name for name in formats or EVERY if not (folder / FORMATS[name].file_name).exists()]
     if missing:
         network, contract = open_network(model, None)
         calibration = CalibrationImages(images, count=200)
         with quiet_stderr():
             export(network, folder, missing, calibration=calibration, contract=contract)
-    return {name: folder / FORMATS[name].file_name for name in formats or FORMATS}
+    return {name: folder / FORMATS[name].file_name for name in formats or EVERY}
 
 
 # --- figures ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ArgumentError, KerasResnetError, WeightsError, reason
+from keras_resnet.export.files import is_artifact_folder
+from keras_resnet.export.running import AS_WRITTEN, Running
 from keras_resnet.model_folders import model_in
 from keras_resnet.predictor import Predictor
 from keras_resnet.quiet import import_keras
@@ -31,8 +33,10 @@ def load(
     task: str | None = None,
     output_kind: str | None = None,
     trust: bool = False,
+    runtime: str | None = None,
+    precision: str | None = None,
 ) -> Predictor:
-    """`.keras` file, artifact (SavedModel folder, .tflite, .onnx) or a folder -> a network that is ready for images.
+    """`.keras` file, artifact (`is_artifact`) or a folder -> a network that is ready for images.
 
     The network knows its task, its class names and its contract for image files, as far as the file holds them. A
     folder is one that `train` or `export` wrote; `model_folders.model_in` states which of its files is taken.
@@ -43,6 +47,8 @@ def load(
             states, or that its last layers and its loss show.
         output_kind: Kind of its output: probabilities, logits, values or features. Default: as for `task`.
         trust: Whether an artifact is opened whatever it holds, without a first opening in a process of its own.
+        runtime: "openvino" runs an ONNX file in OpenVINO. Default: the runtime of the artifact's format.
+        precision: "bfloat16": OpenVINO computes in it what the artifact holds in float32. Default: "float32".
 
     Raises:
         ExportError: An artifact can't be opened.
@@ -55,14 +61,15 @@ def load(
     text = model_in(text)
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
-            f"`path` must be a .keras file, a SavedModel folder, a .tflite or an .onnx file. Received: {text}"
+            "`path` must be a .keras file, a SavedModel or OpenVINO folder, a .tflite or an .onnx file. "
+            f"Received: {text}"
         )
-    return open_predictor(text, None, threads, Stated(task, output_kind), trust)
+    return open_predictor(text, None, threads, Stated(task, output_kind), trust, Running(runtime, precision))
 
 
 def is_artifact(model: str) -> bool:
-    """Path, or name of a network -> whether it is an artifact's file or folder."""
-    return model.endswith((".tflite", ".onnx")) or Path(model, "saved_model.pb").exists()
+    """Path, or name of a network -> whether it is an artifact: SavedModel or OpenVINO folder, .tflite or .onnx file."""
+    return model.endswith((".tflite", ".onnx")) or is_artifact_folder(Path(model))
 
 
 def open_predictor(
@@ -71,6 +78,7 @@ def open_predictor(
     threads: int | None = None,
     stated: Stated = NOTHING,
     trust: bool = False,
+    running: Running = AS_WRITTEN,
 ) -> Predictor:
     """Network's name and weights, `.keras` file or artifact, what the user states about it -> network that is ready
     for images; see `load`.
@@ -89,7 +97,12 @@ def open_predictor(
             )
         from keras_resnet.export.artifact import open_artifact
 
-        return open_artifact(model, threads, trust).predictor
+        return open_artifact(model, threads, trust, running).predictor
+    if running != AS_WRITTEN:
+        raise ArgumentError(
+            "`runtime` (--runtime) and `precision` (--precision) are for artifacts. "
+            f"Received: {model}, which Keras runs"
+        )
     network, contract = open_network(model, weights, stated)
     return predictor_of(network, contract, model)
 

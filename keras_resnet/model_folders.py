@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from keras_resnet.errors import ArgumentError
+from keras_resnet.export.files import is_artifact_folder
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import FILE_NAME, check_recorded, read_manifest
 from keras_resnet.printable import printable
@@ -16,10 +17,10 @@ _LOG = logging.getLogger("keras_resnet")
 
 
 def model_in(model: str) -> str:
-    """Model as the user names it -> network's name, file or SavedModel folder; one line is logged about a folder.
+    """Model as the user names it -> network's name, file or an artifact's folder; one line is logged about a folder.
 
     Of a run directory, this is the model of the best epoch. Of a folder of artifacts, it is the first one in the order
-    float32, float16, int8, and among these SavedModel, TFLite, ONNX.
+    float32, float16, int8, and among these SavedModel, TFLite, ONNX, OpenVINO.
 
     Raises:
         ArgumentError: A folder is neither a run directory nor a folder of artifacts.
@@ -27,7 +28,7 @@ def model_in(model: str) -> str:
     """
     folder = Path(model)
     named = model in VARIANTS or model.endswith((".keras", ".tflite", ".onnx"))
-    if named or not folder.is_dir() or (folder / "saved_model.pb").exists():
+    if named or not folder.is_dir() or is_artifact_folder(folder):
         return model
     found = [name for name in (BEST,) if (folder / name).is_file()] + artifacts_in(folder)
     if not found:

@@ -99,6 +99,7 @@ def small_exports(randomise: Callable, tmp_path_factory: pytest.TempPathFactory)
     """`Exported`: a small classifier in all formats."""
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
     from small_classifier import Exported, small_classifier
 
     from keras_resnet.export import export

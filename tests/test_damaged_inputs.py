@@ -14,7 +14,7 @@ from small_classifier import small_classifier
 from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError, ExportError, TrainingError
 from keras_resnet.export import export, integrity
-from keras_resnet.export.description import ONNX_KEY, read_description
+from keras_resnet.export.description import DESCRIPTION_KEY, read_description
 from keras_resnet.export.manifest import read_manifest
 from keras_resnet.packing import pack
 from keras_resnet.tasks.sources import open_source
@@ -182,7 +182,7 @@ def described(artifact, path, change):
     description = read_description(artifact)
     changed = change(description)
     proto = onnx.load(str(artifact))
-    onnx.helper.set_model_props(proto, {ONNX_KEY: json.dumps(description if changed is None else changed)})
+    onnx.helper.set_model_props(proto, {DESCRIPTION_KEY: json.dumps(description if changed is None else changed)})
     path.write_bytes(integrity.onnx_with_room(proto.SerializeToString()))
     integrity.seal(path)
     return path

@@ -20,8 +20,9 @@ from keras_resnet.whole_files import write_whole
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
 
-NAMES = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")
+NAMES = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8", "openvino")
 DISK_BYTES = 8_000_000
 HEAD_LINES = 3  # lines of the head of the table
 
@@ -86,6 +87,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("onnx", 8_192),
         ("onnx-int8", 32_768),
         ("onnx-int8", 65_536),  # not enough for ONNX's own copy, whose writer says nothing
+        ("openvino", 8_192),  # not enough for the ONNX file
+        ("openvino", 90_000),  # nor for the weights
     ],
 )
 def test_a_full_disk_is_named_and_the_older_artifact_stays(

@@ -24,6 +24,7 @@ ORDER = (
     "whole_files",
     "one_writer",
     "regular_files",
+    "plain_xml",
     "contained",
     "limits",
     "array_files",

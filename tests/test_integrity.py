@@ -20,7 +20,7 @@ from keras_resnet.export.integrity import FOLDER_FILE, check_whole, onnx_with_ro
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
 
-NAMES = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8")
+NAMES = ("saved_model", "tflite", "tflite-int8", "onnx", "onnx-int8", "openvino", "openvino-int8")
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
 

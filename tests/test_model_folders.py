@@ -111,13 +111,14 @@ def test_the_most_exact_artifact_is_taken(tmp_path, small_exports, caplog):
     for entry in manifest["artifacts"].values():  # empty folders stand in for the artifacts
         entry["size_bytes"], entry["sha256"] = 0, hashlib.sha256().hexdigest()
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    order = ["saved_model", "model.tflite", "model.onnx", "model-float16.tflite", "model-float16.onnx"]
-    order += ["model-dynamic.tflite", "model-int8.tflite", "model-int16x8.tflite", "model-int8.onnx"]
+    order = ["saved_model", "model.tflite", "model.onnx", "model_openvino", "model-float16.tflite"]
+    order += ["model-float16.onnx", "model-dynamic.tflite", "model-int8.tflite", "model-int16x8.tflite"]
+    order += ["model-int8.onnx", "model-int8_openvino"]
     assert sorted(order) == sorted(row.file_name for row in FORMATS.values())
     for name in reversed(order):
         (tmp_path / name).mkdir()
         assert model_in(str(tmp_path)) == str(tmp_path / name)
-    assert caplog.messages[0] == f"model: {tmp_path / 'model-int8.onnx'}"
+    assert caplog.messages[0] == f"model: {tmp_path / 'model-int8_openvino'}"
     (tmp_path / "model.keras").touch()
     assert model_in(str(tmp_path)) == str(tmp_path / "model.keras")
     assert caplog.messages[-1] == f"model: {tmp_path / 'model.keras'} (also there: {', '.join(order)})"

@@ -1,6 +1,7 @@
 """Absent packages name their extra; native chatter is held back, and shown when something fails."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -18,6 +19,20 @@ def test_an_absent_package_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"'onnxruntime'.*pip install 'keras-resnet-kit\[onnx\]'"):
         require("onnxruntime", "onnx")
+
+
+def test_openvino_is_imported_without_its_telemetry():
+    pytest.importorskip("openvino_telemetry")
+    program = (
+        "import sys\n"
+        "from keras_resnet.optional import require\n"
+        "openvino = require('openvino', 'openvino')\n"
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]\n"
+        "import openvino_telemetry  # and others can have it\n"
+        "print(openvino.tools.ovc.telemetry_utils.tm.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "openvino.tools.ovc.telemetry_stub\n", done.stderr
 
 
 def test_a_packages_own_missing_dependency_is_not_taken_for_it(monkeypatch, tmp_path):

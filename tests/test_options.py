@@ -383,7 +383,7 @@ def as_run(path, folder):
         (
             ["tflite", "onnx-int8"],
             dict(any_size=True),
-            "`any_size` belongs to saved_model, onnx, onnx-float16. Received",
+            "`any_size` belongs to saved_model, onnx, onnx-float16, openvino. Received",
         ),
         (["onnx"], dict(any_size="yes"), "`any_size` must be one of True, False. Received: any_size='yes'"),
         (["tflite-int8"], dict(input_dtype="int16"), "`input_dtype` must be one of uint8, int8, float32.*'int16'"),
@@ -403,7 +403,7 @@ def as_run(path, folder):
         (["onnx-int8"], dict(keep_float="stem_conv"), "`keep_float` must be a list of names. Received: .*'stem_conv'"),
         (["onnx_int8"], {}, "Received: 'onnx_int8'. Did you mean 'onnx-int8'"),
         (["savedmodel"], {}, "Received: 'savedmodel'. Did you mean 'saved_model'"),
-        (["caffe"], {}, r"must be among saved_model, .*, onnx-int8, or all. Received: 'caffe'\.$"),
+        (["caffe"], {}, r"must be among saved_model, .*, openvino-int8, or all. Received: 'caffe'\.$"),
     ],
 )
 def test_wrong_options_name_the_rule_and_the_value(formats, options, message, model, tmp_path):

@@ -272,13 +272,18 @@ def test_an_artifact_that_cannot_be_opened_is_refused(model, tmp_path, monkeypat
     def truncate(path, description):
         path.write_bytes(path.read_bytes()[:1000])
 
-    def without_weights(job, path):
-        WRITERS["saved_model"](job, path)
-        [weights] = path.glob("variables/*.data-*")
-        weights.unlink()
+    def without(pattern, name):
+        def write(job, path):
+            WRITERS[name](job, path)
+            [weights] = path.glob(pattern)
+            weights.unlink()
 
-    monkeypatch.setattr(pipeline, "embed", truncate)  # of files; a SavedModel is a folder
-    told = refused(model, tmp_path, WRITERS | {"saved_model": without_weights})
+        return {name: write}
+
+    monkeypatch.setattr(pipeline, "embed", truncate)  # of files; SavedModel and OpenVINO are folders
+    folders = without("variables/*.data-*", "saved_model")
+    folders |= without("model.bin", "openvino") | without("model.bin", "openvino-int8")
+    told = refused(model, tmp_path, WRITERS | folders)
     for name in FORMATS:
         assert re.search(r"runs: .*can't open it as", told[name]), name
         assert_no_final_name(tmp_path, name)

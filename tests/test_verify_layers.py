@@ -43,7 +43,7 @@ def test_a_favoured_class_is_seen_at_the_logits(small_exports):
         logits.set_weights([kernel, bias])
 
     points = list(points_of(prepare(with_weights(small_exports.model, favour))))
-    run = open_inner(small_exports.paths["onnx-int8"])
+    run = open_inner(small_exports.paths["onnx-int8"], FORMATS["onnx-int8"].runtime)
     checks = layer_checks(run, points, small_exports.calibration, FORMATS["onnx-int8"].tolerance.layers, 1 / 256)
     assert [check.name for check in checks if not check.passed] == ["logits mean"]
 
@@ -88,7 +88,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", [*INTEGERS, "tflite-float16", "onnx-float16", "tflite-dynamic", "tflite-int16x8"])
 def test_layers_of_a_good_file_differ_by_its_rounding_only(name, small_exports):
-    run = open_inner(small_exports.paths[name])
+    run = open_inner(small_exports.paths[name], FORMATS[name].runtime)
     points = list(points_of(prepare(small_exports.model)))
     checks = layer_checks(run, points, small_exports.calibration, FORMATS[name].tolerance.layers, 1 / 256)
     kinds = ["layer noise", "channel noise", "channel scale", "channel mean", "logits mean"]
@@ -101,7 +101,7 @@ def test_layers_of_a_good_file_differ_by_its_rounding_only(name, small_exports):
 def test_one_wrong_channel_is_named(fault, name, small_exports):
     """The file is good here, and the model has the fault: they differ as a wrong file and a good model do."""
     change, expected = FAULTS[fault]
-    run = open_inner(small_exports.paths[name])
+    run = open_inner(small_exports.paths[name], FORMATS[name].runtime)
     points = list(points_of(prepare(with_weights(small_exports.model, change))))
     checks = layer_checks(run, points, small_exports.calibration, FORMATS[name].tolerance.layers, 1 / 256)
     failed = {check.name: check.measured for check in checks if not check.passed}
@@ -113,7 +113,7 @@ def test_a_fault_in_one_layer_is_not_blamed_on_later_ones(small_exports):
     """Later layers are given the values that the file itself computed."""
     points = list(points_of(prepare(with_weights(small_exports.model, kernel_times(0)))))
     wrong = []
-    run = open_inner(small_exports.paths["onnx"])
+    run = open_inner(small_exports.paths["onnx"], FORMATS["onnx"].runtime)
     for point in points:
         checks = layer_checks(
             run, points[: points.index(point) + 1], small_exports.calibration, FORMATS["onnx"].tolerance.layers, 0

@@ -43,9 +43,9 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="SUBJECT...",
-            help="Subjects to measure: artifacts (SavedModel folder, .tflite, .onnx), folders of exported artifacts, "
-            ".keras files, folders that `train` wrote, or names of networks. Ratios are relative to the first "
-            "subject.",
+            help="Subjects to measure: artifacts (SavedModel or OpenVINO folder, .tflite, .onnx), folders of exported "
+            "artifacts, .keras files, folders that `train` wrote, or names of networks. Ratios are relative to the "
+            "first subject.",
         ),
     ],
     weights: WeightsOption = None,
@@ -54,6 +54,14 @@ def benchmark(
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     trust: TrustOption = False,
+    bfloat16: Annotated[
+        bool,
+        typer.Option(
+            "--bfloat16",
+            help="Measure each subject that OpenVINO runs in float32 a second time, in bfloat16, as the option "
+            "--precision of the other commands runs it.",
+        ),
+    ] = False,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch size; may be given several times.", show_default="1")
     ] = None,
@@ -122,6 +130,8 @@ def benchmark(
         stated = {"task": task, "output_kind": output_kind}
         given = {"weights": weights, "weights_prefix": weights_prefix, "revision": revision, **stated}
         contenders = [_contender(one, names[one], given, cores, answers, trust) for one in chosen]
+        if bfloat16:
+            contenders += _in_bfloat16(chosen, names, cores, trust)
         if rivals:
             contenders += _rivals(chosen, contenders, Path(name), cores, calibration, tell)
         from keras_resnet.benchmark.compare import compare
@@ -179,14 +189,7 @@ def _contender(
     from keras_resnet.loading import is_artifact, open_predictor
 
     if is_artifact(subject):
-        from keras_resnet.export import cost
-        from keras_resnet.export.artifact import open_artifact
-
-        artifact = open_artifact(subject, threads, trust)
-        setting = f"{artifact.format.runtime}, from pixels"
-        arguments = {"path": subject, "threads": threads}
-        numbers = artifact.format.numbers
-        return Contender(name, cost.OPENER, arguments, setting, Path(subject), artifact.predictor, numbers=numbers)
+        return _contender_of_artifact(subject, name, threads, trust)
     return Contender(
         name,
         f"{__name__}:model_loader",
@@ -195,6 +198,43 @@ def _contender(
         Path(subject) if subject.endswith(".keras") else None,
         open_predictor(subject, **_read_as(given)) if answers else None,
     )
+
+
+def _contender_of_artifact(subject: str, name: str, threads: int, trust: bool, precision: str = "") -> "Contender":
+    """Artifact, precision if it is not the file's own -> `Contender`."""
+    from keras_resnet.benchmark.compare import Contender
+    from keras_resnet.export import cost
+    from keras_resnet.export.artifact import open_artifact
+    from keras_resnet.export.running import Running
+
+    artifact = open_artifact(subject, threads, trust, Running(precision=precision or None))
+    row = artifact.format
+    return Contender(
+        name,
+        cost.OPENER,
+        {"path": subject, "threads": threads, "runtime": row.runtime},
+        f"{row.runtime}, from pixels",
+        Path(subject),
+        artifact.predictor,
+        numbers=precision or row.numbers,
+    )
+
+
+def _in_bfloat16(subjects: Sequence[str], names: Mapping[str, str], threads: int, trust: bool) -> list["Contender"]:
+    """-> a further contender for each artifact that OpenVINO runs in float32, which runs it in bfloat16.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    from keras_resnet.export.running import OPENVINO
+    from keras_resnet.export.runtimes import format_of
+    from keras_resnet.loading import is_artifact
+
+    rows = {one: format_of(Path(one), trust) for one in subjects if is_artifact(one)}
+    fit = [one for one, row in rows.items() if row.runtime == OPENVINO and row.numbers == "float32"]
+    if not fit:
+        raise ArgumentError(f"--bfloat16 needs an artifact of the format openvino. Received: {', '.join(subjects)}")
+    return [_contender_of_artifact(one, f"{names[one]} in bfloat16", threads, trust, "bfloat16") for one in fit]
 
 
 def _read_as(given: Mapping[str, str | None]) -> dict[str, Any]:

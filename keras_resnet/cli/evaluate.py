@@ -9,7 +9,9 @@ import typer
 
 from keras_resnet.cli.network import (
     OutputKindOption,
+    PrecisionOption,
     RevisionOption,
+    RuntimeOption,
     SplitOption,
     TaskOption,
     TrustOption,
@@ -45,6 +47,8 @@ def evaluate(
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     trust: TrustOption = False,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     split: SplitOption = "val",
     out: Annotated[
         Path | None,
@@ -67,6 +71,7 @@ def evaluate(
 
     An image that can't be read is named on stderr and left out; the exit status is then 1.
     """
+    from keras_resnet.export.running import Running
     from keras_resnet.loading import check_model, is_artifact, open_predictor
     from keras_resnet.model_folders import model_in
     from keras_resnet.optional import require
@@ -79,7 +84,8 @@ def evaluate(
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust)
+    running = Running(runtime, precision)
+    predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust, running=running)
     tell_reading(predictor.read_as)
     given = {name: value for name, value in options_of(predictor.task, "evaluate", options, model).items() if value}
     from keras_resnet.data.taken import account

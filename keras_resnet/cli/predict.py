@@ -13,7 +13,9 @@ from keras_resnet.cli.images import list_or_name, paths_in, read_batches
 from keras_resnet.cli.interrupts import on_interrupt, this_command
 from keras_resnet.cli.network import (
     OutputKindOption,
+    PrecisionOption,
     RevisionOption,
+    RuntimeOption,
     TaskOption,
     TrustOption,
     WeightsOption,
@@ -61,6 +63,8 @@ def predict(
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     trust: TrustOption = False,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     top: Annotated[
         int | None,
         typer.Option(
@@ -102,6 +106,7 @@ def predict(
     --json, except in COCO's form of results; the exit status is then 1. After more than 16 images, a last line on
     stderr gives the number of images per second.
     """
+    from keras_resnet.export.running import Running
     from keras_resnet.loading import check_model, is_artifact, open_predictor
     from keras_resnet.model_folders import model_in
 
@@ -116,7 +121,10 @@ def predict(
     paths = [*map(str, listed), *([] if files_from is None else paths_in(files_from))]
     failures = len(failed)
     with on_interrupt(lambda: _kept(csv_file, json_file, options)), contextlib.ExitStack() as stack:
-        predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust) if paths else None
+        predictor = None
+        if paths:
+            stated, running = Stated(task, output_kind), Running(runtime, precision)
+            predictor = open_predictor(model, source, stated=stated, trust=trust, running=running)
         form = RANKED if predictor is None else predictor.task.table
         tables = stack.enter_context(open_tables(csv_file, json_file, form))
         for pattern, error in failed:

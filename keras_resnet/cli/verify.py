@@ -10,7 +10,9 @@ from keras_resnet.cli.network import (
     ClassNamesOption,
     MaxDropOption,
     OutputKindOption,
+    PrecisionOption,
     RevisionOption,
+    RuntimeOption,
     SplitOption,
     TaskOption,
     TrustOption,
@@ -28,7 +30,7 @@ from keras_resnet.tasks.outputs import Stated
 
 @with_data_options
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="A SavedModel folder, a .tflite or an .onnx file.")],
+    artifact: Annotated[Path, typer.Argument(help="A SavedModel or OpenVINO folder, a .tflite or an .onnx file.")],
     public_key: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +48,8 @@ def verify(
     task: TaskOption = None,
     output_kind: OutputKindOption = None,
     trust: TrustOption = False,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     images: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +76,7 @@ def verify(
     from rich.console import Console
     from rich.table import Table
 
+    from keras_resnet.export.running import Running
     from keras_resnet.export.runtimes import format_of
     from keras_resnet.export.signing import check_signature
     from keras_resnet.model_folders import artifacts_in, model_in
@@ -100,7 +105,8 @@ def verify(
             print("Its answers were not compared with its model's: that needs --model")
             return
     model = model_in(model or "resnet50")
-    format_of(artifact, trust)  # cheap mistakes first: opening the network takes seconds
+    running = Running(runtime, precision)
+    running.of(format_of(artifact, trust))  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
     from keras_resnet.facts import facts_of
@@ -119,6 +125,7 @@ def verify(
         trust=trust,
         class_names=names_in(class_names),
         data=None if data is None else LabelledImages(data, split, reading, max_drop),
+        running=running,
     )
     print(printable(f"{artifact} as {report.format}, on {report.images} images"))
     table = Table("check", "measured", "required", "")

@@ -15,6 +15,7 @@ from keras_resnet.evaluating import evaluate
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.formats import Format
 from keras_resnet.export.images import ImageShape, read_images
+from keras_resnet.export.running import Running
 from keras_resnet.predictor import Predictor
 from keras_resnet.tasks.base import Check, Evaluation, Task
 
@@ -87,10 +88,10 @@ class Examination:
         own = bounds.integers if row.bytes_per_parameter == 1 else bounds.floats
         return own if self.given_drop_points is None else self.given_drop_points
 
-    def check(self, path: Path, row: Format, trust: bool) -> Check:
+    def check(self, path: Path, row: Format, trust: bool, running: Running) -> Check:
         """Artifact, which reads images and names classes as its description states, its format -> check of its loss."""
         try:
-            accuracy, _ = self.of(open_artifact(path, trust=trust).predictor)
+            accuracy, _ = self.of(open_artifact(path, trust=trust, running=running).predictor)
         except KerasResnetError as error:
             return Check(self.task.titles[self.task.score], str(error), "it answers on the labelled images", False)
         return accuracy_check(accuracy, self.max_drop_points(row))

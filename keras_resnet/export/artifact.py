@@ -11,6 +11,7 @@ import numpy as np
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError, reason
 from keras_resnet.export.formats import Format
+from keras_resnet.export.running import AS_WRITTEN, Running
 from keras_resnet.export.runtimes import Runtime, format_and_description, image_shape, open_runtime, predict
 from keras_resnet.labels import imagenet_labels
 from keras_resnet.predictor import BATCH_SIZE, Predictor
@@ -63,8 +64,10 @@ class Artifact:
             raise ExportError(f"{self.path}: {self.format.runtime} can't run it: {reason(error)}") from error
 
 
-def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trust: bool = False) -> Artifact:
-    """SavedModel folder, .tflite or .onnx file -> opened artifact.
+def open_artifact(
+    path: str | os.PathLike[str], threads: int | None = None, trust: bool = False, running: Running = AS_WRITTEN
+) -> Artifact:
+    """SavedModel or OpenVINO folder, .tflite or .onnx file -> opened artifact.
 
     A file without a description gets a centre crop of its input size, and ImageNet's names for 1000 classes. `trust`
     is explained at `open_runtime`.
@@ -74,6 +77,7 @@ def open_artifact(path: str | os.PathLike[str], threads: int | None = None, trus
     """
     path = Path(path)
     row, description = format_and_description(path, trust)
+    row = running.of(row)
     runtime = open_runtime(path, row, threads, trust)
     names = [output.name for output in row.outputs]
     if list(runtime.inputs) != [IMAGE] or set(runtime.outputs) != set(names):

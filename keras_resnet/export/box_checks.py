@@ -9,7 +9,7 @@ The file holds both as constants, which are looked up.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -18,8 +18,9 @@ import numpy as np
 from keras_resnet import layer_names
 from keras_resnet.boxes import just_below
 from keras_resnet.detection_layers.anchors import anchors_of
-from keras_resnet.export.files import is_tflite
+from keras_resnet.export.files import kind_of
 from keras_resnet.export.formats import Format
+from keras_resnet.export.runtimes import read_openvino
 from keras_resnet.optional import require
 from keras_resnet.tasks.base import Check
 
@@ -35,7 +36,7 @@ _SHORT = ("INT8", "UINT8", "INT16", "FLOAT16")
 
 def box_checks(path: Path, row: Format, model: keras.Model) -> Iterator[Check]:
     """File of a detector, its row of the table, the prepared model -> checks of the graph, which is not run."""
-    if path.is_file() and is_tflite(path):
+    if kind_of(path) == "tflite":
         yield numbers_check(path, row)
     yield constants_check(path, constants_of(model))
 
@@ -71,9 +72,8 @@ def constants_of(model: keras.Model) -> dict[str, np.ndarray]:
 
 def constants_check(path: Path, wanted: Mapping[str, np.ndarray]) -> Check:
     """File of any kind, constants of its model -> check that it holds them."""
-    constants = _savedmodel_constants if path.is_dir() else _tflite_constants if is_tflite(path) else _onnx_constants
     sizes = {each.size for each in wanted.values()}
-    held = [values for values in constants(path) if values.size in sizes]
+    held = [values for values in _CONSTANTS[kind_of(path)](path) if values.size in sizes]
     lacks = [name for name, each in wanted.items() if not any(_is_equal(values, each) for values in held)]
     return Check("box constants", f"without {', '.join(lacks)}" if lacks else "all there", ", ".join(wanted), not lacks)
 
@@ -104,6 +104,12 @@ def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
     for tensor in onnx.load(str(path)).graph.initializer:
         if tensor.data_type in types:
             yield onnx.numpy_helper.to_array(tensor)
+
+
+def _openvino_constants(path: Path) -> Iterator[np.ndarray]:
+    for node in read_openvino(path).get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in ("f32", "i32", "i64"):
+            yield node.data
 
 
 def _tflite_constants(path: Path) -> Iterator[np.ndarray]:
@@ -138,3 +144,11 @@ def _tflite_operations(path: Path) -> Iterator[tuple[str, list[str]]]:
             inputs = (operator.Inputs(index) for index in range(operator.InputsLength()))
             # An optional input that is left out has the index -1.
             yield names[operator.OpcodeIndex()], [types[graph.Tensors(i).Type()] for i in inputs if i >= 0]
+
+
+_CONSTANTS: Mapping[str, Callable[[Path], Iterator[np.ndarray]]] = {
+    "saved_model": _savedmodel_constants,
+    "tflite": _tflite_constants,
+    "onnx": _onnx_constants,
+    "openvino": _openvino_constants,
+}

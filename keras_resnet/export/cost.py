@@ -1,7 +1,6 @@
 """Artifact -> load time, peak memory and latency, in a process of its own."""
 
-import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,23 @@ import numpy as np
 from keras_resnet.answers import Answer
 from keras_resnet.errors import ExportError, MeasurementError
 from keras_resnet.export.formats import format_named
+from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
+from keras_resnet.optional import require
 
 COST_TIMEOUT_S = 600
 LONGEST_S = 5  # seconds of timing; slow files get fewer runs, but at least three
 WARMUP_CALLS = 2  # untimed calls after the first one
 OPENER = f"{__name__}:artifact_loader"
-RUNTIME_MODULES = {"TensorFlow": "tensorflow", "LiteRT": "ai_edge_litert.interpreter", "ONNX Runtime": "onnxruntime"}
+RUNTIME_MODULES = {
+    "TensorFlow": "tensorflow",
+    "LiteRT": "ai_edge_litert.interpreter",
+    "ONNX Runtime": "onnxruntime",
+    OPENVINO: "openvino",
+    IN_BFLOAT16: "openvino",
+}
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,26 @@ def measure_artifact(path: Path) -> ArtifactCost:
         raise ExportError(*error.args) from error
 
 
-def artifact_loader(path: str, threads: int | None = None, format_name: str | None = None) -> Loader:
+def artifact_loader(
+    path: str, threads: int | None = None, format_name: str | None = None, runtime: str | None = None
+) -> Loader:
     """Artifact, CPU threads (default: all) -> loader that opens it in this process, with its runtime already imported.
 
-    `format_name` is needed for a file without a description. To find out its format, the file would have to be opened,
-    and would be in memory before the measurement. For the same reason, and since its time is measured, a file is opened
-    without the checks of what a stranger has made: whoever measures it has opened it before, or has written it.
+    `runtime` names another runtime than the format's own. `format_name` is needed for a file without a description. To
+    find out its format, the file would have to be opened, and would be in memory before the measurement. For the same
+    reason, and since its time is measured, a file is opened without the checks of what a stranger has made: whoever
+    measures it has opened it before, or has written it.
     """
     row = format_of(Path(path), trust=True) if format_name is None else format_named(format_name)
-    importlib.import_module(RUNTIME_MODULES[row.runtime])
+    row = row if runtime is None else replace(row, runtime=runtime)
+    require(RUNTIME_MODULES[row.runtime], str(row.extra))
 
     def load() -> Opened:
-        runtime = open_runtime(Path(path), row, threads, trust=True)
-        height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
+        opened = open_runtime(Path(path), row, threads, trust=True)
+        height, width, channels = image_shape(next(iter(opened.inputs.values())).shape)
 
         def run(pixels: np.ndarray) -> Answer:
-            return predict(runtime, pixels, len(pixels) if row.any_batch else 1)
+            return predict(opened, pixels, len(pixels) if row.any_batch else 1)
 
         return Opened(run, (height, width, channels or 3))
 

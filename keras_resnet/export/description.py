@@ -1,7 +1,6 @@
 """The description of an artifact: a JSON object inside each file, in the place that its format provides."""
 
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,8 +10,10 @@ from typing import Any
 from keras_resnet import __version__
 from keras_resnet.answers import IMAGE, Output
 from keras_resnet.errors import ExportError, reason
+from keras_resnet.export.files import IR_FILE, kind_of
 from keras_resnet.export.formats import CHOICES, FORMATS
 from keras_resnet.export.integrity import onnx_with_room, seal
+from keras_resnet.export.ir_file import read_properties
 from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.old_schema import current
 from keras_resnet.export.tflite_metadata import (
@@ -30,7 +31,7 @@ from keras_resnet.versions import package_versions
 
 SCHEMA_VERSION = 3
 NO_CONTRACT = dict.fromkeys(("resize_short_side", "centre_crop", "interpolation", "antialias"))
-ONNX_KEY = "keras_resnet.description"
+DESCRIPTION_KEY = "keras_resnet.description"  # name of the property of ONNX and OpenVINO files
 MOST_CLASSES = 10_000_000
 LONGEST_MESSAGE = 300  # characters; what a file holds may be longer
 LARGEST_DESCRIPTION_BYTES = 16_000_000  # largest description, enough for 100,000 class names
@@ -103,18 +104,18 @@ def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
 
 def embed(path: Path, description: dict[str, Any]) -> None:
     """Puts the description and a hash of the file into a written .tflite or .onnx file."""
-    if path.read_bytes()[4:8] == b"TFL3":
+    if kind_of(path) == "tflite":
         write_tflite_metadata(path, description)
     else:
         _write_onnx_properties(path, description)
     seal(path)
 
 
-def onnx_properties(description: dict[str, Any]) -> dict[str, str]:
-    """Description -> properties of an ONNX file: the description, and its parts that people and tools look for."""
+def properties_of(description: dict[str, Any]) -> dict[str, str]:
+    """Description -> properties of an ONNX or OpenVINO file: it, and its parts that people and tools look for."""
     given, weights = description["input"], description["weights"]
     return {
-        ONNX_KEY: json.dumps(description),
+        DESCRIPTION_KEY: json.dumps(description),
         "network": description["network"],
         "labels": json.dumps(description["labels"]),
         "input": f"{given['colour_order']} pixels 0..255, {given['layout']} {given['size']}",
@@ -127,7 +128,7 @@ def onnx_properties(description: dict[str, Any]) -> dict[str, str]:
 def _write_onnx_properties(path: Path, description: dict[str, Any]) -> None:
     onnx = require("onnx", "onnx")
     proto = onnx.load(str(path))
-    onnx.helper.set_model_props(proto, onnx_properties(description))
+    onnx.helper.set_model_props(proto, properties_of(description))
     proto.producer_name, proto.producer_version = description["package"]["name"], description["package"]["version"]
     path.write_bytes(onnx_with_room(proto.SerializeToString()))
 
@@ -227,25 +228,25 @@ def _is_texts(texts: Any) -> bool:
 
 
 def _stored(path: Path) -> str | bytes | None:
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "saved_model":
         file = path / "assets" / DESCRIPTION_FILE
         return _limited(file.stat().st_size, file.read_bytes) if file.is_file() else None
-    with path.open("rb") as stream:
-        is_tflite = stream.read(8)[4:] == b"TFL3"
-        stream.seek(0, os.SEEK_SET)
-        if is_tflite:
-            if not zipfile.is_zipfile(stream):
+    if kind == "openvino":
+        return read_properties(path / IR_FILE).get(DESCRIPTION_KEY)
+    if kind == "tflite":
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            if DESCRIPTION_FILE not in archive.namelist():
                 return None
-            with zipfile.ZipFile(stream) as archive:
-                if DESCRIPTION_FILE not in archive.namelist():
-                    return None
-                return _limited(archive.getinfo(DESCRIPTION_FILE).file_size, lambda: archive.read(DESCRIPTION_FILE))
+            return _limited(archive.getinfo(DESCRIPTION_FILE).file_size, lambda: archive.read(DESCRIPTION_FILE))
     onnx = require("onnx", "onnx")
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's DecodeError derives directly from Exception
         raise ValueError(f"not an ONNX file: {error}") from error
-    texts = [prop.value for prop in proto.metadata_props if prop.key == ONNX_KEY]
+    texts = [prop.value for prop in proto.metadata_props if prop.key == DESCRIPTION_KEY]
     return texts[0] if texts else None
 
 

@@ -7,13 +7,15 @@ import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.one_writer import only_writer
 from keras_resnet.whole_files import partial_files
 
+GRAPH_FILE = "saved_model.pb"  # makes a folder a SavedModel
+IR_FILE = "model.xml"  # makes a folder OpenVINO's; its constants are in model.bin
 REPLACED = ".replaced"  # suffix of a folder that is being replaced
 # Files that each run replaces.
 WRITTEN = (
@@ -104,7 +106,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def is_tflite(path: Path) -> bool:
-    """File of an artifact -> whether it is a TFLite file; otherwise, it is an ONNX file."""
+def is_artifact_folder(path: Path) -> bool:
+    """Path -> whether it is a folder that is an artifact: a SavedModel, or OpenVINO's."""
+    return any((path / name).exists() for name in (GRAPH_FILE, IR_FILE))
+
+
+def kind_of(path: Path) -> Literal["saved_model", "openvino", "tflite", "onnx"]:
+    """File or folder of an artifact -> what it is, by its content. What is nothing else counts as an ONNX file."""
+    if path.is_dir():
+        return "openvino" if (path / IR_FILE).exists() and not (path / GRAPH_FILE).exists() else "saved_model"
     with path.open("rb") as stream:
-        return stream.read(8)[4:] == b"TFL3"
+        return "tflite" if stream.read(8)[4:] == b"TFL3" else "onnx"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.export.files import is_tflite
+from keras_resnet.export.files import IR_FILE, kind_of
 from keras_resnet.optional import require
 
 _QUANTIZED_INPUT = {"int8": "tflite-int8", "uint8": "tflite-int8", "int16": "tflite-int16x8"}
@@ -12,14 +12,17 @@ _QUANTIZED_INPUT = {"int8": "tflite-int8", "uint8": "tflite-int8", "int16": "tfl
 _ONNX_KERNELS = {"Conv": 1, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1}
 _TFLITE_KERNELS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
 _PASSED = {"Transpose", "Reshape", "Identity", "Cast", "Unsqueeze", "Squeeze"}  # between a constant and its reader
+_OPENVINO_KERNELS = {"Convolution": 1, "ConvolutionBackpropData": 1, "GroupConvolution": 1, "MatMul": 1}
+# In OpenVINO's graphs, the rounding of a kernel stands there too.
+_OPENVINO_PASSED = {"Convert", "FakeQuantize", "Multiply", "Reshape", "Subtract", "Transpose"}
 
 
 def format_in_graph(path: Path) -> str:
-    """SavedModel folder, .tflite or .onnx file -> name of the format that its numbers have; the file is not run."""
-    if path.is_dir():
-        return "saved_model"
-    prefix, read = ("tflite", _tflite_kinds) if is_tflite(path) else ("onnx", _onnx_kinds)
-    kinds = set(read(path))
+    """Artifact -> name of the format that its numbers have; it is not run."""
+    prefix = kind_of(path)
+    if prefix == "saved_model":
+        return prefix
+    kinds = set({"tflite": _tflite_kinds, "onnx": _onnx_kinds, "openvino": _openvino_kinds}[prefix](path))
     # A file of integers may have layers in float, and one of 16-bit weights may have some in float32.
     order = ("tflite-int16x8", f"{prefix}-int8", "tflite-dynamic", f"{prefix}-float16")
     return next((kind for kind in order if kind in kinds), prefix)
@@ -41,6 +44,19 @@ def _onnx_kinds(path: Path) -> Iterator[str]:
             yield "onnx-int8"
         elif types.get(name) == onnx.TensorProto.FLOAT16:
             yield "onnx-float16"
+
+
+def _openvino_kinds(path: Path) -> Iterator[str]:
+    """16-bit kernels are no format here: the float formats' bounds refuse such a file."""
+    for node in require("openvino", "openvino").Core().read_model(path / IR_FILE).get_ops():
+        place = _OPENVINO_KERNELS.get(node.get_type_name())
+        if place is None:
+            continue
+        source = node.input_value(place).get_node()
+        while source.get_type_name() in _OPENVINO_PASSED:
+            source = source.input_value(0).get_node()
+        if source.get_type_name() == "Constant" and source.get_element_type().get_type_name() in ("i8", "u8"):
+            yield "openvino-int8"
 
 
 def _tflite_kinds(path: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ The runtimes trust their files. A flipped bit silently changes answers, and a tr
 | --- | --- | --- |
 | TFLite | 128 bytes after the identifier, to which no offset of the flatbuffer points | the file |
 | ONNX | the first field of the file, an entry of `metadata_props` | the file |
-| SavedModel | `assets.extra/keras_resnet.sha256`, which `sha256sum -c` reads | each other file |
+| SavedModel, OpenVINO | `assets.extra/keras_resnet.sha256`, which `sha256sum -c` reads | each other file |
 
 A file's hash is computed with zeros in its place. It stands at the front, where a truncated file still has it. The hash
 finds damage but not forgery: whoever changes a file on purpose can write its hash too. A file from other software has
@@ -23,6 +23,7 @@ from keras_resnet.errors import ExportError
 
 KEY = b"keras_resnet.sha256"
 FOLDER_FILE = "assets.extra/keras_resnet.sha256"  # folder for files that TensorFlow ignores
+DESCRIBED_FILES = ("assets/description.json", "model.xml")  # a SavedModel has the first, an OpenVINO folder the second
 OWN_NAME = b"keras-resnet-kit"  # part of each description: a file with it and without a hash is damaged
 
 _BLANK = b"0" * 64
@@ -45,7 +46,7 @@ def onnx_with_room(proto: bytes) -> bytes:
 
 
 def seal(path: Path) -> None:
-    """Writes the hash into a finished file that has room for it, or the hashes of its files into a SavedModel."""
+    """Writes the hash into a finished file that has room for it, or the hashes of its files into a folder."""
     if path.is_dir():
         listing = path / FOLDER_FILE
         listing.parent.mkdir(exist_ok=True)
@@ -85,9 +86,10 @@ def _file_problem(path: Path) -> str | None:
 
 
 def _folder_problem(path: Path) -> str | None:
-    listing, description = path / FOLDER_FILE, path / "assets" / "description.json"
+    listing = path / FOLDER_FILE
     if not listing.is_file():
-        return "its hashes are gone" if description.is_file() and OWN_NAME in description.read_bytes() else None
+        described = [path / name for name in DESCRIBED_FILES if (path / name).is_file()]
+        return "its hashes are gone" if any(OWN_NAME in file.read_bytes() for file in described) else None
     if listing.stat().st_size > _LARGEST_LISTING_BYTES:
         return f"{FOLDER_FILE} is too large"
     stored = listing.read_bytes().decode("utf-8", "backslashreplace").splitlines()
@@ -96,7 +98,7 @@ def _folder_problem(path: Path) -> str | None:
 
 
 def _listed(folder: Path) -> Iterator[str]:
-    """SavedModel -> line `<hash>  <name>` for each file that TensorFlow reads."""
+    """Folder -> line `<hash>  <name>` for each file that its runtime reads."""
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
         if file.is_file() and name.parts[0] != "assets.extra" and not file.name.startswith("."):

@@ -1,4 +1,4 @@
-"""SavedModel -> the operations in it that inference does not need, found before TensorFlow opens it.
+"""SavedModel or OpenVINO folder -> the operations in it that inference does not need, found before it is opened.
 
 A SavedModel is a program. TensorFlow's operations include some that read, write or send files, or call Python, and
 some functions run as soon as it is loaded. This module reads `saved_model.pb` as data, compares the operations of every
@@ -7,6 +7,9 @@ function, called or not, with the table below, and runs nothing.
 What TensorFlow's own saver does is needed, and is dangerous elsewhere: `SaveV2` in a signature would write any file.
 These operations may stand only in the functions that the saver's nodes name, which nothing else may refer to. When
 Python loads a SavedModel, it never calls these two functions: it restores the variables by operations of its own.
+
+The operations of OpenVINO's own sets only compute. Others would come from a library that extends it, which this package
+never loads, and OpenVINO refuses them too.
 """
 
 import re
@@ -16,10 +19,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from keras_resnet.errors import ExportError
+from keras_resnet.export.files import GRAPH_FILE, IR_FILE, kind_of
+from keras_resnet.export.ir_file import read_ir
 from keras_resnet.printable import printable
 from keras_resnet.regular_files import read_regular
 
-GRAPH_FILE = "saved_model.pb"
 OUTSIDE = "the graph itself"  # outside of all functions
 MOST_NAMED = 5  # operations in an error message
 
@@ -84,7 +88,7 @@ class Finding(NamedTuple):
 
 
 def check_operations(folder: Path) -> None:
-    """Raises `ExportError` if a SavedModel holds more than inference needs; TensorFlow does not open it."""
+    """Raises `ExportError` if a SavedModel or OpenVINO folder holds more than inference needs; it is not opened."""
     findings = unneeded(folder)
     if not findings:
         return
@@ -99,12 +103,22 @@ def check_operations(folder: Path) -> None:
 
 
 def unneeded(folder: Path) -> list[Finding]:
-    """SavedModel -> what it holds beyond inference, in the order of the file.
+    """SavedModel or OpenVINO folder -> what it holds beyond inference, in the order of the file.
 
     Raises:
         ExportError: The folder's graph can't be read.
     """
-    return [*_odd_files(folder), *_findings(_read(folder / GRAPH_FILE))]
+    if kind_of(folder) == "openvino":
+        return [*_odd_files(folder), *_foreign_layers(folder)]
+    return [*_odd_files(folder), *_other_graphs(folder), *_findings(_read(folder / GRAPH_FILE))]
+
+
+def _foreign_layers(folder: Path) -> Iterator[Finding]:
+    """OpenVINO folder -> its layers, also those inside others, whose operation is in none of OpenVINO's own sets."""
+    for layer in read_ir(folder / IR_FILE).iter("layer"):
+        kind, opset, name = (str(layer.get(key)) for key in ("type", "version", "name"))
+        if not re.fullmatch(r"opset\d+", opset):
+            yield Finding(f"{kind} of {opset}", _UNKNOWN, f"layer {name}")
 
 
 def _read(path: Path) -> Any:
@@ -120,16 +134,20 @@ def _read(path: Path) -> Any:
 
 
 def _odd_files(folder: Path) -> Iterator[Finding]:
-    """Files from which TensorFlow could read another graph, or files that lie elsewhere."""
-    for name in ("saved_model.pbtxt", "saved_model.cpb"):
-        if (folder / name).exists():
-            yield Finding(f"the file {name}", f"is a second graph beside {GRAPH_FILE}")
+    """Links that lead elsewhere, pipes and devices."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() and not path.is_file():  # a link to a file is how caches keep what they download
             yield Finding(f"the link {name}", "leads to something else than a file")
         elif not path.is_file() and not path.is_dir():
             yield Finding(f"the file {name}", "is a pipe or a device")
+
+
+def _other_graphs(folder: Path) -> Iterator[Finding]:
+    """Files from which TensorFlow could read another graph."""
+    for name in ("saved_model.pbtxt", "saved_model.cpb"):
+        if (folder / name).exists():
+            yield Finding(f"the file {name}", f"is a second graph beside {GRAPH_FILE}")
 
 
 def _findings(saved: Any) -> Iterator[Finding]:

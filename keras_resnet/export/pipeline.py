@@ -51,6 +51,7 @@ from keras_resnet.export.manifest import artifact_sha256, forget, read_manifest,
 from keras_resnet.export.prepare import check_prepared, checked, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
 from keras_resnet.export.result import ExportReport
+from keras_resnet.export.running import AS_WRITTEN, Running
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.export.signing import signature_file
 from keras_resnet.export.verify import Reference, ask, examine, verify
@@ -534,6 +535,7 @@ def examine_artifact(
     trust: bool = False,
     class_names: Sequence[str] | None = None,
     data: Any | LabelledImages = None,
+    running: Running = AS_WRITTEN,
 ) -> Report:
     """Artifact, its source model, images -> report, which may contain failed checks.
 
@@ -543,8 +545,9 @@ def examine_artifact(
         trust: Whether the artifact is opened whatever operations it holds, and in this process at once.
         class_names: Names that the artifact must have. Default: the names that are stated for the model.
         data: Images with known targets, as `export` takes them. The artifact reads them as its description states.
+        running: The runtime, if it is not the format's own.
     """
-    row = format_of(path, trust)
+    row = running.of(format_of(path, trust))
     if row.calibrated and images is None:
         raise ExportError(f"{path}: an integer artifact can only be verified on real images: give --images FOLDER")
     if None in contract.sides:
@@ -562,4 +565,4 @@ def examine_artifact(
     task = checked_task_of(prepared)
     asked = _predictor(model.name, task, names, way, prepared, partial(inference.answer, prepared))
     examination = Examination(asked, labelled, shape)
-    return replace_fields(report, checks=(*report.checks, examination.check(path, row, trust)))
+    return replace_fields(report, checks=(*report.checks, examination.check(path, row, trust, running)))

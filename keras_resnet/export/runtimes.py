@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,11 +15,13 @@ from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.contained import check_opens
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
+from keras_resnet.export.files import IR_FILE, is_artifact_folder, kind_of
 from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
 from keras_resnet.export.operations import check_operations
+from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
 from keras_resnet.export.tflite_metadata import outputs_in
 from keras_resnet.optional import require
 from keras_resnet.printable import printable
@@ -71,16 +74,16 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
 
     The runtimes trust their files, so a file from elsewhere must pass `format_of` first, which finds damage. Without
-    `trust`, a SavedModel must hold only operations of inference, and a file that is new to this installation is first
-    opened and run in a process of its own.
+    `trust`, a folder must hold only operations of inference, and what is new to this installation is first opened and
+    run in a process of its own.
 
     Raises:
         ExportError: The runtime can't read the file, or the file is refused without `trust`.
     """
     if not trust:
-        if format.runtime == "TensorFlow":
+        if path.is_dir():
             check_operations(path)
-        given = {"path": str(path), "format_name": format.name, "threads": threads}
+        given = {"path": str(path), "format_name": format.name, "runtime": format.runtime, "threads": threads}
         check_opens(path, artifact_sha256(path), format.runtime, f"{__name__}:try_artifact", given, ExportError)
     threads = threads or os.cpu_count() or 1
     try:
@@ -92,11 +95,11 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
 
 
-def try_artifact(path: str, format_name: str, threads: int | None) -> None:
+def try_artifact(path: str, format_name: str, runtime: str, threads: int | None) -> None:
     """Opens an artifact and runs it on one black image: the trial of `contained.check_opens`."""
-    runtime = open_runtime(Path(path), format_named(format_name), threads)
-    height, width, channels = image_shape(next(iter(runtime.inputs.values())).shape)
-    runtime.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
+    opened = open_runtime(Path(path), replace(format_named(format_name), runtime=runtime), threads)
+    height, width, channels = image_shape(next(iter(opened.inputs.values())).shape)
+    opened.run(np.zeros((1, height or TRIAL_SIDE, width or TRIAL_SIDE, channels or 3), "uint8"))
 
 
 class _SavedModel:
@@ -222,10 +225,50 @@ class _OnnxRuntime:
         return Tensor(tuple(side if isinstance(side, int) else None for side in tensor.shape), dtype)
 
     def run(self, pixels: np.ndarray) -> Answer:
-        pixels = pixels.astype("float32")
-        if self._nchw:
-            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return dict(zip(self.outputs, self._session.run(None, {IMAGE: pixels}), strict=True))
+        return dict(zip(self.outputs, self._session.run(None, {IMAGE: float_pixels(pixels, self._nchw)}), strict=True))
+
+
+class _OpenVino:
+    def __init__(self, path: Path, threads: int, precision: str = "f32"):
+        model = read_openvino(path)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,  # without it bfloat16, where the CPU has it
+        }
+        core = require("openvino", "openvino").Core()
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self.inputs = {tensor.any_name: self._tensor(tensor) for tensor in model.inputs}
+        self.outputs = {tensor.any_name: self._tensor(tensor) for tensor in model.outputs}
+        self._nchw = any(is_nchw(tensor.shape) for tensor in self.inputs.values())
+
+    @staticmethod
+    def _tensor(tensor: Any) -> Tensor:
+        shape = tuple(None if side.is_dynamic else int(side.get_length()) for side in tensor.partial_shape)
+        return Tensor(shape, np.dtype(tensor.element_type.to_dtype()).name)
+
+    def run(self, pixels: np.ndarray) -> Answer:
+        answers = self._request.infer({IMAGE: float_pixels(pixels, self._nchw)})
+        return {name: values.copy() for name, values in zip(self.outputs, answers.values(), strict=True)}
+
+
+def read_openvino(path: Path) -> Any:
+    """OpenVINO folder or ONNX file -> OpenVINO's model."""
+    core = require("openvino", "openvino").Core()
+    if path.is_dir():
+        return core.read_model(path / IR_FILE)
+    model = core.read_model(path)
+    # As OpenVINO's `convert_model` does, which would also unpickle a PyTorch file that is named .onnx. Without it, the
+    # first convolution of a file of integers stays in float32.
+    transformations = require("openvino._offline_transformations", "openvino")
+    transformations.apply_moc_transformations(model, cf=False, smart_reshape=True)
+    return model
+
+
+def float_pixels(pixels: np.ndarray, nchw: bool) -> np.ndarray:
+    """Pixels `[N, H, W, C]` -> float32, in the layout of a file."""
+    pixels = pixels.astype("float32")
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if nchw else pixels
 
 
 def is_nchw(shape: tuple[int | None, ...]) -> bool:
@@ -243,6 +286,8 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "TensorFlow": _SavedModel,
     "LiteRT": _LiteRT,
     "ONNX Runtime": _OnnxRuntime,
+    OPENVINO: _OpenVino,
+    IN_BFLOAT16: partial(_OpenVino, precision="bf16"),
 }
 
 
@@ -263,16 +308,15 @@ def format_and_description(path: Path, trust: bool = False) -> tuple[Format, dic
     if not (path.is_file() or path.is_dir()):
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
-    if not (name.endswith((".onnx", ".tflite")) or (path / "saved_model.pb").exists()):
-        raise ExportError(f"{path}: an artifact must be a SavedModel folder, a .tflite or an .onnx file")
+    if not (name.endswith((".onnx", ".tflite")) or is_artifact_folder(path)):
+        raise ExportError(f"{path}: an artifact must be a SavedModel or OpenVINO folder, a .tflite or an .onnx file")
     check_whole(path)
     description = read_description(path)
     if description is not None:
         return _as_described(format_named(description["format"]), description), description
-    if path.is_dir():
-        return FORMATS["saved_model"], None
-    if name.endswith(".tflite"):
-        open_runtime(path, FORMATS["tflite"], trust=trust)  # in a process of its own first
+    kind = kind_of(path)
+    if kind in ("tflite", "openvino"):
+        open_runtime(path, FORMATS[kind], trust=trust)  # in a process of its own first
     return FORMATS[format_in_graph(path)], None
 
 

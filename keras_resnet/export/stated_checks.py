@@ -19,12 +19,13 @@ from PIL import Image
 from keras_resnet import __version__, inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
-from keras_resnet.export.description import NO_CONTRACT, ONNX_KEY, onnx_properties
-from keras_resnet.export.files import is_tflite
+from keras_resnet.export.description import DESCRIPTION_KEY, NO_CONTRACT, properties_of
+from keras_resnet.export.files import IR_FILE, kind_of
 from keras_resnet.export.formats import FORMATS, Format
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.integrity import KEY
+from keras_resnet.export.ir_file import read_properties
 from keras_resnet.export.manifest import artifact_sha256, read_manifest
 from keras_resnet.export.runtimes import runtime_errors
 from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer, outputs_in
@@ -71,7 +72,7 @@ def stated_checks(
 
 def _numbers_of(row: Format) -> tuple[Any, ...]:
     """Row of the table -> what tells the numbers of its graphs from those in other rows."""
-    return row.runtime, row.bytes_per_parameter, row.integer and row.calibrated, row.integer_answers
+    return row.name.partition("-")[0], row.bytes_per_parameter, row.integer and row.calibrated, row.integer_answers
 
 
 def _equal_check(name: str, measured: str, required: str) -> Check:
@@ -102,14 +103,15 @@ def _names_check(path: Path, description: Mapping[str, Any], expected: Sequence[
 def _further_places(path: Path, wanted: list[str] | None) -> dict[str, tuple[Any, Any]]:
     """-> name of each further place in the file: the names there, and the names that must be there."""
     text = labels_text(wanted).splitlines() if wanted else None
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "saved_model":
         file = path / "assets" / LABELS_FILE
         return {LABELS_FILE: (file.read_text("utf-8").splitlines() if file.is_file() else None, text)}
-    if is_tflite(path):
+    if kind == "tflite":
         with zipfile.ZipFile(path) as archive:
             held = LABELS_FILE in archive.namelist()
             return {LABELS_FILE: (archive.read(LABELS_FILE).decode("utf-8").splitlines() if held else None, text)}
-    return {"property labels": (json.loads(_onnx_properties(path).get("labels", "null")), wanted)}
+    return {"property labels": (json.loads(_properties(path).get("labels", "null")), wanted)}
 
 
 def _difference(place: str, received: Sequence[str] | None, expected: Sequence[str] | None) -> str:
@@ -137,19 +139,23 @@ def _manifest_checks(path: Path, description: Mapping[str, Any]) -> Iterator[Che
 
 
 def _tables_check(path: Path, description: Mapping[str, Any]) -> Check:
-    """Checks that the tables which other tools read repeat the description: TFLite's metadata, ONNX's properties."""
-    if path.is_dir():
+    """Checks that the tables which other tools read repeat the description: TFLite's metadata, properties."""
+    kind = kind_of(path)
+    if kind == "saved_model":
         wrong = []
-    elif is_tflite(path):
+    elif kind == "tflite":
         wrong = [] if _tflite_metadata(path) == metadata_buffer(dict(description)) else ["TFLite's metadata"]
     else:
-        wanted, held = onnx_properties(dict(description)), _onnx_properties(path)
-        keys = (set(wanted) | set(held)) - {ONNX_KEY, KEY.decode()}
+        wanted, held = properties_of(dict(description)), _properties(path)
+        keys = (set(wanted) | set(held)) - {DESCRIPTION_KEY, KEY.decode()}
         wrong = sorted(key for key in keys if wanted.get(key) != held.get(key))
     return Check("tables for other tools", ", ".join(wrong) or "equal", "equal to the description", not wrong)
 
 
-def _onnx_properties(path: Path) -> dict[str, str]:
+def _properties(path: Path) -> dict[str, str]:
+    """ONNX or OpenVINO file -> its properties."""
+    if kind_of(path) == "openvino":
+        return read_properties(path / IR_FILE)
     proto = require("onnx", "onnx").load(str(path), load_external_data=False)
     return {prop.key: prop.value for prop in proto.metadata_props}
 

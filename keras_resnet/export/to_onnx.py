@@ -43,12 +43,18 @@ def to_onnx_float16(job: Job, path: Path) -> None:
 
 
 def to_onnx_int8(job: Job, path: Path) -> None:
-    """Quantized model -> QDQ file: weights per channel, activations uint8, float32 pixels and probabilities.
+    """Quantized model -> QDQ file, with kernels of the type that the options name.
 
-    The logits and the softmax stay float. On x86 without VNNI, the product of uint8 and int8 saturates. There, uint8
-    weights are exact, and int7 weights ("reduce_range") are fast but less accurate.
+    On x86 without VNNI, the product of uint8 and int8 saturates. There, uint8 weights are exact, and int7 weights
+    ("reduce_range") are fast but less accurate.
     """
-    kind = job.options.int_weights or ("int8" if has_vnni() else "uint8")
+    write_int8(job, path, job.options.int_weights or ("int8" if has_vnni() else "uint8"))
+
+
+def write_int8(job: Job, path: Path, kind: str) -> None:
+    """Quantized model, type of its kernels -> QDQ file: weights per channel, activations uint8, float32 pixels and
+    probabilities. The logits and the softmax stay float.
+    """
     steps = INT_WEIGHT_STEPS[kind]
     quantized = job.quantized(steps)
     quantization = require("onnxruntime.quantization", "onnx")

@@ -19,6 +19,7 @@ from keras_resnet.export.box_checks import box_checks
 from keras_resnet.export.checks import Report
 from keras_resnet.export.description import read_description
 from keras_resnet.export.entry_points import entry_point_checks
+from keras_resnet.export.files import kind_of
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import Format
 from keras_resnet.export.images import batch_size, synthetic_images
@@ -196,7 +197,7 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
     step = format.output_step if reference.task.bounded else 0.0
     try:
         with runtime_errors():
-            run = open_inner(path)
+            run = open_inner(path, format.runtime)
             if run is None:
                 return []
             # A file of classes has no probabilities, but the logits before them.
@@ -235,7 +236,7 @@ def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
     # A graph holds the border of the folded normalisation, as large as the image, and a detector's anchors, which need
     # half as much. TensorFlow writes them for each function: three signatures and `serve`, or for a detector two and
     # `serve` for both types.
-    copies = 4 if path.is_dir() else 1
+    copies = 4 if kind_of(path) == "saved_model" else 1
     constants = 0 if format.any_size else int(copies * 1.5 * 4 * math.prod(model.inputs[0].shape[1:]))
     low, high = int(0.9 * expected), int(1.2 * largest) + constants + 2_000_000  # 2 MB are for the graph
     if measured < low:  # converters write equal kernels once, such as the zeros behind a BatchNorm that is still zero

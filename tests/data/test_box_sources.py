@@ -314,7 +314,7 @@ def test_xml_with_a_document_type_is_refused(encoding, tmp_path):
     write_voc(tmp_path)
     entity = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY e "x">]>'
     write(tmp_path / "Annotations" / "1.xml", (entity + xml(PICTURES[1])).encode(encoding))
-    with pytest.raises(ArgumentError, match=r"1\.xml: an annotation must have no document type"):
+    with pytest.raises(ArgumentError, match=r"1\.xml: it must have no document type"):
         opened(tmp_path)
 
 

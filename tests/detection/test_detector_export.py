@@ -38,13 +38,15 @@ def network():
 
 @pytest.fixture(scope="module")
 def made(network, tmp_path_factory):
-    return export(network, tmp_path_factory.mktemp("out"), ["saved_model", "tflite", "onnx"], class_names=NAMES)
+    return export(
+        network, tmp_path_factory.mktemp("out"), ["saved_model", "tflite", "onnx", "openvino"], class_names=NAMES
+    )
 
 
 @pytest.fixture(scope="module")
 def rounded(network, tmp_path_factory):
     formats, images = (
-        ["tflite-float16", "tflite-dynamic", "tflite-int8"],
+        ["tflite-float16", "tflite-dynamic", "tflite-int8", "openvino-int8"],
         synthetic_images((96, 96, 3), count=32, seed=1),
     )
     return export(network, tmp_path_factory.mktemp("rounded"), formats, calibration=images, class_names=NAMES)
@@ -56,7 +58,7 @@ def answers(network):
 
 
 def test_files_of_several_outputs_are_written_and_verified(made):
-    assert set(made.paths) == {"saved_model", "tflite", "onnx"}
+    assert set(made.paths) == {"saved_model", "tflite", "onnx", "openvino"}
     for report in made.reports.values():
         assert report.passed
         assert report.max_difference < 1e-5
@@ -71,6 +73,7 @@ def test_files_of_rounded_weights_are_verified(rounded, made):
     assert max(sizes["tflite-dynamic"], sizes["tflite-int8"]) < 0.3 * sizes["tflite"]
     for name, least_percent, largest_difference in (
         ("tflite-float16", 99, 2e-3), ("tflite-dynamic", 90, 0.1), ("tflite-int8", 90, 0.2),
+        ("openvino-int8", 90, 0.2),
     ):  # fmt: skip
         report = rounded.reports[name]
         assert report.passed

@@ -5,16 +5,14 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 from keras_resnet.data.layout import split_named, walk_images
 from keras_resnet.data.pairs import NO_LIST, names_in
 from keras_resnet.data.taken import LeftAside
-from keras_resnet.errors import ArgumentError, reason
+from keras_resnet.errors import ArgumentError
 from keras_resnet.image_files import is_hidden
-from keras_resnet.regular_files import read_regular
+from keras_resnet.plain_xml import read_xml
 from keras_resnet.tasks.detect.stated import Annotations, Picture, Stated, numbers, stated_size
 
 XML_FOLDER = "annotations"  # in any case
@@ -31,7 +29,7 @@ def is_voc(path: Path) -> bool:
     files = (file for _, place in _places(path) for file in _xml_files(place))
     for file in itertools.islice(files, LOOKED_AT):
         with contextlib.suppress(ArgumentError):  # a damaged file is refused when all are read
-            return read_xml(file).tag == ROOT
+            return read_annotation(file).tag == ROOT
     return False
 
 
@@ -65,31 +63,18 @@ def read_voc(path: Path) -> Annotations:
     return Annotations(path, f"Pascal VOC: boxes of XML files{where}", pictures, None, aside)
 
 
-def read_xml(file: Path) -> Element:
+def read_annotation(file: Path) -> Element:
     """XML file -> its first element.
 
     Raises:
-        ArgumentError: It is no XML, or has a document type, which can name other files, or fill the memory.
+        ArgumentError: It is no XML, or has a document type.
     """
-    builder, parser = TreeBuilder(), expat.ParserCreate()
-
-    def refuse(*_: Any) -> None:
-        raise ArgumentError(
-            f"{file}: an annotation must have no document type (<!DOCTYPE ...>), since none needs one. Remove it"
-        )
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
-    parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(read_regular(file, LARGEST_BYTES), True)
+        return read_xml(file, LARGEST_BYTES)
     except OSError as error:
         raise ArgumentError(f"{file}: {error.strerror or error}") from error
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        raise ArgumentError(f"{file}: not an XML file: {reason(error)}. Export it again") from error
-    return builder.close()
+    except ValueError as error:
+        raise ArgumentError(f"{file}: {error}") from error
 
 
 def _places(path: Path) -> Iterator[tuple[str | None, Path]]:
@@ -135,7 +120,7 @@ def _lists(path: Path) -> dict[str, frozenset[str]]:
 
 
 def _picture(file: Path, image: str, split: str | None) -> Picture:
-    root = read_xml(file)
+    root = read_annotation(file)
     if root.tag != ROOT:
         raise ArgumentError(
             f"{file}: its first element must be <annotation>, as Pascal VOC has it. Received: <{root.tag[:80]}>"

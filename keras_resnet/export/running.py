@@ -1,0 +1,48 @@
+"""How an artifact is run where a caller wants it otherwise than its format says: another runtime, other numbers."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from keras_resnet.errors import ExportError
+from keras_resnet.export.formats import BFLOAT16, Format
+
+OPENVINO, IN_BFLOAT16 = "OpenVINO", "OpenVINO in bfloat16"
+RUNTIMES, PRECISIONS = ("openvino",), ("float32", "bfloat16")
+
+
+class Running(NamedTuple):
+    """How an artifact is run."""
+
+    runtime: str | None = None  # None: its format's own; "openvino" also runs ONNX files
+    precision: str | None = None  # in which OpenVINO computes what a file holds in float32. None: float32
+
+    def of(self, row: Format) -> Format:
+        """Row of the table -> row of an artifact that is run so.
+
+        Raises:
+            ExportError: The runtime can't run this format, or has no such precision.
+        """
+        if self.runtime not in (None, *RUNTIMES) or self.precision not in (None, *PRECISIONS):
+            raise ExportError(
+                f"`runtime` (--runtime) must be {', '.join(RUNTIMES)} or left out, and `precision` (--precision) must "
+                f"be one of {', '.join(PRECISIONS)} or left out. Received: {self.runtime} and {self.precision}"
+            )
+        if self.runtime is not None:
+            if row.runtime not in (OPENVINO, "ONNX Runtime"):
+                raise ExportError(
+                    "`runtime` (--runtime) is for ONNX files, which OpenVINO runs too. "
+                    f"Received: {row.name}, which only {row.runtime} runs"
+                )
+            row = replace(row, runtime=OPENVINO, extra="openvino")
+        if self.precision is not None and row.runtime != OPENVINO:
+            raise ExportError(
+                "`precision` (--precision) is for OpenVINO: give an OpenVINO folder, or an ONNX file and --runtime "
+                f"openvino. Received: {row.name}, which {row.runtime} runs"
+            )
+        if self.precision == "bfloat16":
+            tolerance = row.tolerance if row.bytes_per_parameter == 1 else BFLOAT16
+            row = replace(row, runtime=IN_BFLOAT16, tolerance=tolerance)
+        return row
+
+
+AS_WRITTEN = Running()

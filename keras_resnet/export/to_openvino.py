@@ -1,0 +1,39 @@
+"""Folded model -> OpenVINO folder of `model.xml` and `model.bin`, any batch, by way of an ONNX file."""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from keras_resnet.export.description import properties_of
+from keras_resnet.export.files import IR_FILE
+from keras_resnet.export.ir_file import set_properties
+from keras_resnet.export.job import Job
+from keras_resnet.export.runtimes import read_openvino
+from keras_resnet.export.to_onnx import has_vnni, to_onnx, write_int8
+from keras_resnet.optional import require
+
+
+def to_openvino(job: Job, folder: Path) -> None:
+    """Folded model -> folder in float32."""
+    _convert(job, folder, to_onnx)
+
+
+def to_openvino_int8(job: Job, folder: Path) -> None:
+    """Quantized model -> folder with the integers of `onnx-int8`.
+
+    OpenVINO computes with kernels of uint8 in float32. Without VNNI, only kernels of 7 bits are exact.
+    """
+    _convert(job, folder, partial(write_int8, kind="int8" if has_vnni() else "int7"))
+
+
+def _convert(job: Job, folder: Path, write_onnx: Callable[[Job, Path], None]) -> None:
+    openvino = require("openvino", "openvino")
+    with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
+        source = Path(scratch, "model.onnx")
+        write_onnx(job, source)
+        model = read_openvino(source)
+        model.set_friendly_name(job.model.name)
+        set_properties(model, properties_of(job.description))
+        folder.mkdir()
+        openvino.save_model(model, folder / IR_FILE, compress_to_fp16=False)
