@@ -1,6 +1,6 @@
 """Convolutions over maps of fixed size -> equal ones that multiply less padding.
 
-DeepLab's kernels reach up to 36 pixels to each side, farther than many a map is wide. Most of what they read is padding.
+DeepLab's kernels reach up to 36 pixels to each side, farther than many a map is wide. Most that they read is padding.
 """
 
 from typing import Any
@@ -131,13 +131,18 @@ class _OneOperation(layers.Conv2D):
     """Dilated convolution as one operation of TensorFlow.
 
     Keras calls `tf.nn.convolution`, which moves pixels into the batch (SpaceToBatchND), convolves without dilation and
-    moves them back. Converters see the convolution in it only if the size is fixed.
+    moves them back. Converters see the convolution in it only if the size is fixed. The amounts of padding are stated,
+    because ONNX Runtime refuses to work them out for a dilated convolution.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         import tensorflow as tf
 
-        return tf.nn.conv2d(inputs, kernel, 1, self.padding.upper(), dilations=self.dilation_rate)
+        padding = "VALID"
+        if self.padding == "same":
+            borders = ((side - 1) * rate for side, rate in zip(self.kernel_size, self.dilation_rate, strict=True))
+            padding = [(0, 0), *((border // 2, border - border // 2) for border in borders), (0, 0)]
+        return tf.nn.conv2d(inputs, kernel, 1, padding, dilations=self.dilation_rate)
 
 
 def in_one_operation(model: keras.Model) -> keras.Model:
