@@ -138,7 +138,7 @@ class _OneOperation(layers.Conv2D):
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         import tensorflow as tf
 
-        padding = "VALID"
+        padding: Any = "VALID"
         if self.padding == "same":
             borders = ((side - 1) * rate for side, rate in zip(self.kernel_size, self.dilation_rate, strict=True))
             padding = [(0, 0), *((border // 2, border - border // 2) for border in borders), (0, 0)]
