@@ -95,7 +95,11 @@ def _open_onnx(path: Path) -> Run:
         for tensor, values in zip(session.get_outputs(), session.run(None, {given.name: fed}), strict=True):
             if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) == len(pixels):
                 values = values.astype("float32")
-                found[tensor.name] = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+                found[tensor.name] = values
+                if (
+                    values.ndim == 4
+                ):  # most have the channels first, but not those between the last Transpose and the end
+                    found[f"{tensor.name}, channels moved last"] = values.transpose(0, 2, 3, 1)
         return found
 
     return run
