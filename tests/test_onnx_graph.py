@@ -87,3 +87,25 @@ def test_constants_that_nothing_reads_are_removed_and_an_output_stays():
     assert [tensor.name for tensor in graph.initializer] == ["given"]
     x = GENERATOR.normal(size=(2, 3, 9, 11)).astype("f")
     np.testing.assert_array_equal(answers(graph, x), answers(pooled(), x))
+
+
+def per_pixel(axis, order):
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["s"], axis=axis),
+        helper.make_node("Transpose", ["s"], ["y"], perm=order),
+    ]
+    return graph_of(nodes, {})
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+def test_a_softmax_runs_over_the_last_axis_if_a_transpose_follows(axis):
+    before, after, kinds = before_and_after(per_pixel(axis, [0, 2, 3, 1]), GENERATOR.normal(size=(2, 5, 3, 4)))
+    assert kinds == ["Transpose", "Softmax"]
+    np.testing.assert_allclose(after, before, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("axis", "order"), [(2, [0, 2, 3, 1]), (3, [0, 1, 2, 3]), (1, [0, 3, 1, 2])])
+def test_a_softmax_of_another_axis_stays(axis, order):
+    before, after, kinds = before_and_after(per_pixel(axis, order), GENERATOR.normal(size=(2, 5, 3, 4)))
+    assert kinds == ["Softmax", "Transpose"]
+    np.testing.assert_array_equal(after, before)

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from keras_resnet import layer_names
 from keras_resnet.compress.fake_quant import FakeQuantizedConv2D
+from keras_resnet.export.dilated import pads_evenly, reach, sides_within_reach, within_reach
 from keras_resnet.graph import consumers, rebuild
 from keras_resnet.normalisation import pixel_map
 
@@ -60,6 +61,8 @@ def fold(model: keras.Model) -> keras.Model:
     `(pixels - mean) / std`, or another affine function of each pixel, before a convolution is the convolution with
     another kernel and bias, if the padding holds `mean` instead of zero. If height and width are free, the mean is
     subtracted before.
+    Where the size is fixed, kernels lose the rows and columns that read only padding. Not so in a model of
+    quantization-aware training, whose integers were learned for the steps of the whole kernel.
     Kernels of quantization-aware training are rounded first, so that each channel keeps its 255 steps.
     """
     try:
@@ -78,6 +81,10 @@ def fold(model: keras.Model) -> keras.Model:
             weights[layer.name] = _with_batch_norm(weights[layer.name], following[0])
             replaced[following[0].name] = None
     pixels, padding_before = _fold_normalisation(model, readers, weights, replaced)
+    cut = {layer.name: layer for layer in kernels if pads_evenly(layer) and layer.name not in padding_before}
+    for name, layer in cut.items():
+        kernel, bias = weights[name]
+        weights[name] = [within_reach(kernel, reach(layer)), bias]
 
     def exchange(layer: Any) -> Any:
         if replaced.get(layer.name) is not None and layer.name != pixels:
@@ -89,6 +96,8 @@ def fold(model: keras.Model) -> keras.Model:
                 config["input_scale"] = None
             if layer.name in padding_before:
                 config["padding"] = "valid"
+            if layer.name in cut:
+                config |= sides_within_reach(layer)
         return layer.__class__.from_config(config)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:

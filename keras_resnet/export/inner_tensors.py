@@ -128,6 +128,7 @@ def _inner(names: Sequence[str], tensors: Sequence[np.ndarray], images: int) -> 
     found = {}
     for name, values in zip(names, tensors, strict=True):
         if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) == images:
-            values = values.astype("float32")
-            found[name] = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+            found[name] = values = values.astype("float32")
+            if values.ndim == 4:  # most have the channels first, but not those behind the last transposition
+                found[f"{name}, channels moved last"] = values.transpose(0, 2, 3, 1)
     return found

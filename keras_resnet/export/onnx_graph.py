@@ -12,6 +12,7 @@ def simplify(graph: Any) -> None:
     """Changes the graph in place. Unchanged nodes keep the names of their tensors."""
     _gemm_for_dense(graph)
     _padding_into_pooling(graph)
+    _softmax_over_last_axis(graph)
 
 
 def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
@@ -81,6 +82,28 @@ def _padding_into_pooling(graph: Any) -> None:
         pooling.input[0] = padding.input[0]
         pooling.attribute.append(onnx.helper.make_attribute("pads", amounts[[2, 3, 6, 7]].tolist()))
         graph.node.remove(padding)
+
+
+def _softmax_over_last_axis(graph: Any) -> None:
+    """Softmax of another axis, Transpose that makes this axis the last -> Transpose, Softmax of the last axis.
+
+    ONNX Runtime would transpose the values before and after its own Softmax: 15 ms instead of 3 for 224 x 224 pixels of
+    21 classes.
+    """
+    onnx = require("onnx", "onnx")
+    for softmax, transpose in _pairs(graph, "Softmax", "Transpose"):
+        [axis] = [attribute.i for attribute in softmax.attribute if attribute.name == "axis"] or [-1]
+        [order] = [list(attribute.ints) for attribute in transpose.attribute]
+        if axis % len(order) != order[-1] or order[-1] == len(order) - 1:
+            continue
+        given, moved = softmax.input[0], softmax.output[0]
+        first = onnx.helper.make_node("Transpose", [given], [moved], name=transpose.name, perm=order)
+        last = onnx.helper.make_node("Softmax", [moved], transpose.output, name=softmax.name, axis=-1)
+        place = list(graph.node).index(softmax)
+        graph.node.remove(softmax)
+        graph.node.remove(transpose)
+        graph.node.insert(place, first)
+        graph.node.insert(place + 1, last)
 
 
 def _pairs(graph: Any, first: str, second: str) -> Iterator[tuple[Any, Any]]:
