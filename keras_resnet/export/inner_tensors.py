@@ -10,7 +10,9 @@ from keras_resnet.export.files import is_tflite
 from keras_resnet.export.runtimes import is_nchw, quantized_values, real_values
 from keras_resnet.optional import require
 
-InnerTensors = Mapping[str, np.ndarray]  # float32, images first and channels last, by the runtime's own names
+InnerTensors = Mapping[
+    str, np.ndarray
+]  # float32, channels last, the rows of each image together, by the runtime's own names
 Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
 
 
@@ -33,9 +35,12 @@ def _open_tflite(path: Path) -> Run:
     )
     interpreter.allocate_tensors()
     given = interpreter.get_input_details()[0]
-    # Every value has batch size 1. Kernels, which are large, have the number of their channels in this place.
+    varying = {given["index"]}  # tensors that depend on the image
+    for operation in interpreter._get_ops_details():
+        if varying & set(operation["inputs"]):
+            varying |= set(operation["outputs"])
     inner = [
-        tensor for tensor in interpreter.get_tensor_details() if len(tensor["shape"]) > 1 and tensor["shape"][0] == 1
+        tensor for tensor in interpreter.get_tensor_details() if tensor["index"] in varying and len(tensor["shape"]) > 1
     ]
 
     def run(pixels: np.ndarray) -> InnerTensors:
@@ -93,9 +98,10 @@ def _open_onnx(path: Path) -> Run:
         fed = np.ascontiguousarray(fed.transpose(0, 3, 1, 2)) if nchw else fed
         found = {}
         for tensor, values in zip(session.get_outputs(), session.run(None, {given.name: fed}), strict=True):
-            if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) == len(pixels):
-                values = values.astype("float32")
-                found[tensor.name] = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+            if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) % len(pixels) == 0:
+                found[tensor.name] = values = values.astype("float32")
+                if values.ndim == 4:  # a convolution's channels are second
+                    found[f"{tensor.name}, channels last"] = values.transpose(0, 2, 3, 1)
         return found
 
     return run
