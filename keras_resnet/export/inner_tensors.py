@@ -15,6 +15,9 @@ InnerTensors = Mapping[
 ]  # float32, channels last, the rows of each image together, by the runtime's own names
 Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
 
+# RoIAlign computes each sample of all boxes with five axes, in gigabytes. No value that is compared has so many.
+MOST_AXES = 4
+
 
 def open_inner(path: Path) -> Run | None:
     """Artifact -> function that computes all its tensors; None for a SavedModel, whose tensors can't be reached.
@@ -40,7 +43,9 @@ def _open_tflite(path: Path) -> Run:
         if varying & set(operation["inputs"]):
             varying |= set(operation["outputs"])
     inner = [
-        tensor for tensor in interpreter.get_tensor_details() if tensor["index"] in varying and len(tensor["shape"]) > 1
+        tensor
+        for tensor in interpreter.get_tensor_details()
+        if tensor["index"] in varying and 1 < len(tensor["shape"]) <= MOST_AXES
     ]
 
     def run(pixels: np.ndarray) -> InnerTensors:
@@ -76,13 +81,17 @@ def _open_onnx(path: Path) -> Run:
             readers.setdefault(name, set()).add(node.op_type)
         if varying & set(node.input):
             varying |= set(node.output)
+    axes = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in onnx.shape_inference.infer_shapes(proto).graph.value_info
+    }
     # What is rounded next exists only after the rounding.
     names = [
         name
         for node in proto.graph.node
         if node.op_type != "QuantizeLinear"
         for name in node.output
-        if name in varying and readers.get(name) != {"QuantizeLinear"}
+        if name in varying and readers.get(name) != {"QuantizeLinear"} and axes.get(name, 0) <= MOST_AXES
     ]
     outputs = {tensor.name for tensor in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
