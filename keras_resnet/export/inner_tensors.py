@@ -10,9 +10,7 @@ from keras_resnet.export.files import is_tflite
 from keras_resnet.export.runtimes import is_nchw, quantized_values, real_values
 from keras_resnet.optional import require
 
-InnerTensors = Mapping[
-    str, np.ndarray
-]  # float32, channels last, the rows of each image together, by the runtime's own names
+InnerTensors = Mapping[str, np.ndarray]  # float32, images in order, channels last, by the runtime's own names
 Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
 
 # RoIAlign computes each sample of all boxes with five axes, in gigabytes. No value that is compared has so many.
