@@ -74,7 +74,8 @@ def main(
 
 def remember_the_answers() -> None:
     """Asks the right network once for all faults in float formats; nothing of a file is kept."""
-    ask, known = pipeline.ask, []
+    ask = pipeline.ask
+    known: list[Any] = []
 
     def once(*arguments: Any) -> Any:
         if not known:
