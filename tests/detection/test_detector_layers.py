@@ -1,8 +1,8 @@
 """Layers of detectors' files, compared one by one: good files pass, and one wrong channel is named."""
 
+import functools
 import math
 
-import keras
 import pytest
 from small_detector import small_detector
 
@@ -15,7 +15,11 @@ from keras_resnet.export.layer_checks import layer_checks, points_of
 from keras_resnet.export.prepare import prepare
 
 CHANNEL = 5
-FORMATS_HERE = ["tflite", "tflite-int8", "onnx", "onnx-int8"]
+FORMATS_HERE = [
+    "tflite",
+    "onnx",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("tflite-int8", "onnx-int8")),
+]
 BOXES = ["rpn_proposals boxes", "rpn_proposals scores", "box_detections boxes"]
 
 
@@ -25,13 +29,19 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def paths(network, tmp_path_factory):
-    """Files without their other checks, which take longer."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "verify", lambda path, row, _: Report(row.name, (), 0, math.nan, math.nan, math.nan))
-        patch.setattr(pipeline, "ask", lambda *_: pipeline.Reference(network, None, {}, None))
-        images = synthetic_images((96, 96, 3), count=32, seed=1)
-        return export(network, tmp_path_factory.mktemp("out"), FORMATS_HERE, calibration=images).paths
+def path_of(network, tmp_path_factory):
+    """-> function that writes the file of a format once, without its other checks, which take longer."""
+    folder, images = tmp_path_factory.mktemp("out"), synthetic_images((96, 96, 3), count=32, seed=1)
+
+    @functools.cache
+    def made(name):
+        with pytest.MonkeyPatch.context() as patch:
+            passed = Report(name, (), 0, math.nan, math.nan, math.nan)
+            patch.setattr(pipeline, "verify", lambda *_: passed)
+            patch.setattr(pipeline, "ask", lambda *_: pipeline.Reference(network, None, {}, None))
+            return export(network, folder, [name], calibration=images).paths[name]
+
+    return made
 
 
 def checked(path, name, network):
@@ -41,9 +51,8 @@ def checked(path, name, network):
     return {check.name: check.measured for check in checks}, {check.name for check in checks if not check.passed}
 
 
-def with_channel_times(network, layer, factor):
-    wrong = keras.models.clone_model(network)
-    wrong.set_weights(network.get_weights())
+def with_channel_times(layer, factor):
+    wrong = small_detector(3, masks=True)
     kernel, *others = wrong.get_layer(layer).get_weights()
     kernel[..., CHANNEL] *= factor
     wrong.get_layer(layer).set_weights([kernel, *others])
@@ -60,8 +69,8 @@ def test_each_call_of_a_shared_layer_is_a_point(network):
 
 
 @pytest.mark.parametrize("name", FORMATS_HERE)
-def test_layers_of_a_good_detector_differ_by_its_rounding_only(name, paths, network):
-    measured, failed = checked(paths[name], name, network)
+def test_layers_of_a_good_detector_differ_by_its_rounding_only(name, path_of, network):
+    measured, failed = checked(path_of(name), name, network)
     assert not failed
     assert list(measured) == ["layer noise", "channel noise", "channel scale", "channel mean", *BOXES]
     assert {measured[each] for each in BOXES} == {"100.00 %"}
@@ -78,8 +87,8 @@ def test_layers_of_a_good_detector_differ_by_its_rounding_only(name, paths, netw
         ("mask_2_conv", 1.4, "channel scale", "mask_2_relu"),
     ],
 )
-def test_one_wrong_channel_of_a_detector_is_named(layer, factor, check, place, name, paths, network):
+def test_one_wrong_channel_of_a_detector_is_named(layer, factor, check, place, name, path_of):
     """The file is good here, and the model has the fault: they differ as a wrong file and a good model do."""
-    measured, failed = checked(paths[name], name, with_channel_times(network, layer, factor))
+    measured, failed = checked(path_of(name), name, with_channel_times(layer, factor))
     assert check in failed
     assert f"channel {CHANNEL} of {place}" in measured[check]
