@@ -210,7 +210,7 @@ class Task(Protocol):
         ...
 
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
-        """Keras model of this task -> outputs of its artifacts, unless the classes alone are asked for."""
+        """Keras model of this task -> outputs of its artifacts, unless only the classes are asked for."""
         ...
 
     def served_from_files(self, model: Any) -> Literal["classes", "objects"] | None:
