@@ -83,7 +83,7 @@ def test_layers_of_a_good_detector_differ_by_its_rounding_only(name, path_of, ne
         ("stage4_block1_1_conv", 0, "channel noise", "stage4_block1_1_relu"),
         ("fpn_output3_conv", -1, "channel noise", "fpn_output3_conv"),
         ("rpn_1_conv", 0, "channel noise", "rpn_1_relu"),
-        ("box_2_dense", 0, "channel noise", "box_2_relu"),
+        ("box_deltas", 0, "channel noise", "box_deltas"),
         ("mask_2_conv", 1.4, "channel scale", "mask_2_relu"),
     ],
 )
