@@ -25,7 +25,7 @@ class LayerTolerance:
 
     layer_noise: float  # mean squared error of a layer / mean of the unit over its channels
     channel_noise: float  # mean squared error of a channel / unit
-    channel_scale: float  # |slope of artifact over model - 1| of a channel whose values vary by several steps
+    channel_scale: float  # |slope of artifact over model - 1| of a channel that varies by steps, less 2 standard errors
     channel_mean: float  # |mean error of a channel| / square root of the unit
     logits_mean: float  # bound of `channel_mean` for the layer before a softmax, where each shift favours a class
 

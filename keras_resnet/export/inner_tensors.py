@@ -12,8 +12,11 @@ from keras_resnet.optional import require
 
 _PRODUCTS = ("Convolution", "ConvolutionBackpropData", "MatMul")  # OpenVINO's names
 
-InnerTensors = Mapping[str, np.ndarray]  # float32, images first and channels last, by the runtime's own names
+InnerTensors = Mapping[str, np.ndarray]  # float32, images in order, channels last, by the runtime's own names
 Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
+
+# RoIAlign computes each sample of all boxes with five axes, in gigabytes. No value that is compared has so many.
+MOST_AXES = 4
 
 
 def open_inner(path: Path, runtime: str) -> Run | None:
@@ -35,9 +38,14 @@ def _open_tflite(path: Path) -> Run:
     )
     interpreter.allocate_tensors()
     given = interpreter.get_input_details()[0]
-    # Every value has batch size 1. Kernels, which are large, have the number of their channels in this place.
+    varying = {given["index"]}  # tensors that depend on the image
+    for operation in interpreter._get_ops_details():
+        if varying & set(operation["inputs"]):
+            varying |= set(operation["outputs"])
     inner = [
-        tensor for tensor in interpreter.get_tensor_details() if len(tensor["shape"]) > 1 and tensor["shape"][0] == 1
+        tensor
+        for tensor in interpreter.get_tensor_details()
+        if tensor["index"] in varying and 1 < len(tensor["shape"]) <= MOST_AXES
     ]
 
     def run(pixels: np.ndarray) -> InnerTensors:
@@ -73,13 +81,17 @@ def _open_onnx(path: Path) -> Run:
             readers.setdefault(name, set()).add(node.op_type)
         if varying & set(node.input):
             varying |= set(node.output)
+    axes = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in onnx.shape_inference.infer_shapes(proto).graph.value_info
+    }
     # What is rounded next exists only after the rounding.
     names = [
         name
         for node in proto.graph.node
         if node.op_type != "QuantizeLinear"
         for name in node.output
-        if name in varying and readers.get(name) != {"QuantizeLinear"}
+        if name in varying and readers.get(name) != {"QuantizeLinear"} and axes.get(name, 0) <= MOST_AXES
     ]
     outputs = {tensor.name for tensor in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
@@ -110,7 +122,8 @@ def _open_openvino(path: Path) -> Run:
             # What is rounded next exists only after the rounding. Where a product is read, OpenVINO 2026.4 adds a wrong
             # bias to the product of a file of integers.
             has_bias = node.get_type_name() in _PRODUCTS and readers == {"Add"}
-            if readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias:
+            few_axes = output.get_partial_shape().rank.get_length() <= MOST_AXES
+            if readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias and few_axes:
                 model.add_outputs(output)
     request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     names = [output.get_node().input_value(0).get_node().get_name() for output in model.outputs]
@@ -127,7 +140,7 @@ def _inner(names: Sequence[str], tensors: Sequence[np.ndarray], images: int) -> 
     """Names and values of tensors `[N, C, ...]`, number of images -> tensors that have a value for each image."""
     found = {}
     for name, values in zip(names, tensors, strict=True):
-        if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) == images:
+        if values.dtype in (np.float16, np.float32) and values.ndim > 1 and len(values) % images == 0:
             found[name] = values = values.astype("float32")
             if values.ndim == 4:  # most have the channels first, but not those behind the last transposition
                 found[f"{name}, channels moved last"] = values.transpose(0, 2, 3, 1)

@@ -3,9 +3,12 @@
 Each layer of the model is given the values that the artifact computed before it, and must yield the value that the
 artifact computed next. So the errors of earlier layers don't add up, and one wrong channel of one layer is seen, which
 would hardly change the answers to a few images. The artifact's tensors are found by their values, not by their names.
+
+A detector's boxes are compared as a set: where two scores are nearly equal, the runtimes put their boxes in either
+order. The layers behind are given the artifact's boxes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,11 +18,14 @@ from keras import layers
 
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.compress.rewrite import is_softmax, quantization_points
+from keras_resnet.detection_layers.detections import Detections
+from keras_resnet.detection_layers.proposals import Proposals
+from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import LayerTolerance
 from keras_resnet.export.inner_tensors import InnerTensors, Run
 from keras_resnet.export.quantize import Ranges, learned
-from keras_resnet.graph import consumers
+from keras_resnet.graph import consumers, unshared
 from keras_resnet.tasks.base import Check
 
 LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: about so many pixels in all
@@ -29,16 +35,20 @@ STEPS = 255  # steps of the range of an 8-bit tensor
 ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
 MEAN_SHARE = 4  # rounded weights shift a channel in proportion to its mean, which counts with a quarter
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
+SURE = 2  # standard errors of a slope that are no fault
+ALIKE = 0.01  # largest difference of the edges, in pixels, of two boxes that are one box, and of their scores
+ALIKE_PERCENT = 90.0  # required share of boxes that are in both; with nearly equal scores, a few others are chosen
 
 
 class Point(NamedTuple):
     """A value that artifacts hold, and the part of the model that computes it from earlier ones."""
 
-    name: str  # its layer
+    name: str  # its layer; of a detector's boxes and scores, with these words
     read: tuple[str, ...]  # earlier points
     part: keras.Model
     is_logits: bool  # whether only a softmax reads it
     limits: tuple[float, float] | None  # range that quantization-aware training has learned, to which it is clipped
+    is_unordered: bool = False  # whether it is boxes `[N, R, 4]` or scores `[N, R]`, whose order rounding may change
 
 
 @dataclass
@@ -53,7 +63,7 @@ class _Channels:
 
     def add(self, expected: np.ndarray, received: np.ndarray) -> None:
         a, b = (values.reshape(-1, values.shape[-1]).astype("float64") for values in (expected, received))
-        found = {"a": a, "b": b, "aa": a * a, "ab": a * b, "dd": (b - a) ** 2}
+        found = {"a": a, "b": b, "aa": a * a, "ab": a * b, "bb": b * b, "dd": (b - a) ** 2}
         self.sums = {key: self.sums.get(key, 0) + values.sum(axis=0) for key, values in found.items()}
         self.count += len(a)
         self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
@@ -68,11 +78,15 @@ class _Channels:
         unit = variance + step**2 + (mean["a"] / MEAN_SHARE) ** 2 + 1e-30
         covariance = mean["ab"] - mean["a"] * mean["b"]
         varied = variance > (VARIED_STEPS * step) ** 2
-        slope = np.where(varied, covariance / np.where(varied, variance, 1), 1)
+        divisor = np.where(varied, variance, 1)
+        slope = np.where(varied, covariance / divisor, 1)
+        # Few places, as of the smallest map of a detector, tell the slope only roughly.
+        unexplained = np.maximum(mean["bb"] - mean["b"] ** 2 - slope * covariance, 0)
+        slope_error = np.where(varied, np.sqrt(unexplained / divisor / self.count), 0)
         return {
             "layer_noise": np.array([mean["dd"].sum() / unit.sum()]),
             "channel_noise": mean["dd"] / unit,
-            "channel_scale": np.abs(slope - 1),
+            "channel_scale": np.maximum(np.abs(slope - 1) - SURE * slope_error, 0),
             "channel_mean": np.abs(mean["b"] - mean["a"]) / np.sqrt(unit),
         }
 
@@ -84,10 +98,12 @@ def layer_checks(
     between two answers -> a check of each kind of error, with the worst layer and channel.
     """
     tensors: dict[str, str] = {}
-    found: dict[str, _Channels] = {point.name: _Channels() for point in points}
-    found[points[-1].name].least_step = ANSWER_STEPS * answer_step
+    found: dict[str, _Channels] = {point.name: _Channels() for point in points if not point.is_unordered}
+    alike: dict[str, list[float]] = {point.name: [] for point in points if point.is_unordered}
+    if points[-1].name in found:
+        found[points[-1].name].least_step = ANSWER_STEPS * answer_step
     for chunk in _chunks(images):
-        _add(found, run(chunk), points, tensors, chunk)
+        _add(found, alike, run(chunk), points, tensors, chunk)
     worst: dict[str, tuple[float, str]] = {}
     logits = {point.name for point in points if point.is_logits}
     for point, channels in found.items():
@@ -104,6 +120,10 @@ def layer_checks(
             continue  # a network without a softmax, or an artifact that has merged it
         value, place = worst.get(kind, nothing)
         checks.append(Check(kind.replace("_", " "), f"{value:.3g} in {place}", f"at most {bound:.3g}", value <= bound))
+    for name, percents in alike.items():
+        percent = float(np.mean(percents)) if percents else 0.0
+        required = f"at least {ALIKE_PERCENT:g} % within {ALIKE:g} of the model's"
+        checks.append(Check(name, f"{percent:.2f} %", required, percent >= ALIKE_PERCENT))
     return checks
 
 
@@ -117,11 +137,12 @@ def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def points_of(model: keras.Model) -> Iterator[Point]:
-    """Prepared model -> the points of its artifacts, in graph order, the answer last.
+    """Prepared model -> the points of its artifacts, in graph order, the answer last if the model has only one.
 
-    A model that calls a layer several times has none: its values can't be told by the names of layers.
+    A layer that is called several times has a point for each call. A model that calls another operation several times
+    has none: its values can't be told by the names of operations.
     """
-    model = fold(model)
+    model = fold(unshared(model))
     if any(len(op._inbound_nodes) > 1 for op in model.operations):
         return
     limits: Ranges = {}
@@ -129,22 +150,38 @@ def points_of(model: keras.Model) -> Iterator[Point]:
         quantized = learned(model)
         model, limits = quantized.model, quantized.ranges
     readers = consumers(model)
-    last = model.outputs[0]._keras_history.operation.name
-    names = quantization_points(model)
-    names += [] if last in names else [last]
-    for name in names:
-        before: dict[str, Any] = {}
-        _walk(model.get_layer(name).input, set(names), before)
-        is_logits = bool(readers[name]) and all(map(is_softmax, readers[name]))
-        part = keras.Model(list(before.values()), model.get_layer(name).output)
-        yield Point(name, tuple(before), part, is_logits, None if is_logits else limits.get(name))
+    names = {*quantization_points(model)}
+    if len(model.outputs) == 1:
+        names.add(model.outputs[0]._keras_history.operation.name)
+    unordered = {
+        id(tensor)
+        for op in model.operations
+        if isinstance(op, (RoIAlign, Detections))
+        for tensor in op.input
+        if isinstance(tensor._keras_history.operation, (Proposals, Detections))
+    }
+    found: dict[int, str] = {}  # tensor of each point -> name of the point
+    for op in model.operations:
+        for tensor in keras.tree.flatten(op.output):
+            is_unordered = id(tensor) in unordered
+            if op.name not in names and not is_unordered:
+                continue
+            before: dict[str, Any] = {}
+            _walk(op.input, found, before)
+            is_logits = bool(readers[op.name]) and all(map(is_softmax, readers[op.name]))
+            part = keras.Model(list(before.values()), tensor)
+            name = f"{op.name} {'boxes' if len(tensor.shape) == 3 else 'scores'}" if is_unordered else op.name
+            yield Point(name, tuple(before), part, is_logits, None if is_logits else limits.get(op.name), is_unordered)
+            found[id(tensor)] = name
 
 
-def _walk(tensors: Any, points: set[str], found: dict[str, Any]) -> None:
+def _walk(tensors: Any, points: Mapping[int, str], found: dict[str, Any]) -> None:
     """Collects the points, or the input, from which these tensors are computed: name -> tensor."""
     for tensor in keras.tree.flatten(tensors):
         operation = tensor._keras_history.operation
-        if operation.name in points or isinstance(operation, layers.InputLayer):
+        if id(tensor) in points:
+            found[points[id(tensor)]] = tensor
+        elif isinstance(operation, layers.InputLayer):
             found[operation.name] = tensor
         else:
             _walk(operation.input, points, found)
@@ -152,12 +189,13 @@ def _walk(tensors: Any, points: set[str], found: dict[str, Any]) -> None:
 
 def _add(
     found: dict[str, _Channels],
+    alike: dict[str, list[float]],
     given: InnerTensors,
     points: Sequence[Point],
     tensors: dict[str, str],
     images: np.ndarray,
 ) -> None:
-    """Compares the artifact's tensors of some images at all points, and adds the results to `found`.
+    """Compares the artifact's tensors of some images at all points, and adds the results to `found` or to `alike`.
 
     `tensors` holds the artifact's tensor of each point, once it is known.
     """
@@ -175,17 +213,31 @@ def _add(
             if not same_shape:  # the value was merged with a later one
                 values[point.name] = expected
                 continue
-            few = expected[:FEW_IMAGES]
-            tensors[point.name] = min(same_shape, key=lambda name: _distance(few, same_shape[name][:FEW_IMAGES], point))
+            few = slice(FEW_IMAGES * len(expected) // len(images))  # a layer may have several rows for each image
+            tensors[point.name] = min(
+                same_shape, key=lambda name: _distance(expected[few], same_shape[name][few], point)
+            )
         received = given[tensors[point.name]].reshape(expected.shape)
-        found[point.name].add(_without_shift(expected, received) if point.is_logits else expected, received)
+        if point.is_unordered:
+            alike[point.name] += [_alike_percent(*pair) for pair in zip(expected, received, strict=True)]
+        else:
+            found[point.name].add(_without_shift(expected, received) if point.is_logits else expected, received)
         values[point.name] = received
 
 
 def _distance(expected: np.ndarray, received: np.ndarray, point: Point) -> float:
+    if point.is_unordered:
+        return -sum(_alike_percent(*pair) for pair in zip(expected, received, strict=True))
     difference = expected.astype("float64") - received
     distance = float(np.square(difference - difference.mean() if point.is_logits else difference).sum())
     return distance if np.isfinite(distance) else np.inf
+
+
+def _alike_percent(expected: np.ndarray, received: np.ndarray) -> float:
+    """Boxes `[R, 4]` or scores `[R]`, the model's and the artifact's -> share of all that the others hold as well."""
+    a, b = (values.reshape(len(values), -1) for values in (expected, received))
+    alike = (np.abs(a[:, None] - b[None]) <= ALIKE).all(axis=-1)
+    return float(50 * (alike.any(axis=0).mean() + alike.any(axis=1).mean()))
 
 
 def _without_shift(expected: np.ndarray, received: np.ndarray) -> np.ndarray:

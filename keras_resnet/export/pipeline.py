@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_resnet import inference
-from keras_resnet.answers import IMAGE, Answer
+from keras_resnet.answers import IMAGE, MASK, Answer
 from keras_resnet.compress.quantization import is_quantization_aware
 from keras_resnet.contained import remember
 from keras_resnet.data.taken import account
@@ -138,8 +138,7 @@ def export(
     rows = _fit_rows(rows, its_task, formats, options)
     model = _for_task(model, its_task, options)
     if options.argmax:
-        decided = its_task.decided_output(model)
-        rows = [replace_fields(row, outputs=(decided,), output_dtype="uint8") for row in rows]
+        rows = [replace_fields(row, outputs=(its_task.outputs[MASK],), output_dtype="uint8") for row in rows]
     if not its_task.bounded:
         rows = [_of_values(row, its_task, model, options) for row in rows]
     made = ExportReport(Path(folder))
@@ -243,7 +242,7 @@ def _for_task(model: keras.Model, task: Task, options: Options) -> keras.Model:
         ExportError: An option belongs to another task, or has an invalid value.
     """
     for name, value in options.given().items():
-        if name in TASK_OPTIONS and name != "argmax" and name not in task.export_settings:
+        if name in TASK_OPTIONS and name not in task.export_settings:
             owners = " and ".join(each.title for each in TASKS.values() if name in each.export_settings)
             raise ExportError(f"`{name}` is only for {owners}. Received: {name}={value!r} for {task.title}")
     return task.for_export(model, options)

@@ -210,7 +210,7 @@ class Task(Protocol):
         ...
 
     def outputs_of(self, model: Any) -> tuple[Output, ...]:
-        """Keras model of this task -> outputs of its artifacts, unless `decided_output` is asked for."""
+        """Keras model of this task -> outputs of its artifacts, unless only the classes are asked for."""
         ...
 
     def served_from_files(self, model: Any) -> Literal["classes", "objects"] | None:
@@ -268,14 +268,6 @@ class Task(Protocol):
 
     def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
         """Description of a file -> options by which `for_export` makes the network that the file states to hold."""
-        ...
-
-    def decided_output(self, model: Any) -> Output:
-        """Keras model that is exported with `argmax` -> output of its files.
-
-        Raises:
-            ExportError: The task has no such output, or the model has more classes than fit into a byte.
-        """
         ...
 
     def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":

@@ -19,6 +19,7 @@ from keras_resnet.export.box_checks import constants_check, constants_of, number
 from keras_resnet.export.description import read_description
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.pipeline import examine_artifact
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.verify import _size_check
 from keras_resnet.graph import unshared
@@ -358,3 +359,20 @@ def test_constants_as_large_as_the_image_do_not_make_a_file_too_large(tmp_path):
             file.truncate(93_679_823 + extra)
         passed.append(_size_check(tmp_path, FORMATS["saved_model"], network).passed)
     assert passed == [True, False]
+
+
+def test_a_detector_of_mixed_precision_is_exported_in_float32(network, answers, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = small_detector(3, masks=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(network.get_weights())
+    assert mixed.get_layer("fpn_output3_conv").compute_dtype == "bfloat16"
+    path = export(mixed, tmp_path, ["tflite"], class_names=NAMES).paths["tflite"]
+    found = keras_resnet.load(path).run(synthetic_images((96, 96, 3), count=4))
+    assert all(check.passed for check in compare(found, answers, FLOAT).checks)
+    report = examine_artifact(
+        path, mixed, images=synthetic_images((96, 96, 3), count=8, seed=2), contract=WholeImage(96, 96)
+    )
+    assert report.passed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from keras_resnet import layer_names
 from keras_resnet.answers import PROBABILITIES, SCORES, Output
-from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.errors import ArgumentError
 from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.tables import RANKED, Row, ranked_row
 from keras_resnet.variants import CIFAR, IMAGENET, Contract, InputContract
@@ -133,12 +133,6 @@ class Classify:
 
     def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
         return {}
-
-    def decided_output(self, model: Any) -> Output:
-        raise ExportError(
-            "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
-            f"{list(model.outputs[0].shape)}"
-        )
 
     def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
         from keras_resnet.preprocessing import resize_and_crop

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_resnet.answers import BOXES, Output
-from keras_resnet.errors import ArgumentError, ExportError
+from keras_resnet.errors import ArgumentError
 from keras_resnet.facts import facts_of
 from keras_resnet.tasks.base import LargestDrop
 from keras_resnet.tasks.detect.described import BOUNDS, checked_facts
@@ -132,11 +132,6 @@ class Detect:
             return {RAW: True}
         facts = checked_facts(description.get("task_facts", {}))
         return {name: facts[name] for name in BOUNDS if name in facts}
-
-    def decided_output(self, model: Any) -> Output:
-        raise ExportError(
-            "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model for detection"
-        )
 
     def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
         return pixels  # the boxes are for the image at its own size

@@ -110,19 +110,16 @@ class Segment:
         return {}
 
     def for_export(self, model: Any, options: Any) -> Any:
-        return model
-
-    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def decided_output(self, model: Any) -> Output:
         classes = model.outputs[0].shape[-1] or 0
-        if not 1 < classes <= 256:
+        if options.argmax and not 1 < classes <= 256:
             raise ExportError(
                 "`argmax` (--argmax) is for segmentation networks of 2 to 256 classes. Received: a model with outputs "
                 f"{list(model.outputs[0].shape)}"
             )
-        return self.outputs[MASK]
+        return model
+
+    def described_options(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
 
     def prepare(self, pixels: "np.ndarray", contract: Contract) -> "np.ndarray":
         return pixels  # the answer is for the image at its own size
