@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -391,7 +392,8 @@ def _printed(path: Path) -> str:
 
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         info(path, False)
-    return printed.getvalue().replace(str(path), "").replace(path.name, "")
+    text = printed.getvalue().replace(str(path), "")
+    return re.sub(r"\d*-?" + re.escape(re.sub(r"^\d+-", "", path.name)), "", text)  # a mutation has its number in front
 
 
 def _described(path: Path) -> list[Any]:
@@ -462,7 +464,8 @@ def _progress(run: Path) -> list[Any]:
 
     recipe = _named_by_its_file(lambda: recipe_of_run(run), run)
     checkpoint, progress, damaged = read_progress(run / "checkpoints")
-    contract = contract_of_fields(progress.contract)
+    # `train --resume` refuses a checkpoint without a contract.
+    contract = contract_of_fields(progress.contract) if progress.contract else None
     load_checkpoint(checkpoint, _compiled(), progress)
     write_history(run, progress.history)
     return [repr(recipe), repr(progress), repr(contract), str(len(damaged)), *_compiled().get_weights()]

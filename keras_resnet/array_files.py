@@ -15,6 +15,8 @@ from keras_resnet.regular_files import open_regular
 
 LARGEST_HEAD_BYTES = 1 << 17
 LONGEST_NAME = 40  # characters of a name in an error message
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 1  # bit of a member's flags
 
 
 class Arrays:
@@ -46,6 +48,8 @@ class Arrays:
         """Raises `KeyError` if there is no such array, `ValueError` if it is damaged or does not hold numbers."""
         member = self._archive.getinfo(f"{name}.npy" if f"{name}.npy" in self._archive.NameToInfo else name)
         shown = printable(name)[:LONGEST_NAME]
+        if member.compress_type not in _COMPRESSIONS or member.flag_bits & _ENCRYPTED:
+            raise ValueError(f"{shown} is compressed or encrypted in a way that NumPy does not write")
         with self._archive.open(member) as stream:
             try:
                 size_bytes = _declared_bytes(stream)

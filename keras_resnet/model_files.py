@@ -142,6 +142,7 @@ def _task_of(content: dict[str, Any]) -> str:
         return "segment" if "height" in content["contract"] else "classify"
     if version != SCHEMA_VERSION:
         raise ValueError(f"schema version {version!r} is unknown; the newest known version is {SCHEMA_VERSION}"[:200])
-    if content.get("task") not in TASKS:
-        raise ValueError(f"'task' must be one of {', '.join(TASKS)}: {content.get('task')!r}"[:200])
-    return str(content["task"])
+    task = content.get("task")
+    if not isinstance(task, str) or task not in TASKS:
+        raise ValueError(f"'task' must be one of {', '.join(TASKS)}: {task!r}"[:200])
+    return task

@@ -6,6 +6,7 @@ import stat
 from typing import BinaryIO
 
 LARGEST_BYTES = 2_000_000_000  # no image and no table is larger; a sparse file would be read into memory as zeros
+LONGEST_NAME_BYTES = 255  # of a file in its folder, for Linux's and most other file systems
 LARGEST_TEXT_BYTES = 100_000_000  # size of another text, each of which describes one thing
 
 
@@ -50,7 +51,9 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = LARGEST_BYTES) 
 
 def is_plain_name(name: object) -> bool:
     """Untrusted name of a file in a folder -> whether it is one, without a way into another folder."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not any(c in name for c in "/\\\0")
+    if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
+        return False
+    return len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME_BYTES
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> str:

@@ -63,3 +63,16 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(ArgumentError, match="not a regular file"):
         read_npz(tmp_path / "pipe.npz", "train", "val")
+
+
+@pytest.mark.parametrize(("compression", "encrypted"), [(zipfile.ZIP_BZIP2, False), (zipfile.ZIP_DEFLATED, True)])
+def test_an_archive_that_numpy_does_not_write_is_refused(compression, encrypted, tmp_path):
+    path = tmp_path / "arrays.npz"
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("x.npy", b"something")
+    if encrypted:
+        content = path.read_bytes()
+        entry = content.index(b"PK\x01\x02") + 8  # the flags in the directory of the archive
+        path.write_bytes(content[:entry] + b"\x01" + content[entry + 1 :])
+    with Arrays(path) as opened, pytest.raises(ValueError, match="x is compressed or encrypted in a way that NumPy"):
+        opened["x"]

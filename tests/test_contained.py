@@ -227,7 +227,13 @@ def huge_tensors(model) -> None:
             tensor.shape = [1, 100000, 100000, 64]
 
 
-@pytest.mark.parametrize("change", [wild_operator, wild_buffer, no_filter, huge_tensors])
+def damaged_name(model) -> None:
+    """LiteRT runs the file, but fails on the name when it lists the operations."""
+    graph = model.subgraphs[0]
+    graph.tensors[graph.operators[0].outputs[0]].name = b"caf\xe9"
+
+
+@pytest.mark.parametrize("change", [wild_operator, wild_buffer, no_filter, huge_tensors, damaged_name])
 def test_a_tflite_file_that_harms_its_runtime_is_a_clear_error(change, small_exports, tmp_path):
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -238,7 +244,7 @@ def test_a_tflite_file_that_harms_its_runtime_is_a_clear_error(change, small_exp
     change(model)
     path = tmp_path / "m.tflite"
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
-    with pytest.raises(ExportError, match=rf"^{path}: (ends the process|LiteRT can't open it as tflite)"):
+    with pytest.raises(ExportError, match=rf"^{path}: (ends the process|LiteRT can't open it as tflite|UnicodeDecodeError: )"):
         open_artifact(path)
 
 

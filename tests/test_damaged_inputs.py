@@ -67,6 +67,7 @@ def of_shard(**fields):
         (of_shard(file="../images/ant/000.jpg"), "must be a name in the folder"),
         (of_shard(file=3), "must be a name in the folder: 3"),
         (of_shard(file="a\0"), "must be a name in the folder"),
+        (of_shard(file=300 * "x"), "must be a name in the folder"),
         (of_shard(bytes="1"), "must be a number of bytes"),
         (of_shard(bytes=10**30), "must be a number of bytes"),
     ],

@@ -181,6 +181,7 @@ def test_a_file_of_a_later_schema_is_refused(tmp_path):
     for member, message in (
         ({"schema_version": 3, "task": "classify"}, "schema version 3 is unknown; the newest known version is 2"),
         ({"schema_version": 2, "task": "paint"}, "'task' must be one of classify, segment"),
+        ({"schema_version": 2, "task": ["classify"]}, "'task' must be one of classify, segment"),
     ):
         members[MEMBER] = json.dumps({**json.loads(members[MEMBER]), **member}).encode()
         with zipfile.ZipFile(tmp_path / "later.keras", "w") as archive:

@@ -317,7 +317,8 @@ def format_and_description(path: Path, trust: bool = False) -> tuple[Format, dic
     kind = kind_of(path)
     if kind in ("tflite", "openvino"):
         open_runtime(path, FORMATS[kind], trust=trust)  # in a process of its own first
-    return FORMATS[format_in_graph(path)], None
+    with runtime_errors(f"{path}: "):  # LiteRT shows a graph whose names are damaged, but not its operations
+        return FORMATS[format_in_graph(path)], None
 
 
 def _as_described(row: Format, description: dict[str, Any]) -> Format:
