@@ -58,7 +58,7 @@ def load(
     text = os.fspath(path)
     if not os.path.exists(text):
         raise ArgumentError(f"{text}: no such file or folder")
-    text = model_in(text)
+    text = model_in(text, to_answer=True)
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
             "`path` must be a .keras file, a SavedModel or OpenVINO folder, a .tflite or an .onnx file. "

@@ -8,6 +8,8 @@ from keras_resnet.errors import ArgumentError
 from keras_resnet.export.files import is_artifact_folder
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import FILE_NAME, check_recorded, read_manifest
+from keras_resnet.fastest import FILE_NAME as FASTEST
+from keras_resnet.fastest import fastest_in
 from keras_resnet.printable import printable
 from keras_resnet.training.run_files import BEST
 from keras_resnet.variants import VARIANTS
@@ -16,11 +18,15 @@ NAMES_LISTED = 10  # names in an error message
 _LOG = logging.getLogger("keras_resnet")
 
 
-def model_in(model: str) -> str:
+def model_in(model: str, to_answer: bool = False) -> str:
     """Model as the user names it -> network's name, file or an artifact's folder; one line is logged about a folder.
 
     Of a run directory, this is the model of the best epoch. Of a folder of artifacts, it is the first one in the order
     float32, float16, int8, and among these SavedModel, TFLite, ONNX, OpenVINO.
+
+    Args:
+        to_answer: Whether the model is only asked for answers. Then the artifact that `keras-resnet benchmark` found
+            the fastest on this machine is taken, if there is one.
 
     Raises:
         ArgumentError: A folder is neither a run directory nor a folder of artifacts.
@@ -36,12 +42,17 @@ def model_in(model: str) -> str:
             f"{model}: this folder has neither {BEST}, as `keras-resnet train` writes it, nor artifacts with "
             f"{FILE_NAME}, as `keras-resnet export` writes them. {_content(folder)}. Name such a folder, or a file"
         )
+    fastest = fastest_in(folder, found) if to_answer and found[0] != BEST else None
+    if fastest is not None:
+        found.remove(fastest)
+        found.insert(0, fastest)
     taken, *others = found
     for entry in read_manifest(folder)["artifacts"].values() if taken != BEST else ():
         if entry["file"] == taken:
             check_recorded(folder, entry)
+    why = f", the fastest on this machine by {FASTEST}" if fastest else ""
     more = f" (also there: {', '.join(others)})" if others else ""
-    _LOG.warning("model: %s", printable(f"{folder / taken}{more}"))
+    _LOG.warning("model: %s", printable(f"{folder / taken}{why}{more}"))
     return str(folder / taken)
 
 

@@ -6,7 +6,7 @@ import stat
 from typing import BinaryIO
 
 LARGEST_BYTES = 2_000_000_000  # no image and no table is larger; a sparse file would be read into memory as zeros
-LONGEST_NAME_BYTES = 255  # of a file in its folder, for Linux's and most other file systems
+LONGEST_NAME_BYTES = 255  # Linux's file systems, and most others, refuse longer names
 LARGEST_TEXT_BYTES = 100_000_000  # size of another text, each of which describes one thing
 
 

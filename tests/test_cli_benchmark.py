@@ -60,6 +60,13 @@ def test_an_export_and_its_model_side_by_side(user, tmp_path, monkeypatch):
     assert record["results"]["peak"]["gflops"] > 0
     assert record["results"]["profiles"].keys() == {"model.tflite", "model.onnx"}
     assert max(len(line) for line in printed if "─" in line) <= 110
+    [first, second] = [line for line in printed if line.startswith("On this machine, at batch size ")]
+    assert "batch size 1, the fastest file that loses nothing is model." in first
+    assert "batch size 3, " in second
+    assert " ms), and the fastest file within the gate is model." in second
+    [entry] = json.loads((user / "out" / "fastest.json").read_text())["machines"].values()
+    assert f"is {entry['file']} (" in first
+    assert f"On this machine, `predict` and `evaluate` now take {entry['file']} of {user / 'out'}." in printed
     for name in record["results"]["profiles"]:
         for picture in ("profile", "roofline"):
             assert Image.open(tmp_path / f"{name} {picture}.png").width > 300

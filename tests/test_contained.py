@@ -244,7 +244,9 @@ def test_a_tflite_file_that_harms_its_runtime_is_a_clear_error(change, small_exp
     change(model)
     path = tmp_path / "m.tflite"
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
-    with pytest.raises(ExportError, match=rf"^{path}: (ends the process|LiteRT can't open it as tflite|UnicodeDecodeError: )"):
+    with pytest.raises(
+        ExportError, match=rf"^{path}: (ends the process|LiteRT can't open it as tflite|UnicodeDecodeError: )"
+    ):
         open_artifact(path)
 
 

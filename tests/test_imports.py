@@ -79,6 +79,7 @@ ORDER = (
     "training",
     "measure",
     "export",
+    "fastest",
     "model_folders",
     "loading",
     "benchmark",

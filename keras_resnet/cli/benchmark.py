@@ -147,6 +147,7 @@ def benchmark(
     for failure in compared.failures.values():
         print(printable_lines(failure), file=sys.stderr)
     _print(compared.results, batch_sizes)
+    _name_fastest(contenders[: len(chosen)], compared.results, batch_sizes)
     record: dict[str, Any] = {
         "contenders": {name: result.as_dict() for name, result in compared.results.items()},
         "failures": compared.failures,
@@ -377,6 +378,30 @@ def _print(results: dict[str, "Result"], batch_sizes: Sequence[int]) -> None:
             table.add_row(cell(name), *cells, *(_cell(result.figures.get(key), ".2f") for key in measured.values()))
         # The width is fixed, since a pipe has no width and no column may be cut off.
         Console(width=WIDTH, highlight=False).print(table)
+
+
+def _name_fastest(
+    contenders: Sequence["Contender"], results: Mapping[str, "Result"], batch_sizes: Sequence[int]
+) -> None:
+    """Contenders that the user named, results by name -> a line for each batch size about the fastest artifacts.
+
+    If the artifacts are of one export, its folder gets the record that `predict` and `evaluate` read.
+    """
+    from keras_resnet.benchmark.fastest import measured_artifacts
+    from keras_resnet.export.manifest import FILE_NAME
+    from keras_resnet.fastest import fastest_of, record_fastest, sentence
+
+    for batch_size in batch_sizes:
+        artifacts = measured_artifacts(contenders, results, batch_size)
+        if len(artifacts) < 2:
+            return
+        fastest = fastest_of(list(artifacts.values()))
+        print("\n" + printable(sentence(fastest, batch_size)))
+        folder, *others = {path.parent for path in artifacts}
+        if batch_size == batch_sizes[0] and fastest.taken and not others and (folder / FILE_NAME).is_file():
+            file = next(path for path, one in artifacts.items() if one is fastest.taken)
+            record_fastest(file, fastest.taken.latency_ms, batch_size)
+            print(printable(f"On this machine, `predict` and `evaluate` now take {file.name} of {folder}."))
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -78,7 +78,7 @@ def evaluate(
 
     # Cheap mistakes first: opening the network takes seconds.
     source = weights_from(weights, weights_prefix, revision)
-    model = model_in(model)
+    model = model_in(model, to_answer=True)
     if not is_artifact(model):
         check_model(model, source)
     if out is not None:

@@ -114,7 +114,7 @@ def predict(
         raise ArgumentError("predict needs images: name files or folders, or give --files-from FILE")
     check_table_files(csv_file, json_file)
     source = weights_from(weights, weights_prefix, revision)
-    model = model_in(model)
+    model = model_in(model, to_answer=True)
     if not is_artifact(model):
         check_model(model, source)
     listed, failed = list_or_name(images or [])

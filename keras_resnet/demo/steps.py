@@ -43,7 +43,7 @@ Made = tuple[Recipe, dict[str, int], list[DemoRow]]  # a demo's recipe, further 
 def write_image(path: Path, pixels: np.ndarray) -> None:
     """Path, grey or RGB pixels uint8 -> image file in the format of the suffix."""
     with whole_file(path, path.suffix) as partial:
-        Image.fromarray(pixels).save(partial, quality=90)  # of a JPEG; a PNG has no quality
+        Image.fromarray(pixels).save(partial, quality=90)  # a PNG ignores it
 
 
 def train_network(folder: Path, recipe: Recipe, progress: Progress) -> keras.Model:

@@ -84,9 +84,9 @@ class Examination:
 
     def max_drop_points(self, row: Format) -> float:
         """Row of the table -> points of the score that its artifact may lose."""
-        bounds = self.task.largest_drop_points
-        own = bounds.integers if row.bytes_per_parameter == 1 else bounds.floats
-        return own if self.given_drop_points is None else self.given_drop_points
+        if self.given_drop_points is not None:
+            return self.given_drop_points
+        return self.task.largest_drop_points.of(row.bytes_per_parameter)
 
     def check(self, path: Path, row: Format, trust: bool, running: Running) -> Check:
         """Artifact, which reads images and names classes as its description states, its format -> check of its loss."""

@@ -153,6 +153,10 @@ class LargestDrop(NamedTuple):
     floats: float  # with kernels of float32 or float16
     integers: float  # with kernels of 8-bit integers
 
+    def of(self, bytes_per_parameter: int) -> float:
+        """Bytes of a weight in a file -> points that the file may lose."""
+        return self.integers if bytes_per_parameter == 1 else self.floats
+
     def __str__(self) -> str:
         return f"{self.floats}" if len(set(self)) == 1 else f"{self.floats}, or {self.integers} with 8-bit kernels,"
 
