@@ -24,19 +24,20 @@ class Measured(NamedTuple):
     name: str
     latency_ms: float
     loses_nothing: bool  # it computes in float32, and was verified to give the model's answers
-    within_gate: bool  # its score on labelled images is as near to the model's as the gate asks for
+    within_gate: bool | None  # whether its score is as near to the model's as the gate asks for; None: not measured
 
 
 class Fastest(NamedTuple):
-    """The fastest of the artifacts that lose nothing, and of those within the gate; None: there is none."""
+    """The fastest artifact that loses nothing, and the fastest one within the gate; None: there is none."""
 
     exact: Measured | None
     within_gate: Measured | None
+    any_score: bool  # whether the score of any artifact is known
 
     @property
     def taken(self) -> Measured | None:
         """The artifact that `predict` and `evaluate` take."""
-        found = [one for one in self if one is not None]
+        found = [one for one in (self.exact, self.within_gate) if one is not None]
         return min(found, key=lambda one: one.latency_ms, default=None)
 
 
@@ -46,17 +47,24 @@ def fastest_of(artifacts: Sequence[Measured]) -> Fastest:
     def least(those: list[Measured]) -> Measured | None:
         return min(those, key=lambda one: one.latency_ms, default=None)
 
-    return Fastest(least([a for a in artifacts if a.loses_nothing]), least([a for a in artifacts if a.within_gate]))
+    return Fastest(
+        least([one for one in artifacts if one.loses_nothing]),
+        least([one for one in artifacts if one.within_gate]),
+        any(one.within_gate is not None for one in artifacts),
+    )
 
 
 def sentence(fastest: Fastest, batch_size: int) -> str:
     """-> what the user reads about the fastest artifacts."""
-    exact, within = fastest
     parts = []
-    if exact is not None:
+    if (exact := fastest.exact) is not None:
         parts.append(f"the fastest file that loses nothing is {exact.name} ({exact.latency_ms:.3g} ms)")
-    if within is not None:
+    else:
+        parts.append("no file was exported in float32 and verified")
+    if (within := fastest.within_gate) is not None:
         parts.append(f"the fastest file within the gate is {within.name} ({within.latency_ms:.3g} ms)")
+    elif fastest.any_score:
+        parts.append("no file is within the gate")
     else:
         parts.append("no file was measured on labelled images, so that none is known to be within the gate")
     return f"On this machine, at batch size {batch_size}, {', and '.join(parts)}."

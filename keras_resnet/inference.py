@@ -32,7 +32,7 @@ def _batches(model: Any, pixels: np.ndarray, batch_size: int) -> Iterator[Any]:
 
 
 def trace(model: Any, dtype: str) -> None:
-    """On TensorFlow, traces the model for batches of any size and pixels of this type, unless that was done before.
+    """On TensorFlow, traces the model for batches of any size and pixels of this type, unless it was traced before.
 
     Keras itself would trace the model for the first batch size, and again for any size at a second batch size.
     """

@@ -58,13 +58,14 @@ def load(
     text = os.fspath(path)
     if not os.path.exists(text):
         raise ArgumentError(f"{text}: no such file or folder")
-    text = model_in(text, to_answer=True)
+    running = Running(runtime, precision)
+    text = model_in(text, running)
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
             "`path` must be a .keras file, a SavedModel or OpenVINO folder, a .tflite or an .onnx file. "
             f"Received: {text}"
         )
-    return open_predictor(text, None, threads, Stated(task, output_kind), trust, Running(runtime, precision))
+    return open_predictor(text, None, threads, Stated(task, output_kind), trust, running)
 
 
 def is_artifact(model: str) -> bool:

@@ -49,6 +49,11 @@ def test_a_kernel_keeps_what_reaches_the_map(size, kernel, rate, reaching, rando
     assert_equal_answers(folded, model)
 
 
+def test_a_convolution_with_an_activation_is_not_summed_in_parts(randomise):
+    model = fold(randomise(network((5, 8), 3, 4, activation="relu")))
+    assert_equal_answers(in_parts(model, largest_share=1), model)
+
+
 @pytest.mark.parametrize(("size", "kernel", "rate", "reaching"), CASES)
 def test_parts_sum_to_the_convolution(size, kernel, rate, reaching, randomise):
     model = fold(randomise(network(size, kernel, rate)))

@@ -1,5 +1,6 @@
 """The fastest artifact of a folder: how it is chosen, recorded and taken."""
 
+import importlib.util
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from keras_resnet import fastest
 from keras_resnet.errors import ExportError
 from keras_resnet.export.manifest import artifact_sha256
+from keras_resnet.export.running import AS_WRITTEN, Running
 from keras_resnet.fastest import Measured, fastest_in, fastest_of, record_fastest, sentence
 from keras_resnet.model_folders import model_in
 
@@ -26,11 +28,14 @@ def test_the_fastest_of_each_kind():
 
 
 def test_integers_that_nobody_measured_are_not_taken():
-    unknown = INT8._replace(within_gate=False)
-    found = fastest_of([FLOAT._replace(within_gate=False), unknown])
+    unknown = INT8._replace(within_gate=None)
+    found = fastest_of([FLOAT._replace(within_gate=None), unknown])
     assert (found.exact.name, found.within_gate, found.taken.name) == ("model.onnx", None, "model.onnx")
     assert "no file was measured on labelled images" in sentence(found, 1)
     assert fastest_of([unknown]).taken is None
+    found = fastest_of([WRONG, WRONG])
+    assert found.taken is None
+    assert sentence(found, 1).endswith("no file was exported in float32 and verified, and no file is within the gate.")
 
 
 @pytest.fixture
@@ -57,18 +62,25 @@ def test_the_record_is_of_this_machine_and_this_file(folder, monkeypatch):
 
 
 def test_who_asks_for_answers_gets_the_fastest_and_is_told(folder, caplog):
-    assert model_in(str(folder), to_answer=True) == str(folder / "model-int8.tflite")
+    assert model_in(str(folder), AS_WRITTEN) == str(folder / "model-int8.tflite")
     assert caplog.messages == [
         f"model: {folder / 'model-int8.tflite'}, the fastest on this machine by fastest.json (also there: model.onnx)"
     ]
     assert model_in(str(folder)) == str(folder / "model.onnx")
+    assert model_in(str(folder), Running("openvino")) == str(folder / "model.onnx")
+
+
+def test_an_artifact_whose_runtime_is_absent_is_not_taken(folder, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ai_edge_litert" else find(name))
+    assert model_in(str(folder), AS_WRITTEN) == str(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"machines": 3}', '{"machines": {"MACHINE": {"file": 3}}}'])
 def test_a_damaged_record_is_an_error(folder, content):
     (folder / "fastest.json").write_text(content.replace("MACHINE", fastest.machine()))
     with pytest.raises(ExportError, match=r"fastest\.json: the record can't be read: .*Remove it"):
-        model_in(str(folder), to_answer=True)
+        model_in(str(folder), AS_WRITTEN)
 
 
 def test_a_record_that_names_a_file_elsewhere_takes_none(folder):
@@ -76,4 +88,4 @@ def test_a_record_that_names_a_file_elsewhere_takes_none(folder):
     other.write_bytes(b"x")
     entry = {"file": "../other.onnx", "sha256": artifact_sha256(other), "latency_ms": 1.0, "batch_size": 1}
     (folder / "fastest.json").write_text(json.dumps({"machines": {fastest.machine(): entry}}))
-    assert model_in(str(folder), to_answer=True) == str(folder / "model.onnx")
+    assert model_in(str(folder), AS_WRITTEN) == str(folder / "model.onnx")

@@ -253,6 +253,27 @@ def test_weights_elsewhere_are_refused(copy_of, tmp_path):
         open_runtime(folder, FORMATS["openvino"])
 
 
+@pytest.mark.parametrize("stated", ["saved_model", "onnx", "tflite"])
+def test_a_description_does_not_choose_the_runtime(stated, copy_of):
+    folder = copy_of("openvino")
+    file = folder / "model.xml"
+    stated_format = re.compile(r"(&quot;format&quot;: &quot;|\"format\": \")openvino")
+    text, count = stated_format.subn(rf"\g<1>{stated}", file.read_text())
+    assert count == 1
+    file.write_text(text)
+    seal(folder)
+    with pytest.raises(ExportError, match="its content is of the kind openvino"):
+        open_artifact(folder, trust=True)
+
+
+def test_a_graph_of_tensorflow_beside_it_is_refused(copy_of):
+    folder = copy_of("openvino")
+    (folder / "saved_model.pbtxt").write_text("")
+    seal(folder)
+    with pytest.raises(ExportError, match=r"the file saved_model\.pbtxt \(is a second graph"):
+        open_artifact(folder)
+
+
 # --- what is asked of it ------------------------------------------------------------------------------------------
 
 

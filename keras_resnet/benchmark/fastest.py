@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.benchmark.compare import Contender, Result
 from keras_resnet.export.manifest import read_manifest
@@ -18,25 +19,41 @@ def measured_artifacts(
         if one.file is None or one.answers is None or one.file.suffix == ".keras" or one.name not in results:
             continue
         latency_ms = results[one.name].timings[batch_size].latency.median_ms
-        within = _within_gate(one, one.file, contenders, results)
-        found[one.file] = Measured(one.name, latency_ms, one.numbers == "float32", within)
+        drop_points = _drop_points(one, one.file, contenders, results)
+        within = None
+        if drop_points is not None:
+            most = one.answers.task.largest_drop_points.of(format_of(one.file).bytes_per_parameter)
+            within = drop_points <= most + 1e-9
+        found[one.file] = Measured(one.name, latency_ms, _is_exact(one), within)
     return found
 
 
-def _within_gate(
-    artifact: Contender, file: Path, contenders: Sequence[Contender], results: Mapping[str, Result]
-) -> bool:
-    """-> whether the artifact's score on labelled images is near enough to the model's.
+def _is_exact(one: Contender) -> bool:
+    """-> whether it is the model, or an artifact in float32 that was verified to give the model's answers."""
+    if one.file is None or one.file.suffix == ".keras":
+        return True
+    return one.numbers == "float32" and _entry(one.file) is not None
 
-    With `--data`, the first contender in float32 stands for the model. Otherwise, the images that the export was given
-    count: it gives no name to an artifact that loses more than the gate allows.
-    """
-    if artifact.answers is None:
-        return False
-    task = artifact.answers.task
-    scores = [results[one.name].figures.get(task.score) for one in contenders if one.numbers == "float32"]
-    own = results[artifact.name].figures.get(task.score)
-    if own is not None and scores and scores[0] is not None:
-        return scores[0] - own <= task.largest_drop_points.of(format_of(file).bytes_per_parameter) + 1e-9
+
+def _entry(file: Path) -> Mapping[str, Any] | None:
+    """Artifact -> what the manifest beside it records of its export."""
     entries = read_manifest(file.parent)["artifacts"].values()
-    return any(entry["file"] == file.name and entry.get("accuracy") is not None for entry in entries)
+    return next((entry for entry in entries if entry["file"] == file.name), None)
+
+
+def _drop_points(
+    artifact: Contender, file: Path, contenders: Sequence[Contender], results: Mapping[str, Result]
+) -> float | None:
+    """-> points of the model's score that an artifact loses on labelled images; None: that was not measured.
+
+    With `--data`, the first contender that loses nothing stands for the model. Otherwise, the images that the export
+    was given count.
+    """
+    score = artifact.answers.task.score if artifact.answers is not None else ""
+    own = results[artifact.name].figures.get(score)
+    exact = [one for one in contenders if one.name in results and _is_exact(one)]
+    model = results[exact[0].name].figures.get(score) if exact else None
+    if own is not None and model is not None:
+        return model - own
+    accuracy = (_entry(file) or {}).get("accuracy") or {}
+    return accuracy.get("drop_points")

@@ -23,7 +23,7 @@ from keras_resnet.cli.network import (
 )
 from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
-from keras_resnet.errors import ArgumentError
+from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.optional import require
 from keras_resnet.printable import cell, printable, printable_lines
 from keras_resnet.tasks.outputs import Stated
@@ -147,7 +147,6 @@ def benchmark(
     for failure in compared.failures.values():
         print(printable_lines(failure), file=sys.stderr)
     _print(compared.results, batch_sizes)
-    _name_fastest(contenders[: len(chosen)], compared.results, batch_sizes)
     record: dict[str, Any] = {
         "contenders": {name: result.as_dict() for name, result in compared.results.items()},
         "failures": compared.failures,
@@ -159,6 +158,7 @@ def benchmark(
         settings = {"threads": cores, "batch_sizes": batch_sizes, "rounds": rounds, "data": data_name}
         write_record(out / "benchmark.json", "benchmark", settings, record)
         print("\n" + printable(f"written to {out}"))
+    _name_fastest(contenders[: len(chosen)], compared.results, batch_sizes)
     if compared.failures:
         raise typer.Exit(1)
 
@@ -400,8 +400,12 @@ def _name_fastest(
         folder, *others = {path.parent for path in artifacts}
         if batch_size == batch_sizes[0] and fastest.taken and not others and (folder / FILE_NAME).is_file():
             file = next(path for path, one in artifacts.items() if one is fastest.taken)
-            record_fastest(file, fastest.taken.latency_ms, batch_size)
-            print(printable(f"On this machine, `predict` and `evaluate` now take {file.name} of {folder}."))
+            try:
+                record_fastest(file, fastest.taken.latency_ms, batch_size)
+            except (OSError, ExportError) as error:
+                print(printable(f"the fastest artifact is not recorded: {error}"), file=sys.stderr)
+            else:
+                print(printable(f"On this machine, `predict` and `evaluate` now take {file.name} of {folder}."))
 
 
 def _cell(value: float | None, form: str) -> str:

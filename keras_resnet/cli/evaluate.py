@@ -78,13 +78,13 @@ def evaluate(
 
     # Cheap mistakes first: opening the network takes seconds.
     source = weights_from(weights, weights_prefix, revision)
-    model = model_in(model, to_answer=True)
+    running = Running(runtime, precision)
+    model = model_in(model, running)
     if not is_artifact(model):
         check_model(model, source)
     if out is not None:
         require("matplotlib", "plots")
         out.mkdir(parents=True, exist_ok=True)
-    running = Running(runtime, precision)
     predictor = open_predictor(model, source, stated=Stated(task, output_kind), trust=trust, running=running)
     tell_reading(predictor.read_as)
     given = {name: value for name, value in options_of(predictor.task, "evaluate", options, model).items() if value}

@@ -114,7 +114,8 @@ def predict(
         raise ArgumentError("predict needs images: name files or folders, or give --files-from FILE")
     check_table_files(csv_file, json_file)
     source = weights_from(weights, weights_prefix, revision)
-    model = model_in(model, to_answer=True)
+    running = Running(runtime, precision)
+    model = model_in(model, running)
     if not is_artifact(model):
         check_model(model, source)
     listed, failed = list_or_name(images or [])
@@ -123,7 +124,7 @@ def predict(
     with on_interrupt(lambda: _kept(csv_file, json_file, options)), contextlib.ExitStack() as stack:
         predictor = None
         if paths:
-            stated, running = Stated(task, output_kind), Running(runtime, precision)
+            stated = Stated(task, output_kind)
             predictor = open_predictor(model, source, stated=stated, trust=trust, running=running)
         form = RANKED if predictor is None else predictor.task.table
         tables = stack.enter_context(open_tables(csv_file, json_file, form))

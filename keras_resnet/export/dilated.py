@@ -13,9 +13,13 @@ from keras_resnet.graph import copy, rebuild
 
 
 def pads_evenly(layer: Any) -> bool:
-    """Operation -> whether it is a plain convolution that pads a map of fixed size with equal borders of zeros."""
+    """Operation -> whether it is a plain convolution that pads a map of fixed size with equal borders of zeros.
+
+    A layer that is called several times, as a detector's for the maps of its pyramid, has no one size of its map.
+    """
     return (
         type(layer) is layers.Conv2D
+        and len(layer._inbound_nodes) == 1
         and layer.data_format == "channels_last"
         and layer.padding == "same"
         and set(layer.strides) == {1}
@@ -80,7 +84,8 @@ def in_parts(model: keras.Model, largest_share: float) -> keras.Model:
 
 
 def _pays(layer: layers.Conv2D, largest_share: float) -> bool:
-    return layer.groups == 1 and max(layer.dilation_rate) > 1 and share_on_map(layer) <= largest_share
+    is_sum = layer.groups == 1 and layer.activation is keras.activations.linear
+    return is_sum and max(layer.dilation_rate) > 1 and share_on_map(layer) <= largest_share
 
 
 def _offsets(side: int, rate: int) -> list[int]:
@@ -117,7 +122,7 @@ def _met(x: Any, down: int, right: int, name: str) -> Any:
 
 
 def _put_back(x: Any, down: int, right: int, name: str) -> Any:
-    """Output of a part -> the same at its place in the whole output, with zeros around it."""
+    """Output of a part -> its place in the whole output, with zeros around it."""
     if down == right == 0:
         return x
     return layers.ZeroPadding2D((_sides(-down), _sides(-right)), name=f"{name}_placed")(x)

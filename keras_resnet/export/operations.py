@@ -80,11 +80,11 @@ _UNKNOWN = "is not known to be harmless"
 
 
 class Finding(NamedTuple):
-    """What a SavedModel holds beyond inference."""
+    """What a SavedModel or OpenVINO folder holds beyond inference."""
 
     what: str  # operation, or what else
     effect: str
-    where: str = ""  # function of the operation
+    where: str = ""  # function or layer of the operation
 
 
 def check_operations(folder: Path) -> None:
@@ -109,7 +109,7 @@ def unneeded(folder: Path) -> list[Finding]:
         ExportError: The folder's graph can't be read.
     """
     if kind_of(folder) == "openvino":
-        return [*_odd_files(folder), *_foreign_layers(folder)]
+        return [*_odd_files(folder), *_other_graphs(folder), *_foreign_layers(folder)]
     return [*_odd_files(folder), *_other_graphs(folder), *_findings(_read(folder / GRAPH_FILE))]
 
 

@@ -80,6 +80,9 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     Raises:
         ExportError: The runtime can't read the file, or the file is refused without `trust`.
     """
+    # What a description states must not choose the runtime: the check of a folder is made for what is in it.
+    if (kind := kind_of(path)) not in _KINDS[format.runtime]:
+        raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: its content is of the kind {kind}")
     if not trust:
         if path.is_dir():
             check_operations(path)
@@ -288,6 +291,14 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "ONNX Runtime": _OnnxRuntime,
     OPENVINO: _OpenVino,
     IN_BFLOAT16: partial(_OpenVino, precision="bf16"),
+}
+# What each runtime opens, in the words of `files.kind_of`.
+_KINDS: dict[str, tuple[str, ...]] = {
+    "TensorFlow": ("saved_model",),
+    "LiteRT": ("tflite",),
+    "ONNX Runtime": ("onnx",),
+    OPENVINO: ("openvino", "onnx"),
+    IN_BFLOAT16: ("openvino", "onnx"),
 }
 
 

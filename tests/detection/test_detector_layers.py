@@ -47,7 +47,13 @@ def path_of(network, tmp_path_factory):
 def checked(path, name, network):
     """-> what each check measured, and the names of those that failed."""
     images = synthetic_images((96, 96, 3), count=4, seed=5)
-    checks = layer_checks(open_inner(path), [*points_of(prepare(network))], images, FORMATS[name].tolerance.layers, 0)
+    checks = layer_checks(
+        open_inner(path, FORMATS[name].runtime),
+        [*points_of(prepare(network))],
+        images,
+        FORMATS[name].tolerance.layers,
+        0,
+    )
     return {check.name: check.measured for check in checks}, {check.name for check in checks if not check.passed}
 
 
