@@ -296,12 +296,10 @@ def test_wrong_answers_are_refused(network, answers, fault):
 
 def test_the_right_answers_are_accepted_in_any_order_of_nearly_equal_scores(answers):
     alike = {name: values.copy() for name, values in answers.items()}
-    near = np.float32(1e-7)
-    for values in (alike["scores"], answers["scores"]):
-        values[:, 1] = values[:, 0] - near
+    alike["scores"][:, 1] = alike["scores"][:, 0] - np.float32(1e-7)
     swapped = {name: values[:, [1, 0, *range(2, 20)]] if values.ndim > 1 else values for name, values in alike.items()}
     swapped["scores"] = np.sort(swapped["scores"], axis=1)[:, ::-1]
-    assert all(check.passed for check in compare(swapped, answers, FLOAT).checks)
+    assert all(check.passed for check in compare(swapped, alike, FLOAT).checks)
 
 
 def test_a_missing_detection_is_seen_even_if_images_have_few():
