@@ -66,7 +66,7 @@ def contenders_in(folder: Path, side: int, threads: int) -> list[Contender]:
         for name, opener in (("TensorFlow", "in_keras"), ("JAX", "on_jax"))
     ]
     for path, runtime in ((folder / "out/model.tflite", "LiteRT"), (folder / "out/model.onnx", "ONNX Runtime")):
-        arguments = {"path": str(path), "threads": threads}
+        arguments = {"path": str(path), "threads": threads, "runtime": runtime}
         found.append(Contender(path.name, cost.OPENER, arguments, f"{runtime}, from pixels", path))
     found.append(in_openvino(found[-1], threads))
     for name, opener, setting in (

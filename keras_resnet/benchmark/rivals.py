@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resnet.benchmark.compare import Contender
 from keras_resnet.errors import MeasurementError, reason
+from keras_resnet.export.running import OPENVINO
 from keras_resnet.measure.process import FREE_SIDE, Loader, Opened
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
@@ -368,9 +369,8 @@ def in_openvino(ours: Contender, threads: int) -> Contender:
     return replace(
         ours,
         name=f"{ours.name} in OpenVINO",
-        opener=f"{__name__}:openvino",
-        arguments={"path": str(ours.file), "threads": threads},
-        setting="hint LATENCY, precision f32, from pixels as float32",
+        arguments={"path": str(ours.file), "threads": threads, "runtime": OPENVINO},
+        setting="OpenVINO in float32, from pixels",
     )
 
 
