@@ -152,3 +152,15 @@ def test_a_rival_that_cannot_be_made_is_named(tmp_path, monkeypatch):
 
 def _fail(network, path):
     raise ValueError("no such operator\nand more")
+
+
+def test_a_manifest_of_other_make_beside_the_files_is_no_error(user, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "TURN_S", 0.05)
+    for name in ("model.tflite", "model.onnx"):
+        (tmp_path / name).write_bytes((user / "out" / name).read_bytes())
+    (tmp_path / "manifest.json").write_text("[]")
+    subjects = (tmp_path / "model.tflite", tmp_path / "model.onnx")
+    status, printed, errors = in_process("benchmark", *subjects, "--rounds", 1)
+    assert status == 0, errors
+    assert any("no file was exported in float32 and verified" in line for line in printed)
+    assert not (tmp_path / "fastest.json").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.benchmark.compare import Contender, Result
+from keras_resnet.errors import ExportError
 from keras_resnet.export.manifest import read_manifest
 from keras_resnet.export.runtimes import format_of
 from keras_resnet.fastest import Measured
@@ -36,8 +37,11 @@ def _is_exact(one: Contender) -> bool:
 
 
 def _entry(file: Path) -> Mapping[str, Any] | None:
-    """Artifact -> what the manifest beside it records of its export."""
-    entries = read_manifest(file.parent)["artifacts"].values()
+    """Artifact -> what the manifest beside it records of its export; None: it records nothing."""
+    try:
+        entries = read_manifest(file.parent)["artifacts"].values()
+    except ExportError:
+        return None
     return next((entry for entry in entries if entry["file"] == file.name), None)
 
 
