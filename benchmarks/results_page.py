@@ -397,6 +397,19 @@ def cost_growth(record: Record) -> Record:
     return {"curves": tables, "grows_faster": GROWS_FASTER, "faster": ", ".join(slow) or "none"}
 
 
+def command_growth(record: Record) -> Record:
+    tables = []
+    for what, points in record["results"].items():
+        of, form = ("GMACs", ",.3g") if what.startswith("export") else ("image", ",.2f")
+        rows = []
+        for row in points:
+            point = row["value"] if isinstance(row["value"], str) else f"{row['value']:,}"
+            further = "" if row["further_ms"] is None else format(row["further_ms"], form)
+            rows.append(row | {"what": what, "of": of, "point": point, "further": further})
+        tables.append(rows)
+    return {"commands": tables}
+
+
 def depth(record: Record) -> Record:
     rows, changes = [], []
     for name, seeds in record["results"].items():
@@ -416,6 +429,7 @@ FACTS: dict[str, Callable[[Record], Record]] = {
     "gpu": gpu,
     "segmentation_training": segmentation_training,
     "cost_growth": cost_growth,
+    "command_growth": command_growth,
     "depth": depth,
     "box_operations": lambda record: {
         "operations": [[{"operation": name, **result} for name, result in record["results"].items()]]
