@@ -18,6 +18,7 @@ import numpy as np
 from keras_resnet import layer_names
 from keras_resnet.boxes import just_below
 from keras_resnet.detection_layers.anchors import anchors_of
+from keras_resnet.detection_layers.proposals import IOU_THRESHOLD
 from keras_resnet.export.files import kind_of
 from keras_resnet.export.formats import Format
 from keras_resnet.export.runtimes import read_openvino
@@ -66,6 +67,7 @@ def constants_of(model: keras.Model) -> dict[str, np.ndarray]:
     thresholds = {
         "score threshold": np.float32(detections.score_threshold),
         "IoU threshold": np.float32(just_below(detections.iou_threshold)),
+        "IoU threshold of proposals": np.float32(just_below(IOU_THRESHOLD)),
     }
     return {**anchors, **{name: np.asarray(value) for name, value in thresholds.items()}}
 
