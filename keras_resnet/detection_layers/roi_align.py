@@ -108,10 +108,15 @@ def _levels(boxes: Any, count: int) -> Any:
     ends its process there.
     """
     area, index = areas(boxes), 0
-    for level in range(FIRST_LEVEL + 1, FIRST_LEVEL + count):
-        least_side = CANONICAL_SIDE * 2.0 ** (level - CANONICAL_LEVEL) * 2.0**-1e-6
-        index = index + ops.cast(area >= least_side**2, "int32")
+    for least_area in least_areas(count):
+        index = index + ops.cast(area >= least_area, "int32")
     return index if count > 1 else ops.zeros_like(area, dtype="int32")
+
+
+def least_areas(count: int) -> list[float]:
+    """Number of levels -> area from which on a box is read from the second level, the third and so on; in pixels."""
+    sides = (CANONICAL_SIDE * 2.0 ** (FIRST_LEVEL + index - CANONICAL_LEVEL) for index in range(1, count))
+    return [(side * 2.0**-1e-6) ** 2 for side in sides]
 
 
 def _samples(begin: Any, end: Any, side: Any, size: int, bins: Any) -> list[list[tuple[Any, Any]]]:

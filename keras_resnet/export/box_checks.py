@@ -19,6 +19,7 @@ from keras_resnet import layer_names
 from keras_resnet.boxes import just_below
 from keras_resnet.detection_layers.anchors import anchors_of
 from keras_resnet.detection_layers.proposals import IOU_THRESHOLD
+from keras_resnet.detection_layers.roi_align import FIRST_LEVEL, least_areas
 from keras_resnet.export.files import kind_of
 from keras_resnet.export.formats import Format
 from keras_resnet.export.runtimes import read_openvino
@@ -64,10 +65,12 @@ def constants_of(model: keras.Model) -> dict[str, np.ndarray]:
         f"anchors of {size:g} pixels": anchors_of(size, logits.shape[1:3], propose.frame_sides)
         for size, logits in zip(propose.anchor_sizes, propose.input, strict=False)
     }
+    areas = least_areas(len(model.get_layer(layer_names.align(layer_names.BOX)).input) - 1)
     thresholds = {
         "score threshold": np.float32(detections.score_threshold),
         "IoU threshold": np.float32(just_below(detections.iou_threshold)),
         "IoU threshold of proposals": np.float32(just_below(IOU_THRESHOLD)),
+        **{f"least area of level {FIRST_LEVEL + 1 + index}": np.float32(area) for index, area in enumerate(areas)},
     }
     return {**anchors, **{name: np.asarray(value) for name, value in thresholds.items()}}
 
