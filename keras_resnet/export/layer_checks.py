@@ -225,6 +225,7 @@ def _add(
         values[point.name] = received
 
 
+@np.errstate(invalid="ignore", over="ignore")  # tensors of one shape are tried, and some hold infinities
 def _distance(expected: np.ndarray, received: np.ndarray, point: Point) -> float:
     if point.is_unordered:
         return -sum(_alike_percent(*pair) for pair in zip(expected, received, strict=True))
@@ -233,6 +234,7 @@ def _distance(expected: np.ndarray, received: np.ndarray, point: Point) -> float
     return distance if np.isfinite(distance) else np.inf
 
 
+@np.errstate(invalid="ignore")
 def _alike_percent(expected: np.ndarray, received: np.ndarray) -> float:
     """Boxes `[R, 4]` or scores `[R]`, the model's and the artifact's -> share of all that the others hold as well."""
     a, b = (values.reshape(len(values), -1) for values in (expected, received))
