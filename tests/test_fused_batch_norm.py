@@ -70,6 +70,12 @@ def operations(function: Any, *arguments: Any) -> list[str]:
     return [op.type for op in tf.function(function).get_concrete_function(*arguments).graph.get_operations()]
 
 
+def casts_of_maps(function: Any, x: Any) -> list[str]:
+    """-> conversions of feature maps to another type."""
+    graph = tf.function(function).get_concrete_function(x).graph
+    return [op.name for op in graph.get_operations() if op.type == "Cast" and len(op.inputs[0].shape) == 4]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("arguments", [{}, {"scale": False}, {"center": False}, {"axis": 3}])
 def test_a_step_equals_that_of_keras(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
@@ -121,8 +127,8 @@ def test_16_bits_go_in_and_out(dtype: str) -> None:
     y = fused(x, training=True)
     assert y.dtype == dtype
     assert {variable.dtype for variable in fused.variables} == {"float32"}
-    assert "Cast" not in operations(lambda x: fused(x, training=True), x)
-    assert "Cast" in operations(lambda x: own(x, training=True), x)
+    assert not casts_of_maps(lambda x: fused(x, training=True), x)
+    assert casts_of_maps(lambda x: own(x, training=True), x)
     own.set_weights(fused.get_weights())
     assert_near(step(fused, x, gradient), step(own, x, gradient), 2 * ROUNDING[dtype])
 
@@ -137,7 +143,8 @@ def test_a_mean_far_from_zero_keeps_its_variance() -> None:
 def test_one_value_has_no_variance() -> None:
     fused, own = pair((1, 1, 1, CHANNELS))
     x, _ = data((1, 1, 1, CHANNELS))
-    np.testing.assert_allclose(fused(x, training=True), own(x, training=True), rtol=1e-6)
+    np.testing.assert_allclose(fused(x, training=True)[0, 0, 0], fused.beta, rtol=1e-6)
+    own(x, training=True)
     np.testing.assert_allclose(fused.moving_variance, own.moving_variance, rtol=1e-6)
 
 
@@ -181,13 +188,6 @@ def small() -> keras.Model:
     return ResNet20(classes=4, classifier_activation=None, input_shape=(32, 32, 3))
 
 
-def plain(model: keras.Model) -> keras.Model:
-    """-> copy whose layers are Keras' alone."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
 def test_networks_and_their_copies_train_by_one_operation_a_layer() -> None:
     model = small()
     count = sum(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
@@ -200,22 +200,29 @@ def test_networks_and_their_copies_train_by_one_operation_a_layer() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_network_trains_as_with_keras_layers(randomise: Any, compiled: bool) -> None:
-    model = randomise(small())
-    other = plain(model)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_network_trains_as_with_keras_layers(compiled: bool, policy: str) -> None:
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, strides=2, use_bias=False, dtype=policy)(image)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=policy)(x)
+    x = layers.Conv2D(5, 1, use_bias=False, dtype=policy)(layers.ReLU(dtype=policy)(x))
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=policy)(x)
+    model = keras.Model(image, layers.Flatten(dtype="float32")(x))
+    other = keras.models.clone_model(model)
+    other.set_weights(model.get_weights())
+    fuse_batch_norm(model)
+    for network in (model, other):
+        network.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse", jit_compile=compiled)
     rng = np.random.default_rng(1)
     losses = []
-    for network in (model, other):
-        network.compile(
-            keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.MeanSquaredError(), jit_compile=compiled
-        )
     for count in (4, 4, 6):  # the last batch is larger
-        x, y = rng.integers(0, 256, (count, 32, 32, 3)).astype("float32"), rng.normal(size=(count, 4))
+        x, y = rng.normal(2, 3, (count, 8, 8, 3)).astype("float32"), rng.normal(size=(count, *model.output.shape[1:]))
         losses.append([network.train_on_batch(x, y) for network in (model, other)])
-    assert losses[-1][0] != losses[0][0]
-    np.testing.assert_allclose(*np.transpose(losses), rtol=1e-4)
+    assert losses[-1][0] < 0.95 * losses[0][0]
+    tolerance = 1e-5 if policy == "float32" else 2e-3
+    np.testing.assert_allclose(*np.transpose(losses), rtol=tolerance)
     for fused, own in zip(model.weights, other.weights, strict=True):
-        assert_near({"weight": fused.numpy()}, {"weight": own.numpy()}, 1e-3)
+        assert_near({"weight": fused.numpy()}, {"weight": own.numpy()}, 10 * tolerance)
 
 
 def test_a_file_holds_layers_of_keras_and_opens_without_this_package(tmp_path: Path) -> None:
