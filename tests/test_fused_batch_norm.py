@@ -1,6 +1,8 @@
 """BatchNorm as one operation on TensorFlow, against Keras' own layer and PyTorch's, and the files that hold it."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,43 @@ def test_a_network_trains_as_with_keras_layers(compiled: bool, policy: str) -> N
     np.testing.assert_allclose([ours for ours, _ in losses], [of_keras for _, of_keras in losses], rtol=tolerance)
     for fused, own in zip(model.weights, other.weights, strict=True):
         assert_near({"weight": fused.numpy()}, {"weight": own.numpy()}, 10 * tolerance)
+
+
+# Two CPUs that TensorFlow takes for two devices.
+TWO_DEVICES = """
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras
+from keras import layers
+from keras_resnet.fused_batch_norm import fuse_batch_norm
+
+keras.utils.set_random_seed(0)
+rng = np.random.default_rng(0)
+pixels, wanted = rng.normal(2, 3, (8, 5, 6, 3)).astype("float32"), rng.normal(size=(8, 4)).astype("float32")
+found = []
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    image = keras.Input((5, 6, 3))
+    x = layers.BatchNormalization(momentum=0.9)(layers.Conv2D(4, 3, use_bias=False)(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
+    beginning = model.get_weights()
+    for network in (model, fuse_batch_norm(keras.models.clone_model(model))):
+        network.set_weights(beginning)
+        network.compile(keras.optimizers.SGD(0.1), "mse")
+        network.fit(pixels, wanted, batch_size=8, epochs=3, shuffle=False, verbose=0)
+        found.append(network.get_weights())
+for own, fused, old in zip(*found, beginning):
+    assert np.abs(own - old).max() > 1e-3
+    np.testing.assert_allclose(fused, own, rtol=1e-5, atol=1e-6)
+"""
+
+
+def test_two_devices_train_as_with_keras_layers() -> None:
+    job = subprocess.run([sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, timeout=300, check=False)
+    assert job.returncode == 0, job.stderr[-3000:]
 
 
 def test_a_file_holds_layers_of_keras_and_opens_without_this_package(tmp_path: Path) -> None:
