@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from keras_resnet.facts import carry
+from keras_resnet.fused_batch_norm import fuse_batch_norm
 
 # Layers that change nothing except in training. `RandomCrop` also crops in prediction.
 _ONLY_IN_TRAINING: Any = (
@@ -102,7 +103,7 @@ def rebuild(
         if layer.name in originals and layer.weights:
             layer.set_weights(weights.get(layer.name, originals[layer.name].get_weights()))
     carry(model, changed)
-    return changed
+    return fuse_batch_norm(changed)
 
 
 def unshared(model: keras.Model) -> keras.Model:

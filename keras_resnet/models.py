@@ -18,6 +18,7 @@ from keras_resnet.backbone import resnet_backbone
 from keras_resnet.blocks import values_follow
 from keras_resnet.errors import WeightsError
 from keras_resnet.facts import facts_of, state
+from keras_resnet.fused_batch_norm import fuse_batch_norm
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.variants import CIFAR_FILES, VARIANTS, Design, Network, Variant
@@ -103,7 +104,7 @@ def on_backbone(
 
     inputs = keras.utils.get_source_inputs(image)  # several inputs, if the image was made from several
     inputs = inputs[0] if len(inputs) == 1 else inputs
-    model = keras.Model(inputs, outputs, name=name)
+    model = fuse_batch_norm(keras.Model(inputs, outputs, name=name))
     state(model, task=task)
     if weights is not None:
         load_weights(model, network, weights)

@@ -40,6 +40,7 @@ ORDER = (
     "weights_from",
     "variants",
     "facts",
+    "fused_batch_norm",
     "graph",
     "labels",
     "preprocessing",
