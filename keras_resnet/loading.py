@@ -47,7 +47,8 @@ def load(
             states, or that its last layers and its loss show.
         output_kind: Kind of its output: probabilities, logits, values or features. Default: as for `task`.
         trust: Whether an artifact is opened whatever it holds, without a first opening in a process of its own.
-        runtime: "openvino" runs an ONNX file in OpenVINO. Default: the runtime of the artifact's format.
+        runtime: "openvino" runs an ONNX file in OpenVINO, and "tflite-micro" a tflite-int8 file as a microcontroller
+            does. Default: the runtime of the artifact's format.
         precision: "bfloat16": OpenVINO computes in it what the artifact holds in float32. Default: "float32".
 
     Raises:

@@ -3,18 +3,19 @@
 import atexit
 import contextlib
 import gc
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from keras_resnet.errors import KerasResnetError
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Holds back output to file descriptor 2, and replays it if the block fails unexpectedly.
+def quiet_stderr() -> Iterator[IO[bytes]]:
+    """-> file that holds back output to file descriptor 2, which is replayed if the block fails unexpectedly.
 
     The C++ code of TensorFlow and LiteRT writes its start-up lines before it reads any log level, so that only the
     descriptor itself can be redirected. Errors of this package explain themselves and cause no replay.
@@ -23,12 +24,12 @@ def quiet_stderr() -> Iterator[None]:
     try:
         stderr = os.dup(2)
     except OSError:  # stderr is closed: there is nothing to hold back
-        yield
+        yield io.BytesIO()
         return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            yield held
         except Exception as error:
             if not isinstance(error, KerasResnetError):
                 sys.stderr.flush()

@@ -5,7 +5,10 @@ import platform
 
 from keras_resnet import __version__
 
-_PACKAGES = ("numpy", "pillow", "keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime", "openvino")
+_PACKAGES = (
+    *("numpy", "pillow", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "tf2onnx", "onnx", "onnxruntime"),
+    "openvino",
+)
 
 
 def package_versions() -> dict[str, str]:

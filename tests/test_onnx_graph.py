@@ -1,12 +1,14 @@
 """Graphs of ONNX: simpler, and the same function by ONNX's reference implementation."""
 
+import platform
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from keras_resnet.export.onnx_graph import remove_unused_constants, simplify
+from keras_resnet.export.onnx_graph import remove_unused_constants, simplify, state_sizes
 
 GENERATOR = np.random.default_rng(0)
 
@@ -109,3 +111,86 @@ def test_a_softmax_of_another_axis_stays(axis, order):
     before, after, kinds = before_and_after(per_pixel(axis, order), GENERATOR.normal(size=(2, 5, 3, 4)))
     assert kinds == ["Softmax", "Transpose"]
     np.testing.assert_array_equal(after, before)
+
+
+def conv(given, made, kernel, **settings):
+    return helper.make_node("Conv", [given, f"{made}_kernel"], [made], kernel_shape=[kernel, kernel], **settings)
+
+
+def blocks(dilation, pads):
+    """Two blocks of 16 channels, for images `[N, 3, H, W]` of any size; the second kernel of each is dilated."""
+    nodes, constants, x = (
+        [conv("x", "stem", 3, strides=[2, 2], pads=[1, 1, 1, 1])],
+        {"stem_kernel": (16, 3, 3, 3)},
+        "stem",
+    )
+    for name in ("one", "two"):
+        nodes += [
+            conv(x, f"{name}_a", 1, auto_pad="SAME_UPPER"),
+            conv(f"{name}_a", f"{name}_b", 3, dilations=[dilation, dilation], pads=pads),
+            helper.make_node("Add", [x, f"{name}_b"], [f"{name}_sum"]),
+            helper.make_node("Relu", [f"{name}_sum"], [name if name == "one" else "y"]),
+        ]
+        constants |= {f"{name}_a_kernel": (16, 16, 1, 1), f"{name}_b_kernel": (16, 16, 3, 3)}
+        x = name
+    graph = graph_of(nodes, {name: GENERATOR.normal(size=shape).astype("f") for name, shape in constants.items()})
+    for tensor, shape in ((graph.input[0], ["n", 3, "h", "w"]), (graph.output[0], ["n", 16, None, None])):
+        tensor.CopyFrom(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, shape))
+    return graph
+
+
+def sizes_of(graph):
+    return {
+        value.name: tuple(side.dim_param for side in value.type.tensor_type.shape.dim[2:]) for value in graph.value_info
+    }
+
+
+def test_sizes_are_those_of_an_earlier_map_and_are_true():
+    graph = blocks(dilation=2, pads=[2, 2, 2, 2])
+    graph.node.append(conv("one", "half", 3, strides=[2, 1], dilations=[1, 3], pads=[1, 2, 1, 4]))
+    graph.node.append(helper.make_node("MaxPool", ["half"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]))
+    graph.initializer.append(numpy_helper.from_array(np.ones((8, 16, 3, 3), "f"), "half_kernel"))
+    state_sizes(graph)
+    stated = sizes_of(graph)
+    of_stem = ("height of stem / 1", "width of stem / 1")
+    assert {stated[name] for name in ("stem", "one_a", "one_b", "one_sum", "one", "two_b", "two_sum")} == {of_stem}
+    assert stated["half"] == ("height of stem / 2", "width of stem / 1")
+    assert stated["pooled"] == ("height of pooled / 1", "width of pooled / 1")  # it drops an odd last row
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    for height, width in ((17, 24), (30, 13)):
+        for name, sides in stated.items():
+            found = ReferenceEvaluator(model).run([name], {"x": np.ones((2, 3, height, width), "f")})[0].shape[2:]
+            stem = (-(-height // 2), -(-width // 2))
+            expected = [-(-side // int(text.split(" / ")[1])) for side, text in zip(stem, sides, strict=True)]
+            assert name == "pooled" or list(found) == expected, name
+
+
+def test_padding_that_changes_the_size_is_a_new_size():
+    graph = blocks(dilation=2, pads=[1, 2, 1, 2])
+    state_sizes(graph)
+    stated = sizes_of(graph)
+    assert stated["one_b"] == ("height of one_b / 1", "width of stem / 1")
+    assert "one_sum" not in stated
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="this layout of ONNX Runtime is for x86")
+def test_onnx_runtime_computes_additions_within_dilated_convolutions(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x, kinds, found = GENERATOR.normal(size=(2, 3, 18, 31)).astype("f"), [], []
+    for stated in (False, True):
+        graph = blocks(dilation=2, pads=[2, 2, 2, 2])
+        for tensor in graph.initializer:  # equal kernels in both graphs
+            values = np.random.default_rng(len(tensor.name)).normal(0, 0.2, tuple(tensor.dims)).astype("f")
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        if stated:
+            state_sizes(graph)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        found.append(session.run(None, {"x": x})[0])
+        kinds.append([node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node])
+    assert (kinds[0].count("Add"), kinds[1].count("Add"), kinds[1].count("Relu")) == (2, 0, 0)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+    np.testing.assert_allclose(found[1], answers(graph, x), atol=1e-4)

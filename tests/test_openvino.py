@@ -310,9 +310,9 @@ def test_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "running", "words"),
     [
-        ("tflite", Running("openvino"), "is for ONNX files, which OpenVINO runs too. Received: tflite"),
+        ("tflite", Running("openvino"), "openvino is for ONNX files, which OpenVINO runs too. Received: tflite"),
         ("onnx", Running(precision="bfloat16"), "is for OpenVINO: give an OpenVINO folder"),
-        ("onnx", Running("cuda"), "must be openvino or left out"),
+        ("onnx", Running("cuda"), "must be openvino, tflite-micro or left out"),
         ("openvino", Running(precision="float16"), "must be one of float32, bfloat16 or left out"),
     ],
 )

@@ -66,7 +66,9 @@ TrustOption = Annotated[
 RuntimeOption = Annotated[
     str | None,
     typer.Option(
-        help="Runtime of an ONNX file instead of ONNX Runtime: openvino.", show_default="the runtime of its format"
+        help="Runtime of the artifact, if not its format's own: openvino for an ONNX file, or tflite-micro for a "
+        "tflite-int8 file, as a microcontroller runs it.",
+        show_default="the runtime of its format",
     ),
 ]
 PrecisionOption = Annotated[

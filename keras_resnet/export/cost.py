@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.answers import Answer
 from keras_resnet.errors import ExportError, MeasurementError
 from keras_resnet.export.formats import format_named
-from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
+from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
@@ -24,6 +24,7 @@ RUNTIME_MODULES = {
     "ONNX Runtime": "onnxruntime",
     OPENVINO: "openvino",
     IN_BFLOAT16: "openvino",
+    MICRO: "tflite_micro",
 }
 
 

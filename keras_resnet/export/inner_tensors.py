@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
+from keras_resnet.export.microcontroller import open_all_tensors
+from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.runtimes import float_pixels, is_nchw, quantized_values, read_openvino, real_values
 from keras_resnet.optional import require
 
@@ -27,11 +28,32 @@ def open_inner(path: Path, runtime: str) -> Run | None:
     The runtimes do not optimise here: every tensor that the file names is computed as the file states it.
     """
     openvino = dict.fromkeys((OPENVINO, IN_BFLOAT16), _open_openvino)  # in float32
-    opener = {"LiteRT": _open_tflite, "ONNX Runtime": _open_onnx, **openvino}.get(runtime)
+    tflite = {"LiteRT": _open_tflite, MICRO: _open_micro}
+    opener = {**tflite, "ONNX Runtime": _open_onnx, **openvino}.get(runtime)
     return None if opener is None else opener(path)
 
 
 def _open_tflite(path: Path) -> Run:
+    interpreter = _plain_litert(path)
+
+    def compute(values: np.ndarray) -> None:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+        interpreter.invoke()
+
+    return _tflite_run(interpreter, compute, interpreter.get_tensor)
+
+
+def _open_micro(path: Path) -> Run:
+    interpreter = open_all_tensors(path.read_bytes())
+
+    def compute(values: np.ndarray) -> None:
+        interpreter.set_input(values, 0)
+        interpreter.invoke()
+
+    return _tflite_run(_plain_litert(path), compute, lambda index: interpreter.GetTensor(index, 0)["tensor_data"])
+
+
+def _plain_litert(path: Path) -> Any:
     litert = require("ai_edge_litert.interpreter", "tflite")
     interpreter = litert.Interpreter(
         model_path=str(path),
@@ -39,37 +61,36 @@ def _open_tflite(path: Path) -> Run:
         experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    given = interpreter.get_input_details()[0]
+    return interpreter
+
+
+def _tflite_run(litert: Any, compute: Callable[[np.ndarray], None], tensor_at: Callable[[int], np.ndarray]) -> Run:
+    """LiteRT's interpreter, which knows the tensors' names, and a runtime's two functions -> function for images."""
+    given = litert.get_input_details()[0]
     varying = {given["index"]}  # tensors that depend on the image
-    for operation in interpreter._get_ops_details():
+    for operation in litert._get_ops_details():
         if varying & set(operation["inputs"]):
             varying |= set(operation["outputs"])
     inner = [
         tensor
-        for tensor in interpreter.get_tensor_details()
+        for tensor in litert.get_tensor_details()
         if tensor["index"] in varying and 1 < len(tensor["shape"]) <= MOST_AXES
     ]
 
     def run(pixels: np.ndarray) -> InnerTensors:
         found: dict[str, list[np.ndarray]] = {}
         for image in pixels:
-            interpreter.set_tensor(given["index"], quantized_values(image[None], given))
-            interpreter.invoke()
+            compute(quantized_values(image[None], given))
             for tensor in inner:
-                values = _float_values(interpreter, tensor)
-                if values is not None:
+                try:
+                    values = real_values(tensor_at(tensor["index"]), tensor)
+                except ValueError:  # a tensor that was merged into another one
+                    continue
+                if values.dtype == np.float32:
                     found.setdefault(f"{tensor['index']}: {tensor['name']}", []).append(values)
         return {name: np.concatenate(values) for name, values in found.items() if len(values) == len(pixels)}
 
     return run
-
-
-def _float_values(interpreter: Any, tensor: Mapping[str, Any]) -> np.ndarray | None:
-    try:
-        values = real_values(interpreter.get_tensor(tensor["index"]), tensor)
-    except ValueError:  # a tensor that was merged into another one
-        return None
-    return values if values.dtype == np.float32 else None
 
 
 def _open_onnx(path: Path) -> Run:

@@ -1,7 +1,7 @@
 """ONNX graph from tf2onnx -> equal graph of operators for which ONNX Runtime has fast kernels."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,59 @@ def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
                 node.input[place] = same
     if any(lowest.name in node.input for node in graph.node):
         graph.initializer.append(lowest)
+
+
+def state_sizes(graph: Any) -> None:
+    """States height and width of the maps in a graph of any size, in those of an earlier map.
+
+    ONNX Runtime adds the shortcut of a block within the convolution before it, and computes the ReLU there too, only if
+    it knows that both terms have one shape. By itself, it does not see that a dilated convolution keeps the size. To
+    the additions of DeepLabV3, it therefore brought both terms into another layout and back.
+    """
+    onnx = require("onnx", "onnx")
+    known: dict[str, tuple[_Side, _Side]] = {}
+    for node in graph.node:
+        output = node.output[0]
+        if node.op_type in ("Conv", "MaxPool"):
+            settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+            if len(settings.get("kernel_shape", ())) != 2:
+                continue
+            earlier = known.get(node.input[0], (None, None))
+            height, width = (_side_after(settings, axis, side) for axis, side in enumerate(earlier))
+            known[output] = height or _Side(f"height of {output}"), width or _Side(f"width of {output}")
+        elif node.op_type in ("Relu", "Add"):
+            terms = {known.get(name) for name in node.input}
+            if len(terms) == 1 and (same := terms.pop()):
+                known[output] = same
+    outputs = {tensor.name for tensor in graph.output}
+    for name, sides in known.items():
+        if name not in outputs:
+            shape = [None, None, *map(str, sides)]
+            graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+
+
+class _Side(NamedTuple):
+    """Height or width of a map: one of an earlier map / product of the strides since, rounded up."""
+
+    earlier: str
+    stride: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.earlier} / {self.stride}"
+
+
+def _side_after(settings: dict[str, Any], axis: int, given: _Side | None) -> _Side | None:
+    """Attributes of a convolution or pooling, 0 for the height and 1 for the width, this side of its input -> of its
+    output; None: it is not known, or there is other padding than the kernel's span less one.
+    """
+    if given is None or settings.get("ceil_mode"):
+        return None
+    spanned = (settings["kernel_shape"][axis] - 1) * settings.get("dilations", (1, 1))[axis]
+    pads = settings.get("pads", (0, 0, 0, 0))
+    is_same = settings.get("auto_pad") in (b"SAME_UPPER", b"SAME_LOWER")
+    if not is_same and pads[axis] + pads[axis + 2] != spanned:
+        return None
+    return _Side(given.earlier, given.stride * settings.get("strides", (1, 1))[axis])
 
 
 def remove_unused_constants(graph: Any) -> None:

@@ -6,14 +6,14 @@ from typing import NamedTuple
 from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import BFLOAT16, Format
 
-OPENVINO, IN_BFLOAT16 = "OpenVINO", "OpenVINO in bfloat16"
-RUNTIMES, PRECISIONS = ("openvino",), ("float32", "bfloat16")
+OPENVINO, IN_BFLOAT16, MICRO = "OpenVINO", "OpenVINO in bfloat16", "TensorFlow Lite Micro"
+RUNTIMES, PRECISIONS = ("openvino", "tflite-micro"), ("float32", "bfloat16")
 
 
 class Running(NamedTuple):
     """How an artifact is run."""
 
-    runtime: str | None = None  # None: its format's own; "openvino" also runs ONNX files
+    runtime: str | None = None  # None: its format's own; "openvino" runs ONNX files too, "tflite-micro" tflite-int8
     precision: str | None = None  # in which OpenVINO computes what a file holds in float32. None: float32
 
     def of(self, row: Format) -> Format:
@@ -27,10 +27,17 @@ class Running(NamedTuple):
                 f"`runtime` (--runtime) must be {', '.join(RUNTIMES)} or left out, and `precision` (--precision) must "
                 f"be one of {', '.join(PRECISIONS)} or left out. Received: {self.runtime} and {self.precision}"
             )
-        if self.runtime is not None:
+        if self.runtime == "tflite-micro":
+            if row.name != "tflite-int8":
+                raise ExportError(
+                    "`runtime` (--runtime) tflite-micro is for tflite-int8 files: a microcontroller computes in "
+                    f"integers. Received: {row.name}, with {row.numbers} in it. Export the network as tflite-int8"
+                )
+            row = replace(row, runtime=MICRO, extra="micro", modules=("ai_edge_litert", "tflite_micro"))
+        if self.runtime == "openvino":
             if row.runtime not in (OPENVINO, "ONNX Runtime"):
                 raise ExportError(
-                    "`runtime` (--runtime) is for ONNX files, which OpenVINO runs too. "
+                    "`runtime` (--runtime) openvino is for ONNX files, which OpenVINO runs too. "
                     f"Received: {row.name}, which only {row.runtime} runs"
                 )
             row = replace(row, runtime=OPENVINO, extra="openvino")

@@ -20,8 +20,9 @@ from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_name
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
+from keras_resnet.export.microcontroller import open_micro
 from keras_resnet.export.operations import check_operations
-from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
+from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.tflite_metadata import outputs_in
 from keras_resnet.optional import require
 from keras_resnet.printable import printable
@@ -190,6 +191,25 @@ class _LiteRT:
         }
 
 
+class _Micro:
+    """TensorFlow Lite Micro. It has places instead of names, which LiteRT reads from the file."""
+
+    def __init__(self, path: Path, threads: int):
+        named = _LiteRT(path, threads)
+        self.inputs, self.outputs, self._input = named.inputs, named.outputs, named._input
+        places = [tensor["index"] for tensor in named._interpreter.get_output_details()]
+        self._outputs = {name: (places.index(details["index"]), details) for name, details in named._outputs.items()}
+        self._interpreter = open_micro(path.read_bytes())
+
+    def run(self, pixels: np.ndarray) -> Answer:
+        self._interpreter.set_input(quantized_values(pixels, self._input), 0)
+        self._interpreter.invoke()
+        return {
+            name: real_values(self._interpreter.get_output(place), details)
+            for name, (place, details) in self._outputs.items()
+        }
+
+
 def quantized_values(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     """Real values -> values of the tensor's type, by its scale and zero point."""
     if details["dtype"] == np.float32:
@@ -291,6 +311,7 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "ONNX Runtime": _OnnxRuntime,
     OPENVINO: _OpenVino,
     IN_BFLOAT16: partial(_OpenVino, precision="bf16"),
+    MICRO: _Micro,
 }
 # What each runtime opens, in the words of `files.kind_of`.
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -299,6 +320,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "ONNX Runtime": ("onnx",),
     OPENVINO: ("openvino", "onnx"),
     IN_BFLOAT16: ("openvino", "onnx"),
+    MICRO: ("tflite",),
 }
 
 

@@ -17,7 +17,7 @@ from keras_resnet.export.dilated import in_one_operation, in_parts
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
 from keras_resnet.export.onnx_float16 import to_float16
-from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify
+from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify, state_sizes
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.graph import consumers
@@ -37,7 +37,10 @@ VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's e
 
 def to_onnx(job: Job, path: Path) -> None:
     """Folded model -> file in float32."""
-    _save(_proto(in_parts(job.model, LARGEST_SHARE), job), path)
+    proto = _proto(in_parts(job.model, LARGEST_SHARE), job)
+    if job.row.any_size:
+        state_sizes(proto.graph)
+    _save(proto, path)
 
 
 def to_onnx_float16(job: Job, path: Path) -> None:

@@ -26,6 +26,8 @@ from keras_resnet.export.images import batch_size, synthetic_images
 from keras_resnet.export.inner_tensors import open_inner
 from keras_resnet.export.layer_checks import Point, layer_checks, points_of
 from keras_resnet.export.manifest import size_bytes
+from keras_resnet.export.microcontroller import LARGEST_ARENA_BYTES, smallest_arena_bytes
+from keras_resnet.export.running import MICRO
 from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict, runtime_errors
 from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.tasks import checked_task_of
@@ -116,6 +118,8 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         if BOXES in expected and description is not None:  # other writers may hold equal numbers in other ways
             checks += box_checks(path, format, model)
         checks += _signature_checks(runtime, format, model)
+        if format.runtime == MICRO:
+            checks.append(_arena_check(path))
         answers = _run(runtime, format, images, 1, expected)
     except ExportError as error:
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
@@ -247,6 +251,12 @@ def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
         varied = sum(values.size for values in fold(model).get_weights() if np.ptp(values) > 0)
         low = int(0.9 * varied * format.bytes_per_parameter)
     return Check("size", f"{measured:,} bytes", f"{low:,} to {high:,} bytes", low <= measured <= high)
+
+
+def _arena_check(path: Path) -> Check:
+    arena_bytes = smallest_arena_bytes(path.read_bytes())
+    required = f"at most {LARGEST_ARENA_BYTES:,} bytes"
+    return Check("smallest arena", f"{arena_bytes:,} bytes", required, arena_bytes <= LARGEST_ARENA_BYTES)
 
 
 def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> list[Check]:
