@@ -63,7 +63,7 @@ def artifact_loader(
     """
     row = format_of(Path(path), trust=True) if format_name is None else format_named(format_name)
     row = row if runtime is None else replace(row, runtime=runtime)
-    require(RUNTIME_MODULES[row.runtime], str(row.extra))
+    require(RUNTIME_MODULES[row.runtime], row.extra)
 
     def load() -> Opened:
         opened = open_runtime(Path(path), row, threads, trust=True)
