@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.answers import Answer
 from keras_resnet.errors import ExportError, MeasurementError
 from keras_resnet.export.formats import format_named
-from keras_resnet.export.running import IN_BFLOAT16, OPENVINO
+from keras_resnet.export.running import RUNTIME_MODULES
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
@@ -18,13 +18,6 @@ COST_TIMEOUT_S = 600
 LONGEST_S = 5  # seconds of timing; slow files get fewer runs, but at least three
 WARMUP_CALLS = 2  # untimed calls after the first one
 OPENER = f"{__name__}:artifact_loader"
-RUNTIME_MODULES = {
-    "TensorFlow": "tensorflow",
-    "LiteRT": "ai_edge_litert.interpreter",
-    "ONNX Runtime": "onnxruntime",
-    OPENVINO: "openvino",
-    IN_BFLOAT16: "openvino",
-}
 
 
 @dataclass(frozen=True)

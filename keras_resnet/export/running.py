@@ -7,6 +7,13 @@ from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import BFLOAT16, Format
 
 OPENVINO, IN_BFLOAT16 = "OpenVINO", "OpenVINO in bfloat16"
+RUNTIME_MODULES = {  # what is imported to run an artifact
+    "TensorFlow": "tensorflow",
+    "LiteRT": "ai_edge_litert.interpreter",
+    "ONNX Runtime": "onnxruntime",
+    OPENVINO: "openvino",
+    IN_BFLOAT16: "openvino",
+}
 RUNTIMES, PRECISIONS = ("openvino",), ("float32", "bfloat16")
 
 
