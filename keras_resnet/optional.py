@@ -5,7 +5,6 @@ Two distributions carry this package. The runtime leaves out what only training 
 
 import contextlib
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from keras_resnet.errors import MissingDependencyError
 KIT, RUNTIME = "keras-resnet-kit", "keras-resnet-runtime"  # names of the distributions
 RUNTIME_EXTRAS = ("onnx", "tflite", "openvino", "detect", "heic", "sign", "plots")
 LEFT_OUT = ("keras", "tensorflow", "h5py", "safetensors", "huggingface_hub")  # packages that the runtime leaves out
+WRITERS = ("onnx", "tf2onnx")  # packages of the extra `onnx` that only writing needs, which the runtime leaves out too
 
 
 def require(module: str, extra: str | None) -> Any:
@@ -33,10 +33,10 @@ def require(module: str, extra: str | None) -> Any:
         raise _missing(package, extra) from error
 
 
-def how_to_install(extra: str | None) -> str:
-    """Extra, or None for what only the full package needs -> the command that installs it here."""
+def how_to_install(extra: str | None, package: str = "") -> str:
+    """Extra, or None for what only the full package needs, a package of it -> the command that installs it here."""
     runtime = _is_installed(RUNTIME)
-    if runtime and extra in RUNTIME_EXTRAS:
+    if runtime and extra in RUNTIME_EXTRAS and package not in WRITERS:
         return f"pip install '{RUNTIME}[{extra}]'"
     full = KIT if extra is None else f"'{KIT}[{extra}]'"
     return f"pip install {full}" + (f" in another environment, without {RUNTIME}" if runtime else "")
@@ -59,15 +59,16 @@ def absence_explained() -> Iterator[None]:
 
 
 def _missing(package: str, extra: str | None) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"this needs the package {package!r}, which is not installed: {how_to_install(extra)}"
-    )
+    command = how_to_install(extra, package)
+    return MissingDependencyError(f"this needs the package {package!r}, which is not installed: {command}")
 
 
 def _is_installed(distribution: str) -> bool:
+    from importlib import metadata  # only where something is absent: its import takes 10 ms
+
     try:
-        importlib.metadata.distribution(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
         return False
     return True
 

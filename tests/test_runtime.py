@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from boxed_pictures import write_coco
 from command_line import in_process
-from masked_pictures import write_masked
+from masked_pictures import CLASSES, write_masked
 from pictures import write_folder
 from small_classifier import small_classifier
 from small_detector import small_detector
@@ -25,7 +25,7 @@ from small_segmenter import small_segmenter
 import keras_resnet
 from keras_resnet.export import export, pipeline
 from keras_resnet.export.checks import Report
-from keras_resnet.optional import LEFT_OUT, RUNTIME, RUNTIME_EXTRAS
+from keras_resnet.optional import LEFT_OUT, RUNTIME, RUNTIME_EXTRAS, WRITERS
 from keras_resnet.variants import WholeImage
 
 for runtime in ("ai_edge_litert", "onnxruntime", "openvino"):
@@ -43,7 +43,7 @@ NOT_MEASURED = ("regress", "embed")  # tasks without `evaluate`
 CHILD = f"""
 import json, sys
 
-sys.modules.update(dict.fromkeys({(*LEFT_OUT, "onnx", "tf2onnx", "tf_keras")!r}))
+sys.modules.update(dict.fromkeys({(*LEFT_OUT, *WRITERS, "tf_keras")!r}))
 from command_line import in_process
 import keras_resnet
 from keras_resnet import contained
@@ -64,7 +64,7 @@ def folder(randomise, tmp_path_factory):
     classifier = randomise(small_classifier(classes=3), seed=4)
     networks = {
         "classify": (classifier, {"class_names": NAMES}),
-        "segment": (randomise(small_segmenter(3)), {"class_names": NAMES, "contract": WholeImage(48, 64)}),
+        "segment": (randomise(small_segmenter(CLASSES)), {"contract": WholeImage(48, 64)}),
         "tag": (randomise(small_classifier("sigmoid", classes=3), seed=5), {"class_names": NAMES, "task": "tag"}),
         "regress": (randomise(small_classifier(None, classes=2), seed=6), {"task": "regress"}),
         "embed": (keras.Model(classifier.input, classifier.get_layer("pool").output), {"output_kind": "features"}),
@@ -261,7 +261,7 @@ def test_the_wheel_runs_all_tasks_in_an_environment_without_keras(wheel, folder,
     failed = run(command, "train", "smoke", "--data", folder / "data" / "classify", "--out", "run")
     advice = f"pip install keras-resnet-kit in another environment, without {RUNTIME}"
     assert failed.stderr.splitlines()[-1] == NEEDS_KERAS.replace("pip install keras-resnet-kit", advice)
-    code = "from keras_resnet.optional import how_to_install; print(how_to_install('heic'), how_to_install('qat'))"
+    code = "from keras_resnet.optional import how_to_install as how; print(how('heic'), how('onnx', 'onnx'))"
     assert run(python, "-c", code).stdout.strip() == (
-        f"pip install '{RUNTIME}[heic]' pip install 'keras-resnet-kit[qat]' in another environment, without {RUNTIME}"
+        f"pip install '{RUNTIME}[heic]' pip install 'keras-resnet-kit[onnx]' in another environment, without {RUNTIME}"
     )
