@@ -1,5 +1,5 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
-# make wheel  the package as one file, to install anywhere
+# make wheel  the package as one file, to install anywhere, and its runtime without TensorFlow as another
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
 # make attack hostile inputs, mutated files, planted faults, kills: two to three hours, with the figures by kind
 
@@ -24,8 +24,8 @@ demo: $(VENV)/.demo
 
 # A folder that an earlier build left would go into the wheel, with files that are no longer there.
 wheel: $(VENV)/.created
-	rm -rf build
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	rm -rf build runtime/build
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./runtime
 	@ls dist/*.whl
 
 test: $(VENV)/.dev
@@ -72,4 +72,4 @@ lock: $(VENV)/.dev
 		--no-annotate --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build runtime/build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -56,7 +56,10 @@ def __getattr__(name: str) -> Any:
         return sorted(_module_of())
     if name not in _module_of():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_module_of()[name]}"), name)
+    from keras_resnet.optional import absence_explained
+
+    with absence_explained():
+        return getattr(importlib.import_module(f"{__name__}.{_module_of()[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -55,7 +55,7 @@ class MeasurementError(KerasResnetError, RuntimeError):
 
 
 class MissingDependencyError(KerasResnetError, ImportError):
-    """An optional package is not installed; the message names the extra that installs it."""
+    """A package is not installed; the message says how to install it."""
 
 
 def reason(error: BaseException) -> str:

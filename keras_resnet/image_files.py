@@ -3,6 +3,7 @@
 import functools
 import os
 
+from keras_resnet.optional import how_to_install
 from keras_resnet.regular_files import open_regular
 
 # The list is explicit, because some other readers of Pillow start a program (EPS) or depend on Pillow's build.
@@ -12,7 +13,6 @@ IMAGE_SUFFIXES = (
     ".avif",
 )
 HEIC_SUFFIXES = (".heic", ".heif")
-NO_HEIC = "HEIC, which needs pip install 'keras-resnet-kit[heic]'"
 
 # First bytes of these formats. AVIF and HEIC have theirs behind four bytes of length: the word ftyp and a brand.
 _SIGNATURES = (
@@ -28,6 +28,12 @@ _SYSTEM = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"),
     *("lost+found", "__pycache__", "icon\r"),
 }
+
+
+@functools.cache
+def no_heic() -> str:
+    """-> why an image in HEIC can't be read."""
+    return f"HEIC, which needs {how_to_install('heic')}"
 
 
 def is_hidden(name: str) -> bool:

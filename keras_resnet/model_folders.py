@@ -9,7 +9,7 @@ from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.export.files import is_artifact_folder
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import FILE_NAME, check_recorded, read_manifest
-from keras_resnet.export.running import AS_WRITTEN, Running
+from keras_resnet.export.running import AS_WRITTEN, RUNTIME_MODULES, Running
 from keras_resnet.fastest import FILE_NAME as FASTEST
 from keras_resnet.fastest import fastest_in
 from keras_resnet.printable import printable
@@ -66,7 +66,7 @@ def _can_run(file: str, running: Running) -> bool:
         row = running.of(row)
     except ExportError:
         return False
-    return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in row.modules)
+    return importlib.util.find_spec(RUNTIME_MODULES[row.runtime].partition(".")[0]) is not None
 
 
 def artifacts_in(folder: Path) -> list[str]:

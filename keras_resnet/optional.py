@@ -1,4 +1,7 @@
-"""Optional dependencies, imported where they are used. An error names the extra that installs a missing one."""
+"""Optional dependencies, imported where they are used. An error says how to install a missing one.
+
+Two distributions carry this package. The runtime leaves out what only training and export need, and some extras.
+"""
 
 import contextlib
 import importlib
@@ -8,9 +11,14 @@ from typing import Any
 
 from keras_resnet.errors import MissingDependencyError
 
+KIT, RUNTIME = "keras-resnet-kit", "keras-resnet-runtime"  # names of the distributions
+RUNTIME_EXTRAS = ("onnx", "tflite", "openvino", "detect", "heic", "sign", "plots")
+LEFT_OUT = ("keras", "tensorflow", "h5py", "safetensors", "huggingface_hub")  # packages that the runtime leaves out
+WRITERS = ("onnx", "tf2onnx")  # packages of the extra `onnx` that only writing needs, which the runtime leaves out too
 
-def require(module: str, extra: str) -> Any:
-    """Module name, extra that installs it -> imported module.
+
+def require(module: str, extra: str | None) -> Any:
+    """Module name, extra that installs it (None: the package itself needs it) -> imported module.
 
     Raises:
         MissingDependencyError: The module is not installed.
@@ -22,9 +30,47 @@ def require(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is installed, but one of its own dependencies is missing
-        raise MissingDependencyError(
-            f"this needs the package {package!r}, which is not installed: pip install 'keras-resnet-kit[{extra}]'"
-        ) from error
+        raise _missing(package, extra) from error
+
+
+def how_to_install(extra: str | None, package: str = "") -> str:
+    """Extra, or None for what only the full package needs, a package of it -> the command that installs it here."""
+    runtime = _is_installed(RUNTIME)
+    if runtime and extra in RUNTIME_EXTRAS and package not in WRITERS:
+        return f"pip install '{RUNTIME}[{extra}]'"
+    full = KIT if extra is None else f"'{KIT}[{extra}]'"
+    return f"pip install {full}" + (f" in another environment, without {RUNTIME}" if runtime else "")
+
+
+@contextlib.contextmanager
+def absence_explained() -> Iterator[None]:
+    """In the block, the import of a package that the runtime leaves out fails with an error that says what to install.
+
+    Raises:
+        MissingDependencyError: Such a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in LEFT_OUT:
+            raise
+        raise _missing(package, None) from error
+
+
+def _missing(package: str, extra: str | None) -> MissingDependencyError:
+    command = how_to_install(extra, package)
+    return MissingDependencyError(f"this needs the package {package!r}, which is not installed: {command}")
+
+
+def _is_installed(distribution: str) -> bool:
+    from importlib import metadata  # only where something is absent: its import takes 10 ms
+
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

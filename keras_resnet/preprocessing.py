@@ -16,11 +16,11 @@ from PIL import Image, UnidentifiedImageError
 from keras_resnet import layer_names
 from keras_resnet.errors import ArgumentError, ImageError
 from keras_resnet.image_files import (
-    NO_HEIC,
     has_image_suffix,
     image_kind,
     is_hidden,
     kind_of_bytes,
+    no_heic,
     readable_formats,
 )
 from keras_resnet.limits import MOST_PIXELS, PIXELS_VARIABLE, most_pixels
@@ -179,7 +179,7 @@ def read_pixels(
             return convert(image)
     except UnidentifiedImageError as error:
         if kind_of_bytes(encoded[:16]) == "heic":
-            raise ImageError(f"{name}: {NO_HEIC}") from error
+            raise ImageError(f"{name}: {no_heic()}") from error
         raise ImageError(f"{name}: not an image of the formats {', '.join(formats)}, or incomplete") from error
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error

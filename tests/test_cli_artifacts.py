@@ -16,6 +16,7 @@ from small_classifier import small_classifier
 from keras_resnet.errors import VerificationError
 from keras_resnet.export import pipeline
 from keras_resnet.export.artifact import open_artifact
+from keras_resnet.export.files import ANSWERS
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.model_files import save_model
@@ -101,6 +102,7 @@ def test_all_writes_all(folder, everything):
     assert {path.name for path in (folder / "my files").iterdir()} == {
         "manifest.json",
         *(row.file_name for row in FORMATS.values()),
+        *(row.file_name + ANSWERS for row in FORMATS.values()),
     }
     for row in FORMATS.values():
         assert sum(line.split()[:1] == [row.file_name] for line in everything) == 1
@@ -234,6 +236,7 @@ def test_a_drop_of_accuracy_ends_with_status_1_and_without_the_name(folder, ever
     assert {path.name for path in out.iterdir()} == {
         "manifest.json",
         "model.onnx",
+        "model.onnx.answers.npz",
         "model-int8.tflite.unverified",
         "quantization-error-tflite-int8.csv",
         "quantization-error-tflite-int8.png",

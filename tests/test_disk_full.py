@@ -14,6 +14,7 @@ from small_classifier import small_classifier
 
 from keras_resnet.cli.main import main
 from keras_resnet.export import export, pipeline
+from keras_resnet.export.files import ANSWERS
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.whole_files import write_whole
@@ -107,7 +108,11 @@ def test_a_full_disk_is_named_and_the_older_artifact_stays(
         line.startswith(start) and line.endswith("bytes are free there)")
     )
     assert contents(out) == before
-    assert {path.name for path in out.iterdir()} == {"manifest.json", *(FORMATS[row].file_name for row in NAMES)}
+    assert {path.name for path in out.iterdir()} == {
+        "manifest.json",
+        *(FORMATS[row].file_name for row in NAMES),
+        *(FORMATS[row].file_name + ANSWERS for row in NAMES),
+    }
 
 
 def test_a_disk_that_is_full_for_the_manifest(model_file, older, tmp_path, monkeypatch, capfd):

@@ -14,6 +14,7 @@ import keras_resnet
 from keras_resnet.errors import ExportError, MissingDependencyError, VerificationError
 from keras_resnet.export import export, pipeline, runtimes
 from keras_resnet.export.description import read_description
+from keras_resnet.export.files import ANSWERS
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
@@ -85,6 +86,7 @@ def test_nothing_but_the_final_names_is_left(exported):
     assert {path.name for path in exported.folder.iterdir()} == {
         "manifest.json",
         *(row.file_name for row in FORMATS.values()),
+        *(row.file_name + ANSWERS for row in FORMATS.values()),
     }
 
 
@@ -352,7 +354,7 @@ def test_what_a_killed_run_left_is_cleaned_up(randomise, tmp_path):
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "part").touch()
     export(model, tmp_path, ["saved_model"], overwrite=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"saved_model", "manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"saved_model", "saved_model.answers.npz", "manifest.json"}
 
 
 def test_a_folder_that_was_moved_aside_comes_back(randomise, tmp_path):

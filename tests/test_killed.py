@@ -17,6 +17,7 @@ from small_classifier import small_classifier
 
 from keras_resnet.export import export, files
 from keras_resnet.export.artifact import open_artifact
+from keras_resnet.export.files import ANSWERS
 from keras_resnet.export.formats import FORMATS, UNVERIFIED
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.manifest import artifact_sha256
@@ -58,7 +59,11 @@ def assert_whole(out, name, models, *, existed):
 
 def assert_next_run_cleans_up(out, name, models):
     export(models[1], out, [name], overwrite=True)
-    assert {path.name for path in out.iterdir()} == {FORMATS[name].file_name, "manifest.json"}
+    assert {path.name for path in out.iterdir()} == {
+        FORMATS[name].file_name,
+        FORMATS[name].file_name + ANSWERS,
+        "manifest.json",
+    }
     assert_whole(out, name, models, existed=True)
 
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index", "assets.extra/other": b"", ".hidden": b"h"}
 SIGNED = "the file that was signed"
+NOT_COMPARED = "Its answers were not compared with its model's: that needs --model or --against-report"
 
 
 def write_key(folder: Path, name: str, key, password: bytes | None = None) -> Path:
@@ -343,7 +344,7 @@ def test_export_signs_and_verify_checks_first(keys, model_file, tmp_path, monkey
     monkeypatch.setattr(runtimes, "format_and_description", None)  # nothing of the artifact is read
     for path in (onnx, out / "saved_model"):
         assert in_process("verify", path, *public) == (
-            *(0, [f"{path}: {unchanged}", "Its answers were not compared with its model's: that needs --model"]),
+            *(0, [f"{path}: {unchanged}", NOT_COMPARED]),
             [],
         )
     onnx.write_bytes(onnx.read_bytes() + b"\0")
@@ -358,7 +359,7 @@ def test_export_signs_and_verify_checks_first(keys, model_file, tmp_path, monkey
     assert in_process("verify", onnx, *public, "--images", "photos") == (
         *(1, []),
         [
-            "error: --images is for the comparison with a model, which --public-key makes only with --model. Received: "
+            "error: --images is for the comparison with a model, which needs --model beside --public-key. Received: "
             "--images photos"
         ],
     )
@@ -368,7 +369,7 @@ def test_a_new_export_without_a_key_removes_the_older_signature(small_exports, t
     [path] = export(small_exports.model, tmp_path, ["onnx"]).paths.values()
     sign(path, read_private_key(keys / "own.pem"))
     export(small_exports.model, tmp_path, ["onnx"], overwrite=True)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["manifest.json", "model.onnx"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["manifest.json", "model.onnx", "model.onnx.answers.npz"]
 
 
 def test_export_reads_the_key_before_its_work(keys, model_file, tmp_path, monkeypatch):

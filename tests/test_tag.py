@@ -22,9 +22,9 @@ from keras_resnet.data.problems import Problems
 from keras_resnet.data.shards import read_dataset_description as read_packed
 from keras_resnet.errors import AccuracyError, ArgumentError, WeightsError
 from keras_resnet.export.accuracy import Examination, LabelledImages, check_drop
+from keras_resnet.export.comparison import _agreement_check
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.prepare import check_prepared, prepare
-from keras_resnet.export.verify import _agreement_check
 from keras_resnet.facts import state
 from keras_resnet.loading import load, predictor_of
 from keras_resnet.model_files import MEMBER, save_model

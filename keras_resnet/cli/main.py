@@ -30,7 +30,9 @@ from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
 from keras_resnet.errors import KerasResnetError, reason
 from keras_resnet.limits import check_limits
+from keras_resnet.optional import absence_explained
 from keras_resnet.printable import printable, printable_lines
+from keras_resnet.quiet import collect_rarely
 
 FAULT = 70  # exit status for a fault of this package, EX_SOFTWARE of sysexits.h
 TRACEBACK = "KERAS_RESNET_TRACEBACK"  # environment variable: print the traceback of a fault
@@ -147,8 +149,9 @@ def main(prepended: Sequence[str] = ()) -> None:
     it is named in one line, with exit status 70, or with its traceback where the environment asks for it.
     """
     open_streams()
+    collect_rarely()
     try:
-        with interruptible():
+        with interruptible(), absence_explained():
             try:
                 app([*prepended, *sys.argv[1:]])
             except SystemExit:

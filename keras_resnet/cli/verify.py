@@ -1,4 +1,4 @@
-"""`keras-resnet verify`: compares an artifact with its model."""
+"""`keras-resnet verify`: compares an artifact with its model, or with what its export recorded."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,12 +35,22 @@ def verify(
         Path | None,
         typer.Option(
             help="Public key (Ed25519, PEM file) of the artifact's author. The signature beside the artifact is "
-            "checked before the artifact is opened. Without --model, nothing else is checked."
+            "checked before the artifact is opened. Without --model and --against-report, nothing else is checked."
         ),
     ] = None,
+    against_report: Annotated[
+        bool,
+        typer.Option(
+            "--against-report",
+            help="Compare the artifact with what manifest.json beside it records: its hash, its description, and its "
+            "answers to a few images when it was exported. This needs no model, and neither Keras nor TensorFlow.",
+        ),
+    ] = False,
     model: Annotated[
         str | None,
-        typer.Option(help=MODEL_HELP, show_default="resnet50 with published weights; with --public-key, none"),
+        typer.Option(
+            help=MODEL_HELP, show_default="resnet50 with published weights; with --public-key or --against-report, none"
+        ),
     ] = None,
     weights: WeightsOption = None,
     weights_prefix: WeightsPrefixOption = None,
@@ -72,10 +82,10 @@ def verify(
     """Compare an artifact with its model in the artifact's own runtime; the exit status is 1 if they differ.
 
     With --public-key, check first who signed the artifact, and that it has not changed since. This needs no model.
-    """
-    from rich.console import Console
-    from rich.table import Table
 
+    With --against-report, compare it with what its export recorded: whether this file still gives the answers of its
+    model, in this machine's runtime. This needs no model either.
+    """
     from keras_resnet.export.running import Running
     from keras_resnet.export.runtimes import format_of
     from keras_resnet.export.signing import check_signature
@@ -89,23 +99,35 @@ def verify(
         raise ArgumentError(
             f"verify takes one artifact at a time. Received: {artifact}, a folder that holds {', '.join(names)}"
         )
-    if public_key is not None:
+    if against_report and model is not None:
+        raise ArgumentError(
+            f"--against-report compares with the record of the export, and --model with a model: give one of them. "
+            f"Received: --model {model}"
+        )
+    if against_report or public_key is not None:
         compared = {
             **{"--weights": weights, "--task": task, "--output-kind": output_kind, "--images": images, "--data": data},
             "--class-names": class_names,
         }
         if model is None and (given := [option for option, value in compared.items() if value is not None]):
+            needed = "in place of --against-report" if against_report else "beside --public-key"
             raise ArgumentError(
-                f"{given[0]} is for the comparison with a model, which --public-key makes only with --model. Received: "
+                f"{given[0]} is for the comparison with a model, which needs --model {needed}. Received: "
                 f"{given[0]} {compared[given[0]]}"
             )
+    if public_key is not None:
         check_signature(artifact, public_key)
         print(printable(f"{artifact}: unchanged since it was signed with the private key of {public_key}"))
-        if model is None:
-            print("Its answers were not compared with its model's: that needs --model")
+        if model is None and not against_report:
+            print("Its answers were not compared with its model's: that needs --model or --against-report")
             return
-    model = model_in(model or "resnet50")
     running = Running(runtime, precision)
+    if against_report:
+        from keras_resnet.export.recorded_answers import examine_recorded
+
+        _show(artifact, examine_recorded(artifact, trust, running))
+        return
+    model = model_in(model or "resnet50")
     running.of(format_of(artifact, trust))  # cheap mistakes first: opening the network takes seconds
     if images is not None:
         list_images([images])
@@ -127,6 +149,14 @@ def verify(
         data=None if data is None else LabelledImages(data, split, reading, max_drop),
         running=running,
     )
+    _show(artifact, report)
+
+
+def _show(artifact: Path, report: Any) -> None:
+    """Prints the checks of an artifact; the exit status is 1 if one has failed."""
+    from rich.console import Console
+    from rich.table import Table
+
     print(printable(f"{artifact} as {report.format}, on {report.images} images"))
     table = Table("check", "measured", "required", "")
     for column in table.columns:

@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_resnet.data.reading import PLAIN, Reading
 from keras_resnet.data.taken import LeftAside
 from keras_resnet.errors import ArgumentError
-from keras_resnet.image_files import NO_HEIC, has_image_suffix, image_kind, is_hidden
+from keras_resnet.image_files import has_image_suffix, image_kind, is_hidden, no_heic
 
 # Names of a split, in lower case, for folders and for cells of a CSV file.
 SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -108,7 +108,7 @@ def walk_images(
             if kind == "image":
                 yield path
             else:
-                aside.add(NO_HEIC if kind == "heic" else NOT_IMAGE, path)
+                aside.add(no_heic() if kind == "heic" else NOT_IMAGE, path)
         pending.extend(sorted(folders, reverse=True))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.answers import Answer
 from keras_resnet.errors import ExportError, MeasurementError
 from keras_resnet.export.formats import format_named
-from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
+from keras_resnet.export.running import RUNTIME_MODULES
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
 from keras_resnet.measure.latency import Latency
 from keras_resnet.measure.process import Loader, Opened, Subject
@@ -18,14 +18,6 @@ COST_TIMEOUT_S = 600
 LONGEST_S = 5  # seconds of timing; slow files get fewer runs, but at least three
 WARMUP_CALLS = 2  # untimed calls after the first one
 OPENER = f"{__name__}:artifact_loader"
-RUNTIME_MODULES = {
-    "TensorFlow": "tensorflow",
-    "LiteRT": "ai_edge_litert.interpreter",
-    "ONNX Runtime": "onnxruntime",
-    OPENVINO: "openvino",
-    IN_BFLOAT16: "openvino",
-    MICRO: "tflite_micro",
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def artifact_loader(
     """
     row = format_of(Path(path), trust=True) if format_name is None else format_named(format_name)
     row = row if runtime is None else replace(row, runtime=runtime)
-    require(RUNTIME_MODULES[row.runtime], str(row.extra))
+    require(RUNTIME_MODULES[row.runtime], row.extra)
 
     def load() -> Opened:
         opened = open_runtime(Path(path), row, threads, trust=True)

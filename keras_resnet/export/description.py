@@ -16,6 +16,7 @@ from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.ir_file import read_properties
 from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.old_schema import current
+from keras_resnet.export.onnx_file import read_property
 from keras_resnet.export.tflite_metadata import (
     DESCRIPTION_FILE,
     LABELS_FILE,
@@ -241,13 +242,7 @@ def _stored(path: Path) -> str | bytes | None:
             if DESCRIPTION_FILE not in archive.namelist():
                 return None
             return _limited(archive.getinfo(DESCRIPTION_FILE).file_size, lambda: archive.read(DESCRIPTION_FILE))
-    onnx = require("onnx", "onnx")
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError derives directly from Exception
-        raise ValueError(f"not an ONNX file: {error}") from error
-    texts = [prop.value for prop in proto.metadata_props if prop.key == DESCRIPTION_KEY]
-    return texts[0] if texts else None
+    return read_property(path, DESCRIPTION_KEY, LARGEST_DESCRIPTION_BYTES)
 
 
 def _limited(size_bytes: int, read: Any) -> bytes:

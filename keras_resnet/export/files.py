@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from keras_resnet.whole_files import partial_files
 
 GRAPH_FILE = "saved_model.pb"  # makes a folder a SavedModel
 IR_FILE = "model.xml"  # makes a folder OpenVINO's; its constants are in model.bin
+ANSWERS = ".answers.npz"  # suffix of the file beside an artifact with its recorded answers
 REPLACED = ".replaced"  # suffix of a folder that is being replaced
 # Files that each run replaces.
 WRITTEN = (
@@ -88,12 +89,12 @@ def recover(path: Path) -> None:
         os.replace(aside, path)
 
 
-def clean(folder: Path, names: Iterable[str]) -> None:
+def clean(folder: Path, names: Sequence[str]) -> None:
     """Removes partial artifacts, and partial files beside them, that a killed run left."""
     for name in names:
-        for left in (name + UNVERIFIED, name + REPLACED, f".{name}.scratch"):
+        for left in (name + UNVERIFIED, name + UNVERIFIED + ANSWERS, name + REPLACED, f".{name}.scratch"):
             remove(folder / left)
-    for name in WRITTEN:
+    for name in (*WRITTEN, *(name + UNVERIFIED + ANSWERS for name in names)):
         for partial in partial_files(folder / name):
             remove(partial)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.export.files import IR_FILE, kind_of
+from keras_resnet.export.onnx_file import FLOAT16, read_graph
 from keras_resnet.optional import require
 
 _QUANTIZED_INPUT = {"int8": "tflite-int8", "uint8": "tflite-int8", "int16": "tflite-int16x8"}
@@ -29,20 +30,18 @@ def format_in_graph(path: Path) -> str:
 
 
 def _onnx_kinds(path: Path) -> Iterator[str]:
-    onnx = require("onnx", "onnx")
-    graph = onnx.load(str(path), load_external_data=False).graph
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
-    for node in graph.node:
-        place = _ONNX_KERNELS.get(node.op_type)
-        if place is None or len(node.input) <= place:
+    graph = read_graph(path)
+    makers = {name: node for node in graph.nodes for name in node.outputs}
+    for node in graph.nodes:
+        place = _ONNX_KERNELS.get(node.operation)
+        if place is None or len(node.inputs) <= place:
             continue
-        name = node.input[place]
-        while name in makers and makers[name].op_type in _PASSED:
-            name = makers[name].input[0]
-        if name in makers and makers[name].op_type == "DequantizeLinear":
+        name = node.inputs[place]
+        while name in makers and makers[name].operation in _PASSED:
+            name = makers[name].inputs[0]
+        if name in makers and makers[name].operation == "DequantizeLinear":
             yield "onnx-int8"
-        elif types.get(name) == onnx.TensorProto.FLOAT16:
+        elif graph.constants.get(name) == FLOAT16:
             yield "onnx-float16"
 
 

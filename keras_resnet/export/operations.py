@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from keras_resnet.errors import ExportError
 from keras_resnet.export.files import GRAPH_FILE, IR_FILE, kind_of
 from keras_resnet.export.ir_file import read_ir
+from keras_resnet.optional import require
 from keras_resnet.printable import printable
 from keras_resnet.regular_files import read_regular
 
@@ -122,7 +123,7 @@ def _foreign_layers(folder: Path) -> Iterator[Finding]:
 
 
 def _read(path: Path) -> Any:
-    from tensorflow.core.protobuf import saved_model_pb2
+    saved_model_pb2 = require("tensorflow.core.protobuf.saved_model_pb2", None)
 
     try:
         saved = saved_model_pb2.SavedModel.FromString(read_regular(path))

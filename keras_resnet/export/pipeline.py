@@ -4,7 +4,7 @@ import errno
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import cache, partial
@@ -50,6 +50,7 @@ from keras_resnet.export.job import Job
 from keras_resnet.export.manifest import artifact_sha256, forget, read_manifest, record, size_bytes
 from keras_resnet.export.prepare import check_prepared, checked, prepare
 from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
+from keras_resnet.export.recorded_answers import answers_file, record_answers
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.running import AS_WRITTEN, Running
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime, predict
@@ -318,9 +319,17 @@ class _Maker:
             accuracy = self._accuracy(unverified, row)
         except VerificationError as error:
             raise type(error)(*error.args, *(worst_layers(errors) if errors else ())) from error
-        forget(folder, row.name)  # the entry of an older file is not valid for the new file, nor is its signature
+        try:
+            answers = record_answers(unverified, row, self.task, job.description["output"]["classes"], self._pictures())
+        except OSError:
+            remove(unverified)
+            raise
+        forget(folder, row.name)  # the entry of an older file is not valid for the new file, nor are these two
         remove(signature_file(path))
+        remove(answers_file(path))
         replace(unverified, path)
+        if answers is not None:
+            os.replace(answers_file(unverified), answers_file(path))
         self.report.paths[row.name], self.report.reports[row.name] = path, report
         entry = {
             "file": row.file_name,
@@ -330,6 +339,7 @@ class _Maker:
             "description": job.description,
             "verification": report.as_dict(),
             "accuracy": accuracy.as_dict() if accuracy else None,
+            "answers": None if answers is None else {"file": answers_file(path).name, **answers},
         }
         record(folder, row.name, entry)
 
@@ -370,6 +380,12 @@ class _Maker:
             images,
             self.quantized,
         )
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        """-> images to record answers to. Those of the user only where made pictures prove nothing."""
+        yield synthetic_images(self.model.inputs[0].shape[1:])
+        if self.calibration is not None:
+            yield self.calibration.images
 
     def _accuracy(self, path: Path, row: Format) -> Accuracy | None:
         """Measures the artifact on the labelled images, if there are any, and checks it against the gate."""

@@ -7,6 +7,14 @@ from keras_resnet.errors import ExportError
 from keras_resnet.export.formats import BFLOAT16, Format
 
 OPENVINO, IN_BFLOAT16, MICRO = "OpenVINO", "OpenVINO in bfloat16", "TensorFlow Lite Micro"
+RUNTIME_MODULES = {  # what is imported to run an artifact
+    "TensorFlow": "tensorflow",
+    "LiteRT": "ai_edge_litert.interpreter",
+    "ONNX Runtime": "onnxruntime",
+    OPENVINO: "openvino",
+    IN_BFLOAT16: "openvino",
+    MICRO: "tflite_micro",
+}
 RUNTIMES, PRECISIONS = ("openvino", "tflite-micro"), ("float32", "bfloat16")
 
 

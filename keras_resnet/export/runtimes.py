@@ -108,7 +108,8 @@ def try_artifact(path: str, format_name: str, runtime: str, threads: int | None)
 
 class _SavedModel:
     def __init__(self, path: Path, threads: int):
-        import tensorflow as tf  # its thread pool is set once per process, so `threads` has no effect here
+        # Its thread pool is set once per process, so `threads` has no effect here.
+        tf = require("tensorflow", None)
 
         self._module = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._module.signatures

@@ -17,6 +17,15 @@ from keras_resnet.evaluation import top1_agreement_percent
 from keras_resnet.export.boundary import Boundary, boundary_check, boundary_of
 from keras_resnet.export.box_checks import box_checks
 from keras_resnet.export.checks import Report
+from keras_resnet.export.comparison import (
+    ANSWERS_DIFFER,
+    compare_answers,
+    finite_check,
+    rows_of,
+    scores_of,
+    shapes_of,
+    unit_of,
+)
 from keras_resnet.export.description import read_description
 from keras_resnet.export.entry_points import entry_point_checks
 from keras_resnet.export.files import kind_of
@@ -34,15 +43,12 @@ from keras_resnet.tasks import checked_task_of
 from keras_resnet.tasks.base import Check, Task
 from keras_resnet.variants import Contract
 
-SMALLEST_SPREAD = 1e-30  # smallest spread of a probability; runtimes may round smaller numbers to zero
-RELATIVE_SPREAD = 1e-3  # share of a class's largest probability; a smaller spread is mostly float32's rounding
 # `predict` sends 16 images at a time. Where images are larger than 224x224, fewer are compared at once.
 LARGEST_BATCH, SMALLEST_BATCH, BATCH_PIXELS = 17, 4, 17 * 224 * 224
 MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
 CANNOT_RUN = "does not run"
-ANSWERS_DIFFER = "model's answers differ"
 
 
 class Reference(NamedTuple):
@@ -90,7 +96,7 @@ def ask(
     answers = inference.answer(model, images, batch_size(images), next(iter(task.outputs)))
     points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
     decides = task.single_answer and task.bounded
-    boundary = functools.cache(lambda: boundary_of(model, images, _scores(answers)) if decides else None)
+    boundary = functools.cache(lambda: boundary_of(model, images, scores_of(answers)) if decides else None)
     return Reference(model, images, answers, task, class_names, contract, points, boundary)
 
 
@@ -125,18 +131,18 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
-    checks.append(_finite_check(answers))
-    shapes, wanted = _shapes(answers), _shapes(expected)
+    checks.append(finite_check(answers))
+    shapes, wanted = shapes_of(answers), shapes_of(expected)
     if shapes != wanted or not checks[-1].passed:
         if shapes != wanted:
             checks.append(Check("answer shape", shapes, wanted, False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
 
     format = replace(format, tolerance=task.tolerance(format.tolerance))
-    compared = _compare(answers, expected, format, task)
+    compared = compare_answers(answers, expected, format, task)
     checks += compared.checks
     checks += _boundary_checks(runtime, format, reference)
-    batch_error = _unit(expected, task) * format.tolerance.batch_error
+    batch_error = unit_of(expected, task) * format.tolerance.batch_error
     checks.append(_batch_check(runtime, format, task, answers, images, batch_error))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, task, *reference.other_size))
@@ -148,50 +154,13 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     return Report(format.name, tuple(checks), len(images), *compared[1:])
 
 
-class _Compared(NamedTuple):
-    """Checks of an artifact's answers, and the numbers of their report."""
-
-    checks: list[Check]
-    max_difference: float
-    relative_error: float
-    agreement_percent: float
-
-
-def _compare(answers: Answer, expected: Answer, format: Format, task: Task) -> _Compared:
-    """Answers of artifact and model for the same images -> their comparison, by the task or number by number."""
-    by_task = task.compare(answers, expected, format.tolerance)
-    if by_task is not None:
-        return _Compared([*by_task.checks], *by_task[1:])
-    received, scores = _scores(answers), _scores(expected)
-    unit = _unit(expected, task)
-    checks = _error_checks(_rows(received) / unit, _rows(scores) / unit, format)
-    decided, expected_decided = task.decisions(received), task.decisions(scores)
-    agreement_percent = math.nan
-    if decided is not None and expected_decided is not None:
-        checks.append(_agreement_check(decided, expected_decided, format))
-        agreement_percent = top1_agreement_percent(decided, expected_decided)
-    max_difference = math.nan if format.output.decides else float(np.max(np.abs(received - scores)))
-    return _Compared(checks, max_difference, max_difference / float(np.max(np.abs(scores))), agreement_percent)
-
-
-def _scores(answer: Answer) -> np.ndarray:
-    """Answer of a network of one output -> its values."""
-    [values] = answer.values()
-    return values
-
-
-def _unit(answer: Answer, task: Task) -> float:
-    """-> unit of the bounds, which are for probabilities: answers without bounds are measured by the largest one."""
-    return 1.0 if task.bounded or len(answer) > 1 else float(np.max(np.abs(_scores(answer)))) or 1.0
-
-
 def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> list[Check]:
     bound = format.tolerance.boundary_error
     boundary = None if bound is None else reference.boundary()
     if bound is None or boundary is None:
         return []
     try:
-        answers = _scores(_run(runtime, format, boundary.images, 1, {format.output.name: boundary.probabilities}))
+        answers = scores_of(_run(runtime, format, boundary.images, 1, {format.output.name: boundary.probabilities}))
     except ExportError as error:
         return [Check("boundary error", f"{CANNOT_RUN}: {error}", f"at most {bound:.3g}", False)]
     return [boundary_check(answers, boundary.probabilities, bound)]
@@ -215,11 +184,6 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
             return layer_checks(run, points, reference.images, format.tolerance.layers, step)
     except ExportError as error:
         return [Check("layers", f"{CANNOT_RUN}: {error}", "the tensors of each layer", False)]
-
-
-def _rows(answers: np.ndarray) -> np.ndarray:
-    """`[N, classes]` or `[N, H, W, classes]` -> row of probabilities for each image or each pixel."""
-    return answers.reshape(-1, answers.shape[-1])
 
 
 def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, expected: Answer) -> Answer:
@@ -292,59 +256,6 @@ def _output_tensors(
     yield format.output.name, Tensor(answer, format.dtype_of(format.output))
 
 
-def _shapes(answer: Answer) -> str:
-    return ", ".join(str(values.shape) for values in answer.values())
-
-
-def _finite_check(answer: Answer) -> Check:
-    bad = sum(int(np.size(values) - np.count_nonzero(np.isfinite(values))) for values in answer.values())
-    return Check("finite", f"{bad} values are NaN or infinite", "0", bad == 0)
-
-
-def _error_checks(answers: np.ndarray, expected: np.ndarray, format: Format) -> list[Check]:
-    if format.output.decides:
-        return []  # the agreement is enough
-    difference = answers.astype("float64") - expected
-    deviation = expected - expected.mean(axis=0, dtype="float64")  # deviation of each image from the mean answer
-    spread = np.abs(deviation).max(axis=0)  # spread of each class
-    least = max(format.output_step, SMALLEST_SPREAD)
-    if not spread.max() > least:
-        required = f"more than {least:.3g}; give more diverse images, since these prove nothing"
-        return [Check(ANSWERS_DIFFER, f"by {spread.max():.3g}", required, False)]
-    varied = spread > np.maximum(SMALLEST_SPREAD, RELATIVE_SPREAD * np.abs(expected).max(axis=0))
-    measured = {
-        "relative error": float(np.abs(difference).max() / np.abs(expected).max()),
-        "class error": float((np.abs(difference).max(axis=0)[varied] / spread[varied]).max(initial=0)),
-        "unexplained variance": float(np.sum(difference**2) / np.sum(deviation**2)),
-        "mean error": abs(float(difference.mean())),
-    }
-    bounds = {
-        "relative error": format.tolerance.relative_error,
-        "class error": format.tolerance.class_error,
-        "unexplained variance": format.tolerance.unexplained_variance,
-        "mean error": format.tolerance.mean_error,
-    }
-    return [
-        Check(name, f"{measured[name]:.3g}", f"at most {bound:.3g}", measured[name] <= bound)
-        for name, bound in bounds.items()
-        if bound is not None
-    ]
-
-
-def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) -> Check:
-    """Top-1 agreement over images whose best two classes differ by more than the format's resolution."""
-    ranked = np.sort(np.pad(expected, ((0, 0), (1, 0))), axis=1)  # a single class is compared with zero
-    rounding = 2 * (format.tolerance.relative_error or 0) * float(ranked.max())
-    allowed = max(format.output_step, format.tolerance.margin, rounding)
-    decided = ranked[:, -1] - ranked[:, -2] > allowed
-    required = f"at least {format.tolerance.top1_agreement_percent:g} %"
-    if not decided.any():  # several labels for each image, or no confidence: only the errors are checked
-        return Check("top-1 agreement", "no image is decided", required, True)
-    percent = top1_agreement_percent(answers[decided], expected[decided])
-    passed = percent >= format.tolerance.top1_agreement_percent
-    return Check("top-1 agreement", f"{percent:.2f} % of {decided.sum()}", required, passed)
-
-
 def _batch_check(
     runtime: Runtime, format: Format, task: Task, answers: Answer, images: np.ndarray, tolerance: float
 ) -> Check:
@@ -366,7 +277,7 @@ def _batch_check(
 
 def _other_size_check(runtime: Runtime, format: Format, task: Task, images: np.ndarray, expected: Answer) -> Check:
     """Checks images of another height and width against the model's answers."""
-    tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(_scores(expected)).max())
+    tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(scores_of(expected)).max())
     required = f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}"
     return _same_check("other image size", runtime, format, task, images, expected, tolerance, required)
 
@@ -385,17 +296,17 @@ def _same_check(
         received = _run(runtime, format, batch, len(batch), expected)
     except ExportError as error:
         return Check(name, f"{CANNOT_RUN}: {error}", required, False)
-    if _shapes(received) != _shapes(expected):
+    if shapes_of(received) != shapes_of(expected):
         rows = len(next(iter(received.values())))
         return Check(name, f"{rows} rows for {len(batch)} images", required, False)
     by_task = task.compare(received, expected, format.tolerance)
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
         return Check(name, "; ".join(wrong) or f"{len(batch)} images alike", "the answers to single images", not wrong)
-    scores, wanted = _scores(received), _scores(expected)
+    scores, wanted = scores_of(received), scores_of(expected)
     if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)
-        agreement = top1_agreement_percent(_rows(scores), _rows(wanted))
+        agreement = top1_agreement_percent(rows_of(scores), rows_of(wanted))
         return Check(name, f"{agreement:.2f} % of the pixels", f"the same class on {least:g} %", agreement >= least)
     difference = float(np.abs(scores - wanted).max())
     measured = f"{len(scores)} rows, largest difference {difference:.3g}"

@@ -22,6 +22,7 @@ from keras_resnet.freezing import FREEZABLE_LEVELS, freeze, freeze_batch_norm, f
 from keras_resnet.inference import answer
 from keras_resnet.model_files import save_model
 from keras_resnet.one_writer import only_writer
+from keras_resnet.optional import how_to_install
 from keras_resnet.predictor import Predictor
 from keras_resnet.regular_files import read_text
 from keras_resnet.tasks import task_named
@@ -441,7 +442,7 @@ class _Run:
             self._save(run_files.LAST)
             titles = {"loss": "loss", self.task.score: self.title}
             if run_directory.plot_history(self.run, self.progress.history, titles) is None:
-                self._say("curves.png is not written: it needs matplotlib, pip install 'keras-resnet-kit[plots]'")
+                self._say(f"curves.png is not written: it needs matplotlib, {how_to_install('plots')}")
         history, epoch, score = self.progress.history, self.progress.best_epoch, self.task.score
         best = Validated.of_row(history[epoch - 1], score) if epoch else None
         return TrainingResult(self.run, complete, history, self.title, epoch, best, self.recipe)

@@ -71,9 +71,11 @@ def make_target(
 
 def taken_apart(target: Any, most_objects: int, height: int, width: int) -> Detections:
     """Targets `[..., L]`, NumPy or of Keras' backend, number of rows, height and width of the pixels -> their parts."""
-    from keras import ops
+    reshape: Any = np.reshape
+    if not isinstance(target, np.ndarray):
+        from keras import ops
 
-    reshape = np.reshape if isinstance(target, np.ndarray) else ops.reshape
+        reshape = ops.reshape
     # An unknown number of images is -1 in a reshape.
     lead, end = tuple(-1 if n is None else n for n in target.shape[:-1]), HEAD + COLUMNS * most_objects
     rows = reshape(target[..., HEAD:end], (*lead, most_objects, COLUMNS))
