@@ -40,14 +40,17 @@ def main(
     results = recorded(out, "ranges", settings)
     for network in networks:
         model, folder = network.rsplit("=", 1)
-        if Path(model.split(":")[0]).stem not in results:
-            results[Path(model.split(":")[0]).stem] = study(model, folder, [*map(int, counts.split(","))], measured)
+        path = Path(model.partition(":")[0])
+        name = path.parent.name if path.stem == "model" else path.stem  # as `train` calls it
+        if name not in results:
+            results[name] = study(model, folder, [*map(int, counts.split(","))], measured)
             finish(out, "ranges", settings, results)
 
 
 def study(model: str, folder: str, counts: list[int], measured: int) -> dict[str, Any]:
     """Model, folder of images, numbers of calibration images -> results by number and method."""
-    network, contract = open_network(*model.split(":"))
+    name, _, weights = model.partition(":")
+    network, contract = open_network(name, weights or None)
     from keras_resnet.export.fold import fold
     from keras_resnet.export.images import CalibrationImages, calibration_images
     from keras_resnet.export.prepare import prepare

@@ -20,6 +20,7 @@ from keras_resnet.compress.rewrite import apart, is_softmax, quantization_points
 from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
+from keras_resnet.export.formats import DEFAULT_RANGES
 from keras_resnet.export.rounding import batches_for, with_rounded_kernels
 from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
@@ -28,7 +29,7 @@ HISTOGRAM_BINS = 2048
 EVERY = 7  # smallest step between sampled values
 LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
-SMALLEST_FRACTION = 0.1  # of the smallest or largest value, to which a range is clipped
+SMALLEST_FRACTION = 0.02  # of the smallest or largest value, to which a range is clipped
 LOGITS_CANDIDATES = 32
 
 Ranges = Mapping[str, tuple[float, float]]  # name of a layer -> minimum and maximum of its output
@@ -67,7 +68,7 @@ def quantize(
     model: keras.Model,
     images: np.ndarray,
     *,
-    ranges: str = "mse",
+    ranges: str = DEFAULT_RANGES,
     keep_float: Sequence[str] = (),
     weight_steps: int = 127,
 ) -> Quantized:
@@ -103,7 +104,7 @@ def activation_ranges(
     minima, maxima = np.minimum(pairs[..., 0].min(axis=0), 0), np.maximum(pairs[..., 1].max(axis=0), 0)
     if method == "minmax":
         return {name: (float(low), float(high)) for name, low, high in zip(points, minima, maxima, strict=True)}
-    view, gates = keras.Model(model.input, tensors), _gates(model, points)
+    view, gates = keras.Model(model.input, tensors), gates_of(model, points)
     counts = np.zeros((len(points), HISTOGRAM_BINS))
     for batch in batches_for(model, images):
         outputs = dict(zip(points, view(batch), strict=True))
@@ -238,13 +239,18 @@ def _logits_range(model: keras.Model, last: layers.Layer, images: np.ndarray) ->
     return float(low), float(high)
 
 
-def _gates(model: keras.Model, points: Sequence[str]) -> dict[str, str]:
-    """Folded model, its points -> the ReLU behind an addition, for each point that only this addition reads."""
+def gates_of(model: keras.Model, points: Sequence[str]) -> dict[str, str]:
+    """Folded model, its points -> the ReLU behind an addition, for each point that only this addition reads.
+
+    Where the ReLU gives zero, the values that were added are lost: in a residual block, most of those far below zero.
+    """
     readers, gates = consumers(model), {}
     for name in points:
         following = readers[name]
         behind = readers[following[0].name] if [type(reader) for reader in following] == [layers.Add] else []
-        if [type(reader) for reader in behind] == [layers.ReLU] and behind[0].name in points:
+        if [type(reader) for reader in behind] != [layers.ReLU] or behind[0].name not in points:
+            continue
+        if behind[0].output.shape == model.get_layer(name).output.shape:  # the addition repeats nothing
             gates[name] = behind[0].name
     return gates
 
@@ -252,8 +258,7 @@ def _gates(model: keras.Model, points: Sequence[str]) -> dict[str, str]:
 def _that_matter(output: Any, gate: Any | None) -> np.ndarray:
     """Output of a point, of its gate -> the values `[M]` whose rounding is an error; of many, a sample.
 
-    Integers hold zero exactly. What is added is lost where the ReLU behind the addition gives zero: in a residual
-    block, most of the values far below zero.
+    Integers hold zero exactly.
     """
     values = _sampled(np.asarray(output).ravel())
     matter = values != 0 if gate is None else _sampled(np.asarray(gate).ravel()) > 0
@@ -277,7 +282,7 @@ def _least_squares_range(counts: np.ndarray, low: float, high: float) -> tuple[f
     """
     edges = np.linspace(low, high, len(counts) + 1)
     values = (edges[:-1] + edges[1:]) / 2
-    fractions = np.linspace(1, SMALLEST_FRACTION, CLIPPING_CANDIDATES)
+    fractions = np.geomspace(1, SMALLEST_FRACTION, CLIPPING_CANDIDATES)
     lows, highs = fractions[:, None] * low, fractions[None] * high
     below, above = (np.maximum(sign * (ends.reshape(-1, 1) - values), 0) for sign, ends in ((1, lows), (-1, highs)))
     clipping = (below**2 @ counts)[:, None] + (above**2 @ counts)[None]
