@@ -36,7 +36,7 @@ def main(
     measured: Annotated[int, typer.Option(help="Largest number of images that are measured.")] = 250,
 ) -> None:
     """Measures one network after the other."""
-    settings = {"measured": measured}
+    settings = {"counts": counts, "measured": measured}
     results = recorded(out, "ranges", settings)
     for network in networks:
         model, folder = network.rsplit("=", 1)
@@ -94,7 +94,10 @@ def answers_of(model: Any, logits: str | None, pixels: np.ndarray) -> dict[str, 
     else:
         view = keras.Model(model.input, {"logits": model.get_layer(layer_names.fake_quant(logits)).input})
     found = [view(batch, training=False) for batch in batches_for(model, pixels)]
-    return {name: np.concatenate([np.asarray(each[name]) for each in found]) for name in found[0]}
+    answers = {name: np.concatenate([np.asarray(each[name]) for each in found]) for name in found[0]}
+    if "logits" in answers:  # `quantize` shifts all of them by one number
+        answers["logits"] -= answers["logits"].mean(axis=-1, keepdims=True)
+    return answers
 
 
 def compared(answers: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:
