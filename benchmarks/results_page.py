@@ -63,6 +63,7 @@ OTHERS = {
     "planted_faults": "`checks/planted_faults.py --model FILE --data DATA --images IMAGES --labelled 400`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
+    "ranges": "`benchmarks/ranges.py`",
 }
 LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
 
