@@ -204,6 +204,7 @@ def test_networks_and_their_copies_train_by_one_operation_a_layer() -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_a_network_trains_as_with_keras_layers(compiled: bool, policy: str) -> None:
+    keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(6, 3, strides=2, use_bias=False, dtype=policy)(image)
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=policy)(x)
