@@ -45,8 +45,8 @@ def _round_pixels_once(model: Any) -> None:
     """Removes all but the last of the equal roundings of pixels, before and after the border of the first convolution.
 
     OpenVINO would round to bytes, pad, convert the bytes to float32 for the border, and round again. The border is zero
-    where the pixels are, and they are zero where it is, so that the last rounding alone gives equal bytes. This saves
-    1 to 2 % of the time of a ResNet-18 with 8 images.
+    where the pixels are, and they are zero where it is, so that the last rounding by itself gives equal bytes. This
+    saves 1 to 2 % of the time of a ResNet-18 with 8 images.
     """
     node, roundings = model.inputs[0].get_node(), []
     while node.get_type_name() in ("Parameter", "FakeQuantize", "Pad", "Add"):
