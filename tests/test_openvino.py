@@ -72,6 +72,19 @@ def test_integer_answers_are_near_those_of_the_onnx_file(batch_size, small_expor
         assert np.abs(received - answers(small_exports.paths[name], name, IMAGES, 1)).max() < most
 
 
+def test_pixels_are_rounded_once_with_equal_answers(small_exports):
+    path = small_exports.paths["openvino-int8"]
+    network = openvino.Core().read_model(path / "model.xml")  # the operations live as long as it
+    node, roundings = network.inputs[0].get_node(), 0
+    while node.get_type_name() != "Convolution":
+        [reader] = node.output(0).get_target_inputs()
+        node = reader.get_node()
+        roundings += node.get_type_name() == "FakeQuantize"
+    assert roundings == 1
+    rounded_often = answers(small_exports.paths["onnx-int8"], "onnx-int8", IMAGES, 5, runtime="OpenVINO")
+    np.testing.assert_array_equal(answers(path, "openvino-int8", IMAGES, 5), rounded_often)
+
+
 def test_an_onnx_file_runs_in_it_too(small_exports, monkeypatch):
     monkeypatch.delattr(openvino, "convert_model")  # it unpickles PyTorch files, whatever their name is
     path = small_exports.paths["onnx"]

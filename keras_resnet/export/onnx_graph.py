@@ -36,7 +36,7 @@ def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
 
 
 def state_sizes(graph: Any) -> None:
-    """States height and width of the maps in a graph of any size, in those of an earlier map.
+    """States height and width of the maps in a graph of any size, as shares of the sides of an earlier map.
 
     ONNX Runtime adds the shortcut of a block within the convolution before it, and computes the ReLU there too, only if
     it knows that both terms have one shape. By itself, it does not see that a dilated convolution keeps the size. To
