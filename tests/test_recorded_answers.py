@@ -1,4 +1,4 @@
-"""`verify --against-report`: good files pass, and what has changed since the export is found. ONNX files without `onnx`."""
+"""`verify --against-report`: what has changed since the export is found. ONNX files are read without the package `onnx`."""
 
 import json
 import shutil
