@@ -1,4 +1,4 @@
-"""`verify --against-report`: what has changed since the export is found. ONNX files are read without the package `onnx`."""
+"""`verify --against-report`: what has changed since the export is found; reading of ONNX files without `onnx`."""
 
 import json
 import shutil
