@@ -110,7 +110,7 @@ def verify(
             "--class-names": class_names,
         }
         if model is None and (given := [option for option, value in compared.items() if value is not None]):
-            needed = "in place of --against-report" if against_report else "beside --public-key"
+            needed = "instead of --against-report" if against_report else "beside --public-key"
             raise ArgumentError(
                 f"{given[0]} is for the comparison with a model, which needs --model {needed}. Received: "
                 f"{given[0]} {compared[given[0]]}"

@@ -19,12 +19,12 @@ FLOAT16 = 10  # member of `TensorProto.DataType`
 _VARINT, _LONG, _BYTES, _SHORT = 0, 1, 2, 5
 _SIZES = {_LONG: 8, _SHORT: 4}  # bytes
 _LONGEST_VARINT = 10  # bytes
-# Numbers of the fields in onnx.proto.
-_GRAPH, _PROPERTY = 7, 14  # of ModelProto
-_KEY, _VALUE = 1, 2  # of StringStringEntryProto
-_NODE, _CONSTANT = 1, 5  # of GraphProto
-_INPUT, _OUTPUT, _OPERATION = 1, 2, 4  # of NodeProto
-_DATA_TYPE, _NAME = 2, 8  # of TensorProto
+# Numbers of fields in onnx.proto.
+_GRAPH, _PROPERTY = 7, 14  # fields of ModelProto
+_KEY, _VALUE = 1, 2  # fields of StringStringEntryProto
+_NODE, _CONSTANT = 1, 5  # fields of GraphProto
+_INPUT, _OUTPUT, _OPERATION = 1, 2, 4  # fields of NodeProto
+_DATA_TYPE, _NAME = 2, 8  # fields of TensorProto
 
 
 class Node(NamedTuple):

@@ -30,7 +30,7 @@ from keras_resnet.tasks.base import Check, Task
 from keras_resnet.whole_files import file_sha256, write_whole
 
 NOT_COMPARED = Compared([], math.nan, math.nan, math.nan)
-MOST_IMAGES, MOST_IMAGE_BYTES = 4, 4_000_000  # of all recorded images; there is at least one
+MOST_IMAGES, MOST_IMAGE_BYTES = 4, 4_000_000  # in one record, which has at least one image
 MOST_VALUES = 250_000  # recorded values of an image that is answered pixel by pixel: every second, third ... pixel
 
 
