@@ -109,7 +109,7 @@ def activation_ranges(
     for batch in batches_for(model, images):
         outputs = dict(zip(points, view(batch), strict=True))
         for index, name in enumerate(points):
-            values = _that_matter(outputs[name], outputs.get(gates.get(name)))
+            values = _that_matter(outputs[name], outputs[gates[name]] if name in gates else None)
             counts[index] += np.histogram(values, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
     return {
         name: _least_squares_range(count, low, high)
