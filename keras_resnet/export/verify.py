@@ -39,6 +39,7 @@ LARGEST_BATCH, SMALLEST_BATCH, BATCH_PIXELS = 17, 4, 17 * 224 * 224
 MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
+BATCH = "second batch size"  # name of a check
 CANNOT_RUN = "does not run"
 ANSWERS_DIFFER = "model's answers differ"
 
@@ -76,17 +77,23 @@ def ask(
     images: np.ndarray,
     class_names: Sequence[str] | None = None,
     contract: Contract | None = None,
+    earlier: Reference | None = None,
 ) -> Reference:
     """Prepared model, pixels `[N, H, W, C]`, what is stated about it -> its answers, for comparing any number of
     artifacts.
 
-    If the model answers for every pixel, only some images are used: answers for all would not fit into memory.
+    If the model answers for every pixel, only some images are used: answers for all would not fit into memory. If the
+    images of an earlier reference to this model end with these images, its answers are taken.
     """
     task = checked_task_of(model)
     most = max(FEWEST_IMAGES, MOST_ANSWERS // sum(math.prod(output.shape[1:]) for output in model.outputs))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    answers = inference.answer(model, images, batch_size(images), next(iter(task.outputs)))
-    points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
+    if earlier is not None and np.array_equal(earlier.images[-len(images) :], images):
+        answers = {name: values[-len(images) :] for name, values in earlier.answers.items()}
+    else:
+        answers = inference.answer(model, images, batch_size(images), next(iter(task.outputs)))
+    # All formats of an export share the points.
+    points = functools.cache(lambda: tuple(points_of(model))) if earlier is None else earlier.points
     decides = task.single_answer and task.bounded
     boundary = functools.cache(lambda: boundary_of(model, images, _scores(answers)) if decides else None)
     return Reference(model, images, answers, task, class_names, contract, points, boundary)
@@ -116,7 +123,10 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         if BOXES in expected and description is not None:  # other writers may hold equal numbers in other ways
             checks += box_checks(path, format, model)
         checks += _signature_checks(runtime, format, model)
-        answers = _run(runtime, format, images, 1, expected)
+        count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
+        # A file of any batch answers all images in batches, and the first batch one by one, too.
+        alone = _run(runtime, format, images[:count] if format.any_batch else images, 1, expected)
+        answers = _run(runtime, format, images, count, expected) if format.any_batch else alone
     except ExportError as error:
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
@@ -133,7 +143,10 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     checks += compared.checks
     checks += _boundary_checks(runtime, format, reference)
     batch_error = _unit(expected, task) * format.tolerance.batch_error
-    checks.append(_batch_check(runtime, format, task, answers, images, batch_error))
+    if format.any_batch:
+        checks.append(_equal_check(BATCH, format, task, _first(answers, count), _first(alone, count), batch_error))
+    else:
+        checks.append(_resized_check(runtime, format, task, _first(answers, count), images[:count], batch_error))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, task, *reference.other_size))
     checks += entry_point_checks(
@@ -187,7 +200,8 @@ def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> 
     if bound is None or boundary is None:
         return []
     try:
-        answers = _scores(_run(runtime, format, boundary.images, 1, {format.output.name: boundary.probabilities}))
+        size = LARGEST_BATCH if format.any_batch else 1
+        answers = _scores(_run(runtime, format, boundary.images, size, {format.output.name: boundary.probabilities}))
     except ExportError as error:
         return [Check("boundary error", f"{CANNOT_RUN}: {error}", f"at most {bound:.3g}", False)]
     return [boundary_check(answers, boundary.probabilities, bound)]
@@ -335,58 +349,66 @@ def _agreement_check(answers: np.ndarray, expected: np.ndarray, format: Format) 
     return Check("top-1 agreement", f"{percent:.2f} % of {decided.sum()}", required, passed)
 
 
-def _batch_check(
-    runtime: Runtime, format: Format, task: Task, answers: Answer, images: np.ndarray, tolerance: float
+def _resized_check(
+    runtime: Runtime, format: Format, task: Task, alone: Answer, images: np.ndarray, tolerance: float
 ) -> Check:
-    """Checks that images in a batch of another size get the same answers.
+    """Checks that a file of batch size 1 gives the same answers to a batch of images, for which it is resized.
 
-    A file of batch size 1 is resized. Networks of one answer allow that; for a user's model that does not, the check
-    passes, since the format promises only batch size 1. A detector's constants are for one image.
+    Networks of one answer allow that; for a user's model that does not, the check passes, since the format promises
+    only batch size 1. A detector's constants are for one image.
     """
-    if not format.any_batch and len(format.outputs) > 1:
-        return Check("second batch size", "only batch size 1: it is a detector's", "batch size 1", True)
-    required = f"equal to batch size 1 within {tolerance:g}"
-    count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
-    alone = {name: values[:count] for name, values in answers.items()}
-    check = _same_check("second batch size", runtime, format, task, images[:count], alone, tolerance, required)
-    if format.any_batch or check.passed or not check.measured.startswith(CANNOT_RUN):
-        return check
-    return Check(check.name, "only batch size 1: the file can't be resized", "batch size 1", True)
+    required = "batch size 1"
+    if len(format.outputs) > 1:
+        return Check(BATCH, "only batch size 1: it is a detector's", required, True)
+    try:
+        received = _run(runtime, format, images, len(images), alone)
+    except ExportError:
+        return Check(BATCH, "only batch size 1: the file can't be resized", required, True)
+    return _equal_check(BATCH, format, task, received, alone, tolerance)
 
 
 def _other_size_check(runtime: Runtime, format: Format, task: Task, images: np.ndarray, expected: Answer) -> Check:
     """Checks images of another height and width against the model's answers."""
     tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(_scores(expected)).max())
-    required = f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}"
-    return _same_check("other image size", runtime, format, task, images, expected, tolerance, required)
-
-
-def _same_check(
-    name: str,
-    runtime: Runtime,
-    format: Format,
-    task: Task,
-    batch: np.ndarray,
-    expected: Answer,
-    tolerance: float,
-    required: str,
-) -> Check:
+    name, required = (
+        "other image size",
+        f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}",
+    )
     try:
-        received = _run(runtime, format, batch, len(batch), expected)
+        received = _run(runtime, format, images, len(images), expected)
     except ExportError as error:
         return Check(name, f"{CANNOT_RUN}: {error}", required, False)
+    return _equal_check(name, format, task, received, expected, tolerance, required)
+
+
+def _equal_check(
+    name: str,
+    format: Format,
+    task: Task,
+    received: Answer,
+    expected: Answer,
+    tolerance: float,
+    required: str | None = None,
+) -> Check:
+    """Answers to images in a batch or of another size, and expected ones -> check that they are equal."""
+    required = required or f"equal to batch size 1 within {tolerance:g}"
+    images, rows = len(next(iter(expected.values()))), len(next(iter(received.values())))
     if _shapes(received) != _shapes(expected):
-        rows = len(next(iter(received.values())))
-        return Check(name, f"{rows} rows for {len(batch)} images", required, False)
+        return Check(name, f"{rows} rows for {images} images", required, False)
     by_task = task.compare(received, expected, format.tolerance)
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
-        return Check(name, "; ".join(wrong) or f"{len(batch)} images alike", "the answers to single images", not wrong)
+        return Check(name, "; ".join(wrong) or f"{images} images alike", "the answers to single images", not wrong)
     scores, wanted = _scores(received), _scores(expected)
     if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)
         agreement = top1_agreement_percent(_rows(scores), _rows(wanted))
         return Check(name, f"{agreement:.2f} % of the pixels", f"the same class on {least:g} %", agreement >= least)
     difference = float(np.abs(scores - wanted).max())
-    measured = f"{len(scores)} rows, largest difference {difference:.3g}"
+    measured = f"{rows} rows, largest difference {difference:.3g}"
     return Check(name, measured, required, difference <= tolerance)
+
+
+def _first(answers: Answer, count: int) -> Answer:
+    """-> answers to the first images."""
+    return {name: values[:count] for name, values in answers.items()}
