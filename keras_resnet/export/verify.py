@@ -23,10 +23,11 @@ from keras_resnet.export.files import kind_of
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import Format
 from keras_resnet.export.images import batch_size, synthetic_images
-from keras_resnet.export.inner_tensors import open_inner
+from keras_resnet.export.inner_tensors import Run, open_inner
 from keras_resnet.export.layer_checks import Point, layer_checks, points_of
 from keras_resnet.export.manifest import size_bytes
-from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict, runtime_errors
+from keras_resnet.export.runtimes import Runs, Runtime, Tensor, open_runtime, predict, runtime_errors
+from keras_resnet.export.simulated_tflite import proven
 from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.tasks import checked_task_of
 from keras_resnet.tasks.base import Check, Task
@@ -39,6 +40,7 @@ LARGEST_BATCH, SMALLEST_BATCH, BATCH_PIXELS = 17, 4, 17 * 224 * 224
 MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
+SIMULATION_ERROR = 1e-3  # largest error of a simulated answer; one step in each of many layers was measured at 1e-4
 BATCH = "second batch size"  # name of a check
 CANNOT_RUN = "does not run"
 ANSWERS_DIFFER = "model's answers differ"
@@ -124,9 +126,13 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
             checks += box_checks(path, format, model)
         checks += _signature_checks(runtime, format, model)
         count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
-        # A file of any batch answers all images in batches, and the first batch one by one, too.
-        alone = _run(runtime, format, images[:count] if format.any_batch else images, 1, expected)
-        answers = _run(runtime, format, images, count, expected) if format.any_batch else alone
+        simulated = None if format.verified_images is None else proven(path, format.runtime, images[:SMALLEST_BATCH])
+        count = count if simulated is None else SMALLEST_BATCH
+        # A file that runs in batches, or is simulated, answers the first images one by one, too.
+        in_batches = format.any_batch or simulated is not None
+        alone = _run(runtime, format, images[:count] if in_batches else images, 1, expected)
+        source: Runs = runtime if simulated is None else simulated[0]
+        answers = _run(source, format, images, count, expected) if in_batches else alone
     except ExportError as error:
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
@@ -142,18 +148,23 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     compared = _compare(answers, expected, format, task)
     checks += compared.checks
     checks += _boundary_checks(runtime, format, reference)
-    batch_error = _unit(expected, task) * format.tolerance.batch_error
+    unit, alone = _unit(expected, task), _first(alone, count)
+    batch_error = unit * format.tolerance.batch_error
+    if simulated is not None:
+        checks.append(simulated[1])
+        first, required = _first(answers, count), f"LiteRT's within {SIMULATION_ERROR:g}"
+        checks.append(_equal_check("simulated answers", format, task, first, alone, unit * SIMULATION_ERROR, required))
     if format.any_batch:
-        checks.append(_equal_check(BATCH, format, task, _first(answers, count), _first(alone, count), batch_error))
+        checks.append(_equal_check(BATCH, format, task, _first(answers, count), alone, batch_error))
     else:
-        checks.append(_resized_check(runtime, format, task, _first(answers, count), images[:count], batch_error))
+        checks.append(_resized_check(runtime, format, task, alone, images[:count], batch_error))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, task, *reference.other_size))
     checks += entry_point_checks(
         runtime, format, model, images, reference.class_names, reference.contract, own=description is not None
     )
     if all(check.name != ANSWERS_DIFFER for check in checks):  # else the images are alike, and prove nothing
-        checks += _layer_checks(path, format, reference)
+        checks += _layer_checks(path, format, reference, None if simulated is None else simulated[0].tensors)
     return Report(format.name, tuple(checks), len(images), *compared[1:])
 
 
@@ -207,7 +218,7 @@ def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> 
     return [boundary_check(answers, boundary.probabilities, bound)]
 
 
-def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Check]:
+def _layer_checks(path: Path, format: Format, reference: Reference, simulated: Run | None) -> list[Check]:
     # Such a file rounds each image by its own range. On the pale images of a detector for blood cells, the noise of a
     # good file was 0.32 of the variance of a channel that hardly varies.
     if reference.task.built_here_alone and format.name == "tflite-dynamic":
@@ -215,7 +226,7 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
     step = format.output_step if reference.task.bounded else 0.0
     try:
         with runtime_errors():
-            run = open_inner(path, format.runtime)
+            run = simulated or open_inner(path, format.runtime)
             if run is None:
                 return []
             # A file of classes has no probabilities, but the logits before them.
@@ -232,7 +243,7 @@ def _rows(answers: np.ndarray) -> np.ndarray:
     return answers.reshape(-1, answers.shape[-1])
 
 
-def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, expected: Answer) -> Answer:
+def _run(runtime: Runs, format: Format, images: np.ndarray, batch_size: int, expected: Answer) -> Answer:
     """-> answers of the artifact by the names of the model's; if it gives only classes, 1 for its class, 0 elsewhere.
 
     Raises:
