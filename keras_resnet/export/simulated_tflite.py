@@ -1,8 +1,8 @@
 """TFLite file with 16-bit activations -> its values, computed by TensorFlow's fast kernels for float32.
 
-For such files, LiteRT has only kernels that compute one product at a time. An image takes a second in a ResNet-50, which
-is ten times as long as in float32. So each operation of the file is computed here in float32, with the file's own
-weights, and rounded to the steps of its output. `steps_apart` compares this with LiteRT, operation by operation.
+For such files, LiteRT has only kernels that compute one product at a time. In a ResNet-50, an image takes ten times as
+long as in float32. So each operation of the file is computed here in float32, with the file's own weights, and rounded
+to the steps of its output. `steps_apart` compares this with LiteRT, operation by operation.
 """
 
 import functools
