@@ -28,7 +28,7 @@ def test_each_operation_is_litert_s_within_a_step(path, small_exports):
     assert f"{len(simulation.operations)} operations on 6 images" in check.measured
 
 
-def test_the_answers_are_litert_s_alone_and_in_batches(path, small_exports):
+def test_the_answers_are_litert_s_one_by_one_and_in_batches(path, small_exports):
     images = small_exports.calibration[:12]
     expected = predict(open_runtime(path, ROW), images)["probabilities"]
     assert np.ptp(expected, axis=0).max() > 0.1
