@@ -14,18 +14,19 @@ from keras_resnet.answers import PROBABILITIES
 
 def predict(model: Any, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
     """Keras model with one output, pixels `[N, H, W, C]` -> answers `[N, ...]`, equal to `model.predict`."""
-    return np.concatenate(list(_batches(model, pixels, batch_size)))
+    return np.concatenate(list(batches(model, pixels, batch_size)))
 
 
 def answer(model: Any, pixels: np.ndarray, batch_size: int = 32, name: str = PROBABILITIES) -> dict[str, np.ndarray]:
     """Keras model, pixels `[N, H, W, C]` -> answers by name: its dict, or its only output by `name`."""
-    parts = list(_batches(model, pixels, batch_size))
+    parts = list(batches(model, pixels, batch_size))
     if isinstance(parts[0], dict):
         return {each: np.concatenate([part[each] for part in parts]) for each in parts[0]}
     return {name: np.concatenate(parts)}
 
 
-def _batches(model: Any, pixels: np.ndarray, batch_size: int) -> Iterator[Any]:
+def batches(model: Any, pixels: np.ndarray, batch_size: int) -> Iterator[Any]:
+    """Keras model, pixels `[N, H, W, C]` -> its answers to each batch, in the structure of its outputs."""
     trace(model, pixels.dtype.name)
     for start in range(0, len(pixels), batch_size):
         yield model.predict_on_batch(pixels[start : start + batch_size])

@@ -9,6 +9,7 @@ import keras_resnet
 from keras_resnet.export.fold import ConstantPadding2D, Shift, fold
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
+from keras_resnet.graph import copy, rebuild
 from keras_resnet.preprocessing import normalisation_layer
 
 
@@ -60,3 +61,22 @@ def test_a_nonlinearity_before_batch_norm_is_not_folded(randomise):
     folded = fold(model)
     assert keras.layers.BatchNormalization in kinds(folded)
     assert relative_error(model, folded, synthetic_images((32, 32, 3), 3)) < 5e-6
+
+
+def test_a_rebuilt_network_draws_no_random_weights_but_keeps_its_initializers(randomise, monkeypatch):
+    model = randomise(small_classifier())
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", lambda *args, **kwargs: pytest.fail("drawn"))
+    again = rebuild(model)
+    assert [layer.get_config() for layer in again.layers] == [layer.get_config() for layer in model.layers]
+    for before, after in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_layers_that_are_new_in_a_rebuilt_network_keep_their_random_weights():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="old")])
+    model = keras.Model(model.inputs, model.outputs)
+
+    def exchange(layer):
+        return keras.layers.Dense(3, name="new") if layer.name == "old" else copy(layer)
+
+    assert np.abs(rebuild(model, exchange).get_layer("new").kernel).min() > 0

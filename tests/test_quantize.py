@@ -17,7 +17,7 @@ from keras_resnet.export.fold import fold
 from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.quantize import _sampled, activation_ranges, float_layers, quantize
-from keras_resnet.export.rounding import rounded_in_turn, with_rounded_kernels
+from keras_resnet.export.rounding import _observe, rounded_in_turn, with_rounded_kernels
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
@@ -112,6 +112,49 @@ def test_rounding_in_turn_makes_up_for_what_was_lost():
     np.testing.assert_allclose(rounded(in_turn), in_turn, rtol=1e-6)  # on the same grid
     for independent in (np.eye(45), np.zeros((45, 45))):
         np.testing.assert_allclose(rounded_in_turn(kernel, independent, 127), plain, rtol=1e-6)
+
+
+def by_the_inverse(kernel, moments, steps):
+    """The algorithm as its authors state it: each error is passed on through the inverse of the moments."""
+    step = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype("float64") / steps
+    rest = (kernel / step).reshape(-1, kernel.shape[-1])
+    ends = np.abs(rest) > steps * (1 - 1e-9)
+    damped = moments + 0.01 * np.trace(moments) / len(moments) * np.eye(len(moments))
+    factors = np.linalg.cholesky(np.linalg.inv(damped)).T
+    integers = np.empty_like(rest)
+    for row, share in enumerate(factors):
+        integers[row] = np.where(ends[row], np.round(rest[row]), np.clip(np.round(rest[row]), -steps, steps))
+        loss = (rest[row] - integers[row]) / share[row]
+        rest[row:] -= np.outer(share[row:], loss)
+    return integers.reshape(kernel.shape)
+
+
+@pytest.mark.parametrize("steps", [127, 63])
+def test_the_factors_of_the_moments_round_as_their_inverse_does(steps):
+    """The kernel has more rows than are rounded together, and channels of different sizes."""
+    generator = np.random.default_rng(7)
+    seen = generator.normal(size=(900, 30)) @ generator.normal(size=(30, 300)) + generator.normal(0, 0.3, (900, 300))
+    kernel = (generator.normal(size=(5, 5, 12, 9)) * generator.uniform(0.1, 3, 9)).astype("float32")
+    moments = seen.T @ seen / len(seen)
+    step = np.abs(kernel).max(axis=(0, 1, 2)).astype("float64") / steps
+    integers = rounded_in_turn(kernel, moments, steps) / step
+    np.testing.assert_allclose(integers, by_the_inverse(kernel, moments, steps), atol=1e-3)
+    assert np.mean(np.abs(integers - np.round(kernel / step)) > 0.5) > 0.1  # corrections change many integers
+
+
+def test_moments_are_the_mean_products_of_the_inputs():
+    """More inputs than are multiplied together, and a last batch of fewer images."""
+    keras.utils.set_random_seed(6)
+    image = keras.Input((12, 12, 3))
+    convolved = keras.layers.Conv2D(30, 3, activation="relu")(image)
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, strides=2)(convolved))
+    images = np.random.default_rng(6).integers(0, 255, (261, 12, 12, 3), "uint8")
+    seen = np.asarray(keras.Model(image, convolved)(images.astype("float32")), "float64")
+    windows = np.lib.stride_tricks.sliding_window_view(seen, (3, 3), axis=(1, 2))[:, ::2, ::2]
+    rows = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 270)
+    [_, inputs] = _observe(model, model.layers[1:], images)
+    np.testing.assert_allclose(inputs.mean, rows.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(inputs.moments, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-3 * inputs.moments.max())
 
 
 class Parts(keras.layers.Layer):

@@ -214,6 +214,18 @@ def test_a_batch_whose_rows_depend_on_each_other_is_refused(export_with, tmp_pat
         export_with("saved_model", write)
 
 
+def test_a_model_answers_only_once_to_images_at_the_end_of_earlier_ones(model, monkeypatch):
+    prepared = prepare(model)
+    every = ask(prepared, np.concatenate([synthetic_images((32, 32, 3), 5, seed=2), IMAGES]))
+    expected = ask(prepared, IMAGES).answers["probabilities"]
+    monkeypatch.setattr("keras_resnet.export.verify.inference.answer", lambda *args: pytest.fail("asked again"))
+    again = ask(prepared, IMAGES, earlier=every)
+    np.testing.assert_allclose(again.answers["probabilities"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(again.images, IMAGES)
+    with pytest.raises(pytest.fail.Exception, match="asked again"):
+        ask(prepared, IMAGES[::-1], earlier=every)
+
+
 def test_swapped_channels_are_seen_on_grey_images_too(model, tmp_path):
     grey = np.repeat(IMAGES[..., :1], 3, axis=3)
     told = refused(model, tmp_path, faulty_writers(FAULTY_FORMATS, model, bgr), calibration=grey)

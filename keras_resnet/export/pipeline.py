@@ -476,10 +476,10 @@ def _references(
     """-> images and the model's answers for comparing the artifact of each format, by format."""
     shape = prepared.inputs[0].shape[1:]
     real = None if calibration is None else calibration.images
-    shared = {integer: partial(comparison_images, shape, real, integer) for integer in (False, True)}
-    asked = {
-        integer: ask(prepared, shared[integer](), class_names, contract) for integer in {row.integer for row in rows}
-    }
+    asked: dict[bool, Reference] = {}
+    for integer in sorted({row.integer for row in rows}):  # float formats first, whose images end with the others
+        images = comparison_images(shape, real, integer)
+        asked[integer] = ask(prepared, images, class_names, contract, asked.get(False))
     free = prepare(model, contract, any_size=True) if any(row.any_size for row in rows) else None
     references = {row.name: asked[row.integer].limited(row.verified_images) for row in rows}
     return {

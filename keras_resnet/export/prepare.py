@@ -5,10 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet import inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ArgumentError, ExportError
 from keras_resnet.facts import carry, facts_of, state
-from keras_resnet.graph import flatten
+from keras_resnet.graph import call_as_before, clone, flatten
 from keras_resnet.tasks import checked_task_of, contract_of
 from keras_resnet.tasks.interpret import interpret
 from keras_resnet.variants import Contract, InputContract
@@ -35,7 +36,8 @@ def prepare(model: keras.Model, contract: Contract | None = None, any_size: bool
             "WholeImage(height, width) (--image-size), at which it is also verified"
         )
     image = keras.Input((*sides, channels), dtype="float32", name=IMAGE)
-    float32 = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32)
+    names = {layer.name for layer in model.layers}
+    float32 = clone(model, _in_float32, call_as_before, names, input_tensors=image)
     float32.set_weights(model.get_weights())
     answers = float32.outputs[0] if len(float32.outputs) == 1 else float32.output
     if facts_of(model).output_kind == "logits":
@@ -60,7 +62,7 @@ def check_prepared(model: keras.Model, prepared: keras.Model, images: np.ndarray
     if task.built_here_alone:  # all its layers are known
         return
     source = np.asarray(keras.ops.cast(model(pixels, training=False), "float32"))  # `predict` would compile first
-    answers = np.asarray(prepared(pixels, training=False))
+    answers = inference.predict(prepared, images)
     is_binary = source.shape[-1] != answers.shape[-1]
     if (kind or facts_of(interpret(model)).output_kind) == "logits":
         source = np.asarray(keras.activations.get("sigmoid" if is_binary else task.activation)(source))

@@ -21,7 +21,7 @@ from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.formats import DEFAULT_RANGES
-from keras_resnet.export.rounding import batches_for, with_rounded_kernels
+from keras_resnet.export.rounding import batches_for, observed, with_rounded_kernels
 from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
 
@@ -84,10 +84,11 @@ def quantize(
     _check_layers(model)
     rounded = with_rounded_kernels(model, images, keep_float, weight_steps)
     points = quantization_points(rounded)
-    found = activation_ranges(rounded, points, images, ranges)
     last = rounded.get_layer(points[-1])
-    if isinstance(last, layers.Dense) and [is_softmax(reader) for reader in consumers(rounded)[last.name]] == [True]:
-        low, high = _logits_range(rounded, last, images)
+    gives_logits = isinstance(last, layers.Dense) and [*map(is_softmax, consumers(rounded)[last.name])] == [True]
+    found, logits = _ranges(rounded, points, images, ranges, [last.output] if gives_logits else [])
+    if gives_logits:
+        low, high = _logits_range(*logits)
         kernel, bias = last.get_weights()
         last.set_weights([kernel, bias - low])  # probabilities stay, and the range starts at zero
         found[last.name] = (0.0, high - low)
@@ -98,23 +99,33 @@ def activation_ranges(
     model: keras.Model, points: Sequence[str], images: np.ndarray, method: str
 ) -> dict[str, tuple[float, float]]:
     """Folded model, its quantization points, calibration images, method as for `quantize` -> range of each point."""
+    return _ranges(model, points, images, method, [])[0]
+
+
+def _ranges(
+    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str, wanted: Sequence[Any]
+) -> tuple[dict[str, tuple[float, float]], list[np.ndarray]]:
+    """Arguments of `activation_ranges`, further tensors -> range of each point, and the values of these tensors."""
     tensors = [model.get_layer(name).output for name in points]
-    extremes = keras.Model(model.input, [(ops.min(tensor), ops.max(tensor)) for tensor in tensors])
-    pairs = np.array([[[float(v) for v in pair] for pair in extremes(batch)] for batch in batches_for(model, images)])
-    minima, maxima = np.minimum(pairs[..., 0].min(axis=0), 0), np.maximum(pairs[..., 1].max(axis=0), 0)
+    extremes = (ops.stack([extreme(tensor) for tensor in tensors]) for extreme in (ops.min, ops.max))
+    lowest, highest = (ops.expand_dims(values, 0) for values in extremes)
+    batches = [values for _, values in observed(model, [lowest, highest, *wanted], images)]
+    lows, highs, *values = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    minima = np.minimum(lows.min(axis=0), 0).astype("float64")
+    maxima = np.maximum(highs.max(axis=0), 0).astype("float64")
     if method == "minmax":
-        return {name: (float(low), float(high)) for name, low, high in zip(points, minima, maxima, strict=True)}
-    view, gates = keras.Model(model.input, tensors), gates_of(model, points)
-    counts = np.zeros((len(points), HISTOGRAM_BINS))
-    for batch in batches_for(model, images):
-        outputs = dict(zip(points, view(batch), strict=True))
+        return dict(zip(points, zip(minima.tolist(), maxima.tolist(), strict=True), strict=True)), values
+    gates, counts = gates_of(model, points), np.zeros((len(points), HISTOGRAM_BINS))
+    for _, batch in observed(model, tensors, images):
+        outputs = dict(zip(points, batch, strict=True))
         for index, name in enumerate(points):
-            values = _that_matter(outputs[name], outputs[gates[name]] if name in gates else None)
-            counts[index] += np.histogram(values, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
-    return {
+            seen = _that_matter(outputs[name], outputs[gates[name]] if name in gates else None)
+            counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
+    ranges = {
         name: _least_squares_range(count, low, high)
         for name, count, low, high in zip(points, counts, minima, maxima, strict=True)
     }
+    return ranges, values
 
 
 def _check_layers(model: keras.Model) -> None:
@@ -212,20 +223,19 @@ def signal_to_noise_db(
     return {points[index]: float(decibels[index]) for index in np.argsort(decibels)}
 
 
-def _logits_range(model: keras.Model, last: layers.Layer, images: np.ndarray) -> tuple[float, float]:
-    """Folded model, the layer before its softmax, images -> range with the least squared error of probabilities.
+def _logits_range(logits: np.ndarray) -> tuple[float, float]:
+    """Logits `[N, classes]` -> range with the least squared error of probabilities.
 
     Both methods use this range: 256 steps from the lowest to the highest logit would make the best two classes equal
     (in 3 % of ResNet-18's and ResNet-50's answers). Very low logits, and very high logits of confident answers, hardly
     affect probabilities.
     """
+    logits = logits.astype("float64")
 
     def softmax(values: np.ndarray) -> np.ndarray:
         exponentials = np.exp(values - values.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
-    view = keras.Model(model.input, last.output)
-    logits = np.concatenate([np.asarray(view(batch), "float64") for batch in batches_for(model, images)])
     expected = softmax(logits)
 
     def error(low: float, high: float) -> float:

@@ -6,16 +6,17 @@ then compensates the mean of the remaining error (Nagel et al. 2019, arXiv 1906.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_resnet import inference
 from keras_resnet.compress.fake_quant import grid_step, rounded
 from keras_resnet.detection_layers.base import BoxLayer
-from keras_resnet.export.images import float_batches
+from keras_resnet.export.images import batch_size, float_batches
 from keras_resnet.graph import rebuild
 
 POSITIONS = 256  # largest number of sampled positions in an image
@@ -23,7 +24,8 @@ BOXES = 16  # largest number of boxes of an image in whose parts of the maps a c
 MOST_VALUES = 8192  # moments of more inputs, as of a detector's first dense layer, would take minutes and gigabytes
 SAMPLES_PER_VALUE = 8  # with fewer samples, corrections would overfit the calibration images
 DAMPING = 0.01  # share of the mean square, which avoids a division by zero for inputs that are always zero
-ROWS_AT_ONCE = 128  # rows of a kernel whose errors are passed on together
+COLUMNS_AT_ONCE = 256  # columns whose products with themselves and later columns are computed together
+ROWS_AT_ONCE = 128  # rows of a kernel that are given the errors of all earlier rows together
 
 
 class _Inputs(NamedTuple):
@@ -52,30 +54,59 @@ def with_rounded_kernels(model: keras.Model, images: np.ndarray, keep_float: Seq
 
 def batches_for(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
     """Model, uint8 `[N, H, W, C]` -> batches whose inner values fit into memory: a detector has many boxes an image."""
-    return float_batches(images, 1 if any(isinstance(layer, BoxLayer) for layer in model.layers) else None)
+    return float_batches(images, _batch_size(model, images))
+
+
+def observed(
+    model: keras.Model, tensors: Sequence[Any], images: np.ndarray
+) -> Iterator[tuple[int, Sequence[np.ndarray]]]:
+    """Model, some of its tensors, uint8 `[N, H, W, C]` -> number of images and these tensors' values, by batches.
+
+    The graph is traced once. Without that, each operation would write its result to memory before the next reads it.
+    """
+    size = _batch_size(model, images)
+    batches = inference.batches(keras.Model(model.input, list(tensors)), images, size)
+    for start, values in zip(range(0, len(images), size), batches, strict=True):
+        yield len(images[start : start + size]), values
+
+
+def _batch_size(model: keras.Model, images: np.ndarray) -> int:
+    return 1 if any(isinstance(layer, BoxLayer) for layer in model.layers) else batch_size(images)
 
 
 def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndarray) -> list[_Inputs]:
-    view = keras.Model(model.input, [layer.input for layer in chosen])
     counts = [0] * len(chosen)
     sums: list[np.ndarray] = [np.zeros(_values(layer)) for layer in chosen]
     products: list[np.ndarray | None] = [None] * len(chosen)
-    for batch in batches_for(model, images):
-        for index, (layer, read) in enumerate(zip(chosen, view(batch), strict=True)):
-            patches = _patches(layer, read, len(batch))
+    for number, inputs in observed(model, [layer.input for layer in chosen], images):
+        for index, (layer, read) in enumerate(zip(chosen, inputs, strict=True)):
+            patches = _patches(layer, read, number)
             values = _values(layer)
-            is_enough = len(patches) // len(batch) * len(images) >= SAMPLES_PER_VALUE * values
+            is_enough = len(patches) // number * len(images) >= SAMPLES_PER_VALUE * values
             if not counts[index] and is_enough and values <= MOST_VALUES:
                 products[index] = np.zeros((values, values))
             counts[index] += len(patches)
             sums[index] += np.asarray(tf.reduce_sum(patches, 0), "float64")
             product = products[index]
             if product is not None:
-                product += np.asarray(tf.matmul(patches, patches, transpose_a=True), "float64")
+                _add_products(product, patches)
     return [
-        _Inputs(total / count, None if product is None else product / count)
+        _Inputs(total / count, None if product is None else _mirrored(product) / count)
         for total, product, count in zip(sums, products, counts, strict=True)
     ]
+
+
+def _add_products(product: np.ndarray, patches: tf.Tensor) -> None:
+    """Adds the products of all pairs of columns of `[samples, values]` to the upper triangle of `[values, values]`."""
+    for start in range(0, len(product), COLUMNS_AT_ONCE):
+        columns = patches[:, start : start + COLUMNS_AT_ONCE]
+        product[start : start + COLUMNS_AT_ONCE, start:] += tf.matmul(columns, patches[:, start:], transpose_a=True)
+
+
+def _mirrored(product: np.ndarray) -> np.ndarray:
+    """Square matrix -> symmetric one with its upper triangle."""
+    upper = np.triu(product)
+    return upper + np.triu(product, 1).T
 
 
 def _values(layer: layers.Layer) -> int:
@@ -104,21 +135,22 @@ def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.n
     """Kernel `[..., out]`, moments of its inputs -> kernel rounded to its grid.
 
     The largest value of each channel stays at the end of the grid, so that the grid can be recomputed from the kernel.
+    Instead of the inverse of the moments, their factors are used: the integers are equal (Chee et al. 2023, arXiv
+    2307.13304, section 4), for a fifth of the products.
     """
     step = grid_step(kernel.astype("float64"), steps)
-    rest = (kernel / step).reshape(-1, kernel.shape[-1])  # values in units of a step that are still to be rounded
-    ends = np.where(np.abs(rest) > steps * (1 - 1e-9), np.sign(rest) * steps, np.nan)
+    exact = (kernel / step).reshape(-1, kernel.shape[-1])  # values in units of a step
+    is_end = np.abs(exact) > steps * (1 - 1e-9)
     damping = DAMPING * np.trace(moments) / len(moments) or 1.0  # for inputs that are all zero
     damped = moments + damping * np.eye(len(moments))
-    shares = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: shares of value i's error for later values
-    integers = np.empty_like(rest)
-    for start in range(0, len(rest), ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, len(rest))
-        losses = np.empty((stop - start, rest.shape[1]))
+    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]  # damped = upper @ upper.T
+    shares = np.ascontiguousarray((upper / np.diagonal(upper)).T)  # row i: shares of earlier values' errors for value i
+    errors = np.zeros_like(exact)
+    for start in range(0, len(exact), ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, len(exact))
+        wanted = exact[start:stop] + shares[start:stop, :start] @ errors[:start]
         for row in range(start, stop):
-            nearest = np.clip(np.round(rest[row]), -steps, steps)
-            integers[row] = np.where(np.isnan(ends[row]), nearest, ends[row])
-            losses[row - start] = (rest[row] - integers[row]) / shares[row, row]
-            rest[row + 1 : stop] -= np.outer(shares[row, row + 1 : stop], losses[row - start])
-        rest[stop:] -= shares[start:stop, stop:].T @ losses
-    return (integers.reshape(kernel.shape) * step).astype("float32")
+            value = wanted[row - start] + shares[row, start:row] @ errors[start:row]
+            nearest = np.clip(np.rint(value), -steps, steps)
+            errors[row] = exact[row] - np.where(is_end[row], np.rint(exact[row]), nearest)
+    return (np.rint(exact - errors).reshape(kernel.shape) * step).astype("float32")

@@ -43,11 +43,8 @@ class Tensor(NamedTuple):
         return f"{self.dtype} {self.shape}"
 
 
-class Runtime(Protocol):
-    """An artifact opened in its runtime."""
-
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
+class Runs(Protocol):
+    """An artifact that answers."""
 
     def run(self, pixels: np.ndarray) -> Answer:
         """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> outputs by name, `[N, ...]`, as one batch.
@@ -55,6 +52,13 @@ class Runtime(Protocol):
         Scores are dequantized to float32; classes are integers.
         """
         ...
+
+
+class Runtime(Runs, Protocol):
+    """An artifact opened in its runtime."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
 
 
 @contextmanager
@@ -369,7 +373,7 @@ def _as_described(row: Format, description: dict[str, Any]) -> Format:
     )
 
 
-def predict(runtime: Runtime, images: np.ndarray, batch_size: int = 1) -> dict[str, np.ndarray]:
+def predict(runtime: Runs, images: np.ndarray, batch_size: int = 1) -> dict[str, np.ndarray]:
     """Opened artifact, pixels `[N, H, W, C]` -> outputs by name, `[N, ...]`, `batch_size` images at a time."""
     answers = [runtime.run(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

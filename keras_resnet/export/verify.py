@@ -32,12 +32,13 @@ from keras_resnet.export.files import kind_of
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import Format
 from keras_resnet.export.images import batch_size, synthetic_images
-from keras_resnet.export.inner_tensors import open_inner
+from keras_resnet.export.inner_tensors import Run, open_inner
 from keras_resnet.export.layer_checks import Point, layer_checks, points_of
 from keras_resnet.export.manifest import size_bytes
 from keras_resnet.export.microcontroller import LARGEST_ARENA_BYTES, smallest_arena_bytes
 from keras_resnet.export.running import MICRO
-from keras_resnet.export.runtimes import Runtime, Tensor, open_runtime, predict, runtime_errors
+from keras_resnet.export.runtimes import Runs, Runtime, Tensor, open_runtime, predict, runtime_errors
+from keras_resnet.export.simulated_tflite import proven
 from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.tasks import checked_task_of
 from keras_resnet.tasks.base import Check, Task
@@ -48,6 +49,8 @@ LARGEST_BATCH, SMALLEST_BATCH, BATCH_PIXELS = 17, 4, 17 * 224 * 224
 MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size; classes of some pixels are nearly tied
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
+SIMULATION_ERROR = 1e-3  # largest error of a simulated answer; one step in each of many layers was measured at 1e-4
+BATCH = "second batch size"  # name of a check
 CANNOT_RUN = "does not run"
 
 
@@ -84,17 +87,23 @@ def ask(
     images: np.ndarray,
     class_names: Sequence[str] | None = None,
     contract: Contract | None = None,
+    earlier: Reference | None = None,
 ) -> Reference:
     """Prepared model, pixels `[N, H, W, C]`, what is stated about it -> its answers, for comparing any number of
     artifacts.
 
-    If the model answers for every pixel, only some images are used: answers for all would not fit into memory.
+    If the model answers for every pixel, only some images are used: answers for all would not fit into memory. If the
+    images of an earlier reference to this model end with these images, its answers are taken.
     """
     task = checked_task_of(model)
     most = max(FEWEST_IMAGES, MOST_ANSWERS // sum(math.prod(output.shape[1:]) for output in model.outputs))
     images = images if most >= len(images) else images[np.linspace(0, len(images) - 1, most).astype(int)]
-    answers = inference.answer(model, images, batch_size(images), next(iter(task.outputs)))
-    points = functools.cache(lambda: tuple(points_of(model)))  # all formats of an export share them
+    if earlier is not None and np.array_equal(earlier.images[-len(images) :], images):
+        answers = {name: values[-len(images) :] for name, values in earlier.answers.items()}
+    else:
+        answers = inference.answer(model, images, batch_size(images), next(iter(task.outputs)))
+    # All formats of an export share the points.
+    points = functools.cache(lambda: tuple(points_of(model))) if earlier is None else earlier.points
     decides = task.single_answer and task.bounded
     boundary = functools.cache(lambda: boundary_of(model, images, scores_of(answers)) if decides else None)
     return Reference(model, images, answers, task, class_names, contract, points, boundary)
@@ -126,7 +135,14 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         checks += _signature_checks(runtime, format, model)
         if format.runtime == MICRO:
             checks.append(_arena_check(path))
-        answers = _run(runtime, format, images, 1, expected)
+        count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
+        simulated = None if format.verified_images is None else proven(path, format.runtime, images[:SMALLEST_BATCH])
+        count = count if simulated is None else SMALLEST_BATCH
+        # A file that runs in batches, or is simulated, answers the first images one by one, too.
+        in_batches = format.any_batch or simulated is not None
+        alone = _run(runtime, format, images[:count] if in_batches else images, 1, expected)
+        source: Runs = runtime if simulated is None else simulated[0]
+        answers = _run(source, format, images, count, expected) if in_batches else alone
     except ExportError as error:
         checks.append(Check("runs", str(error), "the artifact opens and runs", False))
         return Report(format.name, tuple(checks), len(images), math.nan, math.nan, math.nan)
@@ -142,15 +158,23 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     compared = compare_answers(answers, expected, format, task)
     checks += compared.checks
     checks += _boundary_checks(runtime, format, reference)
-    batch_error = unit_of(expected, task) * format.tolerance.batch_error
-    checks.append(_batch_check(runtime, format, task, answers, images, batch_error))
+    unit, alone = unit_of(expected, task), _first(alone, count)
+    batch_error = unit * format.tolerance.batch_error
+    if simulated is not None:
+        checks.append(simulated[1])
+        first, required = _first(answers, count), f"LiteRT's within {SIMULATION_ERROR:g}"
+        checks.append(_equal_check("simulated answers", format, task, first, alone, unit * SIMULATION_ERROR, required))
+    if format.any_batch:
+        checks.append(_equal_check(BATCH, format, task, _first(answers, count), alone, batch_error))
+    else:
+        checks.append(_resized_check(runtime, format, task, alone, images[:count], batch_error))
     if reference.other_size is not None:
         checks.append(_other_size_check(runtime, format, task, *reference.other_size))
     checks += entry_point_checks(
         runtime, format, model, images, reference.class_names, reference.contract, own=description is not None
     )
     if all(check.name != ANSWERS_DIFFER for check in checks):  # else the images are alike, and prove nothing
-        checks += _layer_checks(path, format, reference)
+        checks += _layer_checks(path, format, reference, None if simulated is None else simulated[0].tensors)
     return Report(format.name, tuple(checks), len(images), *compared[1:])
 
 
@@ -160,13 +184,14 @@ def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> 
     if bound is None or boundary is None:
         return []
     try:
-        answers = scores_of(_run(runtime, format, boundary.images, 1, {format.output.name: boundary.probabilities}))
+        size = LARGEST_BATCH if format.any_batch else 1
+        answers = scores_of(_run(runtime, format, boundary.images, size, {format.output.name: boundary.probabilities}))
     except ExportError as error:
         return [Check("boundary error", f"{CANNOT_RUN}: {error}", f"at most {bound:.3g}", False)]
     return [boundary_check(answers, boundary.probabilities, bound)]
 
 
-def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Check]:
+def _layer_checks(path: Path, format: Format, reference: Reference, simulated: Run | None) -> list[Check]:
     # Such a file rounds each image by its own range. On the pale images of a detector for blood cells, the noise of a
     # good file was 0.32 of the variance of a channel that hardly varies.
     if reference.task.built_here_alone and format.name == "tflite-dynamic":
@@ -174,7 +199,7 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
     step = format.output_step if reference.task.bounded else 0.0
     try:
         with runtime_errors():
-            run = open_inner(path, format.runtime)
+            run = simulated or open_inner(path, format.runtime)
             if run is None:
                 return []
             # A file of classes has no probabilities, but the logits before them.
@@ -186,7 +211,7 @@ def _layer_checks(path: Path, format: Format, reference: Reference) -> list[Chec
         return [Check("layers", f"{CANNOT_RUN}: {error}", "the tensors of each layer", False)]
 
 
-def _run(runtime: Runtime, format: Format, images: np.ndarray, batch_size: int, expected: Answer) -> Answer:
+def _run(runtime: Runs, format: Format, images: np.ndarray, batch_size: int, expected: Answer) -> Answer:
     """-> answers of the artifact by the names of the model's; if it gives only classes, 1 for its class, 0 elsewhere.
 
     Raises:
@@ -256,58 +281,66 @@ def _output_tensors(
     yield format.output.name, Tensor(answer, format.dtype_of(format.output))
 
 
-def _batch_check(
-    runtime: Runtime, format: Format, task: Task, answers: Answer, images: np.ndarray, tolerance: float
+def _resized_check(
+    runtime: Runtime, format: Format, task: Task, alone: Answer, images: np.ndarray, tolerance: float
 ) -> Check:
-    """Checks that images in a batch of another size get the same answers.
+    """Checks that a file of batch size 1 gives the same answers to a batch of images, for which it is resized.
 
-    A file of batch size 1 is resized. Networks of one answer allow that; for a user's model that does not, the check
-    passes, since the format promises only batch size 1. A detector's constants are for one image.
+    Networks of one answer allow that; for a user's model that does not, the check passes, since the format promises
+    only batch size 1. A detector's constants are for one image.
     """
-    if not format.any_batch and len(format.outputs) > 1:
-        return Check("second batch size", "only batch size 1: it is a detector's", "batch size 1", True)
-    required = f"equal to batch size 1 within {tolerance:g}"
-    count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
-    alone = {name: values[:count] for name, values in answers.items()}
-    check = _same_check("second batch size", runtime, format, task, images[:count], alone, tolerance, required)
-    if format.any_batch or check.passed or not check.measured.startswith(CANNOT_RUN):
-        return check
-    return Check(check.name, "only batch size 1: the file can't be resized", "batch size 1", True)
+    required = "batch size 1"
+    if len(format.outputs) > 1:
+        return Check(BATCH, "only batch size 1: it is a detector's", required, True)
+    try:
+        received = _run(runtime, format, images, len(images), alone)
+    except ExportError:
+        return Check(BATCH, "only batch size 1: the file can't be resized", required, True)
+    return _equal_check(BATCH, format, task, received, alone, tolerance)
 
 
 def _other_size_check(runtime: Runtime, format: Format, task: Task, images: np.ndarray, expected: Answer) -> Check:
     """Checks images of another height and width against the model's answers."""
     tolerance = (format.tolerance.relative_error or 1.0) * float(np.abs(scores_of(expected)).max())
-    required = f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}"
-    return _same_check("other image size", runtime, format, task, images, expected, tolerance, required)
-
-
-def _same_check(
-    name: str,
-    runtime: Runtime,
-    format: Format,
-    task: Task,
-    batch: np.ndarray,
-    expected: Answer,
-    tolerance: float,
-    required: str,
-) -> Check:
+    name, required = (
+        "other image size",
+        f"{images.shape[1]}x{images.shape[2]} pixels equal to the model within {tolerance:.3g}",
+    )
     try:
-        received = _run(runtime, format, batch, len(batch), expected)
+        received = _run(runtime, format, images, len(images), expected)
     except ExportError as error:
         return Check(name, f"{CANNOT_RUN}: {error}", required, False)
+    return _equal_check(name, format, task, received, expected, tolerance, required)
+
+
+def _equal_check(
+    name: str,
+    format: Format,
+    task: Task,
+    received: Answer,
+    expected: Answer,
+    tolerance: float,
+    required: str | None = None,
+) -> Check:
+    """Answers to images in a batch or of another size, and expected ones -> check that they are equal."""
+    required = required or f"equal to batch size 1 within {tolerance:g}"
+    images, rows = len(next(iter(expected.values()))), len(next(iter(received.values())))
     if shapes_of(received) != shapes_of(expected):
-        rows = len(next(iter(received.values())))
-        return Check(name, f"{rows} rows for {len(batch)} images", required, False)
+        return Check(name, f"{rows} rows for {images} images", required, False)
     by_task = task.compare(received, expected, format.tolerance)
     if by_task is not None:
         wrong = [f"{check.name}: {check.measured}" for check in by_task.checks if not check.passed]
-        return Check(name, "; ".join(wrong) or f"{len(batch)} images alike", "the answers to single images", not wrong)
+        return Check(name, "; ".join(wrong) or f"{images} images alike", "the answers to single images", not wrong)
     scores, wanted = scores_of(received), scores_of(expected)
     if format.output.decides:
         least = min(MASK_AGREEMENT_PERCENT, format.tolerance.top1_agreement_percent)
         agreement = top1_agreement_percent(rows_of(scores), rows_of(wanted))
         return Check(name, f"{agreement:.2f} % of the pixels", f"the same class on {least:g} %", agreement >= least)
     difference = float(np.abs(scores - wanted).max())
-    measured = f"{len(scores)} rows, largest difference {difference:.3g}"
+    measured = f"{rows} rows, largest difference {difference:.3g}"
     return Check(name, measured, required, difference <= tolerance)
+
+
+def _first(answers: Answer, count: int) -> Answer:
+    """-> answers to the first images."""
+    return {name: values[:count] for name, values in answers.items()}
