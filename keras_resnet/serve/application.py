@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import kserve
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from kserve.errors import InferenceError, InvalidInput, ServerNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import metrics_handler
 from kserve.protocol.rest.v1_endpoints import V1Endpoints, register_v1_endpoints
-from kserve.protocol.rest.v2_datamodels import InferenceRequest
+from kserve.protocol.rest.v2_datamodels import InferenceResponse
 from kserve.protocol.rest.v2_endpoints import V2Endpoints, register_v2_endpoints
 from starlette.exceptions import HTTPException
 
@@ -27,9 +26,10 @@ from keras_resnet.errors import ImageError, ImageTooLargeError, KerasResnetError
 from keras_resnet.printable import printable
 from keras_resnet.serve.gate import Gate, Limits
 from keras_resnet.serve.model import ServedModel
+from keras_resnet.serve.open_inference import NO_PROTOCOL, REQUEST_BODY, inference_request
 
-# Routes of KServe that we leave out: anyone could unload a model; there are no explainers; versions are ours below.
-_LEFT_OUT = re.compile(r".*(/repository/|:explain$|/versions/)")
+# Routes of KServe that we leave out: anyone could unload a model; there are no explainers; the last two are ours below.
+_LEFT_OUT = re.compile(r".*(/repository/|:explain$|/versions/|/infer$)")
 _LOG = logging.getLogger("keras_resnet")
 
 
@@ -49,7 +49,7 @@ def gated_application(models: Sequence[ServedModel], limits: Limits) -> Gate:
     extension = ModelRepositoryExtension(model_registry=repository)
     for register in (register_v1_endpoints, register_v2_endpoints):
         register(_Chosen(application), plane, extension)
-    for kind in (KerasResnetError, InvalidInput, InferenceError, ServerNotReady, RequestValidationError, HTTPException):
+    for kind in (KerasResnetError, InvalidInput, InferenceError, ServerNotReady, HTTPException):
         application.add_exception_handler(kind, _told)
     application.add_exception_handler(Exception, _fault)
     return gate
@@ -81,11 +81,11 @@ class _DataPlane(DataPlane):
         return not self.gate.closed
 
     def get_model_from_registry(self, name: str) -> Any:
-        self._check_known(name)
+        self.check_known(name)
         return super().get_model_from_registry(name)
 
     async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
-        self._check_known(model_name)
+        self.check_known(model_name)
         return await super().model_ready(model_name, disable_predictor_health_check)
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
@@ -97,15 +97,14 @@ class _DataPlane(DataPlane):
         try:
             return super().decode(*arguments, **named)
         except InvalidInput as error:
-            raise RequestError(str(error)) from error
+            raise RequestError(f"{NO_PROTOCOL}: {error}") from error
         except Exception as error:  # KServe reads what clients send without checks: KeyError, struct.error, and others
             raise RequestError(
-                "the body does not have the form of the protocol: JSON, or with the header "
-                "Inference-Header-Content-Length JSON and binary tensors of the sizes that it states. Image files "
-                "in binary tensors must be text in base64, too"
+                f"{NO_PROTOCOL}. Binary tensors must follow JSON of the length that the header "
+                "Inference-Header-Content-Length states; image files in them must be text in base64"
             ) from error
 
-    def _check_known(self, name: str) -> None:
+    def check_known(self, name: str) -> None:
         if self.model_registry.get_model(name) is None:
             known = ", ".join(sorted(self.model_registry.get_models()))
             shown = name if len(name) <= 100 else name[:100] + "..."
@@ -130,14 +129,10 @@ def _own_routes(plane: _DataPlane) -> APIRouter:
     async def v2_ready(model_name: str, model_version: str) -> Any:
         return await v2.model_ready(_versioned(model_name, model_version))
 
-    async def v2_infer(
-        raw_request: Request,
-        raw_response: Response,
-        model_name: str,
-        model_version: str,
-        request_body: InferenceRequest | bytes,
-    ) -> Any:
-        return await v2.infer(raw_request, raw_response, _versioned(model_name, model_version), request_body)
+    async def v2_infer(request: Request, response: Response, model_name: str, model_version: str = "") -> Any:
+        name = _versioned(model_name, model_version) if model_version else model_name
+        plane.check_known(name)
+        return await v2.infer(request, response, name, await inference_request(request))
 
     one = "/models/{model_name}/versions/{model_version}"
     for path, function, method in (
@@ -145,9 +140,12 @@ def _own_routes(plane: _DataPlane) -> APIRouter:
         (f"/v1{one}:predict", v1_predict, "POST"),
         (f"/v2{one}", v2_metadata, "GET"),
         (f"/v2{one}/ready", v2_ready, "GET"),
-        (f"/v2{one}/infer", v2_infer, "POST"),
     ):
         router.add_api_route(path, function, methods=[method], response_model=None, tags=["Versions"])
+    for path in ("/v2/models/{model_name}/infer", f"/v2{one}/infer"):
+        router.add_api_route(
+            path, v2_infer, methods=["POST"], response_model=InferenceResponse, tags=["V2"], openapi_extra=REQUEST_BODY
+        )
     return router
 
 
@@ -185,10 +183,8 @@ def _hashed(page: str, tag: str) -> str:
 async def _told(request: Request, error: Exception) -> JSONResponse:
     """Error that has a text for the client -> response with it."""
     status, text = _status_of(error), str(error)
-    if isinstance(error, RequestValidationError):
-        text = f"the body does not have the form of the protocol: {_first_problem(error)}"
-    elif isinstance(error, HTTPException):
-        text = str(error.detail)
+    if isinstance(error, HTTPException):
+        text = _text_of(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("%s", printable(text))
     headers = getattr(error, "headers", None)
@@ -200,16 +196,17 @@ def _status_of(error: Exception) -> int:
         return error.status_code
     table = (
         (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-        ((RequestError, ImageError, InvalidInput, InferenceError, RequestValidationError), HTTPStatus.BAD_REQUEST),
+        ((RequestError, ImageError, InvalidInput, InferenceError), HTTPStatus.BAD_REQUEST),
         (ServerNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     return next((status for kinds, status in table if isinstance(error, kinds)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _first_problem(error: RequestValidationError) -> str:
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"] if part != "body")
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+def _text_of(error: HTTPException) -> str:
+    """Error with an HTTP status -> its text, or ours in place of FastAPI's own."""
+    if error.detail == HTTPStatus(error.status_code).phrase:
+        return "there is nothing at this path for this method: /docs lists what there is"
+    return str(error.detail)
 
 
 async def _fault(request: Request, error: Exception) -> JSONResponse:

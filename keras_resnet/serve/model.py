@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -73,7 +74,7 @@ class ServedModel(kserve.Model):
             output.data = values
             outputs.append(output)
         return kserve.InferResponse(
-            payload.id,
+            payload.id or str(uuid.uuid4()),  # the protocol lets it out, KServe's answers need it
             self.name,
             outputs,
             model_version=self.version,
