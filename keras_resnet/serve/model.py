@@ -11,7 +11,9 @@ import kserve
 import numpy as np
 
 from keras_resnet.answers import IMAGE, Answer
+from keras_resnet.errors import RequestError
 from keras_resnet.predictor import Predictor
+from keras_resnet.printable import printable
 from keras_resnet.serve.answers import output_tensors, predictions, tensor_types
 from keras_resnet.serve.images import IMAGE_BYTES, images_of_instances, images_of_tensors
 
@@ -68,6 +70,11 @@ class ServedModel(kserve.Model):
         if not isinstance(payload, kserve.InferRequest):
             return {"predictions": predictions(self._predictor, images_of_instances(payload))}
         found = output_tensors(self._predictor, images_of_tensors(payload.inputs))
+        for wanted in payload.request_outputs or ():
+            if wanted.name not in found:
+                raise RequestError(
+                    f"`outputs` must be some of {', '.join(found)}. Received: {printable(str(wanted.name)[:100])}"
+                )
         outputs = []
         for row, (name, values) in zip(tensor_types(found), found.items(), strict=True):
             output = kserve.InferOutput(name, list(values.shape), row["datatype"])
