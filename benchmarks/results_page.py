@@ -63,6 +63,8 @@ OTHERS = {
     "planted_faults": "`checks/planted_faults.py --model FILE --data DATA --images IMAGES --labelled 400`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
+    "served_bodies": "`checks/served_bodies.py`",
+    "serving": "`benchmarks/serving.py`",
 }
 LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
 

@@ -1,4 +1,4 @@
-"""`keras-resnet serve` in a process of its own, for checks, benchmarks and tests."""
+"""`keras-resnet serve` in a process of its own."""
 
 import os
 import re
@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+COMMAND = (
+    "import sys; from keras_resnet.cli.main import main; sys.argv[1:] = ['serve', *sys.argv[1:], '--port', '0']; main()"
+)
 LONGEST_START_S = 180.0
 LONGEST_END_S = 60.0
 
@@ -18,16 +21,15 @@ LONGEST_END_S = 60.0
 class Serving:
     """`with Serving(["name=model.onnx"]) as serving:` the server runs in the block, at `serving.address`."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, arguments: Sequence[str], code: str = COMMAND) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed at the end of the block
         self.errors = ""  # what it has printed on stderr, after the block
-        code = "import sys; from keras_resnet.cli.main import main; sys.argv[0] = 'keras-resnet'; main()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", *arguments, "--port", "0"],
+            [sys.executable, "-c", code, *arguments],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self.address = ""
 
