@@ -34,7 +34,7 @@ from serving_process import Serving
 TURNS = 10
 SAMPLE_S, WARM_UP_S = 1.0, 5.0
 OURS, BARE = "keras-resnet serve", "bare FastAPI"
-# `Serving` starts this in place of the command: FastAPI answers with the names of the five best classes.
+# `Serving` starts this instead of the command: FastAPI answers with the names of the five best classes.
 BARE_SERVER = """
 import base64, sys
 import uvicorn

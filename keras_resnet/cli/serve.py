@@ -10,7 +10,7 @@ from keras_resnet.cli.network import PrecisionOption, RuntimeOption, TrustOption
 from keras_resnet.limits import PIXELS_VARIABLE
 from keras_resnet.printable import printable
 
-SERVED_PIXELS = 50_000_000  # of an image, where the environment sets no limit
+SERVED_PIXELS = 50_000_000  # largest image, where the environment sets no limit
 THIS_MACHINE = "127.0.0.1"
 
 

@@ -203,7 +203,7 @@ def _status_of(error: Exception) -> int:
 
 
 def _text_of(error: HTTPException) -> str:
-    """Error with an HTTP status -> its text, or ours in place of FastAPI's own."""
+    """Error with an HTTP status -> its text, or ours instead of FastAPI's own."""
     if error.detail == HTTPStatus(error.status_code).phrase:
         return "there is nothing at this path for this method: /docs lists what there is"
     return str(error.detail)

@@ -13,7 +13,7 @@ from keras_resnet.loading import is_artifact
 from keras_resnet.model_folders import model_in
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # no character has a meaning in a URL
-VERSION = re.compile(r"[1-9][0-9]{0,17}")  # as TensorFlow Serving and Triton name the folders of versions
+VERSION = re.compile(r"[1-9][0-9]{0,17}")  # TensorFlow Serving and Triton name folders of versions so
 _NAMED = re.compile(r"([^=/\\]*)=(.+)", re.DOTALL)
 
 

@@ -18,8 +18,8 @@ REQUEST_BODY = {"requestBody": {"content": {"application/json": {"schema": Infer
 async def inference_request(request: Request) -> InferenceRequest | bytes:
     """Request -> KServe's request, or the body if it holds binary tensors, which KServe reads itself.
 
-    KServe's own route gives any JSON to pydantic, which makes an error for each wrong part of it: 18 MB of zeros in the
-    place of inputs took 4 GB of memory and minutes.
+    KServe's own route gives any JSON to pydantic, which makes an error for each wrong part of it: 18 MB of zeros
+    instead of inputs took 4 GB of memory and minutes.
 
     Raises:
         RequestError: The body has another form, or too many parts.

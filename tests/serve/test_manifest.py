@@ -27,12 +27,12 @@ def block(language: str) -> str:
 def misfits(value: Any, kind: str, place: str) -> Iterator[str]:
     """Part of a manifest, its type in the generated models of KServe and Kubernetes -> what does not fit."""
     import_kserve()
-    if listed := re.fullmatch(r"list\[(.*)\]", kind):
+    if listed := re.fullmatch(r"[Ll]ist\[(.*)\]", kind):
         parts = value if isinstance(value, list) else [None]
         for number, part in enumerate(parts):
             yield from misfits(part, listed[1], f"{place}[{number}]")
         return
-    if kind.startswith("dict("):
+    if kind.lower().startswith("dict"):
         if not isinstance(value, dict) or not all(isinstance(part, str) for part in value.values()):
             yield f"{place} must be {kind}"
         return
@@ -41,9 +41,8 @@ def misfits(value: Any, kind: str, place: str) -> Iterator[str]:
         if not isinstance(value, plain[kind]):
             yield f"{place} must be {kind}"
         return
-    name = {"ResourceRequirements": "V1ResourceRequirements"}.get(kind, kind)
     places = [importlib.import_module(module) for module in ("kserve", "kubernetes.client")]
-    model = next(getattr(module, name) for module in places if hasattr(module, name))
+    model = next(getattr(module, kind) for module in places if hasattr(module, kind))
     if not isinstance(value, dict):
         yield f"{place} must be a {kind}"
         return

@@ -24,10 +24,11 @@ from PIL import Image
 from small_classifier import small_classifier
 from small_detector import small_detector
 
-from keras_resnet.export import export
-from keras_resnet.export.artifact import open_artifact
+from keras_resnet import load
+from keras_resnet.model_files import save_model
 from keras_resnet.serve.gate import Limits
 from keras_resnet.serve.kserve_import import import_kserve
+from keras_resnet.variants import InputContract, WholeImage
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert")
@@ -56,12 +57,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def artifacts(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """An artifact of each task."""
-    made = {}
+    """A network of each task: artifacts, and files in Keras' form where an export would take long."""
+    folder = tmp_path_factory.mktemp("networks")
     tagger = randomise(small_classifier("sigmoid", size=32, classes=3))
-    for name, network, classes in (("tag", tagger, NAMES), ("detect", small_detector(2), NAMES[:2])):
-        folder = tmp_path_factory.mktemp(name)
-        made[name] = export(network, folder, ["onnx"], class_names=classes).paths["onnx"]
+    save_model(tagger, folder / "tag.keras", NAMES, InputContract(32, 36), "tag", {"threshold": 0.4})
+    save_model(small_detector(2), folder / "detect.keras", NAMES[:2], WholeImage(96, 96))
+    made = {name: folder / f"{name}.keras" for name in ("tag", "detect")}
     old = {"classify": "classifier.onnx", "tflite": "classifier.tflite", "segment": "segmenter.onnx"}
     return {**made, **{name: OLD / file for name, file in old.items()}}
 
@@ -76,7 +77,7 @@ def client(artifacts: Mapping[str, Path]) -> Iterator[Any]:
     from keras_resnet.serve.model import ServedModel
 
     with ThreadPoolExecutor(2) as pool:
-        predictors = {name: open_artifact(path, threads=1).predictor for name, path in artifacts.items()}
+        predictors = {name: load(path, threads=1) for name, path in artifacts.items()}
         models = [ServedModel(name, None, predictor, pool) for name, predictor in predictors.items()]
         models += [
             ServedModel("two", version, predictors[name], pool) for version, name in (("2", "classify"), ("3", "tag"))
@@ -133,7 +134,7 @@ def test_v1_answers_as_predict_does(client, artifacts, images, tmp_path, name, c
         mask = one.pop("mask", None)
         assert one == {key: value for key, value in row.items() if value is not None and key != "file"}
         if name == "segment":
-            [answer] = open_artifact(artifacts[name]).predictor.predict([path])
+            [answer] = load(artifacts[name]).predict([path])
             picture_of_mask = np.array(Image.open(io.BytesIO(base64.b64decode(mask))))
             np.testing.assert_array_equal(picture_of_mask, answer["probabilities"].argmax(axis=-1))
         else:
@@ -143,7 +144,7 @@ def test_v1_answers_as_predict_does(client, artifacts, images, tmp_path, name, c
 
 @pytest.mark.parametrize("name", TASKS)
 def test_v2_answers_are_the_models(client, artifacts, images, name) -> None:
-    predictor = open_artifact(artifacts[name]).predictor
+    predictor = load(artifacts[name])
     given = images[:1] if name == "segment" else images
     expected = predictor.predict(given)
     texts = [in_base64(path) for path in given]
@@ -265,7 +266,7 @@ def test_a_real_server_answers_an_independent_client_and_loses_nothing_at_sigter
     for version in ("1", "2"):
         (tmp_path / "net" / version).mkdir(parents=True)
         shutil.copy(artifacts["classify"], tmp_path / "net" / version / "model.onnx")
-    predictor = open_artifact(artifacts["classify"]).predictor
+    predictor = load(artifacts["classify"])
     large = tmp_path / "large.jpg"
     large.write_bytes(jpeg(np.kron(picture(150, 200, 5), np.ones((12, 12, 1), np.uint8))))  # takes a while to decode
     [expected] = predictor.predict([large])
