@@ -72,5 +72,5 @@ def test_the_container_listens_where_the_manifest_asks() -> None:
     )
     ports = {container["ports"][0]["containerPort"], container["readinessProbe"]["httpGet"]["port"]}
     assert ports == {8080} == {int(port) for port in re.findall(r"EXPOSE (\d+)", dockerfile)}
-    assert re.findall(r"^USER (\w+)", dockerfile, re.MULTILINE) == ["served"]
+    assert re.findall(r"^USER (\w+)", dockerfile, re.MULTILINE) == ["1000"]
     assert '"--host", "0.0.0.0"' in dockerfile

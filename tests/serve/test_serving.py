@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from small_classifier import small_classifier
 from small_detector import small_detector
 
 from keras_resnet import load
+from keras_resnet.export import export
+from keras_resnet.loading import open_network
 from keras_resnet.model_files import save_model
 from keras_resnet.serve.gate import Limits
 from keras_resnet.serve.kserve_import import import_kserve
@@ -69,7 +72,14 @@ def artifacts(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def client(artifacts: Mapping[str, Path]) -> Iterator[Any]:
-    """The application with all artifacts, and two of them as versions 2 and 3 of one name."""
+    """The application with all networks, and two of them as versions 2 and 3 of one name."""
+    with serving(artifacts, {"2": "classify", "3": "tag"}) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(files: Mapping[str, Path], versions: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
+    """Networks by name, names by version of `two` -> client of an application with them in this process."""
     import_kserve()
     from fastapi.testclient import TestClient
 
@@ -77,11 +87,9 @@ def client(artifacts: Mapping[str, Path]) -> Iterator[Any]:
     from keras_resnet.serve.model import ServedModel
 
     with ThreadPoolExecutor(2) as pool:
-        predictors = {name: load(path, threads=1) for name, path in artifacts.items()}
+        predictors = {name: load(path, threads=1) for name, path in files.items()}
         models = [ServedModel(name, None, predictor, pool) for name, predictor in predictors.items()]
-        models += [
-            ServedModel("two", version, predictors[name], pool) for version, name in (("2", "classify"), ("3", "tag"))
-        ]
+        models += [ServedModel("two", version, predictors[name], pool) for version, name in versions.items()]
         for model in models:
             model.load()
         yield TestClient(gated_application(models, Limits(20_000_000, 64)))
@@ -114,12 +122,16 @@ def in_rows(path: Path, images: list[Path], folder: Path) -> list[dict[str, Any]
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("count", [1, 5])
 def test_v1_answers_as_predict_does(client, artifacts, images, tmp_path, name, count) -> None:
-    given = images[-count:]
+    check_v1(client, artifacts, images[-count:], tmp_path, name)
+
+
+def check_v1(client: Any, artifacts: Mapping[str, Path], given: list[Path], folder: Path, name: str) -> None:
+    """Asserts that the predictions are what `predict --json` writes, and that masks are the model's."""
     found = predictions(client, name, [{"b64": in_base64(path)} for path in given])
-    rows = in_rows(artifacts[name], given, tmp_path)
+    rows = in_rows(artifacts[name], given, folder)
     if name == "detect":
         flat = [(place, one) for place, each in enumerate(found, 1) for one in each["objects"]]
-        assert len(flat) == len(rows) > count
+        assert len(flat) == len(rows) > len(given)
         for (place, one), row in zip(flat, rows, strict=True):
             box = [one["xmin"], one["ymin"], one["xmax"] - one["xmin"], one["ymax"] - one["ymin"]]
             assert (place, one["predicted_index"] + 1, one["score"]) == (
@@ -140,6 +152,17 @@ def test_v1_answers_as_predict_does(client, artifacts, images, tmp_path, name, c
         else:
             assert mask is None
             assert one["probabilities"]
+
+
+@pytest.mark.slow
+def test_exported_taggers_and_detectors_answer_as_predict_does(artifacts, images, tmp_path) -> None:
+    files = {}
+    for name, classes in (("tag", NAMES), ("detect", NAMES[:2])):
+        network, _ = open_network(str(artifacts[name]), None)
+        files[name] = export(network, tmp_path / name, ["onnx"], class_names=classes).paths["onnx"]
+    with serving(files) as client:
+        for name in files:
+            check_v1(client, files, images, tmp_path, name)
 
 
 @pytest.mark.parametrize("name", TASKS)
