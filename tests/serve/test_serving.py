@@ -29,6 +29,7 @@ from keras_resnet import load
 from keras_resnet.export import export
 from keras_resnet.loading import open_network
 from keras_resnet.model_files import save_model
+from keras_resnet.predictor import Predictor
 from keras_resnet.serve.gate import Limits
 from keras_resnet.serve.kserve_import import import_kserve
 from keras_resnet.variants import InputContract, WholeImage
@@ -71,14 +72,19 @@ def artifacts(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def client(artifacts: Mapping[str, Path]) -> Iterator[Any]:
+def predictors(artifacts: Mapping[str, Path]) -> Mapping[str, Predictor]:
+    return {name: load(path, threads=1) for name, path in artifacts.items()}
+
+
+@pytest.fixture(scope="module")
+def client(predictors: Mapping[str, Predictor]) -> Iterator[Any]:
     """The application with all networks, and two of them as versions 2 and 3 of one name."""
-    with serving(artifacts, {"2": "classify", "3": "tag"}) as found:
+    with serving(predictors, {"2": "classify", "3": "tag"}) as found:
         yield found
 
 
 @contextlib.contextmanager
-def serving(files: Mapping[str, Path], versions: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
+def serving(predictors: Mapping[str, Predictor], versions: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
     """Networks by name, names by version of `two` -> client of an application with them in this process."""
     import_kserve()
     from fastapi.testclient import TestClient
@@ -87,7 +93,6 @@ def serving(files: Mapping[str, Path], versions: Mapping[str, str] = MappingProx
     from keras_resnet.serve.model import ServedModel
 
     with ThreadPoolExecutor(2) as pool:
-        predictors = {name: load(path, threads=1) for name, path in files.items()}
         models = [ServedModel(name, None, predictor, pool) for name, predictor in predictors.items()]
         models += [ServedModel("two", version, predictors[name], pool) for version, name in versions.items()]
         for model in models:
@@ -160,14 +165,14 @@ def test_exported_taggers_and_detectors_answer_as_predict_does(artifacts, images
     for name, classes in (("tag", NAMES), ("detect", NAMES[:2])):
         network, _ = open_network(str(artifacts[name]), None)
         files[name] = export(network, tmp_path / name, ["onnx"], class_names=classes).paths["onnx"]
-    with serving(files) as client:
+    with serving({name: load(path) for name, path in files.items()}) as client:
         for name in files:
             check_v1(client, files, images, tmp_path, name)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_v2_answers_are_the_models(client, artifacts, images, name) -> None:
-    predictor = load(artifacts[name])
+def test_v2_answers_are_the_models(client, predictors, images, name) -> None:
+    predictor = predictors[name]
     given = images[:1] if name == "segment" else images
     expected = predictor.predict(given)
     texts = [in_base64(path) for path in given]
