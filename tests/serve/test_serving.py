@@ -64,7 +64,7 @@ def artifacts(randomise: Callable, tmp_path_factory: pytest.TempPathFactory) -> 
     """A network of each task: artifacts, and files in Keras' form where an export would take long."""
     folder = tmp_path_factory.mktemp("networks")
     tagger = randomise(small_classifier("sigmoid", size=32, classes=3))
-    save_model(tagger, folder / "tag.keras", NAMES, InputContract(32, 36), "tag", {"threshold": 0.01})
+    save_model(tagger, folder / "tag.keras", NAMES, InputContract(32, 36), "tag", {"threshold": 0.0})
     save_model(small_detector(2), folder / "detect.keras", NAMES[:2], WholeImage(96, 96))
     made = {name: folder / f"{name}.keras" for name in ("tag", "detect")}
     old = {"classify": "classifier.onnx", "tflite": "classifier.tflite", "segment": "segmenter.onnx"}
@@ -156,7 +156,7 @@ def check_v1(client: Any, artifacts: Mapping[str, Path], given: list[Path], fold
             np.testing.assert_array_equal(picture_of_mask, answer["probabilities"].argmax(axis=-1))
         else:
             assert mask is None
-            assert one["probabilities"]
+            assert one["probabilities"] or name == "tag"  # a tagger may find no class
 
 
 @pytest.mark.slow
