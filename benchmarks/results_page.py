@@ -64,6 +64,8 @@ OTHERS = {
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
     "ranges": "`benchmarks/ranges.py`",
+    "served_bodies": "`checks/served_bodies.py`",
+    "serving": "`benchmarks/serving.py`",
 }
 LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
 

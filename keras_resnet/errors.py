@@ -30,6 +30,14 @@ class ImageError(KerasResnetError, ValueError):
     """An image file can't be read."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image has more pixels than the limit."""
+
+
+class RequestError(KerasResnetError, ValueError):
+    """A request to the server does not have the form of its protocol."""
+
+
 class TrainingError(KerasResnetError, RuntimeError):
     """A training run must stop, or can't be resumed."""
 

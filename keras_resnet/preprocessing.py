@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resnet import layer_names
-from keras_resnet.errors import ArgumentError, ImageError
+from keras_resnet.errors import ArgumentError, ImageError, ImageTooLargeError
 from keras_resnet.image_files import (
     has_image_suffix,
     image_kind,
@@ -182,7 +182,7 @@ def read_pixels(
             raise ImageError(f"{name}: {no_heic()}") from error
         raise ImageError(f"{name}: not an image of the formats {', '.join(formats)}, or incomplete") from error
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
     except ArgumentError:
         raise
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error and others
@@ -208,7 +208,7 @@ def _opened(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:
     """Encoded image, allowed formats of Pillow -> image of which only the head is read.
 
     Raises:
-        ImageError: It has too many pixels.
+        ImageTooLargeError: It has too many pixels.
     """
     most = most_pixels()
     if most > MOST_PIXELS:  # the user has raised the limit, and Pillow has one of its own for the process
@@ -217,10 +217,10 @@ def _opened(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:
         image = Image.open(io.BytesIO(encoded), formats=formats)
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
-        raise ImageError(_too_many(int(pixels[0]) if pixels else most + 1, "")) from error
+        raise ImageTooLargeError(_too_many(int(pixels[0]) if pixels else most + 1, "")) from error
     width, height = image.size
     if width * height > most:
-        raise ImageError(_too_many(width * height, f" ({width} x {height})"))
+        raise ImageTooLargeError(_too_many(width * height, f" ({width} x {height})"))
     return image
 
 

@@ -85,6 +85,7 @@ ORDER = (
     "loading",
     "benchmark",
     "demo",
+    "serve",
     "cli",
 )
 STRANGERS = {frozenset(("training", "export"))}  # a model file is all that passes between them

@@ -25,6 +25,7 @@ from keras_resnet.cli.interrupts import Interrupted, interruptible
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
 from keras_resnet.cli.recipes import recipes
+from keras_resnet.cli.serve import serve
 from keras_resnet.cli.streams import drop_stdout, is_nameless, open_streams, tell, unwritten_output
 from keras_resnet.cli.train import train
 from keras_resnet.cli.verify import verify
@@ -113,6 +114,10 @@ COMMANDS = (
     Command(
         *("info", info, "Ship", "Print the facts that a file holds about its network."),
         "keras-resnet info out/model.onnx",
+    ),
+    Command(
+        *("serve", serve, "Ship", "Serve exported files over HTTP, with a page to try them."),
+        "keras-resnet serve flowers=out/model.onnx",
     ),
     Command(
         *("evaluate", evaluate, "Measure", "Measure the accuracy on images with known classes or masks."),
