@@ -121,7 +121,7 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
     """
     target_kind, window, size, interpolation, sticks_out = cropping
     # A part decoded at a fraction begins at a multiple of 8, 4 or 2 pixels, so that its target would be shifted.
-    ratios = () if target_kind.exact or sticks_out else (8, 4, 2)
+    ratios = () if target_kind.exact or sticks_out else (2, 4, 8)
 
     def decode(encoded: tf.Tensor, box: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         if not sticks_out:
@@ -139,13 +139,11 @@ def jpeg_cropper(cropping: Cropping) -> Callable[[tf.Tensor, tf.Tensor, tf.Tenso
         upright_size = _upright_size(height, width, orientation)
         upright = window(*upright_size, seed)
         box = tf.where(safe, _stored(upright, height, width, orientation), -1)
-        short = tf.reduce_min(box[2:])
-        pixels = tf.case(
-            [
-                *((short >= ratio * size, lambda ratio=ratio: _decode(encoded, box, ratio)) for ratio in ratios),
-                (tf.constant(True), lambda: decode(encoded, box, height, width)),
-            ]
-        )
+        # One switch instead of nested conditions: TensorFlow visits each operation of a branch that is not taken, too.
+        fits = [tf.cast(tf.reduce_min(box[2:]) >= ratio * size, tf.int32) for ratio in ratios]
+        scaled = [lambda ratio=ratio: _decode(encoded, box, ratio) for ratio in ratios]
+        whole = [lambda: decode(encoded, box, height, width)]
+        pixels = tf.switch_case(tf.add_n(fits), whole + scaled) if ratios else whole[0]()
         return _turned(_resize(pixels, size, interpolation), orientation), upright, tf.stack(upright_size)
 
     @tf.function(autograph=False)

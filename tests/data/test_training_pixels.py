@@ -1,5 +1,7 @@
 """The pixels of training images, by way of decoding, crop and resize, are what they should be."""
 
+import io
+
 import numpy as np
 import pytest
 from few_images import PADDED, PLAIN, STILL, TRAINED, batches, known
@@ -81,6 +83,25 @@ def bilinear(pixels, size):
         above = np.take(pixels, np.minimum(low + 1, length - 1), axis)
         pixels = np.take(pixels, low, axis) * (1 - share) + above * share
     return np.floor(pixels + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("side", "divisor"), [(88, 1), (95, 1), (96, 2), (184, 2), (192, 4), (376, 4), (384, 8), (400, 8)]
+)
+def test_the_divisor_is_the_largest_that_leaves_enough_pixels(side, divisor, tmp_path):
+    """Against Pillow's decoding at a fraction, and NumPy's interpolation of it."""
+    encoded = jpeg(picture(side, side, 8))
+    (tmp_path / "ant").mkdir()
+    for name in ("0.jpg", "1.jpg"):
+        (tmp_path / "ant" / name).write_bytes(encoded)
+    image = batches(open_source(tmp_path, "train"), STILL, batch_size=1, size=48)[0][0][0]
+    with Image.open(io.BytesIO(encoded)) as reduced:
+        reduced.draft("RGB", (side // divisor, side // divisor))
+        assert reduced.size == (-(-side // divisor),) * 2
+        pixels = np.asarray(reduced.convert("RGB"))[: side // divisor, : side // divisor]
+    difference = image - bilinear(pixels.astype(float), 48)
+    assert np.abs(difference).max() <= 1  # where the sum lies next to a half
+    assert (difference != 0).mean() < 0.01
 
 
 # Arrays that shrink are antialiased.
