@@ -12,7 +12,7 @@ from typing import Any
 from keras_resnet.errors import MissingDependencyError
 
 KIT, RUNTIME = "keras-resnet-kit", "keras-resnet-runtime"  # names of the distributions
-RUNTIME_EXTRAS = ("onnx", "tflite", "openvino", "detect", "heic", "sign", "plots")
+RUNTIME_EXTRAS = ("onnx", "tflite", "openvino", "detect", "heic", "sign", "serve", "plots")
 LEFT_OUT = ("keras", "tensorflow", "h5py", "safetensors", "huggingface_hub")  # packages that the runtime leaves out
 WRITERS = ("onnx", "tf2onnx")  # packages of the extra `onnx` that only writing needs, which the runtime leaves out too
 

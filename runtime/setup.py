@@ -13,7 +13,7 @@ from setuptools import find_packages, setup
 
 ROOT = ".."  # setuptools takes paths relative to this folder
 REQUIRED = ("numpy", "pillow", "typer", "rich")
-EXTRAS = ("detect", "heic", "sign", "plots")  # as in the full package
+EXTRAS = ("detect", "heic", "sign", "serve", "plots")  # as in the full package
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "openvino": "openvino"}  # extras of one requirement
 
 
