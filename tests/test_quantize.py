@@ -16,7 +16,7 @@ from keras_resnet.export import export
 from keras_resnet.export.fold import fold
 from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.quantize import _sampled, activation_ranges, float_layers, quantize
+from keras_resnet.export.quantize import _sampled, float_layers, quantize
 from keras_resnet.export.rounding import _observe, rounded_in_turn, with_rounded_kernels
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
@@ -28,7 +28,7 @@ def folded(randomise):
 
 
 def test_minimum_and_maximum_are_those_of_the_outputs(folded):
-    quantized = quantize(folded, IMAGES, ranges="minmax")
+    quantized = quantize(folded, IMAGES)
     ranges, model = quantized.ranges, quantized.model
     for name in ("stem_relu", "stage2_block1_2_conv", "pool"):
         values = np.asarray(keras.Model(model.input, model.get_layer(name).output)(IMAGES, training=False))
@@ -49,39 +49,6 @@ def test_least_squares_clips_and_stays_within(folded):
     widths = {name: (clipped[name][1] - clipped[name][0]) / (high - low) for name, (low, high) in whole.items()}
     assert max(widths.values()) <= 1 + 1e-6
     assert 0.3 < min(widths.values()) < 0.95
-    assert quantize(folded, IMAGES).ranges == clipped  # the default
-
-
-def _search(values):
-    """Values -> range with the least sum of squared errors, found by rounding them to 256 steps in each of many."""
-    best, least = (0.0, 0.0), np.inf
-    for low in np.linspace(0.1, 1, 25) * min(values.min(), 0):
-        for high in np.linspace(0.1, 1, 25) * values.max():
-            step = (high - low) / 255
-            error = np.square(low + np.round((np.clip(values, low, high) - low) / step) * step - values).sum()
-            best, least = ((low, high), error) if error < least else (best, least)
-    return best
-
-
-def test_a_range_fits_the_values_that_are_read():
-    """Zeros are exact, and what is added counts only where the ReLU behind the addition lets it pass."""
-    generator = np.random.default_rng(2)
-    image = keras.Input((16, 16, 3))
-    kernels = [generator.normal(0, 0.2, (1, 1, 3, 4)) * [1, 1, 1, scale] for scale in (0.3, 6)]
-    biases = [[0.1, 0.2, 0, -2], [0.3, -1, 0.2, -20]]
-    branches = [keras.layers.Conv2D(4, 1, name=name)(image) for name in ("thin", "wide")]
-    out = keras.layers.ReLU(name="out")(keras.layers.Add(name="sum")(branches))
-    model = keras.Model(image, keras.layers.Conv2D(2, 1, name="last")(out))
-    for name, kernel, bias in zip(("thin", "wide"), kernels, biases, strict=True):
-        model.get_layer(name).set_weights([kernel, np.array(bias)])
-    images = generator.gamma(1, 2, (6, 16, 16, 3)).round().clip(0, 255).astype("uint8")
-    found = activation_ranges(model, ["thin", "wide", "out", "last"], images, "mse")
-    view = keras.Model(image, [model.get_layer(name).output for name in ("thin", "wide", "out", "last")])
-    thin, wide, out, last = (np.asarray(values) for values in view(images.astype("float32")))
-    for name, values in (("thin", thin[out > 0]), ("wide", wide[out > 0]), ("out", out[out > 0]), ("last", last)):
-        expected = _search(values)
-        np.testing.assert_allclose(found[name], expected, atol=0.06 * (expected[1] - expected[0]), err_msg=name)
-    assert found["wide"][0] > 0.5 * _search(wide)[0]  # its most negative values are lost in the ReLU
 
 
 def test_kernels_lie_on_their_grid_and_the_mean_output_stays(folded):

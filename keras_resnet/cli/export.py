@@ -92,9 +92,9 @@ def export(
     ranges: Annotated[
         str | None,
         typer.Option(
-            help="Ranges of the int8 activations: mse (least squared error, which clips rare values) or minmax "
-            "(smallest and largest value on the calibration images).",
-            show_default="mse",
+            help="Ranges of the int8 activations: minmax (smallest and largest value on the calibration images) or mse "
+            "(least squared error, which clips rare values).",
+            show_default="minmax",
         ),
     ] = None,
     keep_float: Annotated[

@@ -24,7 +24,7 @@ from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import LayerTolerance
 from keras_resnet.export.inner_tensors import InnerTensors, Run
-from keras_resnet.export.quantize import Ranges, gates_of, learned
+from keras_resnet.export.quantize import Ranges, learned
 from keras_resnet.graph import consumers, unshared
 from keras_resnet.tasks.base import Check
 
@@ -48,7 +48,6 @@ class Point(NamedTuple):
     part: keras.Model
     is_logits: bool  # whether only a softmax reads it
     limits: tuple[float, float] | None  # range that quantization-aware training has learned, to which it is clipped
-    gate: str | None = None  # ReLU behind the addition that alone reads it, see `quantize.gates_of`
     is_unordered: bool = False  # whether it is boxes `[N, R, 4]` or scores `[N, R]`, whose order rounding may change
 
 
@@ -152,7 +151,6 @@ def points_of(model: keras.Model) -> Iterator[Point]:
         model, limits = quantized.model, quantized.ranges
     readers = consumers(model)
     names = {*quantization_points(model)}
-    gates = gates_of(model, quantization_points(model))
     if len(model.outputs) == 1:
         names.add(model.outputs[0]._keras_history.operation.name)
     unordered = {
@@ -173,8 +171,7 @@ def points_of(model: keras.Model) -> Iterator[Point]:
             is_logits = bool(readers[op.name]) and all(map(is_softmax, readers[op.name]))
             part = keras.Model(list(before.values()), tensor)
             name = f"{op.name} {'boxes' if len(tensor.shape) == 3 else 'scores'}" if is_unordered else op.name
-            learned_limits = None if is_logits else limits.get(op.name)
-            yield Point(name, tuple(before), part, is_logits, learned_limits, gates.get(op.name), is_unordered)
+            yield Point(name, tuple(before), part, is_logits, None if is_logits else limits.get(op.name), is_unordered)
             found[id(tensor)] = name
 
 
@@ -203,13 +200,10 @@ def _add(
     `tensors` holds the artifact's tensor of each point, once it is known.
     """
     values = {points[0].read[0]: images.astype("float32")}
-    waiting: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}  # by gate
     for point in points:
         expected = np.asarray(point.part([values[name] for name in point.read], training=False))
         if point.limits is not None:
             expected = np.clip(expected, *point.limits)
-        for name, before, after in waiting.pop(point.name, []):  # integers clip what the ReLU would make zero
-            found[name].add(np.where(expected > 0, before, after), after)
         if point.name not in tensors:
             same_shape = {
                 name: values.reshape(expected.shape)
@@ -226,8 +220,6 @@ def _add(
         received = given[tensors[point.name]].reshape(expected.shape)
         if point.is_unordered:
             alike[point.name] += [_alike_percent(*pair) for pair in zip(expected, received, strict=True)]
-        elif point.gate is not None:
-            waiting.setdefault(point.gate, []).append((point.name, expected, received))
         else:
             found[point.name].add(_without_shift(expected, received) if point.is_logits else expected, received)
         values[point.name] = received

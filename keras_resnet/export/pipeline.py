@@ -28,7 +28,6 @@ from keras_resnet.export.earlier import takes_earlier_arguments
 from keras_resnet.export.files import claims_folder, clean, recover, remove, replace
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import (
-    DEFAULT_RANGES,
     FORMATS,
     TASK_OPTIONS,
     UNVERIFIED,
@@ -184,7 +183,7 @@ def export(
     def quantized(weight_steps: int) -> Quantized:
         if learns:
             return learned(folded)
-        ranges, drawn = options.ranges or DEFAULT_RANGES, images.images  # type: ignore[union-attr]  # _rows asks for them
+        ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
         return quantize(separate, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
     maker = _Maker(
@@ -351,7 +350,7 @@ class _Maker:
             quantization = {
                 "ranges": "learned in training"
                 if is_quantization_aware(self.model)
-                else self.options.ranges or DEFAULT_RANGES,
+                else self.options.ranges or "minmax",
                 "calibration": self.calibration.as_dict() if self.calibration and row.calibrated else None,
                 "keep_float": list(row.keep_float),
             }

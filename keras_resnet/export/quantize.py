@@ -20,7 +20,6 @@ from keras_resnet.compress.rewrite import apart, is_softmax, quantization_points
 from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
-from keras_resnet.export.formats import DEFAULT_RANGES
 from keras_resnet.export.rounding import batches_for, observed, with_rounded_kernels
 from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
@@ -29,7 +28,6 @@ HISTOGRAM_BINS = 2048
 EVERY = 7  # smallest step between sampled values
 LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
-SMALLEST_FRACTION = 0.02  # of the smallest or largest value, to which a range is clipped
 LOGITS_CANDIDATES = 32
 
 Ranges = Mapping[str, tuple[float, float]]  # name of a layer -> minimum and maximum of its output
@@ -68,7 +66,7 @@ def quantize(
     model: keras.Model,
     images: np.ndarray,
     *,
-    ranges: str = DEFAULT_RANGES,
+    ranges: str = "minmax",
     keep_float: Sequence[str] = (),
     weight_steps: int = 127,
 ) -> Quantized:
@@ -77,7 +75,7 @@ def quantize(
     Args:
         model: Result of `fold`.
         images: Calibration images.
-        ranges: "mse", the range with the least squared error of rounding and clipping together, or "minmax".
+        ranges: "minmax", or "mse", the range with the least squared error of rounding and clipping together.
         keep_float: Names of layers that stay float.
         weight_steps: Number of integers on either side of zero that a kernel may use.
     """
@@ -93,39 +91,6 @@ def quantize(
         last.set_weights([kernel, bias - low])  # probabilities stay, and the range starts at zero
         found[last.name] = (0.0, high - low)
     return Quantized(rounded, found, tuple(keep_float))
-
-
-def activation_ranges(
-    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str
-) -> dict[str, tuple[float, float]]:
-    """Folded model, its quantization points, calibration images, method as for `quantize` -> range of each point."""
-    return _ranges(model, points, images, method, [])[0]
-
-
-def _ranges(
-    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str, wanted: Sequence[Any]
-) -> tuple[dict[str, tuple[float, float]], list[np.ndarray]]:
-    """Arguments of `activation_ranges`, further tensors -> range of each point, and the values of these tensors."""
-    tensors = [model.get_layer(name).output for name in points]
-    extremes = (ops.stack([extreme(tensor) for tensor in tensors]) for extreme in (ops.min, ops.max))
-    lowest, highest = (ops.expand_dims(values, 0) for values in extremes)
-    batches = [values for _, values in observed(model, [lowest, highest, *wanted], images)]
-    lows, highs, *values = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    minima = np.minimum(lows.min(axis=0), 0).astype("float64")
-    maxima = np.maximum(highs.max(axis=0), 0).astype("float64")
-    if method == "minmax":
-        return dict(zip(points, zip(minima.tolist(), maxima.tolist(), strict=True), strict=True)), values
-    gates, counts = gates_of(model, points), np.zeros((len(points), HISTOGRAM_BINS))
-    for _, batch in observed(model, tensors, images):
-        outputs = dict(zip(points, batch, strict=True))
-        for index, name in enumerate(points):
-            seen = _that_matter(outputs[name], outputs[gates[name]] if name in gates else None)
-            counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
-    ranges = {
-        name: _least_squares_range(count, low, high)
-        for name, count, low, high in zip(points, counts, minima, maxima, strict=True)
-    }
-    return ranges, values
 
 
 def _check_layers(model: keras.Model) -> None:
@@ -249,54 +214,60 @@ def _logits_range(logits: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def gates_of(model: keras.Model, points: Sequence[str]) -> dict[str, str]:
-    """Folded model, its points -> the ReLU behind an addition, for each point that only this addition reads.
-
-    Where the ReLU gives zero, the values that were added are lost: in a residual block, most of those far below zero.
-    """
-    readers, gates = consumers(model), {}
-    for name in points:
-        following = readers[name]
-        behind = readers[following[0].name] if [type(reader) for reader in following] == [layers.Add] else []
-        if [type(reader) for reader in behind] != [layers.ReLU] or behind[0].name not in points:
-            continue
-        if behind[0].output.shape == model.get_layer(name).output.shape:  # the addition repeats nothing
-            gates[name] = behind[0].name
-    return gates
+def activation_ranges(
+    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str
+) -> dict[str, tuple[float, float]]:
+    """Folded model, its quantization points, calibration images, method as for `quantize` -> range of each point."""
+    return _ranges(model, points, images, method, [])[0]
 
 
-def _that_matter(output: Any, gate: Any | None) -> np.ndarray:
-    """Output of a point, of its gate -> the values `[M]` whose rounding is an error; of many, a sample.
-
-    Integers hold zero exactly.
-    """
-    values = _sampled(np.asarray(output).ravel())
-    matter = values != 0 if gate is None else _sampled(np.asarray(gate).ravel()) > 0
-    return values[matter]
+def _ranges(
+    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str, wanted: Sequence[Any]
+) -> tuple[dict[str, tuple[float, float]], list[np.ndarray]]:
+    """Model, names of layers, images, method, further tensors -> range of each layer; values of these tensors."""
+    tensors = [model.get_layer(name).output for name in points]
+    extremes = (ops.stack([extreme(tensor) for tensor in tensors]) for extreme in (ops.min, ops.max))
+    lowest, highest = (ops.expand_dims(values, 0) for values in extremes)
+    batches = [values for _, values in observed(model, [lowest, highest, *wanted], images)]
+    lows, highs, *values = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    minima, maxima = (
+        np.minimum(lows.min(axis=0), 0).astype("float64"),
+        np.maximum(highs.max(axis=0), 0).astype("float64"),
+    )
+    if method == "minmax":
+        return dict(zip(points, zip(minima.tolist(), maxima.tolist(), strict=True), strict=True)), values
+    counts = np.zeros((len(points), HISTOGRAM_BINS))
+    for _, batch in observed(model, tensors, images):
+        for index, found in enumerate(batch):
+            seen = found.ravel()
+            seen = _sampled(seen) if seen.size > LARGE else seen
+            counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
+    ranges = {
+        name: _least_squares_range(count, low, high)
+        for name, count, low, high in zip(points, counts, minima, maxima, strict=True)
+    }
+    return ranges, values
 
 
 def _sampled(values: np.ndarray) -> np.ndarray:
-    """Values of all images, places and channels -> if they are many, every n-th. Since n and their number have no
-    common factor, all channels, rows and columns are sampled evenly.
+    """Values of all images, places and channels -> every n-th. Since n and their number have no common factor, all
+    channels, rows and columns are sampled evenly.
     """
-    if values.size <= LARGE:
-        return values
     step = next(step for step in itertools.count(EVERY) if math.gcd(step, values.size) == 1)
     return values[::step]
 
 
 def _least_squares_range(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Histogram over low..high, which holds zero -> range within it with the least squared error in 256 steps.
-
-    Both ends are sought, each as a fraction of its own: the values may reach much farther on one side of zero.
-    """
+    """Histogram over low..high -> fraction of this range with the least squared error in 256 steps."""
     edges = np.linspace(low, high, len(counts) + 1)
     values = (edges[:-1] + edges[1:]) / 2
-    fractions = np.geomspace(1, SMALLEST_FRACTION, CLIPPING_CANDIDATES)
-    lows, highs = fractions[:, None] * low, fractions[None] * high
-    below, above = (np.maximum(sign * (ends.reshape(-1, 1) - values), 0) for sign, ends in ((1, lows), (-1, highs)))
-    clipping = (below**2 @ counts)[:, None] + (above**2 @ counts)[None]
-    inside = counts.sum() - ((below > 0) @ counts)[:, None] - ((above > 0) @ counts)[None]
-    error = clipping + inside * ((highs - lows) / 255) ** 2 / 12
-    a, b = np.unravel_index(np.argmin(error), error.shape)
-    return float(lows[a, 0]), float(highs[0, b])
+    best, least = (low, high), np.inf
+    for fraction in np.linspace(0.3, 1, CLIPPING_CANDIDATES):
+        a, b = fraction * low, fraction * high
+        step = (b - a) / 255
+        inside = (values >= a) & (values <= b)
+        error = np.where(inside, step**2 / 12, (values - np.clip(values, a, b)) ** 2)
+        total = float(counts @ error)
+        if total < least:
+            best, least = (float(a), float(b)), total
+    return best
