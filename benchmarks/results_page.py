@@ -60,7 +60,6 @@ OTHERS = {
     "mutated_files": "`checks/mutated_files.py`",
     "places": "`checks/places.py`",
     "planted_detector_faults": "`checks/planted_detector_faults.py`",
-    "planted_detector_faults": "`checks/planted_detector_faults.py`",
     "planted_faults": "`checks/planted_faults.py --model FILE --data DATA --images IMAGES --labelled 400`",
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",

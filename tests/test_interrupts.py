@@ -105,7 +105,7 @@ def test_export(number, two_class_model, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "verify", second)
     line = interrupted(number, "export", "--model", two_class_model, "--formats", "tflite,onnx", "--out", out)
     assert line == f"Verified in {out}: model.tflite. Not written yet: --formats onnx"
-    assert names(out) == ["manifest.json", "model.tflite"]
+    assert names(out) == ["manifest.json", "model.tflite", "model.tflite.answers.npz"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "predict --csv", "benchmark"])

@@ -70,11 +70,14 @@ def neighbours_swapped(model):
     layer.set_weights([kernel])
 
 
-def offset(model):
-    layer = model.get_layer("stage2_block1_1_bn")
-    gamma, beta, mean, variance = layer.get_weights()
-    beta[CHANNEL] += 1
-    layer.set_weights([gamma, beta, mean, variance])
+def offset(by):
+    def change(model):
+        layer = model.get_layer("stage2_block1_1_bn")
+        gamma, beta, mean, variance = layer.get_weights()
+        beta[CHANNEL] += by
+        layer.set_weights([gamma, beta, mean, variance])
+
+    return change
 
 
 FAULTS = {
@@ -82,7 +85,8 @@ FAULTS = {
     "negated": (kernel_times(-1), "channel noise"),
     "scaled": (kernel_times(1.4), "channel scale"),
     "swapped": (neighbours_swapped, "channel noise"),
-    "offset": (offset, "channel mean"),
+    "offset": (offset(1), "channel noise"),
+    "larger offset": (offset(2), "channel mean"),
 }
 
 

@@ -114,7 +114,7 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     boundary_error=0.18,
-    layers=LayerTolerance(0.006, 0.5, 0.15, 0.75, 0.08),
+    layers=LayerTolerance(0.006, 0.5, 0.15, 0.65, 0.08),
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.

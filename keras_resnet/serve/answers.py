@@ -14,6 +14,8 @@ from keras_resnet.tasks.base import ReadFile
 
 TOP = 5  # classes that are named in protocol V2, as in a SavedModel's signature `serve_jpeg`
 IMAGE_INDICES = "image_indices"  # output that tells to which image of a request a box belongs
+_FREE_AXES = {MASK: 3}  # axes that another image may change: also height and width
+_OUTLINES = ("segmentation",)  # in COCO's results
 _OF_OBJECTS = ("predicted", "predicted_index", "score", "xmin", "ymin", "xmax", "ymax")
 
 
@@ -54,7 +56,7 @@ def tensor_types(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     kinds = {"O": "BYTES", "f": "FP32", "u": "UINT8", "i": "INT32"}
     rows = []
     for name, values in outputs.items():
-        free = 3 if name == MASK else 1  # height and width of a mask are the image's
+        free = _FREE_AXES.get(name, 1)
         shape = [-1] * free + list(values.shape[free:])
         rows.append({"name": name, "datatype": kinds[values.dtype.kind], "shape": shape})
     return rows
@@ -90,7 +92,7 @@ def _prediction(predictor: Predictor, pixels: np.ndarray, answer: Answer) -> dic
 
 
 def _object(row: Mapping[str, Any]) -> dict[str, Any]:
-    masks = {name: row["result"][name] for name in ("segmentation",) if name in row["result"]}
+    masks = {name: row["result"][name] for name in _OUTLINES if name in row["result"]}
     return {**{name: row[name] for name in _OF_OBJECTS}, **masks}
 
 
