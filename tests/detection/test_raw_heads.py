@@ -155,7 +155,7 @@ def test_the_command_writes_it(network, tmp_path):
         "export", "--model", tmp_path / "model.keras", "--formats", "tflite", "--raw-heads", "--out", out
     )
     assert status == 0, errors
-    assert "keras-resnet info" in printed
+    assert printed[-1] == f"keras-resnet info {out / 'model.tflite'}"
     status, printed, errors = in_process("info", out / "model.tflite")
     assert status == 0, errors
-    assert "task_facts.anchor_sizes" in printed
+    assert any("anchor_sizes" in line for line in printed)
