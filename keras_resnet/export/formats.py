@@ -28,6 +28,8 @@ class LayerTolerance:
     channel_scale: float  # |slope of artifact over model - 1| of a channel that varies by steps, less 2 standard errors
     channel_mean: float  # |mean error of a channel| / square root of the unit
     logits_mean: float  # bound of `channel_mean` for the layer before a softmax, where each shift favours a class
+    # Least share of the 255 steps between the lowest and the highest value of a layer, in the median of all layers.
+    range_use: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     boundary_error=0.18,
-    layers=LayerTolerance(0.006, 0.5, 0.15, 0.65, 0.08),
+    layers=LayerTolerance(0.003, 0.03, 0.15, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.

@@ -50,6 +50,7 @@ MASK_AGREEMENT_PERCENT = 99.9  # required equal pixels in another batch or size;
 MOST_ANSWERS = 20_000_000  # largest number of values in the model's answers; more images are left out
 FEWEST_IMAGES = 8
 SIMULATION_ERROR = 1e-3  # largest error of a simulated answer; one step in each of many layers was measured at 1e-4
+INTEGERS_OF_PIXELS = {"uint8": 0, "int8": -128}  # type of an input -> the integer that stands for black
 BATCH = "second batch size"  # name of a check
 CANNOT_RUN = "does not run"
 
@@ -132,7 +133,7 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         checks += stated_checks(path, format, description, model, reference.class_names, reference.contract)
         if BOXES in expected and description is not None:  # other writers may hold equal numbers in other ways
             checks += box_checks(path, format, model)
-        checks += _signature_checks(runtime, format, model)
+        checks += _signature_checks(runtime, format, model, own=description is not None)
         if format.runtime == MICRO:
             checks.append(_arena_check(path))
         count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
@@ -248,14 +249,18 @@ def _arena_check(path: Path) -> Check:
     return Check("smallest arena", f"{arena_bytes:,} bytes", required, arena_bytes <= LARGEST_ARENA_BYTES)
 
 
-def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> list[Check]:
+def _signature_checks(runtime: Runtime, format: Format, model: keras.Model, own: bool) -> list[Check]:
+    """Opened artifact, whether this package wrote it -> checks of its inputs and outputs."""
     batch = None if format.any_batch else 1
     height, width, channels = model.inputs[0].shape[1:]
     sides = (None, None) if format.any_size else (height, width)
     image = (batch, *sides, channels) if format.layout == "NHWC" else (batch, channels, *sides)
+    pixels = Tensor(image, format.input_dtype)
+    if own and format.input_dtype in INTEGERS_OF_PIXELS:  # other writers measure the range of the pixels
+        pixels = pixels._replace(step=1.0, zero_point=INTEGERS_OF_PIXELS[format.input_dtype])
     checks = []
     for kind, received, wanted in (
-        ("input", runtime.inputs, {IMAGE: Tensor(image, format.input_dtype)}),
+        ("input", _inputs(runtime, own), {IMAGE: pixels}),
         ("output", runtime.outputs, dict(_output_tensors(format, model, batch, sides))),
     ):
         names, tensors = (", ".join(map(str, each)) or "none" for each in (received, received.values()))
@@ -266,6 +271,11 @@ def _signature_checks(runtime: Runtime, format: Format, model: keras.Model) -> l
         checks.append(Check(f"{kind} name", names, named, set(received) == set(wanted)))
         checks.append(Check(f"{kind} tensor", tensors, typed, in_order == wanted))
     return checks
+
+
+def _inputs(runtime: Runtime, own: bool) -> dict[str, Tensor]:
+    without = {name: tensor._replace(step=None, zero_point=None) for name, tensor in runtime.inputs.items()}
+    return runtime.inputs if own else without
 
 
 def _output_tensors(
