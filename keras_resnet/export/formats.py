@@ -20,13 +20,13 @@ class LayerTolerance:
     """Bounds for the error of each layer of an artifact, whose input are the values before it in the artifact itself.
 
     The unit is the variance of a channel over images and places, plus the squares of a quarter of its mean and of 1/255
-    of the layer's range.
+    of the layer's range. Where values are 8-bit integers, what their rounding can do alone is no error.
     """
 
-    layer_noise: float  # mean squared error of a layer / mean of the unit over its channels
-    channel_noise: float  # mean squared error of a channel / unit
+    layer_noise: float  # mean over a layer's channels of the variance of the error / mean of the unit
+    channel_noise: float  # variance of a channel's error / unit
     channel_scale: float  # |slope of artifact over model - 1| of a channel that varies by steps, less 2 standard errors
-    channel_mean: float  # |mean error of a channel| / square root of the unit
+    channel_mean: float  # (|mean error of a channel| less 3 standard errors over the images) / square root of the unit
     logits_mean: float  # bound of `channel_mean` for the layer before a softmax, where each shift favours a class
     # Least share of the 255 steps between the lowest and the highest value of a layer, in the median of all layers.
     range_use: float | None = None
@@ -116,7 +116,7 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     boundary_error=0.18,
-    layers=LayerTolerance(0.003, 0.03, 0.15, 0.05, 0.02, range_use=0.4),
+    layers=LayerTolerance(0.002, 0.08, 0.15, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.
