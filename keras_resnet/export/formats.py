@@ -120,8 +120,8 @@ _INTEGER = Tolerance(
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.
-_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
-_INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.1, 0.1, 0.3, 0.3))
+_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.05, 0.1, 0.3, 0.06))
+_INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.15))
 
 
 @dataclass(frozen=True)
