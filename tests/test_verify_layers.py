@@ -145,7 +145,7 @@ def test_the_rounding_of_a_channel_that_hardly_varies_is_no_fault():
     found = errors_of(values, rounded, 4, step=1 / 64)
     assert found["channel_mean"].tolist() == [0, 0, 0]
     assert found["channel_noise"].max() < 1e-6
-    shifted = rounded + [0, 0, 2 / 64]
+    shifted = rounded + np.array([0, 0, 2 / 64])
     assert errors_of(values, shifted, 4, step=1 / 64)["channel_mean"][2] > 0.3
 
 

@@ -20,7 +20,7 @@ class LayerTolerance:
     """Bounds for the error of each layer of an artifact, whose input are the values before it in the artifact itself.
 
     The unit is the variance of a channel over images and places, plus the squares of a quarter of its mean and of 1/255
-    of the layer's range. Where values are 8-bit integers, what their rounding can do alone is no error.
+    of the layer's range. Where values are 8-bit integers, their rounding is no error.
     """
 
     layer_noise: float  # mean over a layer's channels of the variance of the error / mean of the unit
