@@ -85,7 +85,7 @@ class _Channels:
 
     def range_use(self) -> float:
         """-> steps between the lowest and the highest value that occur / steps of 8 bits."""
-        return float((self.steps[-1] - self.steps[0]) / self.step / STEPS) if self.step else 0.0
+        return float(np.ptp(self.steps) / self.step / STEPS) if self.steps is not None and self.step else 0.0
 
     def errors(self) -> dict[str, np.ndarray]:
         """-> errors by kind, of the layer `[1]` or of each channel `[channels]`; see `LayerTolerance`."""

@@ -165,9 +165,9 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     batch_error = unit * format.tolerance.batch_error
     if simulated is not None:
         checks.append(simulated[1])
-        error = SIMULATION_ERROR * (1 if task.bounded else VALUES_MEAN_FACTOR) * unit
-        first, required = _first(answers, count), f"LiteRT's within {error:.2g}"
-        checks.append(_equal_check("simulated answers", format, task, first, alone, error, required))
+        largest = SIMULATION_ERROR * (1 if task.bounded else VALUES_MEAN_FACTOR) * unit
+        first, required = _first(answers, count), f"LiteRT's within {largest:.2g}"
+        checks.append(_equal_check("simulated answers", format, task, first, alone, largest, required))
     if format.any_batch:
         checks.append(_equal_check(BATCH, format, task, _first(answers, count), alone, batch_error))
     else:
