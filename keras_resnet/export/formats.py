@@ -116,12 +116,12 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     boundary_error=0.18,
-    layers=LayerTolerance(0.002, 0.08, 0.15, 0.05, 0.02, range_use=0.4),
+    layers=LayerTolerance(0.004, 0.08, 0.15, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.
 _DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.05, 0.1, 0.3, 0.06))
-_INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.15))
+_INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.3))
 
 
 @dataclass(frozen=True)
