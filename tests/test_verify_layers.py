@@ -12,9 +12,11 @@ from keras_resnet.errors import VerificationError
 from keras_resnet.export import export, pipeline, to_savedmodel
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.graph_format import format_in_graph
+from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.inner_tensors import open_inner
 from keras_resnet.export.layer_checks import _Channels, layer_checks, points_of
 from keras_resnet.export.prepare import prepare
+from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.export.verify import ask, examine
 
 INTEGERS = ["tflite-int8", "onnx-int8"]
@@ -236,6 +238,19 @@ def test_a_float_file_that_calls_itself_int8_is_refused(small_exports):
     report = examine(small_exports.paths["onnx"], row, reference)
     [check] = [check for check in report.checks if check.name == "format"]
     assert (check.measured, check.required, check.passed) == ("the numbers of onnx", "onnx-int8", False)
+
+
+def test_a_network_without_a_large_kernel_is_written_in_float(tmp_path):
+    """LiteRT's converter rounds no kernel of fewer than 1,024 values; such a file of a larger network is refused."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(image)
+    answer = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    images = synthetic_images((32, 32, 3), count=8, seed=1)
+    path = export(keras.Model(image, answer), tmp_path, ["tflite-dynamic"], calibration=images).paths["tflite-dynamic"]
+    assert format_in_graph(path) == "tflite"
+    large = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x)))
+    checks = stated_checks(path, FORMATS["tflite-dynamic"], None, large, None, None)
+    assert [(check.name, check.passed) for check in checks] == [("format", False)]
 
 
 def test_names_are_compared_in_each_place(small_exports, tmp_path):

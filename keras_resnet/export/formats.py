@@ -116,7 +116,7 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     boundary_error=0.18,
-    layers=LayerTolerance(0.004, 0.08, 0.15, 0.05, 0.02, range_use=0.4),
+    layers=LayerTolerance(0.004, 0.08, 0.2, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.
