@@ -243,7 +243,7 @@ def test_a_float_file_that_calls_itself_int8_is_refused(small_exports):
 def test_a_network_without_a_large_kernel_is_written_in_float(tmp_path):
     """LiteRT's converter rounds no kernel of fewer than 1,024 values; such a file of a larger network is refused."""
     image = keras.Input((32, 32, 3), name="image")
-    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(image)
+    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
     answer = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
     images = synthetic_images((32, 32, 3), count=8, seed=1)
     path = export(keras.Model(image, answer), tmp_path, ["tflite-dynamic"], calibration=images).paths["tflite-dynamic"]
