@@ -245,7 +245,7 @@ def test_a_network_without_a_large_kernel_is_written_in_float(tmp_path):
     image = keras.Input((32, 32, 3), name="image")
     x = keras.layers.Conv2D(8, 3, 2, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
     answer = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
-    images = synthetic_images((32, 32, 3), count=8, seed=1)
+    images = synthetic_images((32, 32, 3), count=32, seed=1)
     path = export(keras.Model(image, answer), tmp_path, ["tflite-dynamic"], calibration=images).paths["tflite-dynamic"]
     assert format_in_graph(path) == "tflite"
     large = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x)))
