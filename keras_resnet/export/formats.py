@@ -386,6 +386,11 @@ def check_options(options: Options, rows: list[Format]) -> None:
             "`output_dtype` must be left out with `argmax`, whose output is always uint8. "
             f"Received: output_dtype={options.output_dtype!r}"
         )
+    if options.argmax and any(row.name == "tflite-int16x8" for row in rows):
+        raise ExportError(
+            "`argmax` (--argmax) must be left out for tflite-int16x8: LiteRT's converter has no such operation of 16 "
+            f"bits. Received: argmax=True for {', '.join(row.name for row in rows)}"
+        )
     for row in rows:
         if options.opset is not None and "opset" in row.options and options.opset < row.first_opset:
             raise ExportError(
