@@ -109,6 +109,8 @@ def unneeded(folder: Path) -> list[Finding]:
     Raises:
         ExportError: The folder's graph can't be read.
     """
+    if kind_of(folder) == "web":
+        return [*_odd_files(folder)]
     if kind_of(folder) == "openvino":
         return [*_odd_files(folder), *_other_graphs(folder), *_foreign_layers(folder)]
     return [*_odd_files(folder), *_other_graphs(folder), *_findings(_read(folder / GRAPH_FILE))]
