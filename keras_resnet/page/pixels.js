@@ -76,16 +76,18 @@ function rounded(value) {
   return rest > 0.5 || (rest === 0.5 && low % 2 !== 0) ? low + 1 : low;
 }
 
-// Values [height, width, channels], bytes or floats -> [rows, columns, channels]: Pillow's antialiased resize, one
-// axis after the other.
+// Values [height, width, channels], bytes or floats -> [rows, columns, channels]: Pillow's antialiased resize, one axis
+// after the other. From version 13 on, it starts with the height where that loses more than twice as much as the width.
 export function resample(values, height, width, channels, rows, columns, interpolation) {
-  const across = columns === width ? values : pass(values, height, width, columns, channels, 1, interpolation);
-  return rows === height ? across : pass(across, 1, height, rows, 1, columns * channels, interpolation);
+  const across = (from, high) => (columns === width ? from : pass(from, high, width, columns, channels, interpolation));
+  const down = (from, wide) => (rows === height ? from : pass(from, 1, height, rows, wide * channels, interpolation));
+  const heightFirst = height > rows && height - rows > 2 * (width - columns);
+  return heightFirst ? across(down(values, width), rows) : down(across(values, height), columns);
 }
 
-// Along one axis: values [outer, length, inner], where `inner` is step * channels -> [outer, wanted, inner].
-function pass(values, outer, length, wanted, channels, step, interpolation) {
-  const inner = channels * step, {starts, weights, size} = weightsFor(length, wanted, interpolation);
+// Along one axis: values [outer, length, inner] -> [outer, wanted, inner].
+function pass(values, outer, length, wanted, inner, interpolation) {
+  const {starts, weights, size} = weightsFor(length, wanted, interpolation);
   const bytes = !(values instanceof Float32Array);
   const made = bytes ? new Uint8ClampedArray(outer * wanted * inner) : new Float32Array(outer * wanted * inner);
   const kernel = bytes ? Int32Array.from(weights, (weight) => Math.trunc(weight * (1 << PRECISION_BITS) + (weight < 0 ? -0.5 : 0.5))) : weights;
