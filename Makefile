@@ -1,6 +1,7 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
 # make wheel  the package as one file, to install anywhere, and its runtime without TensorFlow as another
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
+# make browser  what the tests of pages need beside Python: Chromium where apt and root are, and ONNX Runtime Web
 # make attack hostile inputs, mutated files, planted faults, kills: two to three hours, with the figures by kind
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-.PHONY: demo wheel test test-slow check attack lint environment lock clean
+.PHONY: demo wheel test test-slow check attack lint environment browser lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resnet demo --out runs/demo
@@ -47,6 +48,12 @@ attack: $(VENV)/.dev
 # The CPU with its instruction sets, and the versions of Python and of the packages.
 environment: $(VENV)/.dev
 	$(BIN)/python -m keras_resnet.environment
+
+# Where one of the two can't be had, the tests that need it are skipped, and name it.
+browser: $(VENV)/.dev
+	command -v chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; }
+	mkdir -p $(VENV)/onnxruntime-web
+	cd $(VENV)/onnxruntime-web && test -d dist || { npm pack --silent $$(../bin/python -c 'from keras_resnet.export.web_runtime import PACKAGE; print(PACKAGE)') && tar xzf onnxruntime-web-*.tgz --strip-components 1 && rm onnxruntime-web-*.tgz; }
 
 # Each stamp says that the environment holds one set of extras, at the versions of constraints.txt.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.created

@@ -110,7 +110,7 @@ def _opened(stack: contextlib.ExitStack, folder: Path, requests: list[str]) -> t
     try:
         browser = driver.chromium.launch(
             executable_path=executable,  # None: a browser that Playwright itself has fetched
-            args=["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"],
+            args=["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--disable-gpu"],
             # Chromium has no sandbox for root.
             chromium_sandbox=getattr(os, "geteuid", lambda: 1)() != 0,
         )
