@@ -286,6 +286,7 @@ def shown(chromium: Any, folder: Path) -> Iterator[Any]:
     """The page as a user opens it, on a telephone."""
     with browser._served(folder) as address, contextlib.closing(chromium.new_context(viewport={"width": 390, "height": 800})) as context:
         page = context.new_page()
+        page.set_default_timeout(120_000)  # a machine may be busy
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("console", lambda message: message.type == "error" and page.faults.append(message.text))
