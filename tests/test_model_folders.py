@@ -142,9 +142,13 @@ def test_info_of_a_folder_compares_each_file_with_the_manifest(shipped):
     folder, changed = shipped
     status, lines, errors = in_process("info", folder)
     assert (status, errors) == (1, [changed])
-    titles = [line.strip() for line in lines if line.strip() in [row.file_name for row in map(format_named, all_formats())]]
+    titles = [
+        line.strip() for line in lines if line.strip() in [row.file_name for row in map(format_named, all_formats())]
+    ]
     states = [line.split()[-2] for line in lines if line.split()[1:2] == ["state"]]
-    assert dict(zip(titles, states, strict=True)) == {row.file_name: "missing" for row in map(format_named, all_formats())} | {
+    assert dict(zip(titles, states, strict=True)) == {
+        row.file_name: "missing" for row in map(format_named, all_formats())
+    } | {
         "model.onnx": "changed",
         "model.tflite": "whole",
         "model-int8.tflite": "whole",

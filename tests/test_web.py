@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from command_line import in_process
 from pictures import picture
-from PIL import Image
+from PIL import Image, ImageCms
 from small_classifier import small_classifier
 from small_detector import small_detector
 from small_segmenter import small_segmenter
@@ -36,7 +36,7 @@ from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.integrity import seal
 from keras_resnet.export.pipeline import examine_artifact
 from keras_resnet.export.running import Running
-from keras_resnet.export.runtimes import format_of, open_runtime
+from keras_resnet.export.runtimes import format_of
 from keras_resnet.export.web_runtime import write_runtime
 from keras_resnet.model_files import save_model
 from keras_resnet.preprocessing import load_image
@@ -85,7 +85,9 @@ def made(networks: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) 
 
     def exported(task: str, name: str, **given: Any) -> Any:
         options = Options(web_runtime=str(RUNTIME))
-        return export(networks[task], root / task, [name], class_names=NAMES[: given.pop("classes")], options=options, **given)
+        return export(
+            networks[task], root / task, [name], class_names=NAMES[: given.pop("classes")], options=options, **given
+        )
 
     return {
         "classify": exported("classify", "web", classes=10, calibration=CALIBRATION),
@@ -135,6 +137,10 @@ def made_files() -> Iterator[tuple[str, bytes]]:
     yield "GIF", encoded(Image.fromarray(noise).quantize(99), "GIF")
     yield "BMP", encoded(noise, "BMP")
     yield "WebP", encoded(noise, "WEBP", lossless=True)
+    yield "lossy WebP", encoded(noise, "WEBP", quality=80)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    yield "sRGB profile", encoded(noise, "JPEG", icc_profile=profile)
+    yield "16-bit grey", encoded(Image.fromarray(noise[..., 0].astype(np.uint16) * 257 + 100), "PNG")
     alpha = np.arange(61 * 83).reshape(61, 83).astype(np.uint8)  # each alpha with 19 or 20 colours
     yield "transparent PNG", encoded(np.dstack([noise, alpha]), "PNG")
     yield "transparent WebP", encoded(np.dstack([noise, alpha]), "WEBP", lossless=True, exact=True)
@@ -149,7 +155,7 @@ def test_pixels_of_made_files_are_this_packages(task, pages):
         expected, count = load_image(file, contract_in(task)).ravel(), count + 1
         if not np.array_equal(pages[task].pixels_of(file), expected):
             wrong.append(name)
-    assert (wrong, count) == ([], 31)
+    assert (wrong, count) == ([], 34)
 
 
 @in_browser
@@ -183,7 +189,9 @@ def test_each_page_was_verified_with_all_checks(task, made):
     [report] = made[task].reports.values()
     names = [check.name for check in report.checks]
     assert report.passed
-    assert {"pixels of image files", "answers to image files", "requests", "second batch size", "layer noise"} <= {*names}
+    assert {"pixels of image files", "answers to image files", "requests", "second batch size", "layer noise"} <= {
+        *names
+    }
     assert ("boundary error" in names) == (task == "classify")
     [entry] = json.loads(made[task].manifest.read_text())["artifacts"].values()
     assert entry["verification"]["passed"]
@@ -196,7 +204,9 @@ def test_outputs_in_the_browser_are_the_models(task, networks, pages):
     images = synthetic_images((*SIDES[task], 3), count=3, seed=77)
     received = pages[task].run(images)
     if task == "detect":
-        expected = {key: np.asarray(each) for key, each in networks[task](images.astype("float32"), training=False).items()}
+        expected = {
+            key: np.asarray(each) for key, each in networks[task](images.astype("float32"), training=False).items()
+        }
         np.testing.assert_array_equal(received["labels"], expected["labels"])
         np.testing.assert_allclose(received["boxes"], expected["boxes"], atol=1e-2)
         np.testing.assert_allclose(received["masks"], expected["masks"], atol=1e-4)
@@ -216,7 +226,7 @@ def test_the_folder_runs_here_too(folders, networks):
 
 @pytest.fixture
 def copy_of(folders, tmp_path) -> Callable[..., Path]:
-    """copy_of(task, file, old, new) -> copy of a page in which a text of a file was exchanged, and the hashes with it."""
+    """copy_of(task, file, old, new) -> copy of a page in which a text was exchanged, and the hashes with it."""
 
     def copy(task: str, file: str, old: str, new: str) -> Path:
         folder = shutil.copytree(folders[task], tmp_path / "copy")
@@ -237,9 +247,21 @@ def copy_of(folders, tmp_path) -> Callable[..., Path]:
         ("classify", "pixels.js", 'pen.fillStyle = "white"', 'pen.fillStyle = "black"', "pixels of image files"),
         ("segment", "pixels.js", "[124, 116, 104]", "[124, 116, 105]", "pixels of image files"),
         ("classify", "answers.js", "values[b] - values[a]", "values[a] - values[b]", "answers to image files"),
-        ("segment", "answers.js", "scores[place] > best[place]", "scores[place] < best[place]", "answers to image files"),
+        (
+            "segment",
+            "answers.js",
+            "scores[place] > best[place]",
+            "scores[place] < best[place]",
+            "answers to image files",
+        ),
         ("detect", "answers.js", "down = height / rows", "down = width / columns", "answers to image files"),
-        ("classify", "worker.js", "const opening", 'fetch("http://10.0.0.1/").catch(() => {});\nconst opening', "requests"),
+        (
+            "classify",
+            "worker.js",
+            "const opening",
+            'fetch("http://10.0.0.1/").catch(() => {});\nconst opening',
+            "requests",
+        ),
     ],
 )
 def test_a_fault_in_the_page_is_found(task, file, old, new, check, copy_of, networks):
@@ -284,7 +306,10 @@ def chromium() -> Iterator[Any]:
 @contextlib.contextmanager
 def shown(chromium: Any, folder: Path) -> Iterator[Any]:
     """The page as a user opens it, on a telephone."""
-    with browser._served(folder) as address, contextlib.closing(chromium.new_context(viewport={"width": 390, "height": 800})) as context:
+    with (
+        browser._served(folder) as address,
+        contextlib.closing(chromium.new_context(viewport={"width": 390, "height": 800})) as context,
+    ):
         page = context.new_page()
         page.set_default_timeout(120_000)  # a machine may be busy
         page.faults = []
@@ -304,7 +329,7 @@ def test_several_pictures_are_classified_with_names_as_text(chromium, folders):
     [first, second] = open_artifact(folders["classify"]).predictor.predict(files)
     with shown(chromium, folders["classify"]) as page:
         page.set_input_files("#file", as_files(*files, b"no image"))
-        page.wait_for_function("document.querySelectorAll('#rows .row').length === 5")
+        page.locator("#rows .row").nth(4).wait_for()
         labels = page.locator("#rows .row .line span:first-child")
         best = np.argsort(-first["probabilities"])[:5]
         assert labels.all_text_contents() == [NAMES[index] for index in best]
@@ -313,10 +338,10 @@ def test_several_pictures_are_classified_with_names_as_text(chromium, folders):
         buttons = page.locator("#pictures button")
         assert buttons.count() == 3
         buttons.nth(1).click()
-        page.wait_for_function("document.querySelector('#time').textContent.includes('browser')")
+        page.locator("#time", has_text="browser").wait_for()
         assert labels.all_text_contents() == [NAMES[index] for index in np.argsort(-second["probabilities"])[:5]]
         buttons.nth(2).click()
-        page.wait_for_function("!document.querySelector('#error').hidden")
+        page.locator("#error").wait_for()
         assert "can't read the picture" in page.locator("#error").text_content()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.faults == []
@@ -326,9 +351,9 @@ def test_several_pictures_are_classified_with_names_as_text(chromium, folders):
 def test_a_mask_has_a_legend_and_the_camera_takes_a_picture(chromium, folders):
     with shown(chromium, folders["segment"]) as page:
         page.click("#camera")
-        page.wait_for_function("document.querySelector('#video').videoWidth > 0")
+        page.locator("#snap").wait_for()
         page.click("#snap")
-        page.wait_for_function("document.querySelectorAll('#rows .swatch').length > 0")
+        page.locator("#rows .swatch").first.wait_for()
         assert page.locator("#mask").is_visible()
         percents = [float(text.split()[0]) for text in page.locator("#rows .number").all_text_contents()]
         assert sum(percents) == pytest.approx(100, abs=0.3)
@@ -342,12 +367,14 @@ def test_boxes_follow_the_smallest_score(chromium, folders):
     [found] = open_artifact(folders["detect"]).predictor.predict([file])
     with shown(chromium, folders["detect"]) as page:
         page.set_input_files("#file", as_files(file))
-        page.wait_for_function("!document.querySelector('#of-boxes').hidden")
+        page.locator("#of-boxes").wait_for()
         scores = np.sort(found["scores"])[::-1]
         least = round(float(scores[len(scores) // 2]), 2)
         page.fill("#threshold", str(least))
         assert page.locator("#rows .row").count() == int((found["scores"] >= least).sum())
-        drawn = "[...part('boxes').getContext('2d').getImageData(0, 0, 9999, 9999).data].filter((v, i) => i % 4 === 3 && v)"
+        drawn = (
+            "[...part('boxes').getContext('2d').getImageData(0, 0, 9999, 9999).data].filter((v, i) => i % 4 === 3 && v)"
+        )
         counts = {page.evaluate(f"{drawn}.length"): least}
         page.fill("#threshold", "1")
         counts[page.evaluate(f"{drawn}.length")] = 1
@@ -390,14 +417,18 @@ def test_without_a_driver_or_a_browser_the_folder_stays_unverified(package, rand
 def test_without_a_browser_the_message_names_one(folders, networks, monkeypatch):
     monkeypatch.setattr(browser, "BROWSERS", ("no-such-browser",))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", "/nowhere")
-    with pytest.raises(MissingDependencyError, match=r"none was found\. Install one, for example by `apt-get install chr"):
+    with pytest.raises(
+        MissingDependencyError, match=r"none was found\. Install one, for example by `apt-get install chr"
+    ):
         BrowserPage(folders["classify"])
 
 
 def test_damage_is_found_and_the_page_is_known(package, randomise, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_resnet.export.pipeline.verify", lambda *given: examined())
     model = randomise(small_classifier(), seed=4)
-    made = export(model, tmp_path / "out", ["web-float32"], options=Options(web_runtime=str(package)), class_names=NAMES)
+    made = export(
+        model, tmp_path / "out", ["web-float32"], options=Options(web_runtime=str(package)), class_names=NAMES
+    )
     folder = made.paths["web-float32"]
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
         *("answers.js", "assets.extra/keras_resnet.sha256", "description.json", "index.html", "labels.txt"),
@@ -436,7 +467,9 @@ def test_the_page_runs_no_program_but_its_own():
     assert "unsafe" not in page
     for text in web_folder.programs().values():
         assert "innerHTML" not in text
-        assert [line for line in text.splitlines() if "http" in line and "127.0.0.1" not in line and "Content" not in line] == []
+        assert [
+            line for line in text.splitlines() if "http" in line and "127.0.0.1" not in line and "Content" not in line
+        ] == []
 
 
 def test_the_runtime_is_found_in_each_form_of_the_package(package, tmp_path):
@@ -450,7 +483,9 @@ def test_the_runtime_is_found_in_each_form_of_the_package(package, tmp_path):
 
 
 def test_another_runtime_is_refused(package, tmp_path):
-    with pytest.raises(ExportError, match=r"--web-runtime\) must be a folder with npm's package onnxruntime-web.*Received: "):
+    with pytest.raises(
+        ExportError, match=r"--web-runtime\) must be a folder with npm's package onnxruntime-web.*Received: "
+    ):
         write_runtime(str(tmp_path / "nowhere"), tmp_path, tmp_path)
     (package / web_runtime.FILES[1].source).write_text("changed")
     (tmp_path / "folder").mkdir()
@@ -463,7 +498,9 @@ def test_npm_fetches_the_runtime(package, tmp_path, monkeypatch):
         archive.add(package, "package")
     (tmp_path / "bin").mkdir()
     npm = tmp_path / "bin" / "npm"
-    npm.write_text(f"#!/bin/sh\n[ \"$2\" = {web_runtime.PACKAGE} ] && cp {tmp_path}/packed.tgz \"$6/onnxruntime-web-1.30.0.tgz\"\n")
+    npm.write_text(
+        f'#!/bin/sh\n[ "$2" = {web_runtime.PACKAGE} ] && cp {tmp_path}/packed.tgz "$6/onnxruntime-web-1.30.0.tgz"\n'
+    )
     npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     for name in ("folder", "scratch"):

@@ -30,7 +30,16 @@ from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
-from keras_resnet.export.formats import CHOICES, FORMATS, Format, Options, all_formats, check_options, format_named, takers_of
+from keras_resnet.export.formats import (
+    CHOICES,
+    FORMATS,
+    Format,
+    Options,
+    all_formats,
+    check_options,
+    format_named,
+    takers_of,
+)
 from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Stated
 
@@ -64,8 +73,10 @@ def export(
     output_kind: OutputKindOption = None,
     formats: Annotated[
         str,
-        typer.Option(help=f"Formats to write, comma-separated: {', '.join(FORMATS)}; or all, which leaves out "
-            f"{', '.join(name for name in FORMATS if name not in all_formats())}."),
+        typer.Option(
+            help=f"Formats to write, comma-separated: {', '.join(FORMATS)}; or all, which leaves out "
+            f"{', '.join(name for name in FORMATS if name not in all_formats())}."
+        ),
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
         str | None,

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -41,7 +41,8 @@ async ([kind, content]) => {
     if (ArrayBuffer.isView(value)) return {array: value.constructor.name, base64: await text(value)};
     if (Array.isArray(value)) return Promise.all(value.map(plain));
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(await Promise.all(Object.entries(value).map(async ([key, each]) => [key, await plain(each)])));
+    const entries = Object.entries(value).map(async ([key, each]) => [key, await plain(each)]);
+    return Object.fromEntries(await Promise.all(entries));
   };
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
   return plain(await ask(kind, kind === "run" ? bytes : new Blob([bytes])));
@@ -141,7 +142,11 @@ def _served(folder: Path) -> Iterator[str]:
 
 class _Files(SimpleHTTPRequestHandler):
     # Some systems have other types in their registry.
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".wasm": "application/wasm"}
+    extensions_map: ClassVar = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+    }
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Prints nothing."""

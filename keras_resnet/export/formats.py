@@ -189,7 +189,9 @@ class Format:
     integer_answers: bool = False  # whether it computes answers as integers, even if the output is float
     first_opset: int = CHOICES["opset"][0]  # first allowed opset of ONNX formats
     learned: bool = False  # whether it can be written with the ranges of quantization-aware training
-    verified_in: str | None = None  # runtime in which it is verified, if it is not the one that runs it for this package
+    verified_in: str | None = (
+        None  # runtime in which it is verified, if it is not the one that runs it for this package
+    )
     verified_images: int | None = None  # largest number of images for verification in a slow runtime
     bytes_per_parameter: int = 4
     tolerance: Tolerance = _FLOAT

@@ -15,7 +15,6 @@ from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.contained import check_opens
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
-from keras_resnet.export.browser import BrowserPage
 from keras_resnet.export.files import IR_FILE, is_artifact_folder, kind_of, onnx_file
 from keras_resnet.export.formats import BROWSER, FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.graph_format import format_in_graph
@@ -25,7 +24,6 @@ from keras_resnet.export.microcontroller import open_micro
 from keras_resnet.export.operations import check_operations
 from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.tflite_metadata import outputs_in
-from keras_resnet.export.web_folder import check_programs
 from keras_resnet.optional import require
 from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
@@ -93,6 +91,8 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     if not trust and path.is_dir():
         check_operations(path)
     if not trust and format.runtime == BROWSER:
+        from keras_resnet.export.web_folder import check_programs
+
         check_programs(path)
     elif not trust:  # a browser is a process of its own
         given = {"path": str(path), "format_name": format.name, "runtime": format.runtime, "threads": threads}
@@ -264,6 +264,8 @@ class _Browser:
     """A page in a browser. WebAssembly has one thread there, so `threads` has no effect."""
 
     def __init__(self, path: Path, threads: int):
+        from keras_resnet.export.browser import BrowserPage  # a server and a parser that no other runtime needs
+
         self.page = BrowserPage(path)
         self.run = self.page.run
         self.inputs, self.outputs = (
@@ -368,7 +370,9 @@ def format_and_description(path: Path, trust: bool = False) -> tuple[Format, dic
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
     if not (name.endswith((".onnx", ".tflite")) or is_artifact_folder(path)):
-        raise ExportError(f"{path}: an artifact must be a SavedModel, OpenVINO or web folder, a .tflite or an .onnx file")
+        raise ExportError(
+            f"{path}: an artifact must be a SavedModel, OpenVINO or web folder, a .tflite or an .onnx file"
+        )
     check_whole(path)
     description = read_description(path)
     if description is not None:

@@ -138,7 +138,9 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
             checks.append(_arena_check(path))
         count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
         slow = format.verified_images is not None
-        simulated = proven(path, format.runtime, images[:SMALLEST_BATCH]) if slow and kind_of(path) == "tflite" else None
+        simulated = (
+            proven(path, format.runtime, images[:SMALLEST_BATCH]) if slow and kind_of(path) == "tflite" else None
+        )
         count = SMALLEST_BATCH if slow else count
         # A file that runs in batches, or is simulated, answers the first images one by one, too.
         in_batches = format.any_batch or simulated is not None
@@ -230,7 +232,10 @@ def _run(runtime: Runs, format: Format, images: np.ndarray, batch_size: int, exp
 
 def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
     """Checks the size: converters don't report weights that are missing or written twice."""
-    measured, expected = size_bytes(onnx_file(path) if kind_of(path) == "web" else path), model.count_params() * format.bytes_per_parameter
+    measured, expected = (
+        size_bytes(onnx_file(path) if kind_of(path) == "web" else path),
+        model.count_params() * format.bytes_per_parameter,
+    )
     largest = 4 * model.count_params() if format.keep_float else expected
     # A graph holds the border of the folded normalisation, as large as the image, and a detector's anchors, which need
     # half as much. TensorFlow writes them for each function: three signatures and `serve`, or for a detector two and

@@ -1,4 +1,4 @@
-"""The files of ONNX Runtime Web for the format `web`: taken from a folder or fetched by npm, and known by their hashes."""
+"""The files of ONNX Runtime Web for the format `web`: from a folder or fetched by npm, and known by their hashes."""
 
 import hashlib
 import shutil
@@ -65,9 +65,9 @@ def _reader(given: Path) -> Callable[[str], bytes]:
     root = next((place for place in places if (place / FILES[0].source).is_file()), None)
     if root is None:
         raise ExportError(
-            f"`web_runtime` (--web-runtime) must be a folder with npm's package onnxruntime-web: the package itself, or "
-            f"a folder in which `npm install {PACKAGE}` was run, or in which `tar xf` has unpacked the file of `npm pack "
-            f"{PACKAGE}`. Received: {given}, where {FILES[0].source} is in none of these"
+            "`web_runtime` (--web-runtime) must be a folder with npm's package onnxruntime-web: the package itself, or "
+            f"a folder in which `npm install {PACKAGE}` was run, or in which `tar xf` has unpacked the file of "
+            f"`npm pack {PACKAGE}`. Received: {given}, where {FILES[0].source} is in none of these"
         )
 
     def read(source: str) -> bytes:
