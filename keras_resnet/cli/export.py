@@ -256,14 +256,15 @@ def export(
     if sign_key is not None:
         signatures = ", ".join(signature_file(path).name for path in made.paths.values())
         print(printable(f"signed with {sign_key}: {signatures}"))
-    first = next(iter(made.paths.values()))
+    first, path = next(iter(made.paths.items()))
     print(printable(f"verified in {out}; recorded in {made.manifest}. Next:"))
-    file = shlex.quote(str(first))
-    print(
-        printable(
-            f"keras-resnet info {file}" if given.get("raw_heads") else f"keras-resnet predict IMAGE --model {file}"
-        )
-    )
+    file = shlex.quote(str(path))
+    if format_named(first).verified_in:  # a page, which any server of files can send
+        print(printable(f"python3 -m http.server --bind 127.0.0.1 --directory {file}"))
+    elif given.get("raw_heads"):
+        print(printable(f"keras-resnet info {file}"))
+    else:
+        print(printable(f"keras-resnet predict IMAGE --model {file}"))
 
 
 def _password_of(key: Path) -> str:
