@@ -20,7 +20,6 @@ from keras_resnet.variants import Contract
 
 MOST_SHOWN = 3
 PIXEL_AGREEMENT_PERCENT = 99.9  # classes of some pixels are nearly tied
-TIMES = ("pixels_ms", "network_ms")
 _OBJECT = ("predicted", "predicted_index", "score", "xmin", "ymin", "xmax", "ymax")
 
 # Height and width in units of the network's side, how the picture is written, and how Pillow is told.
