@@ -38,6 +38,7 @@ from keras_resnet.export.pipeline import examine_artifact
 from keras_resnet.export.running import Running
 from keras_resnet.export.runtimes import format_of
 from keras_resnet.export.web_runtime import write_runtime
+from keras_resnet.masks_in_boxes import paste_masks
 from keras_resnet.model_files import save_model
 from keras_resnet.preprocessing import load_image
 from keras_resnet.tasks import contract_of
@@ -381,6 +382,23 @@ def test_boxes_follow_the_smallest_score(chromium, folders):
         assert [*counts.values()][-1] == 1
         assert min(counts) == 0
         assert page.faults == []
+
+
+@in_browser
+def test_masks_are_pasted_as_by_this_package(chromium, folders):
+    """Both interpolate between the centres of a mask's positions; this package starts at whole pixels of the box."""
+    smooth = picture(28, 28, 4)[..., 0] / np.float32(255)
+    box, scale = [10.0, 20.0, 150.0, 110.0], 1.5
+    [expected] = paste_masks(smooth[None], scale * np.array([box], np.float32), 200, 300) >= 0.5
+    draw = """([values, box, scale]) => {
+      const canvas = new OffscreenCanvas(300, 200), pen = canvas.getContext("2d");
+      cover(pen, {values, side: 28, box}, scale, [255, 0, 0]);
+      return [...pen.getImageData(0, 0, 300, 200).data].filter((value, place) => place % 4 === 3);
+    }"""
+    with shown(chromium, folders["classify"]) as page:
+        drawn = np.array(page.evaluate(draw, [smooth.ravel().tolist(), box, scale])).reshape(200, 300) > 0
+    assert 0.1 < expected.mean() < 0.5
+    assert (drawn == expected).mean() > 0.98
 
 
 # --- without a browser --------------------------------------------------------------------------------------------
