@@ -276,7 +276,7 @@ def test_format_is_told_by_content(exported, tmp_path):
     renamed = tmp_path / "digits.tflite.unverified"
     renamed.write_bytes(exported.paths["tflite-int8"].read_bytes())
     assert format_of(renamed).name == "tflite-int8"
-    with pytest.raises(ExportError, match="an artifact must be a SavedModel or OpenVINO folder"):
+    with pytest.raises(ExportError, match="an artifact must be a SavedModel, OpenVINO or web folder"):
         format_of(tmp_path)
     with pytest.raises(ExportError, match="no such file or folder"):
         format_of(tmp_path / "missing.onnx")
