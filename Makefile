@@ -49,11 +49,16 @@ attack: $(VENV)/.dev
 environment: $(VENV)/.dev
 	$(BIN)/python -m keras_resnet.environment
 
-# Where one of the two can't be had, the tests that need it are skipped, and name it.
-browser: $(VENV)/.dev
-	command -v chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; }
-	mkdir -p $(VENV)/onnxruntime-web
-	cd $(VENV)/onnxruntime-web && test -d dist || { npm pack --silent $$(../bin/python -c 'from keras_resnet.export.web_runtime import PACKAGE; print(PACKAGE)') && tar xzf onnxruntime-web-*.tgz --strip-components 1 && rm onnxruntime-web-*.tgz; }
+# Without one of the two, the tests that need it are skipped, and name it.
+browser: $(VENV)/.dev $(VENV)/onnxruntime-web/dist
+	command -v chromium || command -v google-chrome || \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium)
+
+$(VENV)/onnxruntime-web/dist: keras_resnet/export/web_runtime.py | $(VENV)/.dev
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent $$(../bin/python -c 'from keras_resnet.export.web_runtime import PACKAGE as it; print(it)')
+	cd $(@D) && tar xzf onnxruntime-web-*.tgz --strip-components 1 && rm onnxruntime-web-*.tgz
+	@touch $@
 
 # Each stamp says that the environment holds one set of extras, at the versions of constraints.txt.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.created
