@@ -293,7 +293,7 @@ def test_the_command_verifies_a_page(folders, networks, tmp_path):
         Image.fromarray(pixels).resize((37, 37)).save(tmp_path / f"{index}.png")
     arguments = ["--model", tmp_path / "model.keras", "--images", tmp_path]
     status, out, err = in_process("verify", folders["classify"], *arguments)
-    assert (status, err) == (0, [])
+    assert (status, err) == (0, []), out
     assert "pixels of image files" in "\n".join(out)
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from keras_resnet.optional import require
 
 EXTRA = "web"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-LONGEST_CALL_S = 600.0  # of one call: a large network answers a batch in some seconds
+LONGEST_CALL_S = 600.0  # for one call: a large network answers a batch in some seconds
 LONGEST_START_S = 120.0
 
 # What the page gives and takes goes through JSON, with arrays as base64.
@@ -142,7 +142,7 @@ def _served(folder: Path) -> Iterator[str]:
 
 class _Files(SimpleHTTPRequestHandler):
     # Some systems have other types in their registry.
-    extensions_map: ClassVar = {
+    extensions_map = {  # noqa: RUF012  as its base has it
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".wasm": "application/wasm",

@@ -16,7 +16,7 @@ from keras_resnet.whole_files import partial_files
 
 GRAPH_FILE = "saved_model.pb"  # makes a folder a SavedModel
 IR_FILE = "model.xml"  # makes a folder OpenVINO's; its constants are in model.bin
-PAGE_FILE, NETWORK_FILE = "index.html", "model.onnx"  # of a folder for browsers
+PAGE_FILE, NETWORK_FILE = "index.html", "model.onnx"  # in a folder for browsers
 LABELS_FILE, DESCRIPTION_FILE = "labels.txt", "description.json"  # inside or beside a graph
 ANSWERS = ".answers.npz"  # suffix of the file beside an artifact with its recorded answers
 REPLACED = ".replaced"  # suffix of a folder that is being replaced

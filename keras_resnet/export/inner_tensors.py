@@ -25,7 +25,7 @@ MOST_AXES = 4
 def open_inner(path: Path, runtime: str) -> Run | None:
     """Artifact, its runtime -> function that computes all its tensors; None where the runtime doesn't show them.
 
-    TensorFlow shows none, and OpenVINO shows wrong ones of a detector. A browser's are those of ONNX Runtime.
+    TensorFlow shows none, and OpenVINO shows wrong ones of a detector. For a page, ONNX Runtime computes them.
 
     The runtimes do not optimise here: every tensor that the file names is computed as the file states it.
     """

@@ -23,7 +23,7 @@ from keras_resnet.errors import ExportError
 
 KEY = b"keras_resnet.sha256"
 FOLDER_FILE = "assets.extra/keras_resnet.sha256"  # folder for files that TensorFlow ignores
-DESCRIBED_FILES = ("assets/description.json", "model.xml", "description.json")  # of a SavedModel, OpenVINO, a page
+DESCRIBED_FILES = ("assets/description.json", "model.xml", "description.json")  # in a SavedModel, OpenVINO, a page
 OWN_NAME = b"keras-resnet-kit"  # part of each description: a file with it and without a hash is damaged
 
 _BLANK = b"0" * 64

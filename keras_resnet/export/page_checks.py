@@ -1,6 +1,6 @@
 """Checks of a page on image files: its pixels, its answers in the user's words, and what it asks other machines for.
 
-The pixels must be those of this package, bit by bit. The answers are compared with what prediction, in NumPy, makes of
+The pixels must be equal to this package's, bit by bit. The answers are compared with what prediction, in NumPy, makes of
 the outputs that the page's own network gives for these pixels.
 """
 
@@ -49,7 +49,7 @@ def page_checks(
     yield _check("pixels of image files", len(files), wrong, "equal to this package's")
     asked = Asked("", page.run, contract, names, classes, facts)
     wrong = [f"{kind}: {text}" for kind in files if (text := _wrong_answer(page, task, asked, files[kind]))]
-    yield _check("answers to image files", len(files), wrong, "as `predict` makes them of the outputs")
+    yield _check("answers to image files", len(files), wrong, "as `predict` computes them")
     outside = [address for address in page.requests if not address.startswith((page.address, "blob:", "data:"))]
     measured = ", ".join(outside[:MOST_SHOWN]) or f"{len(page.requests)} requests to its own server"
     yield Check("requests", measured, "none to other machines", not outside)
@@ -98,7 +98,7 @@ def _wrong_answer(page: BrowserPage, task: Task, asked: Asked, file: bytes) -> s
     """Compares with the cells that `predict` gives for this file."""
     shown = {key: value for key, value in page.answer_to(file)["answer"].items()}
     options, row_options = task.read_options(dict.fromkeys(task.options("predict")))
-    pixels = task.prepare(decode_image(file), asked.contract)  # type: ignore[arg-type]  # a page has a contract
+    pixels = task.prepare(decode_image(file), asked.contract)
     [answer] = task.answers(asked, [pixels], **options)
     # Masks are drawn by the page, and need pycocotools here.
     kept: Answer = {name: values for name, values in answer.items() if name != MASKS}

@@ -12,7 +12,7 @@ from keras_resnet.errors import ExportError, reason
 from keras_resnet.page import text_of
 from keras_resnet.regular_files import read_regular
 
-PACKAGE = "onnxruntime-web@1.30.0"  # of npm
+PACKAGE = "onnxruntime-web@1.30.0"  # by npm's names
 FOLDER = "runtime"  # in the folder of the format
 LICENCE, LICENCE_TEXT = "LICENSE.txt", "onnxruntime-web.txt"  # npm's package has no such file
 LONGEST_FETCH_S = 600.0
