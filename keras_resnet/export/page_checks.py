@@ -1,7 +1,7 @@
 """Checks of a page on image files: its pixels, its answers in the user's words, and what it asks other machines for.
 
-The pixels must be equal to this package's, bit by bit. The answers are compared with what prediction, in NumPy, makes of
-the outputs that the page's own network gives for these pixels.
+The pixels must be equal to this package's, bit by bit. The answers are compared with what prediction computes from the
+outputs that the page's own network gives for these pixels.
 """
 
 import io
