@@ -1,6 +1,7 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
 # make wheel  the package as one file, to install anywhere, and its runtime without TensorFlow as another
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
+# make browser  what the tests of pages need beside Python: Chromium where apt and root are, and ONNX Runtime Web
 # make attack hostile inputs, mutated files, planted faults, kills: two to three hours, with the figures by kind
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-.PHONY: demo wheel test test-slow check attack lint environment lock clean
+.PHONY: demo wheel test test-slow check attack lint environment browser lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resnet demo --out runs/demo
@@ -47,6 +48,17 @@ attack: $(VENV)/.dev
 # The CPU with its instruction sets, and the versions of Python and of the packages.
 environment: $(VENV)/.dev
 	$(BIN)/python -m keras_resnet.environment
+
+# Without one of the two, the tests that need it are skipped, and name it.
+browser: $(VENV)/.dev $(VENV)/onnxruntime-web/dist
+	command -v chromium || command -v google-chrome || \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium)
+
+$(VENV)/onnxruntime-web/dist: keras_resnet/export/web_runtime.py | $(VENV)/.dev
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent $$(../bin/python -c 'from keras_resnet.export.web_runtime import PACKAGE as it; print(it)')
+	cd $(@D) && tar xzf onnxruntime-web-*.tgz --strip-components 1 && rm onnxruntime-web-*.tgz
+	@touch $@
 
 # Each stamp says that the environment holds one set of extras, at the versions of constraints.txt.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.created

@@ -17,7 +17,7 @@ import typer
 from shared import finish
 
 from keras_resnet.cli.network import WeightsOption
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import FORMATS, all_formats
 from keras_resnet.measure.memory import peak_memory_mb
 from keras_resnet.measure.process import in_a_process
 from keras_resnet.measure.turns import by_turns
@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Exports a network to each format, ours and bare by turns."""
     given = {"model": model, "weights": weights, "images": str(images), "count": count}
-    jobs = [job for name in FORMATS for job in (name, BARE + name)]
+    jobs = [job for name in all_formats() for job in (name, BARE + name)]
     turns = by_turns({job: partial(in_a_process, "export_cost:measure", {"job": job, **given}) for job in jobs}, 1)
     results = {job: result for job, [result] in turns.items()}
     finish(out, f"export_cost_{model}", {"model": model, "calibration": count}, results)

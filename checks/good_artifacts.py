@@ -139,7 +139,7 @@ def one_network(seed: int, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
     from keras_resnet.errors import KerasResnetError
     from keras_resnet.export import export
     from keras_resnet.export.fold import fold
-    from keras_resnet.export.formats import FORMATS
+    from keras_resnet.export.formats import FORMATS, all_formats
     from keras_resnet.export.prepare import checked, prepare
     from keras_resnet.loading import open_network
     from keras_resnet.model_files import save_model
@@ -149,8 +149,8 @@ def one_network(seed: int, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
     random = np.random.default_rng([seed, 7])
     task = TASKS[int(random.integers(len(TASKS)))]
     model, pixels, classes = network_of(random, task)
-    count = min(FORMATS_OF_A_NETWORK, len(chosen or FORMATS))
-    formats = [str(name) for name in random.choice(list(chosen or FORMATS), count, replace=False)]
+    count = min(FORMATS_OF_A_NETWORK, len(chosen or all_formats()))
+    formats = [str(name) for name in random.choice(list(chosen or all_formats()), count, replace=False)]
     size = pixels.shape[1]
     contract = WholeImage(size, size) if task == "segment" else InputContract(size, size)
     names = [f"thing {index}" for index in range(classes)] if task in ("classify", "tag", "segment") else None

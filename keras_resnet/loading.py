@@ -63,14 +63,14 @@ def load(
     text = model_in(text, running)
     if not is_artifact(text) and not _is_file(text):
         raise ArgumentError(
-            "`path` must be a .keras file, a SavedModel or OpenVINO folder, a .tflite or an .onnx file. "
+            "`path` must be a .keras file, a SavedModel, OpenVINO or web folder, a .tflite or an .onnx file. "
             f"Received: {text}"
         )
     return open_predictor(text, None, threads, Stated(task, output_kind), trust, running)
 
 
 def is_artifact(model: str) -> bool:
-    """Path, or name of a network -> whether it is an artifact: SavedModel or OpenVINO folder, .tflite or .onnx file."""
+    """Path, or name of a network -> whether it is an artifact: a folder of one, a .tflite or an .onnx file."""
     return model.endswith((".tflite", ".onnx")) or is_artifact_folder(Path(model))
 
 

@@ -103,12 +103,12 @@ def small_exports(randomise: Callable, tmp_path_factory: pytest.TempPathFactory)
     from small_classifier import Exported, small_classifier
 
     from keras_resnet.export import export
-    from keras_resnet.export.formats import FORMATS
+    from keras_resnet.export.formats import all_formats
     from keras_resnet.export.images import synthetic_images
 
     model, names = randomise(small_classifier(), seed=4), [f"thing {index} <&> ö" for index in range(10)]
     calibration = synthetic_images((32, 32, 3), count=40, seed=8)
-    made = export(model, tmp_path_factory.mktemp("small"), list(FORMATS), calibration=calibration, class_names=names)
+    made = export(model, tmp_path_factory.mktemp("small"), all_formats(), calibration=calibration, class_names=names)
     return Exported(model, names, calibration, made.folder, made.paths, made.reports)
 
 

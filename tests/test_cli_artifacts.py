@@ -17,7 +17,7 @@ from keras_resnet.errors import VerificationError
 from keras_resnet.export import pipeline
 from keras_resnet.export.artifact import open_artifact
 from keras_resnet.export.files import ANSWERS
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import FORMATS, all_formats, format_named
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.model_files import save_model
 from keras_resnet.variants import InputContract
@@ -101,10 +101,10 @@ def with_options(folder, export_files):
 def test_all_writes_all(folder, everything):
     assert {path.name for path in (folder / "my files").iterdir()} == {
         "manifest.json",
-        *(row.file_name for row in FORMATS.values()),
-        *(row.file_name + ANSWERS for row in FORMATS.values()),
+        *(row.file_name for row in map(format_named, all_formats())),
+        *(row.file_name + ANSWERS for row in map(format_named, all_formats())),
     }
-    for row in FORMATS.values():
+    for row in map(format_named, all_formats()):
         assert sum(line.split()[:1] == [row.file_name] for line in everything) == 1
     assert max(map(len, everything[:-2])) <= 80  # as on a pipe; the last two lines hold paths
 
@@ -153,7 +153,7 @@ def assert_info_predict_and_evaluate(path, name, folder, model):
     assert top5 == 100
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", all_formats())
 def test_every_format_needs_nothing_but_its_file(name, folder, everything, model):
     assert_info_predict_and_evaluate(folder / "my files" / FORMATS[name].file_name, name, folder, model)
 
@@ -183,7 +183,7 @@ def test_onnx_runtime_warns_of_no_file(folder, everything, with_options):
 def test_info_of_a_folder_shows_each_artifact(folder, everything):
     status, lines, errors = in_process("info", folder / "my files")
     assert (status, errors) == (0, [])
-    for row in FORMATS.values():
+    for row in map(format_named, all_formats()):
         assert sum(line.strip() == row.file_name for line in lines) == 1
 
 

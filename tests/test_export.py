@@ -15,7 +15,7 @@ from keras_resnet.errors import ExportError, MissingDependencyError, Verificatio
 from keras_resnet.export import export, pipeline, runtimes
 from keras_resnet.export.description import read_description
 from keras_resnet.export.files import ANSWERS
-from keras_resnet.export.formats import FORMATS, UNVERIFIED
+from keras_resnet.export.formats import FORMATS, UNVERIFIED, all_formats, format_named
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.runtimes import Tensor, format_of, open_runtime
@@ -40,10 +40,10 @@ def resnet(randomise):
 
 @pytest.fixture(scope="module")
 def exported(resnet, tmp_path_factory):
-    return export(resnet, tmp_path_factory.mktemp("export"), list(FORMATS), calibration=CALIBRATION)
+    return export(resnet, tmp_path_factory.mktemp("export"), all_formats(), calibration=CALIBRATION)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", all_formats())
 def test_artifact_gives_the_models_answers(name, exported, resnet):
     """Measured against the source model, on images that no part of the export has seen, at two batch sizes."""
     images = synthetic_images((64, 64, 3), count=7, seed=99)
@@ -65,7 +65,7 @@ def test_artifact_gives_the_models_answers(name, exported, resnet):
 
 def test_manifest_records_each_artifact(exported, resnet):
     manifest = json.loads(exported.manifest.read_text())
-    assert set(manifest["artifacts"]) == set(FORMATS)
+    assert set(manifest["artifacts"]) == set(all_formats())
     for name, entry in manifest["artifacts"].items():
         assert entry["file"] == FORMATS[name].file_name
         description = entry["description"]
@@ -85,8 +85,8 @@ def test_manifest_records_each_artifact(exported, resnet):
 def test_nothing_but_the_final_names_is_left(exported):
     assert {path.name for path in exported.folder.iterdir()} == {
         "manifest.json",
-        *(row.file_name for row in FORMATS.values()),
-        *(row.file_name + ANSWERS for row in FORMATS.values()),
+        *(row.file_name for row in map(format_named, all_formats())),
+        *(row.file_name + ANSWERS for row in map(format_named, all_formats())),
     }
 
 
@@ -276,7 +276,7 @@ def test_format_is_told_by_content(exported, tmp_path):
     renamed = tmp_path / "digits.tflite.unverified"
     renamed.write_bytes(exported.paths["tflite-int8"].read_bytes())
     assert format_of(renamed).name == "tflite-int8"
-    with pytest.raises(ExportError, match="an artifact must be a SavedModel or OpenVINO folder"):
+    with pytest.raises(ExportError, match="an artifact must be a SavedModel, OpenVINO or web folder"):
         format_of(tmp_path)
     with pytest.raises(ExportError, match="no such file or folder"):
         format_of(tmp_path / "missing.onnx")

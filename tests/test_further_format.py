@@ -52,7 +52,7 @@ def test_it_is_exported_and_reported(randomise, tmp_path, monkeypatch):
     [figure] = figures
     for axes in figure.axes:
         drawn = {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines}
-        assert drawn == {"saved_model": ("C0", "o"), "onnx-further": ("C11", "D")}
+        assert drawn == {"saved_model": ("C0", "o"), "onnx-further": ("C13", "^")}
 
 
 # The module is run once more on purpose: its texts are made when it is imported.
@@ -62,8 +62,12 @@ def test_the_help_of_the_command_names_it():
     app.command()(runpy.run_module("keras_resnet.cli.export")["export"])
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown).split())
-    assert "onnx-int8, openvino, openvino-int8, onnx-further." in text
-    assert "typical images. Needed for tflite-int8, tflite-int16x8, onnx-int8, openvino-int8, onnx-further." in text
+    assert (
+        "onnx-int8, openvino, openvino-int8, web, web-float32, onnx-further; or all, which leaves out web, web" in text
+    )
+    assert (
+        "typical images. Needed for tflite-int8, tflite-int16x8, onnx-int8, openvino-int8, web, onnx-further." in text
+    )
     assert "ONNX opset: 11 to 18 (at least 13 for onnx-int8, 15 for onnx-further)." in text
     assert (
         "Let the files take images of any height and width (saved_model, onnx, onnx-float16, openvino, onnx-further)."
@@ -83,7 +87,7 @@ def test_its_options_are_checked():
         check_options(Options(opset=14), [FORMATS["onnx-int8"], FURTHER])
     with pytest.raises(ExportError, match=r"^`int_weights` belongs to onnx-int8, onnx-further\. Received: .*'int7'"):
         check_options(Options(int_weights="int7"), [FORMATS["onnx"]])
-    with pytest.raises(ExportError, match=r"openvino-int8, onnx-further, or all\. .* Did you mean 'onnx-further'"):
+    with pytest.raises(ExportError, match=r"web-float32, onnx-further, or all\. .* Did you mean 'onnx-further'"):
         format_named("onnx-furthe")
 
 

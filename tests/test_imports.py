@@ -20,6 +20,7 @@ ORDER = (
     "printable",
     "errors",
     "recipes",
+    "page",
     "optional",
     "whole_files",
     "one_writer",

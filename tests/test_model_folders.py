@@ -12,7 +12,7 @@ from pictures import jpeg, picture
 
 import keras_resnet
 from keras_resnet.errors import ArgumentError, ExportError
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import all_formats, format_named
 from keras_resnet.model_files import save_model
 from keras_resnet.model_folders import model_in
 from keras_resnet.variants import InputContract
@@ -114,7 +114,7 @@ def test_the_most_exact_artifact_is_taken(tmp_path, small_exports, caplog):
     order = ["saved_model", "model.tflite", "model.onnx", "model_openvino", "model-float16.tflite"]
     order += ["model-float16.onnx", "model-dynamic.tflite", "model-int8.tflite", "model-int16x8.tflite"]
     order += ["model-int8.onnx", "model-int8_openvino"]
-    assert sorted(order) == sorted(row.file_name for row in FORMATS.values())
+    assert sorted(order) == sorted(row.file_name for row in map(format_named, all_formats()))
     for name in reversed(order):
         (tmp_path / name).mkdir()
         assert model_in(str(tmp_path)) == str(tmp_path / name)
@@ -142,9 +142,13 @@ def test_info_of_a_folder_compares_each_file_with_the_manifest(shipped):
     folder, changed = shipped
     status, lines, errors = in_process("info", folder)
     assert (status, errors) == (1, [changed])
-    titles = [line.strip() for line in lines if line.strip() in [row.file_name for row in FORMATS.values()]]
+    titles = [
+        line.strip() for line in lines if line.strip() in [row.file_name for row in map(format_named, all_formats())]
+    ]
     states = [line.split()[-2] for line in lines if line.split()[1:2] == ["state"]]
-    assert dict(zip(titles, states, strict=True)) == {row.file_name: "missing" for row in FORMATS.values()} | {
+    assert dict(zip(titles, states, strict=True)) == {
+        row.file_name: "missing" for row in map(format_named, all_formats())
+    } | {
         "model.onnx": "changed",
         "model.tflite": "whole",
         "model-int8.tflite": "whole",

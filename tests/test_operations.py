@@ -271,7 +271,7 @@ def test_other_files_from_which_a_graph_could_be_read(plain, tmp_path):
     with pytest.raises(ExportError, match=r"the file saved_model\.pbtxt \(is a second graph beside saved_model\.pb\)"):
         open_artifact(text)
     (text / "saved_model.pb").unlink()
-    with pytest.raises(ExportError, match="an artifact must be a SavedModel or OpenVINO folder"):
+    with pytest.raises(ExportError, match="an artifact must be a SavedModel, OpenVINO or web folder"):
         open_artifact(text)
 
 

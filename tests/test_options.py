@@ -10,7 +10,7 @@ from small_classifier import small_classifier
 from keras_resnet.errors import ExportError
 from keras_resnet.export import Options, export
 from keras_resnet.export.description import read_description
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import all_formats, format_named
 from keras_resnet.export.images import synthetic_images
 
 pytest.importorskip("ai_edge_litert")
@@ -60,7 +60,7 @@ def exported(model, small_exports, tmp_path_factory):
     def get(name, **options):
         key = tuple(sorted(options.items()))
         if key not in reports:
-            formats = [row.name for row in FORMATS.values() if set(options) <= set(row.options)]
+            formats = [row.name for row in map(format_named, all_formats()) if set(options) <= set(row.options)]
             formats = [other for other in formats if other != "onnx-int8" or options.get("opset", 13) >= 13]
             folder = tmp_path_factory.mktemp("options")
             reports[key] = export(model, folder, formats, calibration=CALIBRATION, options=Options(**options))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_resnet.data.problems import Problems
 from keras_resnet.export.files import WRITTEN, clean, replace
-from keras_resnet.export.formats import FORMATS, UNVERIFIED
+from keras_resnet.export.formats import UNVERIFIED, all_formats, format_named
 from keras_resnet.whole_files import PARTIAL, write_whole
 
 OLD = Path(__file__).parent / "old_files"  # small networks, as files
@@ -94,7 +94,7 @@ def test_commands_write_in_place_of_links(command, tmp_path, victim):
         assert (second / name).stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", [row.file_name for row in FORMATS.values()])
+@pytest.mark.parametrize("name", [row.file_name for row in map(format_named, all_formats())])
 def test_links_under_the_names_of_an_export_are_removed_first(name, tmp_path, victim):
     """An artifact is written under its name with .unverified, beside a folder .NAME.scratch."""
     out = tmp_path / "out"

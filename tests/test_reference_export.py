@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.export import export
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import all_formats, format_named
 from keras_resnet.loading import open_network
 from keras_resnet.preprocessing import load_images
 
@@ -26,14 +26,14 @@ def test_artifacts_keep_the_models_answers(name, shared_data, unpacked_weights, 
     report = export(
         network,
         tmp_path,
-        list(FORMATS),
+        all_formats(),
         calibration=pixels[calibrates],
         data=(pixels[~calibrates], classes[~calibrates]),
         max_drop=100.0,
         contract=contract,
     )
     expected = report.evaluations["model"].probabilities
-    for row in FORMATS.values():
+    for row in map(format_named, all_formats()):
         accuracy, answers = report.accuracy[row.name], report.evaluations[row.name].probabilities
         assert accuracy.images == 400
         if row.integer:

@@ -229,7 +229,7 @@ def test_load_predicts_from_files_bytes_and_pixels(tmp_path, randomise):
         predictor.predict([tmp_path / "absent.png"])
     with pytest.raises(ArgumentError, match=r"nothing\.keras: no such file or folder"):
         keras_resnet.load(tmp_path / "nothing.keras")
-    with pytest.raises(ArgumentError, match=r"must be a \.keras file, a SavedModel or OpenVINO folder"):
+    with pytest.raises(ArgumentError, match=r"must be a \.keras file, a SavedModel, OpenVINO or web folder"):
         keras_resnet.load(tmp_path / "0.png")
 
 

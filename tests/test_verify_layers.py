@@ -10,7 +10,7 @@ import pytest
 
 from keras_resnet.errors import VerificationError
 from keras_resnet.export import export, pipeline, to_savedmodel
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import FORMATS, all_formats
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.inner_tensors import open_inner
@@ -29,7 +29,7 @@ def with_weights(model, change):
     return changed
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", all_formats())
 def test_the_format_is_read_from_the_graph(name, small_exports):
     assert format_in_graph(small_exports.paths[name]) == name
 

@@ -43,9 +43,9 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="SUBJECT...",
-            help="Subjects to measure: artifacts (SavedModel or OpenVINO folder, .tflite, .onnx), folders of exported "
-            "artifacts, .keras files, folders that `train` wrote, or names of networks. Ratios are relative to the "
-            "first subject.",
+            help="Subjects to measure: artifacts (SavedModel, OpenVINO or web folder, .tflite, .onnx), folders of "
+            "exported artifacts, .keras files, folders that `train` wrote, or names of networks. Ratios are "
+            "relative to the first subject.",
         ),
     ],
     weights: WeightsOption = None,

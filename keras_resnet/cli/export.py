@@ -30,7 +30,16 @@ from keras_resnet.cli.progress import progress, status
 from keras_resnet.cli.setting_options import with_data_options
 from keras_resnet.cli.task_options import options_of, with_task_options
 from keras_resnet.errors import ArgumentError
-from keras_resnet.export.formats import CHOICES, FORMATS, Format, Options, check_options, format_named, takers_of
+from keras_resnet.export.formats import (
+    CHOICES,
+    FORMATS,
+    Format,
+    Options,
+    all_formats,
+    check_options,
+    format_named,
+    takers_of,
+)
 from keras_resnet.printable import printable
 from keras_resnet.tasks.outputs import Stated
 
@@ -64,7 +73,10 @@ def export(
     output_kind: OutputKindOption = None,
     formats: Annotated[
         str,
-        typer.Option(help=f"Formats to write, comma-separated, or all: {', '.join(FORMATS)}."),
+        typer.Option(
+            help=f"Formats to write, comma-separated: {', '.join(FORMATS)}; or all, which leaves out "
+            f"{', '.join(name for name in FORMATS if name not in all_formats())}."
+        ),
     ] = "saved_model,tflite,onnx",
     calibration: Annotated[
         str | None,
@@ -131,6 +143,13 @@ def export(
             show_default="int8 where this CPU has VNNI, else uint8",
         ),
     ] = None,
+    web_runtime: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Folder with npm's package onnxruntime-web, for {_takers('web_runtime')}.",
+            show_default="npm fetches it",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing artifacts.")] = False,
     sign_key: Annotated[
         Path | None,
@@ -176,11 +195,12 @@ def export(
         "ranges": ranges,
         "int_weights": int_weights,
         "keep_float": keep_float or None,
+        "web_runtime": web_runtime,
     }
     model = model_in(model)
     options, names = Options(**chosen), [name.strip() for name in formats.split(",")]
     source = weights_from(weights, weights_prefix, revision)
-    rows = list(FORMATS.values()) if names == ["all"] else [format_named(name) for name in names]
+    rows = [format_named(name) for name in (all_formats() if names == ["all"] else names)]
     check_options(options, rows)  # cheap mistakes first: opening the network takes seconds
     if max_drop is not None and data is None:
         raise ArgumentError(f"--max-drop needs labelled images: give --data. Received: --max-drop {max_drop:g}")
@@ -236,14 +256,15 @@ def export(
     if sign_key is not None:
         signatures = ", ".join(signature_file(path).name for path in made.paths.values())
         print(printable(f"signed with {sign_key}: {signatures}"))
-    first = next(iter(made.paths.values()))
+    first, path = next(iter(made.paths.items()))
     print(printable(f"verified in {out}; recorded in {made.manifest}. Next:"))
-    file = shlex.quote(str(first))
-    print(
-        printable(
-            f"keras-resnet info {file}" if given.get("raw_heads") else f"keras-resnet predict IMAGE --model {file}"
-        )
-    )
+    file = shlex.quote(str(path))
+    if format_named(first).verified_in:  # a page, which any server of files can send
+        print(printable(f"python3 -m http.server --bind 127.0.0.1 --directory {file}"))
+    elif given.get("raw_heads"):
+        print(printable(f"keras-resnet info {file}"))
+    else:
+        print(printable(f"keras-resnet predict IMAGE --model {file}"))
 
 
 def _password_of(key: Path) -> str:

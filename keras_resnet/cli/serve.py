@@ -19,9 +19,9 @@ def serve(
         list[str],
         typer.Argument(
             metavar="ARTIFACT...",
-            help="Artifacts to serve, each as PATH or NAME=PATH: a SavedModel or OpenVINO folder, a .tflite or .onnx "
-            "file, a folder that `export` wrote, or a folder of versions (PATH/1, PATH/2, ...). Without a name, the "
-            "name of the file or folder is taken.",
+            help="Artifacts to serve, each as PATH or NAME=PATH: a SavedModel, OpenVINO or web folder, a .tflite or "
+            ".onnx file, a folder that `export` wrote, or a folder of versions (PATH/1, PATH/2, ...). Without a "
+            "name, the name of the file or folder is taken.",
             show_default=False,
         ),
     ],

@@ -30,7 +30,7 @@ from keras_resnet.tasks.outputs import Stated
 
 @with_data_options
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="A SavedModel or OpenVINO folder, a .tflite or an .onnx file.")],
+    artifact: Annotated[Path, typer.Argument(help="A SavedModel, OpenVINO or web folder, a .tflite or an .onnx file.")],
     public_key: Annotated[
         Path | None,
         typer.Option(

@@ -67,7 +67,7 @@ class Artifact:
 def open_artifact(
     path: str | os.PathLike[str], threads: int | None = None, trust: bool = False, running: Running = AS_WRITTEN
 ) -> Artifact:
-    """SavedModel or OpenVINO folder, .tflite or .onnx file -> opened artifact.
+    """SavedModel, OpenVINO or web folder, .tflite or .onnx file -> opened artifact.
 
     A file without a description gets a centre crop of its input size, and ImageNet's names for 1000 classes. `trust`
     is explained at `open_runtime`.

@@ -20,7 +20,7 @@ from keras_resnet.boxes import just_below
 from keras_resnet.detection_layers.anchors import anchors_of
 from keras_resnet.detection_layers.proposals import IOU_THRESHOLD
 from keras_resnet.detection_layers.roi_align import FIRST_LEVEL, least_areas
-from keras_resnet.export.files import kind_of
+from keras_resnet.export.files import kind_of, onnx_file
 from keras_resnet.export.formats import Format
 from keras_resnet.export.runtimes import read_openvino
 from keras_resnet.optional import require
@@ -106,7 +106,7 @@ def _onnx_constants(path: Path) -> Iterator[np.ndarray]:
     onnx = require("onnx", "onnx")
     types = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
-    for tensor in onnx.load(str(path)).graph.initializer:
+    for tensor in onnx.load(str(onnx_file(path))).graph.initializer:
         if tensor.data_type in types:
             yield onnx.numpy_helper.to_array(tensor)
 
@@ -155,5 +155,6 @@ _CONSTANTS: Mapping[str, Callable[[Path], Iterator[np.ndarray]]] = {
     "saved_model": _savedmodel_constants,
     "tflite": _tflite_constants,
     "onnx": _onnx_constants,
+    "web": _onnx_constants,
     "openvino": _openvino_constants,
 }

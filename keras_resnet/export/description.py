@@ -10,19 +10,14 @@ from typing import Any
 from keras_resnet import __version__
 from keras_resnet.answers import IMAGE, Output
 from keras_resnet.errors import ExportError, reason
-from keras_resnet.export.files import IR_FILE, kind_of
+from keras_resnet.export.files import DESCRIPTION_FILE, IR_FILE, LABELS_FILE, kind_of
 from keras_resnet.export.formats import CHOICES, FORMATS
 from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.ir_file import read_properties
 from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.old_schema import current
 from keras_resnet.export.onnx_file import read_property
-from keras_resnet.export.tflite_metadata import (
-    DESCRIPTION_FILE,
-    LABELS_FILE,
-    labels_text,
-    write_tflite_metadata,
-)
+from keras_resnet.export.tflite_metadata import labels_text, write_tflite_metadata
 from keras_resnet.facts import facts_of
 from keras_resnet.optional import require
 from keras_resnet.tasks import TASKS
@@ -230,8 +225,8 @@ def _is_texts(texts: Any) -> bool:
 
 def _stored(path: Path) -> str | bytes | None:
     kind = kind_of(path)
-    if kind == "saved_model":
-        file = path / "assets" / DESCRIPTION_FILE
+    if kind in ("saved_model", "web"):
+        file = (path / "assets" if kind == "saved_model" else path) / DESCRIPTION_FILE
         return _limited(file.stat().st_size, file.read_bytes) if file.is_file() else None
     if kind == "openvino":
         return read_properties(path / IR_FILE).get(DESCRIPTION_KEY)

@@ -13,9 +13,11 @@ from keras_resnet import inference
 from keras_resnet.answers import IMAGE, PROBABILITIES, Answer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import fold
-from keras_resnet.export.formats import Format
+from keras_resnet.export.formats import BROWSER, Format
 from keras_resnet.export.images import synthetic_images
+from keras_resnet.export.page_checks import page_checks
 from keras_resnet.export.runtimes import Runtime, runtime_errors
+from keras_resnet.facts import facts_of
 from keras_resnet.tasks import checked_task_of
 from keras_resnet.tasks.base import Asked, Check, Task
 from keras_resnet.variants import Contract, InputContract, WholeImage
@@ -41,6 +43,8 @@ def entry_point_checks(
         yield from _tflite_checks(runtime, format, images)
     elif format.runtime == "TensorFlow" and own:
         yield from _savedmodel_checks(runtime, format, model, images, class_names, contract)
+    elif format.runtime == BROWSER and contract is not None:
+        yield from _page_checks(runtime, model, class_names, contract)
 
 
 def _tflite_checks(runtime: Any, format: Format, images: np.ndarray) -> Iterator[Check]:
@@ -55,6 +59,19 @@ def _tflite_checks(runtime: Any, format: Format, images: np.ndarray) -> Iterator
         ("by first tensors", runtime.run_tensors, in_order),
     ):
         yield _guarded(name, partial(_other_answers, way, images[:1], _bytes_of(expected)), required)
+
+
+def _page_checks(
+    runtime: Any, model: keras.Model, class_names: Sequence[str] | None, contract: Contract
+) -> Iterator[Check]:
+    task = checked_task_of(model)
+    try:
+        with runtime_errors():
+            yield from page_checks(
+                runtime.page, task, facts_of(model).task_facts, task.classes_of(model), class_names, contract
+            )
+    except ExportError as error:
+        yield Check("page", str(error), "answers to image files", False)
 
 
 # --- SavedModel ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from keras_resnet.whole_files import partial_files
 
 GRAPH_FILE = "saved_model.pb"  # makes a folder a SavedModel
 IR_FILE = "model.xml"  # makes a folder OpenVINO's; its constants are in model.bin
+PAGE_FILE, NETWORK_FILE = "index.html", "model.onnx"  # in a folder for browsers
+LABELS_FILE, DESCRIPTION_FILE = "labels.txt", "description.json"  # inside or beside a graph
 ANSWERS = ".answers.npz"  # suffix of the file beside an artifact with its recorded answers
 REPLACED = ".replaced"  # suffix of a folder that is being replaced
 # Files that each run replaces.
@@ -108,13 +110,26 @@ def remove(path: Path) -> None:
 
 
 def is_artifact_folder(path: Path) -> bool:
-    """Path -> whether it is a folder that is an artifact: a SavedModel, or OpenVINO's."""
-    return any((path / name).exists() for name in (GRAPH_FILE, IR_FILE))
+    """Path -> whether it is a folder that is an artifact: a SavedModel, OpenVINO's, or for browsers."""
+    return any((path / name).exists() for name in (GRAPH_FILE, IR_FILE)) or _is_web(path)
 
 
-def kind_of(path: Path) -> Literal["saved_model", "openvino", "tflite", "onnx"]:
+def kind_of(path: Path) -> Literal["saved_model", "openvino", "web", "tflite", "onnx"]:
     """File or folder of an artifact -> what it is, by its content. What is nothing else counts as an ONNX file."""
     if path.is_dir():
-        return "openvino" if (path / IR_FILE).exists() and not (path / GRAPH_FILE).exists() else "saved_model"
+        if (path / GRAPH_FILE).exists():
+            return "saved_model"
+        if (path / IR_FILE).exists():
+            return "openvino"
+        return "web" if _is_web(path) else "saved_model"
     with path.open("rb") as stream:
         return "tflite" if stream.read(8)[4:] == b"TFL3" else "onnx"
+
+
+def onnx_file(path: Path) -> Path:
+    """ONNX file, or folder for browsers -> the ONNX file."""
+    return path / NETWORK_FILE if path.is_dir() else path
+
+
+def _is_web(path: Path) -> bool:
+    return (path / PAGE_FILE).exists() and (path / DESCRIPTION_FILE).exists()

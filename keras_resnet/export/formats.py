@@ -141,6 +141,7 @@ class Options:
     argmax: bool | None = None  # segmentation: write the class of each pixel (`mask`) instead of probabilities
     score_threshold: float | None = None  # detection: a detection has a higher score; default as the model has it
     iou_threshold: float | None = None  # detection: largest IoU of two detections of a class; default likewise
+    web_runtime: str | None = None  # folder with npm's package onnxruntime-web; default: npm fetches it
     max_detections: int | None = None  # detection: largest number of detections in an image; default likewise
     raw_heads: bool | None = None  # detection: write the network before its proposals, without post-processing
 
@@ -154,6 +155,8 @@ class Options:
         """-> options that the caller set."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
+
+BROWSER = "headless Chromium"  # runtime that verifies pages
 
 # Options of one task, for all formats.
 TASK_OPTIONS = ("argmax", "score_threshold", "iou_threshold", "max_detections", "raw_heads")
@@ -188,6 +191,9 @@ class Format:
     integer_answers: bool = False  # whether it computes answers as integers, even if the output is float
     first_opset: int = CHOICES["opset"][0]  # first allowed opset of ONNX formats
     learned: bool = False  # whether it can be written with the ranges of quantization-aware training
+    verified_in: str | None = (
+        None  # runtime in which it is verified, if it is not the one that runs it for this package
+    )
     verified_images: int | None = None  # largest number of images for verification in a slow runtime
     bytes_per_parameter: int = 4
     tolerance: Tolerance = _FLOAT
@@ -243,6 +249,8 @@ _INT8: dict[str, Any] = {
     "bytes_per_parameter": 1,
     "tolerance": _INTEGER,
 }
+
+_WEB: dict[str, Any] = {**_ONNX, "extra": "web", "verified_in": BROWSER, "verified_images": 32}
 
 FORMATS: Mapping[str, Format] = {
     row.name: row
@@ -345,10 +353,33 @@ FORMATS: Mapping[str, Format] = {
             **_OPENVINO,
             **_INT8,
         ),
+        Format(
+            "web",
+            "web",
+            promise="browsers: a page that answers there, with the network of `onnx-int8`",
+            writer="to_web:to_web",
+            options=("ranges", "keep_float", "web_runtime"),
+            **_WEB,
+            **_INT8,
+        ),
+        Format(
+            "web-float32",
+            "web-float32",
+            promise="browsers: a page that answers there, with the network of `onnx`",
+            writer="to_web:to_web_float32",
+            options=("web_runtime",),
+            **_WEB,
+        ),
     )
 }
 
+
 UNVERIFIED = ".unverified"  # suffix of an artifact's name before verification
+
+
+def all_formats() -> list[str]:
+    """-> names of the formats of `--formats all`: a format that needs a browser must be named."""
+    return [name for name, row in FORMATS.items() if row.verified_in is None]
 
 
 def takers_of(option: str) -> list[str]:

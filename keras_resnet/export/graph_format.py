@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.export.files import IR_FILE, kind_of
+from keras_resnet.export.files import IR_FILE, kind_of, onnx_file
 from keras_resnet.export.onnx_file import FLOAT16, read_graph
 from keras_resnet.optional import require
 
@@ -23,6 +23,8 @@ def format_in_graph(path: Path) -> str:
     prefix = kind_of(path)
     if prefix == "saved_model":
         return prefix
+    if prefix == "web":
+        return {"onnx": "web-float32", "onnx-int8": "web"}.get(format_in_graph(onnx_file(path)), "onnx-float16")
     kinds = set({"tflite": _tflite_kinds, "onnx": _onnx_kinds, "openvino": _openvino_kinds}[prefix](path))
     # A file of integers may have layers in float, and one of 16-bit weights may have some in float32.
     order = ("tflite-int16x8", f"{prefix}-int8", "tflite-dynamic", f"{prefix}-float16")

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.export.files import onnx_file
+from keras_resnet.export.formats import BROWSER
 from keras_resnet.export.microcontroller import open_all_tensors
 from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.runtimes import float_pixels, is_nchw, quantized_values, read_openvino, real_values
@@ -23,13 +25,13 @@ MOST_AXES = 4
 def open_inner(path: Path, runtime: str) -> Run | None:
     """Artifact, its runtime -> function that computes all its tensors; None where the runtime doesn't show them.
 
-    TensorFlow shows none, and OpenVINO shows wrong ones of a detector.
+    TensorFlow shows none, and OpenVINO shows wrong ones of a detector. For a page, ONNX Runtime computes them.
 
     The runtimes do not optimise here: every tensor that the file names is computed as the file states it.
     """
     openvino = dict.fromkeys((OPENVINO, IN_BFLOAT16), _open_openvino)  # in float32
     tflite = {"LiteRT": _open_tflite, MICRO: _open_micro}
-    opener = {**tflite, "ONNX Runtime": _open_onnx, **openvino}.get(runtime)
+    opener = {**tflite, **dict.fromkeys(("ONNX Runtime", BROWSER), _open_onnx), **openvino}.get(runtime)
     return None if opener is None else opener(path)
 
 
@@ -95,7 +97,7 @@ def _tflite_run(litert: Any, compute: Callable[[np.ndarray], None], tensor_at: C
 
 def _open_onnx(path: Path) -> Run:
     onnx, onnxruntime = require("onnx", "onnx"), require("onnxruntime", "onnx")
-    proto = onnx.load(str(path))
+    proto = onnx.load(str(onnx_file(path)))
     inputs = {tensor.name for tensor in proto.graph.input} - {tensor.name for tensor in proto.graph.initializer}
     readers: dict[str, set[str]] = {}
     varying = set(inputs)  # tensors that depend on the image

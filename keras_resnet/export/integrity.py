@@ -6,7 +6,7 @@ The runtimes trust their files. A flipped bit silently changes answers, and a tr
 | --- | --- | --- |
 | TFLite | 128 bytes after the identifier, to which no offset of the flatbuffer points | the file |
 | ONNX | the first field of the file, an entry of `metadata_props` | the file |
-| SavedModel, OpenVINO | `assets.extra/keras_resnet.sha256`, which `sha256sum -c` reads | each other file |
+| SavedModel, OpenVINO, page | `assets.extra/keras_resnet.sha256`, which `sha256sum -c` reads | each other file |
 
 A file's hash is computed with zeros in its place. It stands at the front, where a truncated file still has it. The hash
 finds damage but not forgery: whoever changes a file on purpose can write its hash too. A file from other software has
@@ -23,7 +23,7 @@ from keras_resnet.errors import ExportError
 
 KEY = b"keras_resnet.sha256"
 FOLDER_FILE = "assets.extra/keras_resnet.sha256"  # folder for files that TensorFlow ignores
-DESCRIBED_FILES = ("assets/description.json", "model.xml")  # a SavedModel has the first, an OpenVINO folder the second
+DESCRIBED_FILES = ("assets/description.json", "model.xml", "description.json")  # in a SavedModel, OpenVINO, a page
 OWN_NAME = b"keras-resnet-kit"  # part of each description: a file with it and without a hash is damaged
 
 _BLANK = b"0" * 64

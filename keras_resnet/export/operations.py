@@ -81,7 +81,7 @@ _UNKNOWN = "is not known to be harmless"
 
 
 class Finding(NamedTuple):
-    """What a SavedModel or OpenVINO folder holds beyond inference."""
+    """What a folder of an artifact holds beyond inference."""
 
     what: str  # operation, or what else
     effect: str
@@ -89,7 +89,7 @@ class Finding(NamedTuple):
 
 
 def check_operations(folder: Path) -> None:
-    """Raises `ExportError` if a SavedModel or OpenVINO folder holds more than inference needs; it is not opened."""
+    """Raises `ExportError` if a folder holds more than inference needs; it is not opened."""
     findings = unneeded(folder)
     if not findings:
         return
@@ -109,6 +109,8 @@ def unneeded(folder: Path) -> list[Finding]:
     Raises:
         ExportError: The folder's graph can't be read.
     """
+    if kind_of(folder) == "web":
+        return [*_odd_files(folder)]
     if kind_of(folder) == "openvino":
         return [*_odd_files(folder), *_other_graphs(folder), *_foreign_layers(folder)]
     return [*_odd_files(folder), *_other_graphs(folder), *_findings(_read(folder / GRAPH_FILE))]

@@ -33,6 +33,7 @@ from keras_resnet.export.formats import (
     UNVERIFIED,
     Format,
     Options,
+    all_formats,
     check_options,
     format_named,
 )
@@ -428,7 +429,7 @@ def _rows(formats: Sequence[str], options: Options, learns: bool, calibration: A
             f"export needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. Save the model "
             "as a .keras file and export that with KERAS_BACKEND=tensorflow"
         )
-    every = [name for name, row in FORMATS.items() if row.learned or not learns]
+    every = [name for name in all_formats() if FORMATS[name].learned or not learns]
     rows = [format_named(name) for name in (every if list(formats) == ["all"] else dict.fromkeys(formats))]
     check_options(options, rows)
     require_converters(rows)

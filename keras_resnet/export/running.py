@@ -43,7 +43,7 @@ class Running(NamedTuple):
                 )
             row = replace(row, runtime=MICRO, extra="micro", modules=("ai_edge_litert", "tflite_micro"))
         if self.runtime == "openvino":
-            if row.runtime not in (OPENVINO, "ONNX Runtime"):
+            if row.runtime not in (OPENVINO, "ONNX Runtime") or row.verified_in:
                 raise ExportError(
                     "`runtime` (--runtime) openvino is for ONNX files, which OpenVINO runs too. "
                     f"Received: {row.name}, which only {row.runtime} runs"

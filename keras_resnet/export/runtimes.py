@@ -15,8 +15,8 @@ from keras_resnet.answers import IMAGE, Answer
 from keras_resnet.contained import check_opens
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
-from keras_resnet.export.files import IR_FILE, is_artifact_folder, kind_of
-from keras_resnet.export.formats import FORMATS, UNVERIFIED, Format, format_named
+from keras_resnet.export.files import IR_FILE, is_artifact_folder, kind_of, onnx_file
+from keras_resnet.export.formats import BROWSER, FORMATS, UNVERIFIED, Format, format_named
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
@@ -91,9 +91,13 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     # What a description states must not choose the runtime: the check of a folder is made for what is in it.
     if (kind := kind_of(path)) not in _KINDS[format.runtime]:
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: its content is of the kind {kind}")
-    if not trust:
-        if path.is_dir():
-            check_operations(path)
+    if not trust and path.is_dir():
+        check_operations(path)
+    if not trust and format.runtime == BROWSER:
+        from keras_resnet.export.web_folder import check_programs
+
+        check_programs(path)
+    elif not trust:  # a browser is a process of its own
         given = {"path": str(path), "format_name": format.name, "runtime": format.runtime, "threads": threads}
         check_opens(path, artifact_sha256(path), format.runtime, f"{__name__}:try_artifact", given, ExportError)
     threads = threads or os.cpu_count() or 1
@@ -249,7 +253,7 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # its log has names from the file; what matters comes as an exception
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(str(onnx_file(path)), options, providers=["CPUExecutionProvider"])
         self.inputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_outputs()}
         self._nchw = any(is_nchw(tensor.shape) for tensor in self.inputs.values())
@@ -263,6 +267,23 @@ class _OnnxRuntime:
 
     def run(self, pixels: np.ndarray) -> Answer:
         return dict(zip(self.outputs, self._session.run(None, {IMAGE: float_pixels(pixels, self._nchw)}), strict=True))
+
+
+class _Browser:
+    """A page in a browser. WebAssembly has one thread there, so `threads` has no effect."""
+
+    def __init__(self, path: Path, threads: int):
+        from keras_resnet.export.browser import BrowserPage  # a server and a parser that no other runtime needs
+
+        self.page = BrowserPage(path)
+        self.run = self.page.run
+        self.inputs, self.outputs = (
+            {each["name"]: self._tensor(each) for each in stated} for stated in (self.page.inputs, self.page.outputs)
+        )
+
+    @staticmethod
+    def _tensor(stated: dict[str, Any]) -> Tensor:
+        return Tensor(tuple(side if isinstance(side, int) else None for side in stated["shape"]), stated["type"])
 
 
 class _OpenVino:
@@ -326,15 +347,17 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     OPENVINO: _OpenVino,
     IN_BFLOAT16: partial(_OpenVino, precision="bf16"),
     MICRO: _Micro,
+    BROWSER: _Browser,
 }
 # What each runtime opens, in the words of `files.kind_of`.
 _KINDS: dict[str, tuple[str, ...]] = {
     "TensorFlow": ("saved_model",),
     "LiteRT": ("tflite",),
-    "ONNX Runtime": ("onnx",),
+    "ONNX Runtime": ("onnx", "web"),
     OPENVINO: ("openvino", "onnx"),
     IN_BFLOAT16: ("openvino", "onnx"),
     MICRO: ("tflite",),
+    BROWSER: ("web",),
 }
 
 
@@ -356,7 +379,9 @@ def format_and_description(path: Path, trust: bool = False) -> tuple[Format, dic
         raise ExportError(f"{path}: no such file or folder")
     name = path.name.removesuffix(UNVERIFIED)
     if not (name.endswith((".onnx", ".tflite")) or is_artifact_folder(path)):
-        raise ExportError(f"{path}: an artifact must be a SavedModel or OpenVINO folder, a .tflite or an .onnx file")
+        raise ExportError(
+            f"{path}: an artifact must be a SavedModel, OpenVINO or web folder, a .tflite or an .onnx file"
+        )
     check_whole(path)
     description = read_description(path)
     if description is not None:

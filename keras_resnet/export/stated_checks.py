@@ -20,7 +20,7 @@ from keras_resnet import __version__, inference
 from keras_resnet.answers import IMAGE
 from keras_resnet.errors import ExportError
 from keras_resnet.export.description import DESCRIPTION_KEY, NO_CONTRACT, properties_of
-from keras_resnet.export.files import IR_FILE, kind_of
+from keras_resnet.export.files import IR_FILE, LABELS_FILE, kind_of
 from keras_resnet.export.formats import FORMATS, Format
 from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.images import synthetic_images
@@ -28,7 +28,7 @@ from keras_resnet.export.integrity import KEY
 from keras_resnet.export.ir_file import read_properties
 from keras_resnet.export.manifest import artifact_sha256, read_manifest
 from keras_resnet.export.runtimes import runtime_errors
-from keras_resnet.export.tflite_metadata import BUFFER_NAME, LABELS_FILE, labels_text, metadata_buffer, outputs_in
+from keras_resnet.export.tflite_metadata import BUFFER_NAME, labels_text, metadata_buffer, outputs_in
 from keras_resnet.facts import facts_of
 from keras_resnet.optional import require
 from keras_resnet.predictor import Predictor
@@ -108,8 +108,8 @@ def _further_places(path: Path, wanted: list[str] | None) -> dict[str, tuple[Any
     """-> name of each further place in the file: the names there, and the names that must be there."""
     text = labels_text(wanted).splitlines() if wanted else None
     kind = kind_of(path)
-    if kind == "saved_model":
-        file = path / "assets" / LABELS_FILE
+    if kind in ("saved_model", "web"):
+        file = (path / "assets" if kind == "saved_model" else path) / LABELS_FILE
         return {LABELS_FILE: (file.read_text("utf-8").splitlines() if file.is_file() else None, text)}
     if kind == "tflite":
         with zipfile.ZipFile(path) as archive:
@@ -145,7 +145,7 @@ def _manifest_checks(path: Path, description: Mapping[str, Any]) -> Iterator[Che
 def _tables_check(path: Path, description: Mapping[str, Any]) -> Check:
     """Checks that the tables which other tools read repeat the description: TFLite's metadata, properties."""
     kind = kind_of(path)
-    if kind == "saved_model":
+    if kind in ("saved_model", "web"):
         wrong = []
     elif kind == "tflite":
         wrong = [] if _tflite_metadata(path) == metadata_buffer(dict(description)) else ["TFLite's metadata"]

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.answers import Output
+from keras_resnet.export.files import DESCRIPTION_FILE, LABELS_FILE
 from keras_resnet.export.integrity import tflite_with_room
 from keras_resnet.tasks import TASKS
 
 IDENTIFIER = b"M001"
 BUFFER_NAME = "TFLITE_METADATA"
 MINIMUM_PARSER_VERSION = "1.0.0"
-
-LABELS_FILE = "labels.txt"
-DESCRIPTION_FILE = "description.json"
 
 _IMAGE_PROPERTIES, _BOX_PROPERTIES = 2, 3  # members of the union ContentProperties
 _NORMALIZATION = 1  # member of the union ProcessUnitOptions

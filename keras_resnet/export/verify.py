@@ -28,7 +28,7 @@ from keras_resnet.export.comparison import (
 )
 from keras_resnet.export.description import read_description
 from keras_resnet.export.entry_points import entry_point_checks
-from keras_resnet.export.files import kind_of
+from keras_resnet.export.files import kind_of, onnx_file
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import VALUES_MEAN_FACTOR, Format
 from keras_resnet.export.images import batch_size, synthetic_images
@@ -128,6 +128,7 @@ def verify(path: Path, format: Format, reference: Reference) -> Report:
 def examine(path: Path, format: Format, reference: Reference, trust: bool = False) -> Report:
     """Artifact, its format, expected answers -> report, which may contain failed checks; see `verify`."""
     model, images, expected, task = reference[:4]
+    format = replace(format, runtime=format.verified_in or format.runtime)
     checks = [_size_check(path, format, model)]
     try:
         runtime = open_runtime(path, format, trust=trust)
@@ -139,8 +140,11 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
         if format.runtime == MICRO:
             checks.append(_arena_check(path))
         count = max(SMALLEST_BATCH, min(LARGEST_BATCH, BATCH_PIXELS // math.prod(images.shape[1:3])))
-        simulated = None if format.verified_images is None else proven(path, format.runtime, images[:SMALLEST_BATCH])
-        count = count if simulated is None else SMALLEST_BATCH
+        slow = format.verified_images is not None
+        simulated = (
+            proven(path, format.runtime, images[:SMALLEST_BATCH]) if slow and kind_of(path) == "tflite" else None
+        )
+        count = SMALLEST_BATCH if slow else count
         # A file that runs in batches, or is simulated, answers the first images one by one, too.
         in_batches = format.any_batch or simulated is not None
         alone = _run(runtime, format, images[:count] if in_batches else images, 1, expected)
@@ -160,7 +164,7 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     format = replace(format, tolerance=task.tolerance(format.tolerance))
     compared = compare_answers(answers, expected, format, task)
     checks += compared.checks
-    checks += _boundary_checks(runtime, format, reference)
+    checks += _boundary_checks(runtime, format, reference, count)
     unit, alone = unit_of(expected, task), _first(alone, count)
     batch_error = unit * format.tolerance.batch_error
     if simulated is not None:
@@ -182,13 +186,13 @@ def examine(path: Path, format: Format, reference: Reference, trust: bool = Fals
     return Report(format.name, tuple(checks), len(images), *compared[1:])
 
 
-def _boundary_checks(runtime: Runtime, format: Format, reference: Reference) -> list[Check]:
+def _boundary_checks(runtime: Runtime, format: Format, reference: Reference, count: int) -> list[Check]:
     bound = format.tolerance.boundary_error
     boundary = None if bound is None else reference.boundary()
     if bound is None or boundary is None:
         return []
     try:
-        size = LARGEST_BATCH if format.any_batch else 1
+        size = count if format.any_batch else 1
         answers = scores_of(_run(runtime, format, boundary.images, size, {format.output.name: boundary.probabilities}))
     except ExportError as error:
         return [Check("boundary error", f"{CANNOT_RUN}: {error}", f"at most {bound:.3g}", False)]
@@ -232,7 +236,10 @@ def _run(runtime: Runs, format: Format, images: np.ndarray, batch_size: int, exp
 
 def _size_check(path: Path, format: Format, model: keras.Model) -> Check:
     """Checks the size: converters don't report weights that are missing or written twice."""
-    measured, expected = size_bytes(path), model.count_params() * format.bytes_per_parameter
+    measured, expected = (
+        size_bytes(onnx_file(path) if kind_of(path) == "web" else path),
+        model.count_params() * format.bytes_per_parameter,
+    )
     largest = 4 * model.count_params() if format.keep_float else expected
     # A graph holds the border of the folded normalisation, as large as the image, and a detector's anchors, which need
     # half as much. TensorFlow writes them for each function: three signatures and `serve`, or for a detector two and

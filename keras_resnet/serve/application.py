@@ -1,12 +1,9 @@
 """Served models -> the web application: KServe's routes of both protocols, versions, errors in our words, the page."""
 
-import base64
-import hashlib
 import logging
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from importlib import resources
 from typing import Any, NamedTuple
 
 import kserve
@@ -23,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from keras_resnet import __version__
 from keras_resnet.errors import ImageError, ImageTooLargeError, KerasResnetError, RequestError
+from keras_resnet.page import page_with, policy_of
 from keras_resnet.printable import printable
 from keras_resnet.serve.gate import Gate, Limits
 from keras_resnet.serve.model import ServedModel
@@ -165,19 +163,9 @@ class _Chosen(NamedTuple):
 
 async def _page() -> HTMLResponse:
     """-> the page to try the models, which may load nothing from elsewhere and run no script but its own."""
-    page = resources.files("keras_resnet.serve").joinpath("page.html").read_text(encoding="utf-8")
-    hashes = {kind: _hashed(page, kind) for kind in ("script", "style")}
-    policy = (
-        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; connect-src 'self'; "
-        "img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+    page = page_with("served.js")
+    policy = f"{policy_of(page)}; connect-src 'self'; frame-ancestors 'none'"
     return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
-
-
-def _hashed(page: str, tag: str) -> str:
-    """Page, name of a tag -> source of the policy that allows the content of that tag, and no other."""
-    content = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode('ascii')}'"
 
 
 async def _told(request: Request, error: Exception) -> JSONResponse:

@@ -83,7 +83,7 @@ def _artifact(path: str, running: Running) -> str:
     taken = model_in(path, running)
     if not is_artifact(taken):
         raise ArgumentError(
-            "an artifact must be a SavedModel or OpenVINO folder, a .tflite or an .onnx file, or a folder that "
+            "an artifact must be a SavedModel, OpenVINO or web folder, a .tflite or an .onnx file, or a folder that "
             f"`keras-resnet export` wrote. Received: {taken}"
         )
     return taken
