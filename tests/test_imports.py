@@ -86,6 +86,7 @@ ORDER = (
     "benchmark",
     "demo",
     "serve",
+    "layouts",
     "cli",
 )
 STRANGERS = {frozenset(("training", "export"))}  # a model file is all that passes between them
