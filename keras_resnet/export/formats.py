@@ -128,7 +128,7 @@ class Options:
 
     opset: int | None = None  # ONNX opset, 11 to 18; default 17
     layout: Literal["NHWC", "NCHW"] | None = None  # input layout of ONNX files; default NHWC
-    colour_order: Literal["RGB", "BGR"] | None = None  # of the input's channels (ONNX and OpenVINO); default RGB
+    colour_order: Literal["RGB", "BGR"] | None = None  # order of the input's channels; default RGB
     default_signature: Literal["pixels", "jpeg"] | None = (
         None  # what `serving_default` of a SavedModel takes: pixels, or encoded images; default pixels
     )
@@ -198,7 +198,7 @@ class Format:
     input_dtype: str = "float32"
     output_dtype: str = "float32"
     layout: str = "NHWC"
-    colour_order: str = "RGB"  # of an input of 3 channels
+    colour_order: str = "RGB"  # order of the channels, where they are 3
     default_signature: str = "pixels"
     any_size: bool = False
     keep_float: tuple[str, ...] = ()

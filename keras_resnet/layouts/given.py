@@ -13,7 +13,7 @@ class Given(NamedTuple):
     """An opened artifact, and the names under which a server finds it."""
 
     artifact: Artifact
-    kind: str  # as `export.files.kind_of` names it
+    kind: str  # result of `export.files.kind_of`
     name: str
     version: int
     storage_uri: str | None = None  # address to which the user copies the whole folder

@@ -17,9 +17,9 @@ from keras_resnet.optional import require
 from keras_resnet.preprocessing import MEAN_COLOUR
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
-TAG = "serve"  # of the graph that servers load
+TAG = "serve"  # tag of the graph that servers load
 _WARMED = (DEFAULT_SIGNATURE, FILES_SIGNATURE, PIXELS_SIGNATURE)
-_SIDE = 224  # of an image for a network of any size
+_SIDE = 224  # height and width of an image for a network of any size
 
 
 def write_version(given: Given, folder: Path) -> None:

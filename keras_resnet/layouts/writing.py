@@ -80,7 +80,7 @@ class _Steps(NamedTuple):
     version: Callable[[Given, Path], None]  # writes the content of the version's folder
     folder: str  # the model's folder in the folder of all models
     beside: Files = MappingProxyType({})  # files beside the versions, equal for all of them
-    lists: Callable[[Path], Files] = lambda out: {}  # folder of all models -> files in it that are written anew
+    lists: Callable[[Path], Files] = lambda out: {}  # folder of all models -> files in it that are written again
     notes: tuple[str, ...] = ()  # what a user of the server should know about this artifact
 
 
@@ -121,8 +121,8 @@ def _write_model(folder: Path, steps: _Steps, given: Given) -> Path:
     for name, text in steps.beside.items():
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
             raise ArgumentError(
-                f"{folder / name}: must be the file of all versions of the model, but that of {given.artifact.path} "
-                "differs from it. Give another name"
+                f"{folder / name} is for all versions of the model, and {given.artifact.path} needs other content there. "
+                "Give another name"
             )
     with whole_folder(version) as partial:
         steps.version(given, partial)

@@ -201,7 +201,7 @@ def test_versions_have_one_configuration(files, tmp_path) -> None:
     assert sorted(entry.name for entry in (tmp_path / "flowers").iterdir()) == ["1", "2", "config.pbtxt", "labels.txt"]
     assert [file.version for file in served_files([str(tmp_path / "flowers")])] == ["1", "2"]
     assert written.paths == [tmp_path / "flowers" / "2"]
-    with pytest.raises(ArgumentError, match=r"config\.pbtxt: must be the file of all versions.*Give another name"):
+    with pytest.raises(ArgumentError, match=r"config\.pbtxt is for all versions.*Give another name"):
         laid_out("triton", files["segment onnx"], tmp_path, version=3)
     with pytest.raises(ArgumentError, match=r"2 exists already\. Give --version 3 to put a newer version"):
         laid_out("triton", files["classify onnx"], tmp_path, version=2)
