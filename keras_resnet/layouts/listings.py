@@ -26,7 +26,7 @@ def config_json(out: Path) -> dict[str, str]:
     return {"config.json": json.dumps({"model_config_list": entries}, indent=2) + "\n"}
 
 
-_OF_OPENVINO = (IR_FILE, "model.onnx", "model.tflite")
+_OF_OPENVINO = (IR_FILE, "model.onnx")
 
 
 def _models(out: Path, is_version: Callable[[Path], bool]) -> list[str]:

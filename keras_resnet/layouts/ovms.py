@@ -6,8 +6,8 @@ from keras_resnet.layouts.given import Given, copy_artifact
 
 
 def write_version(given: Given, folder: Path) -> None:
-    """OpenVINO folder, ONNX or TFLite file, new folder -> its copy in it."""
-    copy_artifact(given, folder if given.kind == "openvino" else folder / f"model.{given.kind}")
+    """OpenVINO folder or ONNX file, new folder -> its copy in it."""
+    copy_artifact(given, folder if given.kind == "openvino" else folder / "model.onnx")
 
 
 def notes(given: Given) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ LAYOUTS: Mapping[str, Layout] = {
         Layout(
             "ovms",
             "OpenVINO Model Server",
-            ("openvino", "onnx", "tflite"),
+            ("openvino", "onnx"),  # it would call the input of a TFLite file `serving_default_image:0`
             "docker run --rm -p 8000:8000 -v {out}:/models:ro openvino/model_server --rest_port 8000 "
             "--config_path /models/config.json",
         ),

@@ -121,8 +121,8 @@ def _write_model(folder: Path, steps: _Steps, given: Given) -> Path:
     for name, text in steps.beside.items():
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
             raise ArgumentError(
-                f"{folder / name} is for all versions of the model, and {given.artifact.path} needs other content there. "
-                "Give another name"
+                f"{folder / name} is for all versions of the model, and {given.artifact.path} needs other "
+                "content there. Give another name"
             )
     with whole_folder(version) as partial:
         steps.version(given, partial)
