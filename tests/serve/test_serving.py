@@ -243,7 +243,7 @@ def test_a_server_tells_about_itself(client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "/v1/models/{model_name}:predict" in paths
     assert not any("repository" in path or "explain" in path for path in paths)
-    client.get("/v1/models/classify")
+    predictions(client, "classify", [picture(40, 50, 1).tolist()])
     assert 'request_predict_seconds_count{model_name="classify"}' in client.get("/metrics").text
     client.app.closed = True
     assert client.get("/v2/health/ready").status_code == 503
