@@ -64,6 +64,7 @@ OTHERS = {
     "quantization_aware": "`benchmarks/quantization_aware.py`",
     "quantizers": "`benchmarks/quantizers.py`",
     "ranges": "`benchmarks/ranges.py`",
+    "served_answers": "`checks/served_answers.py PHOTOGRAPHS NAME=ARTIFACT ...`",
     "served_bodies": "`checks/served_bodies.py`",
     "serving": "`benchmarks/serving.py`",
 }

@@ -14,7 +14,7 @@ from typing import Any
 COMMAND = (
     "import sys; from keras_resnet.cli.main import main; sys.argv[1:] = ['serve', *sys.argv[1:], '--port', '0']; main()"
 )
-LONGEST_START_S = 180.0
+LONGEST_START_S = 600.0
 LONGEST_END_S = 60.0
 
 

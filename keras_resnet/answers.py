@@ -10,10 +10,14 @@ if TYPE_CHECKING:  # `keras-resnet --help` reads the tasks' options without impo
 Answer = Mapping[str, "np.ndarray"]
 
 IMAGE = "image"  # the input: pixels 0..255
+IMAGE_BYTES = "image_bytes"  # the input of encoded images, where there is one
 PROBABILITIES = "probabilities"  # the probability of each class
 MASK = "mask"  # the class of each pixel
 # What a detector answers: [N, D, 4], [N, D], [N, D], [N], and with masks [N, D, 28, 28].
 BOXES, BOX_SCORES, LABELS, NUM_DETECTIONS, MASKS = ("boxes", "scores", "labels", "num_detections", "masks")
+
+# Signatures of a SavedModel.
+DEFAULT_SIGNATURE, PIXELS_SIGNATURE, FILES_SIGNATURE = "serving_default", "serve_pixels", "serve_jpeg"
 
 
 class Output(NamedTuple):

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, and the hash of a file."""
+"""Files and folders that appear whole or not at all, and the hash of a file."""
 
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,28 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
             error.filename = str(path)  # a full disk has no name, and the partial file's name says nothing
         with suppress(OSError):  # the folder itself may be gone
             partial.unlink()
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """`with whole_folder(path) as partial:` the new folder `partial`, which the block fills, is finally renamed to
+    `path`, where nothing may be.
+
+    What a killed process leaves has the name of a partial file; see `whole_file`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in partial_files(path):
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime > ABANDONED_S:
+                shutil.rmtree(left)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    partial.mkdir()
+    try:
+        yield partial
+        os.rename(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 

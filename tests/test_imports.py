@@ -87,6 +87,7 @@ ORDER = (
     "benchmark",
     "demo",
     "serve",
+    "layouts",
     "cli",
 )
 STRANGERS = {frozenset(("training", "export"))}  # a model file is all that passes between them

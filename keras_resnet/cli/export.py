@@ -132,6 +132,21 @@ def export(
     layout: Annotated[
         str | None, typer.Option(help="Layout of the ONNX input: nhwc or nchw.", show_default="nhwc")
     ] = None,
+    colour_order: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Order of the colours in the pixels that the files take: rgb or bgr ({_takers('colour_order')}).",
+            show_default="rgb",
+        ),
+    ] = None,
+    default_signature: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What the signature serving_default takes: pixels, or jpeg, which are JPEG and PNG files "
+            f"({_takers('default_signature')}).",
+            show_default="pixels",
+        ),
+    ] = None,
     any_size: Annotated[
         bool,
         typer.Option("--any-size", help=f"Let the files take images of any height and width ({_takers('any_size')})."),
@@ -189,6 +204,8 @@ def export(
     chosen: dict[str, Any] = {  # values as typed: `check_options` checks them
         "opset": opset,
         "layout": layout.upper() if layout else None,
+        "colour_order": colour_order.upper() if colour_order else None,
+        "default_signature": default_signature,
         "any_size": any_size or None,
         "input_dtype": input_type,
         "output_dtype": output_type,

@@ -22,6 +22,7 @@ from keras_resnet.cli.explain import explain
 from keras_resnet.cli.export import export
 from keras_resnet.cli.info import info
 from keras_resnet.cli.interrupts import Interrupted, interruptible
+from keras_resnet.cli.layout import layout
 from keras_resnet.cli.list import list_networks
 from keras_resnet.cli.predict import predict
 from keras_resnet.cli.recipes import recipes
@@ -118,6 +119,10 @@ COMMANDS = (
     Command(
         *("serve", serve, "Ship", "Serve exported files over HTTP, with a page to try them."),
         "keras-resnet serve flowers=out/model.onnx",
+    ),
+    Command(
+        *("layout", layout, "Ship", "Write exported files as other servers read them."),
+        "keras-resnet layout triton flowers=out/model.onnx --out models",
     ),
     Command(
         *("evaluate", evaluate, "Measure", "Measure the accuracy on images with known classes or masks."),

@@ -40,6 +40,8 @@ def describe_artifact(
     format_name: str,
     size: tuple[int | None, int | None, int],
     layout: str,
+    colour_order: str,
+    default_signature: str,
     input_dtype: str,
     class_names: Sequence[str] | None,
     contract: Contract | None,
@@ -75,9 +77,10 @@ def describe_artifact(
             "layout": layout,
             "size": list(size),
             "range": [0, 255],
-            "colour_order": "RGB" if size[2] == 3 else None,
+            "colour_order": colour_order if size[2] == 3 else None,
             **(NO_CONTRACT if contract is None else contract.describe()),
         },
+        **({"default_signature": default_signature} if "default_signature" in FORMATS[format_name].options else {}),
         "output": {**first, "classes": task.classes_of(model), **({"further": further} if further else {})},
         "labels": None if class_names is None else list(class_names),
         "task_facts": dict(facts.task_facts),
@@ -165,6 +168,9 @@ def _rules(description: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield name, "be a text", isinstance(description[name], str)
     yield "format", f"be one of {', '.join(FORMATS)}", description["format"] in FORMATS
     yield "task", f"be one of {', '.join(TASKS)}", description["task"] in TASKS
+    signatures = CHOICES["default_signature"]
+    named = description.get("default_signature", signatures[0]) in signatures
+    yield "default_signature", f"be one of {', '.join(signatures)}", named
     for name in ("input", "output"):
         yield name, "be an object", isinstance(description[name], dict)
     for name in ("weights", "quantization"):
@@ -202,6 +208,8 @@ def _input_rules(given: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield "input.dtype", "be a text", isinstance(given["dtype"], str)
     layouts = CHOICES["layout"]
     yield "input.layout", f"be one of {', '.join(map(str, layouts))}", given["layout"] in layouts
+    orders = (None, *CHOICES["colour_order"])
+    yield "input.colour_order", f"be one of {', '.join(map(str, orders))}", given.get("colour_order") in orders
     sides = f"hold height, width and channels, each null or 1 to {LARGEST_SIDE}"
     yield "input.size", sides, isinstance(size, list) and len(size) == 3 and all(map(_is_side, size))
     for name, side in (("centre_crop", crop), ("resize_short_side", resize)):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.answers import IMAGE_BYTES
 from keras_resnet.preprocessing import MEAN_COLOUR
 from keras_resnet.variants import InputContract, WholeImage
 
-BYTES_SPEC = tf.TensorSpec((None,), tf.string, name="image_bytes")
+BYTES_SPEC = tf.TensorSpec((None,), tf.string, name=IMAGE_BYTES)
 
 
 def decode(encoded: Any, contract: InputContract) -> Any:

@@ -10,7 +10,15 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet import inference
-from keras_resnet.answers import IMAGE, PROBABILITIES, Answer
+from keras_resnet.answers import (
+    DEFAULT_SIGNATURE,
+    FILES_SIGNATURE,
+    IMAGE,
+    IMAGE_BYTES,
+    PIXELS_SIGNATURE,
+    PROBABILITIES,
+    Answer,
+)
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import BROWSER, Format
@@ -50,7 +58,7 @@ def entry_point_checks(
 def _tflite_checks(runtime: Any, format: Format, images: np.ndarray) -> Iterator[Check]:
     """A program may call the signature, or set the first input and read the outputs in order: both must agree."""
     names = runtime.signatures
-    yield Check("signatures", ", ".join(names) or "none", "serving_default", names == ["serving_default"])
+    yield Check("signatures", ", ".join(names) or "none", DEFAULT_SIGNATURE, names == [DEFAULT_SIGNATURE])
     required = "the answers of serving_default"
     by_name = runtime.run(images[:1])
     in_order = {output.name: by_name[output.name] for output in format.outputs}
@@ -85,7 +93,10 @@ def _savedmodel_checks(
     class_names: Sequence[str] | None,
     contract: Contract | None,
 ) -> Iterator[Check]:
-    """Checks `features`, `serve_jpeg`, the function `serve`, and that there is no other signature."""
+    """Checks `features`, `serve_jpeg`, the function `serve`, and that there is no other signature.
+
+    The signature for pixels is what `Runtime.run` calls, so that all other checks are about it.
+    """
     from keras_resnet.export.to_savedmodel import feature_outputs, served_from_files
 
     task = checked_task_of(model)
@@ -93,13 +104,17 @@ def _savedmodel_checks(
     features = keras.Model(folded.inputs, feature_outputs(folded))
     signatures: dict[str, Callable[[], str | None]] = {"features": lambda: _wrong_features(runtime, features, images)}
     served = served_from_files(task, model, contract)
-    if served == "objects":
-        fitted = cast(WholeImage, contract)
-        signatures["serve_jpeg"] = lambda: _wrong_objects(runtime, format, model, fitted, images)
-    elif served == "classes":
-        cropped = cast(InputContract, contract)
-        signatures["serve_jpeg"] = lambda: _wrong_image_files(runtime, format, model, cropped, class_names)
-    names, wanted = runtime.signatures, sorted(["serving_default", *signatures])
+    files = {None: (), "pixels": (FILES_SIGNATURE,), "jpeg": (FILES_SIGNATURE, DEFAULT_SIGNATURE)}
+    for name in files[format.default_signature if served else None]:
+        ask = partial(runtime.call, name, IMAGE_BYTES)
+        if served == "objects":
+            signatures[name] = partial(_wrong_objects, ask, format, model, cast(WholeImage, contract), images)
+        else:
+            signatures[name] = partial(
+                _wrong_image_files, ask, format, model, cast(InputContract, contract), class_names
+            )
+    pixels = DEFAULT_SIGNATURE if format.default_signature == "pixels" else PIXELS_SIGNATURE
+    names, wanted = runtime.signatures, sorted([pixels, *signatures])
     yield Check("signatures", ", ".join(names), ", ".join(wanted), names == wanted)
     for name in names:
         if name in signatures:
@@ -136,13 +151,17 @@ def _wrong_features(runtime: Any, features: keras.Model, images: np.ndarray) -> 
 
 
 def _wrong_image_files(
-    runtime: Any, format: Format, model: keras.Model, contract: InputContract, class_names: Sequence[str] | None
+    ask: Callable[[list[bytes]], Answer],
+    format: Format,
+    model: keras.Model,
+    contract: InputContract,
+    class_names: Sequence[str] | None,
 ) -> str | None:
     from keras_resnet.export.encoded_images import decode
     from keras_resnet.export.to_savedmodel import TOP
 
     files = _image_files(contract)
-    received = runtime.call("serve_jpeg", "image_bytes", files)
+    received = ask(files)
     pixels = np.stack([np.asarray(decode(file, contract)) for file in files])
     expected = inference.predict(model, pixels)
     if not _near(received[PROBABILITIES], expected, format.tolerance.relative_error or 0):
@@ -159,7 +178,7 @@ def _wrong_image_files(
 
 
 def _wrong_objects(
-    runtime: Any, format: Format, model: keras.Model, contract: WholeImage, images: np.ndarray
+    ask: Callable[[list[bytes]], Answer], format: Format, model: keras.Model, contract: WholeImage, images: np.ndarray
 ) -> str | None:
     """Compares with what prediction, in NumPy, makes of the network's answers to the pixels of the files."""
     from keras_resnet.export.encoded_images import fit
@@ -167,7 +186,7 @@ def _wrong_objects(
 
     task = checked_task_of(model)
     files = _files_of(images)
-    received = runtime.call("serve_jpeg", "image_bytes", files)
+    received = ask(files)
     pixels, sizes = zip(*(map(np.asarray, fit(file, contract)) for file in files), strict=True)
     answer = inference.answer(model, np.stack(pixels))
     asked = Asked(model.name, lambda _: answer, contract, None, task.classes_of(model))

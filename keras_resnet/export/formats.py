@@ -130,6 +130,10 @@ class Options:
 
     opset: int | None = None  # ONNX opset, 11 to 18; default 17
     layout: Literal["NHWC", "NCHW"] | None = None  # input layout of ONNX files; default NHWC
+    colour_order: Literal["RGB", "BGR"] | None = None  # order of the input's channels; default RGB
+    default_signature: Literal["pixels", "jpeg"] | None = (
+        None  # what `serving_default` of a SavedModel takes: pixels, or encoded images; default pixels
+    )
     any_size: bool | None = None  # whether height and width are free (formats in float but TFLite); default False
     input_dtype: Literal["uint8", "int8", "float32"] | None = None  # input of tflite-int8; default uint8
     output_dtype: Literal["uint8", "int8", "float32"] | None = None  # output of tflite-int8; default uint8
@@ -163,6 +167,8 @@ TASK_OPTIONS = ("argmax", "score_threshold", "iou_threshold", "max_detections", 
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "opset": tuple(range(11, 19)),
     "layout": ("NHWC", "NCHW"),
+    "colour_order": ("RGB", "BGR"),
+    "default_signature": ("pixels", "jpeg"),
     "any_size": (True, False),
     "argmax": (True, False),
     "raw_heads": (True, False),
@@ -200,6 +206,8 @@ class Format:
     input_dtype: str = "float32"
     output_dtype: str = "float32"
     layout: str = "NHWC"
+    colour_order: str = "RGB"  # order of the channels, where they are 3
+    default_signature: str = "pixels"
     any_size: bool = False
     keep_float: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = (SCORES,)
@@ -261,7 +269,7 @@ FORMATS: Mapping[str, Format] = {
             "TensorFlow",
             "servers: pixels, encoded images or features; any batch",
             "to_savedmodel:to_savedmodel",
-            options=("any_size",),
+            options=("any_size", "default_signature"),
             any_batch=True,
         ),
         Format("tflite", "model.tflite", promise="phones: exact", writer="to_tflite:to_tflite", **_TFLITE),
@@ -313,7 +321,7 @@ FORMATS: Mapping[str, Format] = {
             "model.onnx",
             promise="servers and browsers: exact; any batch",
             writer="to_onnx:to_onnx",
-            options=("opset", "layout", "any_size"),
+            options=("opset", "layout", "colour_order", "any_size"),
             **_ONNX,
         ),
         Format(
@@ -321,7 +329,7 @@ FORMATS: Mapping[str, Format] = {
             "model-float16.onnx",
             promise="GPUs: half the size, nearly exact; any batch",
             writer="to_onnx:to_onnx_float16",
-            options=("opset", "layout", "any_size"),
+            options=("opset", "layout", "colour_order", "any_size"),
             bytes_per_parameter=2,
             tolerance=replace(_FLOAT16, batch_error=2**-10),  # two steps of float16 below 1, for sums in another order
             **_ONNX,
@@ -331,7 +339,7 @@ FORMATS: Mapping[str, Format] = {
             "model-int8.onnx",
             promise="servers' CPUs: a quarter of the size, float answers, boxes of detectors in float32; any batch",
             writer="to_onnx:to_onnx_int8",
-            options=("opset", "layout", "ranges", "int_weights", "keep_float"),
+            options=("opset", "layout", "colour_order", "ranges", "int_weights", "keep_float"),
             first_opset=13,  # the first opset with a scale for each channel
             **_ONNX,
             **_INT8,
@@ -341,7 +349,7 @@ FORMATS: Mapping[str, Format] = {
             "model_openvino",
             promise="servers' x86 CPUs: exact; any batch",
             writer="to_openvino:to_openvino",
-            options=("any_size",),
+            options=("colour_order", "any_size"),
             **_OPENVINO,
         ),
         Format(
@@ -349,7 +357,7 @@ FORMATS: Mapping[str, Format] = {
             "model-int8_openvino",
             promise="servers' x86 CPUs: a quarter of the size, float answers, as `onnx-int8`; any batch",
             writer="to_openvino:to_openvino_int8",
-            options=("ranges", "keep_float"),
+            options=("colour_order", "ranges", "keep_float"),
             **_OPENVINO,
             **_INT8,
         ),

@@ -22,8 +22,9 @@ Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> ten
 MOST_AXES = 4
 
 
-def open_inner(path: Path, runtime: str) -> Run | None:
-    """Artifact, its runtime -> function that computes all its tensors; None where the runtime doesn't show them.
+def open_inner(path: Path, runtime: str, colour_order: str = "RGB") -> Run | None:
+    """Artifact, its runtime, colour order of its input -> function that computes all its tensors; None where the
+    runtime doesn't show them.
 
     TensorFlow shows none, and OpenVINO shows wrong ones of a detector. For a page, ONNX Runtime computes them.
 
@@ -32,7 +33,8 @@ def open_inner(path: Path, runtime: str) -> Run | None:
     openvino = dict.fromkeys((OPENVINO, IN_BFLOAT16), _open_openvino)  # in float32
     tflite = {"LiteRT": _open_tflite, MICRO: _open_micro}
     opener = {**tflite, **dict.fromkeys(("ONNX Runtime", BROWSER), _open_onnx), **openvino}.get(runtime)
-    return None if opener is None else opener(path)
+    run = None if opener is None else opener(path)
+    return run if run is None or colour_order == "RGB" else lambda pixels: run(pixels[..., ::-1])
 
 
 def _open_tflite(path: Path) -> Run:

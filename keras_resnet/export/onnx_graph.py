@@ -89,6 +89,17 @@ def _side_after(settings: dict[str, Any], axis: int, given: _Side | None) -> _Si
     return _Side(given.earlier, given.stride * settings.get("strides", (1, 1))[axis])
 
 
+def reverse_channels(graph: Any, name: str, axis: int) -> None:
+    """Input of 3 channels, their axis -> the graph computes as before, on the channels in reverse order."""
+    onnx = require("onnx", "onnx")
+    reversed_name, order = f"{name}_reversed", f"{name}_order"
+    for node in graph.node:
+        node.input[:] = [reversed_name if given == name else given for given in node.input]
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 1, 0], "int64"), order))
+    gather = onnx.helper.make_node("Gather", [name, order], [reversed_name], name=reversed_name, axis=axis)
+    graph.node.insert(0, gather)
+
+
 def remove_unused_constants(graph: Any) -> None:
     """Removes constants that no node reads, as `simplify` leaves them. ONNX Runtime would warn of each."""
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}

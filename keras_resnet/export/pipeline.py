@@ -162,6 +162,7 @@ def export(
             f"`contract` must give the model's input size, {shape[0]}x{shape[1]}. Received: contract={contract!r}"
         )
     contract = its_task.contract_of(prepared, contract)
+    _check_input(rows, its_task, prepared, contract)
     names = names_for(facts_of(model).class_names if class_names is None else class_names, prepared)
     images = None
     if calibration is not None:
@@ -235,6 +236,25 @@ def _fit_rows(rows: list[Format], task: Task, formats: Sequence[str], options: O
             "Received: any_size=True"
         )
     return [row for row in rows if row.name not in unfit]
+
+
+def _check_input(rows: Sequence[Format], task: Task, model: keras.Model, contract: Contract | None) -> None:
+    """Raises `ExportError` if the options ask for an input that no file of the prepared model can have."""
+    channels = model.inputs[0].shape[-1]
+    if channels != 3 and any(row.colour_order != "RGB" for row in rows):
+        raise ExportError(
+            "`colour_order` (--colour-order) must be left out for a network whose images have other than 3 channels. "
+            f"Received: {channels} channels"
+        )
+    if all(row.default_signature == "pixels" for row in rows):
+        return
+    from keras_resnet.export.to_savedmodel import served_from_files
+
+    if served_from_files(task, model, contract) is None:
+        raise ExportError(
+            "`default_signature` (--default-signature) must be pixels for this network, whose SavedModel has no "
+            f"signature for image files. Received: default_signature='jpeg' for {task.title}"
+        )
 
 
 def _for_task(model: keras.Model, task: Task, options: Options) -> keras.Model:
@@ -361,6 +381,8 @@ class _Maker:
             format_name=row.name,
             size=tuple(model.inputs[0].shape[1:]),
             layout=row.layout,
+            colour_order=row.colour_order,
+            default_signature=row.default_signature,
             input_dtype=row.input_dtype,
             outputs={output: row.dtype_of(output) for output in row.outputs},
             class_names=self.class_names,

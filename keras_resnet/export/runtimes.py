@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from keras_resnet.answers import IMAGE, Answer
+from keras_resnet.answers import DEFAULT_SIGNATURE, IMAGE, PIXELS_SIGNATURE, Answer
 from keras_resnet.contained import check_opens
 from keras_resnet.errors import ExportError, MissingDependencyError, reason
 from keras_resnet.export.description import read_description
@@ -103,11 +103,12 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     threads = threads or os.cpu_count() or 1
     try:
         with quiet_stderr():
-            return _OPENERS[format.runtime](path, threads)
+            opened = _OPENERS[format.runtime](path, threads)
     except MissingDependencyError:
         raise
     except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
         raise ExportError(f"{path}: {format.runtime} can't open it as {format.name}: {reason(error)}") from error
+    return opened if format.colour_order == "RGB" else _InBGR(opened)
 
 
 def try_artifact(path: str, format_name: str, runtime: str, threads: int | None) -> None:
@@ -125,7 +126,8 @@ class _SavedModel:
         self._module = tf.saved_model.load(str(path))  # keeps the variables alive
         self._signatures = self._module.signatures
         self.signatures = sorted(self._signatures)
-        self._serve = self._signatures["serving_default"]
+        pixels = PIXELS_SIGNATURE if PIXELS_SIGNATURE in self.signatures else DEFAULT_SIGNATURE
+        self._serve = self._signatures[pixels]
         inputs, outputs = self._serve.structured_input_signature[1], self._serve.structured_outputs
         self.inputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in inputs.items()}
         self.outputs = {name: Tensor(tuple(spec.shape), spec.dtype.name) for name, spec in outputs.items()}
@@ -323,6 +325,16 @@ def read_openvino(path: Path) -> Any:
     return model
 
 
+class _InBGR:
+    """A file whose input has the order blue, green, red. As all artifacts here, it is given red, green, blue."""
+
+    def __init__(self, opened: Runtime) -> None:
+        self.inputs, self.outputs, self._opened = opened.inputs, opened.outputs, opened
+
+    def run(self, pixels: np.ndarray) -> Answer:
+        return self._opened.run(pixels[..., ::-1])
+
+
 def float_pixels(pixels: np.ndarray, nchw: bool) -> np.ndarray:
     """Pixels `[N, H, W, C]` -> float32, in the layout of a file."""
     pixels = pixels.astype("float32")
@@ -401,6 +413,8 @@ def _as_described(row: Format, description: dict[str, Any]) -> Format:
         input_dtype=given["dtype"],
         output_dtype=answer["dtype"],
         layout=given["layout"],
+        colour_order=given.get("colour_order") or "RGB",
+        default_signature=description.get("default_signature", "pixels"),
         any_size=given["size"][0] is None,
         keep_float=tuple((description["quantization"] or {}).get("keep_float", ())),
         outputs=tuple(TASKS[description["task"]].outputs[each["name"]] for each in outputs_in(description)),

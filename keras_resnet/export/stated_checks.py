@@ -189,7 +189,7 @@ def _network_check(
         "name": IMAGE,
         "size": [None, None, channels] if format.any_size else [height, width, channels],
         "range": [0, 255],
-        "colour_order": "RGB" if channels == 3 else None,
+        "colour_order": format.colour_order if channels == 3 else None,
         **(NO_CONTRACT if contract is None else contract.describe()),
         "outputs": [(each.name, format.dtype_of(each), known[each.name].kind) for each in format.outputs],
     }

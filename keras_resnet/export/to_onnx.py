@@ -17,7 +17,13 @@ from keras_resnet.export.dilated import in_one_operation, in_parts
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
 from keras_resnet.export.onnx_float16 import to_float16
-from keras_resnet.export.onnx_graph import keep_apart, remove_unused_constants, simplify, state_sizes
+from keras_resnet.export.onnx_graph import (
+    keep_apart,
+    remove_unused_constants,
+    reverse_channels,
+    simplify,
+    state_sizes,
+)
 from keras_resnet.export.quantize import Quantized
 from keras_resnet.export.to_savedmodel import serving_function
 from keras_resnet.graph import consumers
@@ -33,7 +39,7 @@ LARGEST_SHARE = 0.6
 INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
 _PRODUCTS = ("MatMul", "Gemm")
 # They give values that they read, or values between these.
-_MOVES = {"MaxPool", "Pad", "Reshape", "Resize", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+_MOVES = {"Gather", "MaxPool", "Pad", "Reshape", "Resize", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's equivalents
 
 
@@ -120,6 +126,8 @@ def _proto(model: keras.Model, job: Job) -> Any:
             custom_op_handlers={"ResizeBilinear": (_resize_by_size, [])},
         )
     simplify(proto.graph)
+    if job.row.colour_order == "BGR":
+        reverse_channels(proto.graph, IMAGE, 1 if nchw else 3)
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     outputs = {tensor.name: tensor for tensor in proto.graph.output}

@@ -1,4 +1,4 @@
-"""Folded model -> SavedModel with one copy of the weights and three signatures."""
+"""Folded model -> SavedModel with one copy of the weights and several signatures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import layer_names
-from keras_resnet.answers import IMAGE, PROBABILITIES
+from keras_resnet.answers import DEFAULT_SIGNATURE, FILES_SIGNATURE, IMAGE, PIXELS_SIGNATURE, PROBABILITIES
 from keras_resnet.backbone import level_outputs
 from keras_resnet.export.description import asset_files
 from keras_resnet.export.encoded_images import BYTES_SPEC, decode
@@ -28,6 +28,7 @@ def to_savedmodel(job: Job, folder: Path) -> None:
     `embedding`) and, where image files can become the model's pixels, `serve_jpeg` (encoded JPEG or PNG `[N]` ->
     probabilities, the five most probable classes and their labels). The function `serve` takes uint8 pixels too. A
     detector's file has its outputs instead of probabilities, and `serve_jpeg` gives boxes in pixels of the image file.
+    With the default signature `jpeg`, `serving_default` is `serve_jpeg`, and `serve_pixels` takes the pixels.
     """
     with TemporaryDirectory(dir=job.scratch) as assets:
         model = job.finished(job.model)
@@ -36,17 +37,17 @@ def to_savedmodel(job: Job, folder: Path) -> None:
         module.assets = [tf.saved_model.Asset(str(path)) for path in asset_files(Path(assets), job.description)]
         for dtype in (tf.float32, tf.uint8):
             module.serve.get_concrete_function(tf.TensorSpec((None, *job.model.inputs[0].shape[1:]), dtype, name=IMAGE))
-        signatures = {
-            "serving_default": serving_function(model, name, None),
-            "features": _features_function(job.model),
-        }
+        pixels = serving_function(model, name, None)
+        signatures = {DEFAULT_SIGNATURE: pixels, "features": _features_function(job.model)}
         served = served_from_files(job.task, job.model, job.contract)
         if served == "objects":
-            signatures["serve_jpeg"] = objects_function(job.model, cast(WholeImage, job.contract))
+            signatures[FILES_SIGNATURE] = objects_function(job.model, cast(WholeImage, job.contract))
         elif served == "classes":
             classes = job.model.outputs[0].shape[-1]
             names = job.class_names or [f"class {index}" for index in range(classes)]
-            signatures["serve_jpeg"] = _encoded_function(job.model, cast(InputContract, job.contract), names)
+            signatures[FILES_SIGNATURE] = _encoded_function(job.model, cast(InputContract, job.contract), names)
+        if job.row.default_signature == "jpeg":
+            signatures |= {DEFAULT_SIGNATURE: signatures[FILES_SIGNATURE], PIXELS_SIGNATURE: pixels}
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
@@ -59,7 +60,7 @@ def write_savedmodel(
     model: keras.Model, folder: Path, batch_size: int | None, output_name: str = PROBABILITIES
 ) -> None:
     """Model -> SavedModel `folder` with only `serving_default`. The TFLite converter needs batch size 1."""
-    signatures = {"serving_default": serving_function(model, output_name, batch_size)}
+    signatures = {DEFAULT_SIGNATURE: serving_function(model, output_name, batch_size)}
     tf.saved_model.save(_Serving(model, output_name), str(folder), signatures=signatures)
 
 

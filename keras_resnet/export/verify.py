@@ -207,7 +207,7 @@ def _layer_checks(path: Path, format: Format, reference: Reference, simulated: R
     step = format.output_step if reference.task.bounded else 0.0
     try:
         with runtime_errors():
-            run = simulated or open_inner(path, format.runtime)
+            run = simulated or open_inner(path, format.runtime, format.colour_order)
             if run is None:
                 return []
             # A file of classes has no probabilities, but the logits before them.

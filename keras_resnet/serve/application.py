@@ -39,6 +39,7 @@ def gated_application(models: Sequence[ServedModel], limits: Limits) -> Gate:
         title="keras-resnet serve",
         version=__version__,
         description="Images -> answers of ResNets, in KServe's protocol V1 and in the Open Inference Protocol V2.",
+        docs_url=None,  # both pages load scripts from the internet
         redoc_url=None,
     )
     gate = Gate(application, limits)
@@ -193,7 +194,7 @@ def _status_of(error: Exception) -> int:
 def _text_of(error: HTTPException) -> str:
     """Error with an HTTP status -> its text, or ours instead of FastAPI's own."""
     if error.detail == HTTPStatus(error.status_code).phrase:
-        return "there is nothing at this path for this method: /docs lists what there is"
+        return "there is nothing at this path for this method: /openapi.json lists what there is"
     return str(error.detail)
 
 

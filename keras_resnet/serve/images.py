@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.answers import IMAGE
+from keras_resnet.answers import IMAGE, IMAGE_BYTES
 from keras_resnet.errors import RequestError
 
-IMAGE_BYTES = "image_bytes"  # input of encoded images, as in a SavedModel's signature `serve_jpeg`
 MOST_IMAGES = 64  # in one request: some thousand images of one pixel would fit into a body
 
 GivenImage = bytes | np.ndarray

@@ -10,12 +10,12 @@ from typing import Any
 import kserve
 import numpy as np
 
-from keras_resnet.answers import IMAGE, Answer
+from keras_resnet.answers import IMAGE, IMAGE_BYTES, Answer
 from keras_resnet.errors import RequestError
 from keras_resnet.predictor import Predictor
 from keras_resnet.printable import printable
 from keras_resnet.serve.answers import output_tensors, predictions, tensor_types
-from keras_resnet.serve.images import IMAGE_BYTES, images_of_instances, images_of_tensors
+from keras_resnet.serve.images import images_of_instances, images_of_tensors
 
 _TRIAL = np.full((64, 64, 3), 128, np.uint8)
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from keras_resnet.errors import RequestError
 
-NO_PROTOCOL = "the body does not have the form of the protocol, which /docs shows"
+NO_PROTOCOL = "the body does not have the form of the protocol, which /openapi.json describes"
 MOST_PARTS = 16  # inputs, outputs, parameters and sides of a tensor
 REQUEST_BODY = {"requestBody": {"content": {"application/json": {"schema": InferenceRequest.model_json_schema()}}}}
 

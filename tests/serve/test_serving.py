@@ -239,10 +239,11 @@ def test_metadata_states_the_outputs(client) -> None:
 def test_a_server_tells_about_itself(client) -> None:
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert [client.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]  # they would load scripts
     paths = client.get("/openapi.json").json()["paths"]
     assert "/v1/models/{model_name}:predict" in paths
     assert not any("repository" in path or "explain" in path for path in paths)
-    client.get("/v1/models/classify")
+    predictions(client, "classify", [picture(40, 50, 1).tolist()])
     assert 'request_predict_seconds_count{model_name="classify"}' in client.get("/metrics").text
     client.app.closed = True
     assert client.get("/v2/health/ready").status_code == 503
@@ -288,9 +289,7 @@ def test_bodies_and_images_have_limits(client, monkeypatch) -> None:
     assert (response.status_code, "too many pixels: it has 3,500" in response.json()["error"]) == (413, True)
 
 
-def test_a_real_server_answers_an_independent_client_and_loses_nothing_at_sigterm(
-    checks, images, tmp_path, artifacts
-) -> None:
+def test_a_real_server_loses_nothing_at_sigterm(checks, images, tmp_path, artifacts) -> None:
     for version in ("1", "2"):
         (tmp_path / "net" / version).mkdir(parents=True)
         shutil.copy(artifacts["classify"], tmp_path / "net" / version / "model.onnx")
@@ -300,7 +299,6 @@ def test_a_real_server_answers_an_independent_client_and_loses_nothing_at_sigter
     [expected] = predictor.predict([large])
     with checks("serving_process").Serving([str(tmp_path / "net")]) as serving:
         assert serving.address.startswith("http://127.0.0.1:")
-        _ask_by_triton(serving.address, images, predictor)
         statuses: list[Any] = []
         body = json.dumps(
             {"inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": [in_base64(large)]}]}
@@ -342,12 +340,14 @@ def _wait_for_work(address: str) -> None:
                 return
 
 
-def _ask_by_triton(address: str, images: list[Path], predictor: Any) -> None:
-    """Compares the answers that NVIDIA's client gets, by JSON and by binary tensors, where that client is installed."""
-    if importlib.util.find_spec("tritonclient") is None:
-        return
-    triton = importlib.import_module("tritonclient.http")
-    with contextlib.closing(triton.InferenceServerClient(address.removeprefix("http://"))) as client:
+def test_nvidias_client_gets_the_models_answers(checks, images, artifacts) -> None:
+    """By JSON and by binary tensors."""
+    triton = pytest.importorskip("tritonclient.http")
+    predictor = load(artifacts["classify"])
+    with (
+        checks("serving_process").Serving([f"net={artifacts['classify']}"]) as serving,
+        contextlib.closing(triton.InferenceServerClient(serving.address.removeprefix("http://"))) as client,
+    ):
         assert client.is_server_live()
         assert client.is_model_ready("net")
         texts = np.array([in_base64(path).encode() for path in images], dtype=object)
