@@ -50,12 +50,16 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of answers; its folder `done` lists the images that have a row.")],
     workers: Annotated[int, typer.Option(help="Processes that answer, one CPU core each.")] = os.cpu_count() or 1,
     batch_size: Annotated[int, typer.Option(help="Images that the network takes at a time.")] = 16,
-    blocks: Annotated[int | None, typer.Option(help="Parts of the work. A resumed run begins with whole parts.")] = None,
+    blocks: Annotated[int | None, typer.Option(help="Parts of the work; an unfinished part is done again.")] = None,
 ) -> None:
     """Writes OUT/answers/*.parquet, with one row for each image."""
     predictor = keras_resnet.load(model, threads=1)
     context = DataContext.get_current()
-    context.checkpoint_config = CheckpointConfig(id_column="path", checkpoint_path=str(out.absolute() / "done"))
+    context.checkpoint_config = CheckpointConfig(
+        id_column="path",
+        checkpoint_path=str(out.absolute() / "done"),
+        delete_checkpoint_on_success=False,  # otherwise a repeated command would write all rows a second time
+    )
     answers = ray.data.read_binary_files(images, include_paths=True, override_num_blocks=blocks).map_batches(
         Answers,
         fn_constructor_args=(predictor,),

@@ -4,17 +4,21 @@ Beside them stand two kinds of generated pages: the notebooks of `examples/`, an
 """
 
 import functools
-import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
+from built_functions import BUILT
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
 
 import keras_resnet
+import keras_resnet.compress
+import keras_resnet.evaluation
+import keras_resnet.explain
+import keras_resnet.export
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
@@ -31,15 +35,17 @@ COPIED = (
     "examples/*",
 )
 API = "docs/api.md"
-# Modules with public names, each with its heading.
-MODULES = {
-    "keras_resnet": "Networks, images and files",
-    "keras_resnet.segmentation": "Segmentation networks",
-    "keras_resnet.detection": "Detectors",
-    "keras_resnet.export": "Export",
-    "keras_resnet.evaluation": "Evaluation",
-    "keras_resnet.explain": "Explanation",
-    "keras_resnet.compress": "Compression",
+# Headings of the page of public names, with the modules and names under each.
+PUBLIC: Mapping[str, tuple[str, Sequence[str]]] = {
+    "Networks, images and files": ("keras_resnet", keras_resnet.__all__),
+    "Predictors": ("keras_resnet.predictor", ["Predictor"]),
+    "Segmentation networks": ("keras_resnet.segmentation", BUILT["segmentation"]),
+    "Detectors": ("keras_resnet.detection", BUILT["detection"]),
+    "Training": ("keras_resnet.training.fit", ["train", "resume"]),
+    "Export": ("keras_resnet.export", keras_resnet.export.__all__),
+    "Evaluation": ("keras_resnet.evaluation", keras_resnet.evaluation.__all__),
+    "Explanation": ("keras_resnet.explain", keras_resnet.explain.__all__),
+    "Compression": ("keras_resnet.compress", keras_resnet.compress.__all__),
 }
 
 
@@ -75,17 +81,8 @@ def notebook_pages(path: Path) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def api_page() -> str:
-    """-> page with each public name of `MODULES`."""
+    """-> page with each name of `PUBLIC`."""
     lines = ["# Public names", "", "This page is made from the docstrings of the package.", ""]
-    for module, title in MODULES.items():
-        lines += [f"## {title}", "", f"`{module}`", ""]
-        for name in public_names(module):
-            lines += [f"::: {module}.{name}", ""]
+    for title, (module, names) in PUBLIC.items():
+        lines += [f"## {title}", "", f"From `{module}`.", "", *(f"::: {module}.{name}\n" for name in names)]
     return "\n".join(lines)
-
-
-def public_names(module: str) -> Iterator[str]:
-    yield from importlib.import_module(module).__all__
-
-
-assert keras_resnet.__all__

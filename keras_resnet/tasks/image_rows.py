@@ -23,9 +23,10 @@ _OUTLINES = ("segmentation",)  # in COCO's results
 def image_row(
     task: "Task", asked: "Asked", pixels: "np.ndarray", answer: "Answer", options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Network, prepared image, its answer, options of the task's `rows` -> row by `COLUMNS`, None where it has no value.
+    """Network, prepared image, its answer, options of the task's `rows` -> row with all `COLUMNS`.
 
-    `mask` is a PNG file as bytes. `objects` is a list with a dictionary for each object.
+
+    A column without a value is None. `mask` is a PNG file as bytes, and `objects` has a dictionary for each object.
     """
     empty = dict.fromkeys(COLUMNS)
     rows = task.rows(asked, ReadFile(0, "", pixels), answer, None, options)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ FILES, EMPTY, TORN = 50, 7, 23  # number of image files; places of the files tha
 LONGEST_S = 400
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 ENVIRONMENT |= {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT |= {"RAY_raylet_start_wait_time_s": "300"}  # on a machine with other work
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,8 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
 
 
 @pytest.fixture
-def ray() -> Iterator[None]:
+def ray() -> None:
     pytest.importorskip("ray.data", reason="Ray is not installed: pip install 'ray[data]'")
-    yield
 
 
 def ray_arguments(images: Path, out: Path) -> list[object]:
@@ -144,7 +144,7 @@ def wait_until_gone(process: subprocess.Popen[str]) -> None:
     """Until the processes of a killed driver's session have ended, as Ray ends them."""
     import psutil
 
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONGEST_S
     while any(os.getsid(each.pid) == process.pid for each in psutil.process_iter() if psutil.pid_exists(each.pid)):
         assert time.monotonic() < end
         time.sleep(0.1)
