@@ -49,6 +49,6 @@ def described(name: str, function: Any) -> griffe.Function:
     return griffe.Function(
         name,
         parameters=griffe.Parameters(*parameters),
-        returns=inspect.formatannotation(signature.return_annotation),
+        returns="keras.Model",
         docstring=docstring,
     )

@@ -37,13 +37,18 @@ COPIED = (
 API = "docs/api.md"
 # Headings of the page of public names, with the modules and names under each.
 PUBLIC: Mapping[str, tuple[str, Sequence[str]]] = {
-    "Networks, images and files": ("keras_resnet", keras_resnet.__all__),
+    "Networks": ("keras_resnet", BUILT[""]),
+    "Images and files": ("keras_resnet", [name for name in keras_resnet.__all__ if name not in BUILT[""]]),
     "Predictors": ("keras_resnet.predictor", ["Predictor"]),
     "Segmentation networks": ("keras_resnet.segmentation", BUILT["segmentation"]),
     "Detectors": ("keras_resnet.detection", BUILT["detection"]),
     "Training": ("keras_resnet.training.fit", ["train", "resume"]),
     "Export": ("keras_resnet.export", keras_resnet.export.__all__),
-    "Evaluation": ("keras_resnet.evaluation", keras_resnet.evaluation.__all__),
+    "Evaluation": (
+        "keras_resnet.evaluation",
+        # A module has this function's name, and would be shown in its place.
+        ["calibration.calibration" if name == "calibration" else name for name in keras_resnet.evaluation.__all__],
+    ),
     "Explanation": ("keras_resnet.explain", keras_resnet.explain.__all__),
     "Compression": ("keras_resnet.compress", keras_resnet.compress.__all__),
 }

@@ -21,10 +21,11 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installe
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "tests" / "old_files" / "classifier.onnx"
 FILES, EMPTY, TORN = 50, 7, 23  # number of image files; places of the files that can't be read
-LONGEST_S = 400
+LONGEST_S = 900
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 ENVIRONMENT |= {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-ENVIRONMENT |= {"RAY_raylet_start_wait_time_s": "300"}  # on a machine with other work
+# Ray waits longer than by default for its own processes, because the machine may have other work.
+ENVIRONMENT |= {"RAY_raylet_start_wait_time_s": "600", "RAY_agent_register_timeout_ms": "600000"}
 
 
 @pytest.fixture(scope="module")
