@@ -19,7 +19,7 @@ LONGEST_S = 1200
 # Pattern of a figure in the outputs of each notebook, and the least value of its last match.
 FIGURES = {
     "1-fine-tune": (r"fine-tuned: +([\d.]+) %", 60.0),
-    "2-segment": (r"mean IoU % +([\d.]+)", 40.0),
+    "2-segment": (r"mean IoU % +([\d.]+)", 25.0),
     "3-detect": (r"AP % +([\d.]+)", 20.0),
     "4-quantize-and-ship": (r"onnx-int8 +[\d,]+ +([\d.]+)", 90.0),
     "5-serve": (r"'probabilities': \[([\d.]+)", 0.3),
