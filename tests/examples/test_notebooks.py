@@ -20,7 +20,7 @@ LONGEST_S = 1200
 FIGURES = {
     "1-fine-tune": (r"fine-tuned: +([\d.]+) %", 60.0),
     "2-segment": (r"mean IoU % +([\d.]+)", 25.0),
-    "3-detect": (r"AP % +([\d.]+)", 20.0),
+    "3-detect": (r"AP \(IoU 0.50 to 0.95\) +([\d.]+)", 20.0),
     "4-quantize-and-ship": (r"onnx-int8 +[\d,]+ +([\d.]+)", 90.0),
     "5-serve": (r"'probabilities': \[([\d.]+)", 0.3),
 }
