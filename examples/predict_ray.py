@@ -26,6 +26,10 @@ from keras_resnet.predictor import Predictor
 # Ray's own default is to restart a lost worker without end: an image that ends its process would do so for ever.
 MOST_RESTARTS = 3
 
+# Beside the workers, Ray counts a CPU each for reading, for writing, and for leaving out the images that are done. With
+# fewer, a command that continues would wait for ever.
+OTHERS = 3
+
 
 class Answers:
     """Batch with `path` and `bytes` of image files -> batch with the rows of `SCHEMA`.
@@ -54,6 +58,8 @@ def main(
 ) -> None:
     """Writes OUT/answers/*.parquet, with one row for each image."""
     predictor = keras_resnet.load(model, threads=1)
+    if "RAY_ADDRESS" not in os.environ:  # there is no cluster, and Ray starts on this machine
+        ray.init(num_cpus=workers + OTHERS)
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         id_column="path",
