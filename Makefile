@@ -1,6 +1,7 @@
 # make demo   real images -> trained ResNet-18 -> verified artifacts -> one table
 # make wheel  the package as one file, to install anywhere, and its runtime without TensorFlow as another
 # make test   the tests;  make test-slow: the longer ones too;  make check: what CI runs
+# make docs   the documentation site, in build/site
 # make browser  what the tests of pages need beside Python: Chromium where apt and root are, and ONNX Runtime Web
 # make attack hostile inputs, mutated files, planted faults, kills: two to three hours, with the figures by kind
 
@@ -18,7 +19,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-.PHONY: demo wheel test test-slow check attack lint environment browser lock clean
+.PHONY: demo wheel docs test test-slow check attack lint environment browser lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resnet demo --out runs/demo
@@ -28,6 +29,11 @@ wheel: $(VENV)/.created
 	rm -rf build runtime/build
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./runtime
 	@ls dist/*.whl
+
+# The variable hides an advertisement, which MkDocs' theme prints.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --quiet --strict
+	@echo "written: build/site; to read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000"
 
 test: $(VENV)/.dev
 	$(PYTEST)

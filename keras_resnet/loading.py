@@ -10,6 +10,8 @@ import os
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ def load(
     The network knows its task, its class names and its contract for image files, as far as the file holds them. A
     folder is one that `train` or `export` wrote; `model_folders.model_in` states which of its files is taken.
 
+    The result can be pickled: another process opens the file again, at this absolute path.
+
     Args:
         threads: Number of CPU threads of an artifact's runtime. Default: all.
         task: Task of a model of your own: classify, segment, tag, regress or embed. Default: the task that its file
@@ -66,7 +70,9 @@ def load(
             "`path` must be a .keras file, a SavedModel, OpenVINO or web folder, a .tflite or an .onnx file. "
             f"Received: {text}"
         )
-    return open_predictor(text, None, threads, Stated(task, output_kind), trust, running)
+    predictor = open_predictor(text, None, threads, Stated(task, output_kind), trust, running)
+    reopen = partial(load, os.path.abspath(text), threads, task, output_kind, trust, runtime, precision)
+    return replace(predictor, reopen=reopen)
 
 
 def is_artifact(model: str) -> bool:

@@ -10,19 +10,16 @@ from keras_resnet.answers import BOX_SCORES, BOXES, LABELS, MASK, Answer
 from keras_resnet.errors import RequestError
 from keras_resnet.predictor import BATCH_SIZE, Predictor
 from keras_resnet.serve.images import GivenImage
-from keras_resnet.tasks.base import ReadFile
 
 TOP = 5  # classes that are named in protocol V2, as in a SavedModel's signature `serve_jpeg`
 IMAGE_INDICES = "image_indices"  # output that tells to which image of a request a box belongs
 _FREE_AXES = {MASK: 3}  # axes that another image may change: also height and width
-_OUTLINES = ("segmentation",)  # in COCO's results
-_OF_OBJECTS = ("predicted", "predicted_index", "score", "xmin", "ymin", "xmax", "ymax")
 
 
 def predictions(predictor: Predictor, images: Sequence[GivenImage]) -> list[dict[str, Any]]:
-    """Network, images -> a prediction of protocol V1 for each, with the cells of `keras-resnet predict --json`.
+    """Network, images -> a prediction of protocol V1 for each: the cells of `Predictor.rows` that are not empty.
 
-    A segmentation network's has also `mask`, a PNG file in base64. A detector's is `{"objects": [...]}`.
+    `mask` is a PNG file in base64.
 
     Raises:
         ImageError: An image can't be read.
@@ -64,36 +61,17 @@ def tensor_types(outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 def _answered(predictor: Predictor, images: Sequence[GivenImage]) -> Iterator[tuple[np.ndarray, Answer]]:
     """Network, images -> each prepared image with its answer; no more images than a batch are decoded at once."""
-    task = predictor.task
-    options, _ = _options(predictor)
-    size = task.batch_size(predictor.contract, BATCH_SIZE)
+    size = predictor.task.batch_size(predictor.contract, BATCH_SIZE)
     for start in range(0, len(images), size):
         batch = [predictor.read(image) for image in images[start : start + size]]
-        yield from zip(batch, task.answers(predictor.asked, batch, **options), strict=True)
-
-
-def _options(predictor: Predictor) -> tuple[dict[str, Any], dict[str, Any]]:
-    """-> the defaults of `keras-resnet predict`: options for answers, options for rows."""
-    return predictor.task.read_options(dict.fromkeys(predictor.task.options("predict")))
+        yield from zip(batch, predictor.answers(batch), strict=True)
 
 
 def _prediction(predictor: Predictor, pixels: np.ndarray, answer: Answer) -> dict[str, Any]:
-    _, options = _options(predictor)
-    rows = predictor.task.rows(predictor.asked, ReadFile(0, "", pixels), answer, None, options)
-    if BOXES in answer:
-        return {"objects": [_object(row) for row in rows if "score" in row]}
-    [row] = rows
-    if MASK not in answer:
-        return dict(row)
-    from keras_resnet.tasks.segment.overlay import mask_png, palette
-
-    picture = mask_png(answer[MASK], palette(predictor.classes))
-    return {**row, MASK: base64.b64encode(picture).decode("ascii")}
-
-
-def _object(row: Mapping[str, Any]) -> dict[str, Any]:
-    masks = {name: row["result"][name] for name in _OUTLINES if name in row["result"]}
-    return {**{name: row[name] for name in _OF_OBJECTS}, **masks}
+    cells = {name: value for name, value in predictor.row(pixels, answer).items() if value is not None}
+    if MASK in cells:
+        cells[MASK] = base64.b64encode(cells[MASK]).decode("ascii")
+    return cells
 
 
 def _of_boxes(answers: Sequence[Answer]) -> dict[str, np.ndarray]:
