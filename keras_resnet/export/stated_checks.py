@@ -55,7 +55,7 @@ def stated_checks(
     """
     found = format_in_graph(path)
     is_right = _numbers_of(FORMATS[found]) == _numbers_of(format)
-    if format.name == "tflite-dynamic" and found == "tflite":  # of a tiny network
+    if format.name == "tflite-dynamic" and found == "tflite":  # a tiny network has no larger kernel
         is_right = all(values.size < FEWEST_ROUNDED for values in model.get_weights())
     yield Check("format", f"the numbers of {found}", format.name, is_right)
     if description is None:
