@@ -248,16 +248,8 @@ def copy_of(folders, tmp_path) -> Callable[..., Path]:
     ("task", "file", "old", "new", "check"),
     [
         ("classify", "pixels.js", "rest === 0.5 && low % 2 !== 0", "rest === 0.5", "pixels of image files"),
-        ("classify", "pixels.js", 'pen.fillStyle = "white"', 'pen.fillStyle = "black"', "pixels of image files"),
         ("segment", "pixels.js", "[124, 116, 104]", "[124, 116, 105]", "pixels of image files"),
         ("classify", "answers.js", "values[b] - values[a]", "values[a] - values[b]", "answers to image files"),
-        (
-            "segment",
-            "answers.js",
-            "scores[place] > best[place]",
-            "scores[place] < best[place]",
-            "answers to image files",
-        ),
         ("detect", "answers.js", "down = height / rows", "down = width / columns", "answers to image files"),
         (
             "classify",
