@@ -40,7 +40,7 @@ import base64, sys
 import uvicorn
 from fastapi import FastAPI, Request
 from keras_resnet.export.artifact import open_artifact
-predictor = open_artifact(sys.argv[1]).predictor
+predictor = open_artifact(sys.argv[1], shared=True).predictor
 application = FastAPI()
 @application.post("/v1/models/model:predict")
 def predict(body: dict):

@@ -64,7 +64,10 @@ def serve(
     from keras_resnet.serve.server import serve as serve_models
 
     os.environ.setdefault(PIXELS_VARIABLE, str(SERVED_PIXELS))
-    opened = [(file.name, file.version, open_artifact(file.path, threads, trust, running).predictor) for file in files]
+    opened = [
+        (file.name, file.version, open_artifact(file.path, threads, trust, running, shared=True).predictor)
+        for file in files
+    ]
 
     def tell(address: str) -> None:
         print(printable(f"serving {', '.join(dict.fromkeys(file.name for file in files))} at {address}"), flush=True)

@@ -65,12 +65,16 @@ class Artifact:
 
 
 def open_artifact(
-    path: str | os.PathLike[str], threads: int | None = None, trust: bool = False, running: Running = AS_WRITTEN
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    trust: bool = False,
+    running: Running = AS_WRITTEN,
+    shared: bool = False,
 ) -> Artifact:
     """SavedModel, OpenVINO or web folder, .tflite or .onnx file -> opened artifact.
 
     A file without a description gets a centre crop of its input size, and ImageNet's names for 1000 classes. `trust`
-    is explained at `open_runtime`.
+    and `shared` are explained at `open_runtime`.
 
     Raises:
         ExportError: The path is no artifact, can't be opened, or does not take RGB images.
@@ -78,7 +82,7 @@ def open_artifact(
     path = Path(path)
     row, description = format_and_description(path, trust)
     row = running.of(row)
-    runtime = open_runtime(path, row, threads, trust)
+    runtime = open_runtime(path, row, threads, trust, shared)
     names = [output.name for output in row.outputs]
     if list(runtime.inputs) != [IMAGE] or set(runtime.outputs) != set(names):
         raise ExportError(

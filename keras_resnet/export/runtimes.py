@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from keras_resnet.printable import printable
 from keras_resnet.quiet import quiet_stderr
 from keras_resnet.tasks import TASKS
 
+ONNX = "ONNX Runtime"
 TRIAL_SIDE = 64  # pixels a side of the first image, where an artifact takes any size
 MOST_ELEMENTS = 1_000_000_000  # elements of a tensor in a TFLite file; its runtime makes room for all of them
 
@@ -52,7 +54,7 @@ class Runs(Protocol):
     def run(self, pixels: np.ndarray) -> Answer:
         """Pixels 0..255 `[N, H, W, C]`, uint8 or float -> outputs by name, `[N, ...]`, as one batch.
 
-        Scores are dequantized to float32; classes are integers.
+        Scores are dequantized to float32; classes are integers. Several threads may call it at a time.
         """
         ...
 
@@ -78,8 +80,12 @@ def runtime_errors(prefix: str = "") -> Iterator[None]:
         raise ExportError(f"{prefix}{type(error).__name__}: {reason(error)}") from error
 
 
-def open_runtime(path: Path, format: Format, threads: int | None = None, trust: bool = False) -> Runtime:
+def open_runtime(
+    path: Path, format: Format, threads: int | None = None, trust: bool = False, shared: bool = False
+) -> Runtime:
     """Artifact and its format -> opened artifact, on `threads` CPU threads (default: all).
+
+    `shared`: other threads need the cores too. ONNX Runtime's threads then sleep while they wait, instead of spinning.
 
     The runtimes trust their files, so a file from elsewhere must pass `format_of` first, which finds damage. Without
     `trust`, a folder must hold only operations of inference, and what is new to this installation is first opened and
@@ -103,7 +109,10 @@ def open_runtime(path: Path, format: Format, threads: int | None = None, trust: 
     threads = threads or os.cpu_count() or 1
     try:
         with quiet_stderr():
-            opened = _OPENERS[format.runtime](path, threads)
+            opener = (
+                partial(_OnnxRuntime, spins=False) if shared and format.runtime == ONNX else _OPENERS[format.runtime]
+            )
+            opened = opener(path, threads)
     except MissingDependencyError:
         raise
     except Exception as error:  # each runtime has its own exceptions, some derived directly from Exception
@@ -161,6 +170,7 @@ class _LiteRT:
                 )
         interpreter.allocate_tensors()
         self._interpreter, self._input = interpreter, interpreter.get_input_details()[0]
+        self._one_call = threading.Lock()  # an interpreter has one set of tensors
         self.inputs, self.outputs, self._outputs = {}, {}, {}
         self.signatures = sorted(interpreter.get_signature_list())
         if "serving_default" in self.signatures:
@@ -183,6 +193,10 @@ class _LiteRT:
         return tensor._replace(step=float(scale), zero_point=int(zero_point)) if scale else tensor
 
     def run(self, pixels: np.ndarray) -> Answer:
+        with self._one_call:
+            return self._run(pixels)
+
+    def _run(self, pixels: np.ndarray) -> Answer:
         if pixels.shape != self._shape:  # the file states batch size 1, but a ResNet's file can be resized
             self._shape = ()  # until the next line is done: if it fails, the next images must resize again
             self._interpreter.resize_tensor_input(self._input["index"], pixels.shape, strict=False)
@@ -220,14 +234,16 @@ class _Micro:
         places = [tensor["index"] for tensor in named._interpreter.get_output_details()]
         self._outputs = {name: (places.index(details["index"]), details) for name, details in named._outputs.items()}
         self._interpreter = open_micro(path.read_bytes())
+        self._one_call = threading.Lock()
 
     def run(self, pixels: np.ndarray) -> Answer:
-        self._interpreter.set_input(quantized_values(pixels, self._input), 0)
-        self._interpreter.invoke()
-        return {
-            name: real_values(self._interpreter.get_output(place), details)
-            for name, (place, details) in self._outputs.items()
-        }
+        with self._one_call:
+            self._interpreter.set_input(quantized_values(pixels, self._input), 0)
+            self._interpreter.invoke()
+            return {
+                name: real_values(self._interpreter.get_output(place), details)
+                for name, (place, details) in self._outputs.items()
+            }
 
 
 def quantized_values(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
@@ -250,10 +266,11 @@ def real_values(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
 
 
 class _OnnxRuntime:
-    def __init__(self, path: Path, threads: int):
+    def __init__(self, path: Path, threads: int, spins: bool = True):
         onnxruntime = require("onnxruntime", "onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
         options.log_severity_level = 4  # its log has names from the file; what matters comes as an exception
         self._session = onnxruntime.InferenceSession(str(onnx_file(path)), options, providers=["CPUExecutionProvider"])
         self.inputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_inputs()}
@@ -298,6 +315,7 @@ class _OpenVino:
         }
         core = require("openvino", "openvino").Core()
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._one_call = threading.Lock()  # a request holds the answers of one call
         self.inputs = {tensor.any_name: self._tensor(tensor) for tensor in model.inputs}
         self.outputs = {tensor.any_name: self._tensor(tensor) for tensor in model.outputs}
         self._nchw = any(is_nchw(tensor.shape) for tensor in self.inputs.values())
@@ -308,8 +326,9 @@ class _OpenVino:
         return Tensor(shape, np.dtype(tensor.element_type.to_dtype()).name)
 
     def run(self, pixels: np.ndarray) -> Answer:
-        answers = self._request.infer({IMAGE: float_pixels(pixels, self._nchw)})
-        return {name: values.copy() for name, values in zip(self.outputs, answers.values(), strict=True)}
+        with self._one_call:
+            answers = self._request.infer({IMAGE: float_pixels(pixels, self._nchw)})
+            return {name: values.copy() for name, values in zip(self.outputs, answers.values(), strict=True)}
 
 
 def read_openvino(path: Path) -> Any:
@@ -355,7 +374,7 @@ def image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, int | None, 
 _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
     "TensorFlow": _SavedModel,
     "LiteRT": _LiteRT,
-    "ONNX Runtime": _OnnxRuntime,
+    ONNX: _OnnxRuntime,
     OPENVINO: _OpenVino,
     IN_BFLOAT16: partial(_OpenVino, precision="bf16"),
     MICRO: _Micro,
@@ -365,7 +384,7 @@ _OPENERS: dict[str, Callable[[Path, int], Runtime]] = {
 _KINDS: dict[str, tuple[str, ...]] = {
     "TensorFlow": ("saved_model",),
     "LiteRT": ("tflite",),
-    "ONNX Runtime": ("onnx", "web"),
+    ONNX: ("onnx", "web"),
     OPENVINO: ("openvino", "onnx"),
     IN_BFLOAT16: ("openvino", "onnx"),
     MICRO: ("tflite",),

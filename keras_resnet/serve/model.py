@@ -1,16 +1,14 @@
 """An artifact as a model of KServe's Python server."""
 
 import asyncio
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import kserve
 import numpy as np
 
-from keras_resnet.answers import IMAGE, IMAGE_BYTES, Answer
+from keras_resnet.answers import IMAGE, IMAGE_BYTES
 from keras_resnet.errors import RequestError
 from keras_resnet.predictor import Predictor
 from keras_resnet.printable import printable
@@ -23,9 +21,9 @@ _TRIAL = np.full((64, 64, 3), 128, np.uint8)
 class ServedModel(kserve.Model):
     """One artifact, or one version of it.
 
-    Images are decoded in the threads of `pool`, and the artifact's runtime answers to one thread at a time: it uses
-    all cores for that, and LiteRT and OpenVINO take no second call before the first has ended. The server's own thread
-    stays free to read requests.
+    Images are decoded and answered in the threads of `pool`. LiteRT and OpenVINO answer to one thread at a time. ONNX
+    Runtime and TensorFlow answer to several.
+    The server's own thread stays free to read requests.
 
     Args:
         name: Name in URLs.
@@ -37,7 +35,7 @@ class ServedModel(kserve.Model):
     def __init__(self, name: str, version: str | None, predictor: Predictor, pool: ThreadPoolExecutor) -> None:
         super().__init__(name)
         self.version = version
-        self._predictor, self._pool = replace(predictor, run=_one_at_a_time(predictor.run)), pool
+        self._predictor, self._pool = predictor, pool
         self._outputs: list[dict[str, Any]] = []
 
     def load(self) -> bool:
@@ -88,13 +86,3 @@ class ServedModel(kserve.Model):
             use_binary_outputs=payload.use_binary_outputs,
             requested_outputs=payload.request_outputs,
         )
-
-
-def _one_at_a_time(run: Any) -> Any:
-    lock = threading.Lock()
-
-    def locked(pixels: np.ndarray) -> Answer:
-        with lock:
-            return run(pixels)
-
-    return locked

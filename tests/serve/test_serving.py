@@ -27,6 +27,7 @@ from small_detector import small_detector
 
 from keras_resnet import load
 from keras_resnet.export import export
+from keras_resnet.export.artifact import open_artifact
 from keras_resnet.loading import open_network
 from keras_resnet.model_files import save_model
 from keras_resnet.predictor import Predictor
@@ -189,6 +190,16 @@ def test_v2_answers_are_the_models(client, predictors, images, name) -> None:
         )
         assert (np.diff(np.take_along_axis(found["probabilities"], found["indices"], 1)) <= 0).all()
         assert found["labels"].tolist() == [[predictor.class_names[i] for i in row] for row in found["indices"]]
+
+
+@pytest.mark.parametrize("name", ["classify", "tflite"])
+def test_an_artifact_answers_to_several_threads_at_a_time(artifacts, name) -> None:
+    predictor = open_artifact(artifacts[name], 2, shared=True).predictor
+    images = [picture(40, 50, seed) for seed in range(40)]
+    expected = [answer["probabilities"] for image in images for answer in predictor.predict([image])]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda image: predictor.predict([image])[0]["probabilities"], images * 3))
+    np.testing.assert_array_equal(found, expected * 3)
 
 
 def test_pixels_are_a_decoded_image(client) -> None:
