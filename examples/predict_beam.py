@@ -19,7 +19,7 @@ from keras_resnet.predictor import Predictor
 BATCH_SIZE = 16
 
 
-class Answers(apache_beam.DoFn):  # type: ignore[misc]
+class Answers(apache_beam.DoFn):
     """Image files -> the rows of `SCHEMA`. The predictor is sent to a worker by its path, and opened there."""
 
     def __init__(self, predictor: Predictor) -> None:
