@@ -268,7 +268,7 @@ def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]
 
 
 def _without_range(proto: Any, quantized: Quantized) -> Iterator[str]:
-    """-> tensors whose range is not known. A tensor that only a ReLU reads needs none: its node is fused with the ReLU."""
+    """-> tensors whose range is not known. One that only a ReLU reads needs none: its node is fused with the ReLU."""
     known = dict(_ranges(proto, quantized))
     readers: dict[str, list[str]] = {}
     for node in proto.graph.node:
