@@ -169,7 +169,11 @@ def one_network(seed: int, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
         about = {"seed": seed, "task": task, "classes": classes, "size": size, "options": options.given()}
         for name in formats:
             start = time.perf_counter()
-            takes = {k: v for k, v in options.given().items() if k in FORMATS[name].options or k == "argmax"}
+            takes = {
+                k: v
+                for k, v in options.given().items()
+                if k in FORMATS[name].options or (k == "argmax" and name != "tflite-int16x8")
+            }
             try:
                 made = export(
                     network,

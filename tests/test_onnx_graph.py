@@ -194,3 +194,25 @@ def test_onnx_runtime_computes_additions_within_dilated_convolutions(tmp_path):
     assert (kinds[0].count("Add"), kinds[1].count("Add"), kinds[1].count("Relu")) == (2, 0, 0)
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
     np.testing.assert_allclose(found[1], answers(graph, x), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("move", "attributes", "constants"),
+    [
+        ("Reshape", {}, {"to": np.array([2, 1, 1, 5])}),
+        ("Transpose", {"perm": [0, 2, 3, 1]}, {}),
+    ],
+)
+def test_relu_stands_before_a_move(move, attributes, constants):
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["sum"]),
+        helper.make_node(move, ["sum", *constants], ["moved"], **attributes),
+        helper.make_node("Relu", ["moved"], ["y"]),
+    ]
+    terms = {"b": GENERATOR.normal(size=(5, 1, 1)).astype("f"), **constants}
+    given = GENERATOR.normal(size=(2, 5, 1, 1) if constants else (2, 5, 4, 3)).astype("f")
+    before, after, kinds = before_and_after(graph_of(nodes, terms), given)
+    assert kinds == ["Add", "Relu", move]
+    np.testing.assert_array_equal(after, before)
+    assert (before == 0).any()
+    assert (before > 0).any()

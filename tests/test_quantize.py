@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from small_classifier import small_classifier
 
+from keras_resnet.backbone import resnet_backbone
 from keras_resnet.compress import quantize_aware
 from keras_resnet.compress.fake_quant import rounded
 from keras_resnet.errors import ExportError
@@ -18,6 +21,9 @@ from keras_resnet.export.images import CalibrationImages, calibration_images, sy
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.quantize import _sampled, float_layers, quantize
 from keras_resnet.export.rounding import _observe, rounded_in_turn, with_rounded_kernels
+from keras_resnet.heads.classification import classification_head
+from keras_resnet.preprocessing import normalisation_layer
+from keras_resnet.variants import IMAGENET, VARIANTS
 
 IMAGES = synthetic_images((32, 32, 3), count=40, seed=8)
 
@@ -164,6 +170,33 @@ def test_a_layer_that_stays_float_takes_its_relu_along(folded):
     assert float_layers(folded, ["stage2_block1_1_conv"]) == float_layers(folded, ["stage2_block1_1_relu"]) == both
     with pytest.raises(ExportError, match=r"Received: 'stem_convs'. Did you mean stem_conv"):
         float_layers(folded, ["stem_convs"])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_addition_at_a_map_of_one_pixel_has_the_range_of_its_relu(fused, tmp_path, monkeypatch, randomise):
+    """There, tf2onnx puts a Reshape between both. An addition that is not fused with its ReLU stays float."""
+    if not fused:
+        monkeypatch.setattr("keras_resnet.export.onnx_graph._relu_before_move", lambda graph: None)
+    design = replace(IMAGENET, filters=4)
+    image = keras.Input((32, 32, 3), name="image")
+    maps = resnet_backbone(
+        normalisation_layer(3)(image), replace(VARIANTS["resnet18"], design=design, blocks_per_stage=(1, 1, 2, 1)), 32
+    )
+    model = keras.Model(image, classification_head(maps["C5"], 6, "softmax"))
+    randomise(model)
+    images = synthetic_images((32, 32, 3), count=40, seed=3)
+    path = export(model, tmp_path, ["onnx-int8"], calibration=images).paths["onnx-int8"]
+    graph = onnx.load(str(path)).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    [addition] = [node for node in graph.node if node.op_type == "Add" and "stage5_block1" in node.output[0]]
+    [reader] = [node for node in graph.node if addition.output[0] in node.input]
+    assert reader.op_type == ("QuantizeLinear" if fused else "Reshape")
+    if not fused:
+        return
+    last = model.get_layer("stage5_block1_out").output
+    values = np.asarray(keras.Model(model.input, last)(images.astype("float32")))
+    [rounding, *_] = [n for n in graph.node if n.op_type == "QuantizeLinear" and "stage5_block1_out" in n.input[0]]
+    assert 255 * constants[rounding.input[1]] == pytest.approx(values.max(), rel=0.02)
 
 
 def test_calibration_says_what_it_took_and_refuses_what_proves_nothing(tmp_path):

@@ -20,14 +20,16 @@ class LayerTolerance:
     """Bounds for the error of each layer of an artifact, whose input are the values before it in the artifact itself.
 
     The unit is the variance of a channel over images and places, plus the squares of a quarter of its mean and of 1/255
-    of the layer's range.
+    of the layer's range. Where values are 8-bit integers, their rounding is no error.
     """
 
-    layer_noise: float  # mean squared error of a layer / mean of the unit over its channels
-    channel_noise: float  # mean squared error of a channel / unit
+    layer_noise: float  # mean over a layer's channels of the variance of the error / mean of the unit
+    channel_noise: float  # variance of a channel's error / unit
     channel_scale: float  # |slope of artifact over model - 1| of a channel that varies by steps, less 2 standard errors
-    channel_mean: float  # |mean error of a channel| / square root of the unit
+    channel_mean: float  # (|mean error of a channel| less 3 standard errors over the images) / square root of the unit
     logits_mean: float  # bound of `channel_mean` for the layer before a softmax, where each shift favours a class
+    # Least share of the 255 steps between the lowest and the highest value of a layer, in the median of all layers.
+    range_use: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,12 @@ _INTEGER = Tolerance(
     top1_agreement_percent=95.0,
     margin=0.2,
     boundary_error=0.18,
-    layers=LayerTolerance(0.006, 0.5, 0.15, 0.65, 0.08),
+    layers=LayerTolerance(0.004, 0.08, 0.2, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
 # Its activations are float.
-_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
-_INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.1, 0.1, 0.3, 0.3))
+_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.05, 0.1, 0.3, 0.06))
+_INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.3))
 
 
 @dataclass(frozen=True)
@@ -414,6 +416,11 @@ def check_options(options: Options, rows: list[Format]) -> None:
         raise ExportError(
             "`output_dtype` must be left out with `argmax`, whose output is always uint8. "
             f"Received: output_dtype={options.output_dtype!r}"
+        )
+    if options.argmax and any(row.name == "tflite-int16x8" for row in rows):
+        raise ExportError(
+            "`argmax` (--argmax) must be left out for tflite-int16x8: LiteRT's converter has no such operation of 16 "
+            f"bits. Received: argmax=True for {', '.join(row.name for row in rows)}"
         )
     for row in rows:
         if options.opset is not None and "opset" in row.options and options.opset < row.first_opset:

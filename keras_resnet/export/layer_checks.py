@@ -36,6 +36,9 @@ ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rou
 MEAN_SHARE = 4  # rounded weights shift a channel in proportion to its mean, which counts with a quarter
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
 SURE = 2  # standard errors of a slope that are no fault
+SURE_MEAN = 3  # standard errors of a mean that are no fault: calibration images have other means than these few
+MOST_STEPS = 2  # steps of a file / steps that the range of its values on these images needs, which are no fault
+EVERY_VALUE = 7  # every so many values of a tensor show its steps
 ALIKE = 0.01  # largest difference of the edges, in pixels, of two boxes that are one box, and of their scores
 ALIKE_PERCENT = 90.0  # required share of boxes that are in both; with nearly equal scores, a few others are chosen
 
@@ -57,22 +60,38 @@ class _Channels:
 
     least_step: float = 0.0  # smallest difference between two values
     count: int = 0
+    images: int = 0
     sums: dict[str, Any] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
+    steps: np.ndarray | None = None  # values that occur, for a file whose values are steps
 
-    def add(self, expected: np.ndarray, received: np.ndarray) -> None:
+    def add(self, expected: np.ndarray, received: np.ndarray, images: int) -> None:
+        """Adds values `[N, ..., C]` of so many images; a layer may have several rows for each image."""
         a, b = (values.reshape(-1, values.shape[-1]).astype("float64") for values in (expected, received))
-        found = {"a": a, "b": b, "aa": a * a, "ab": a * b, "bb": b * b, "dd": (b - a) ** 2}
+        by_image = (b - a).reshape(images, -1, a.shape[-1]).mean(axis=1)
+        found = {"a": a, "b": b, "aa": a * a, "ab": a * b, "bb": b * b, "dd": (b - a) ** 2, "ii": by_image**2}
         self.sums = {key: self.sums.get(key, 0) + values.sum(axis=0) for key, values in found.items()}
         self.count += len(a)
+        self.images += images
         self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
+        if self.steps is not None:
+            self.steps = np.union1d(self.steps, received.ravel()[::EVERY_VALUE])
+
+    @property
+    def step(self) -> float:
+        """Smallest difference between two values that occur, of a file whose values are steps; else 0."""
+        return 0.0 if self.steps is None or len(self.steps) < 2 else float(np.diff(self.steps).min())
+
+    def range_use(self) -> float:
+        """-> steps between the lowest and the highest value that occur / steps of 8 bits."""
+        return float(np.ptp(self.steps) / self.step / STEPS) if self.steps is not None and self.step else 0.0
 
     def errors(self) -> dict[str, np.ndarray]:
         """-> errors by kind, of the layer `[1]` or of each channel `[channels]`; see `LayerTolerance`."""
         if not self.count:
             return {}
-        mean = {key: values / self.count for key, values in self.sums.items()}
+        mean = {key: values / (self.images if key == "ii" else self.count) for key, values in self.sums.items()}
         variance = np.maximum(mean["aa"] - mean["a"] ** 2, 0)
         step = max((self.high - self.low) / STEPS, self.least_step)
         unit = variance + step**2 + (mean["a"] / MEAN_SHARE) ** 2 + 1e-30
@@ -83,11 +102,16 @@ class _Channels:
         # Few places, as of the smallest map of a detector, tell the slope only roughly.
         unexplained = np.maximum(mean["bb"] - mean["b"] ** 2 - slope * covariance, 0)
         slope_error = np.where(varied, np.sqrt(unexplained / divisor / self.count), 0)
+        shift = mean["b"] - mean["a"]
+        noise = np.maximum(mean["dd"] - shift**2, 0)
+        shift_error = np.sqrt(np.maximum(mean["ii"] - shift**2, 0) / max(self.images - 1, 1))
+        # A channel that hardly varies may lie anywhere between two steps.
+        rounding = min(self.step, MOST_STEPS * step) / 2
         return {
-            "layer_noise": np.array([mean["dd"].sum() / unit.sum()]),
-            "channel_noise": mean["dd"] / unit,
+            "layer_noise": np.array([np.maximum(noise - rounding**2 / 3, 0).sum() / unit.sum()]),
+            "channel_noise": np.maximum(noise - rounding**2, 0) / unit,
             "channel_scale": np.maximum(np.abs(slope - 1) - SURE * slope_error, 0),
-            "channel_mean": np.abs(mean["b"] - mean["a"]) / np.sqrt(unit),
+            "channel_mean": np.maximum(np.abs(shift) - SURE_MEAN * shift_error - rounding, 0) / np.sqrt(unit),
         }
 
 
@@ -98,7 +122,12 @@ def layer_checks(
     between two answers -> a check of each kind of error, with the worst layer and channel.
     """
     tensors: dict[str, str] = {}
-    found: dict[str, _Channels] = {point.name: _Channels() for point in points if not point.is_unordered}
+    stepped = tolerance.range_use is not None
+    found: dict[str, _Channels] = {
+        point.name: _Channels(steps=np.zeros(0, "float32") if stepped else None)
+        for point in points
+        if not point.is_unordered
+    }
     alike: dict[str, list[float]] = {point.name: [] for point in points if point.is_unordered}
     if points[-1].name in found:
         found[points[-1].name].least_step = ANSWER_STEPS * answer_step
@@ -116,10 +145,14 @@ def layer_checks(
     nothing = np.inf, "no layer: no tensor of the file has a layer's shape"
     checks = []
     for kind, bound in asdict(tolerance).items():
-        if kind == "logits_mean" and kind not in worst:
+        if kind == "range_use" or (kind == "logits_mean" and kind not in worst):
             continue  # a network without a softmax, or an artifact that has merged it
         value, place = worst.get(kind, nothing)
         checks.append(Check(kind.replace("_", " "), f"{value:.3g} in {place}", f"at most {bound:.3g}", value <= bound))
+    if tolerance.range_use is not None:
+        used = float(np.median([channels.range_use() for channels in found.values() if channels.count]))
+        required = f"at least {tolerance.range_use:.0%} of the steps"
+        checks.append(Check("range use", f"{used:.0%} of the steps", required, used >= tolerance.range_use))
     for name, percents in alike.items():
         percent = float(np.mean(percents)) if percents else 0.0
         required = f"at least {ALIKE_PERCENT:g} % within {ALIKE:g} of the model's"
@@ -221,7 +254,8 @@ def _add(
         if point.is_unordered:
             alike[point.name] += [_alike_percent(*pair) for pair in zip(expected, received, strict=True)]
         else:
-            found[point.name].add(_without_shift(expected, received) if point.is_logits else expected, received)
+            wanted = _without_shift(expected, received) if point.is_logits else expected
+            found[point.name].add(wanted, received, len(images))
         values[point.name] = received
 
 

@@ -13,6 +13,7 @@ def simplify(graph: Any) -> None:
     _gemm_for_dense(graph)
     _padding_into_pooling(graph)
     _softmax_over_last_axis(graph)
+    _relu_before_move(graph)
 
 
 def keep_apart(graph: Any, kept: Callable[[Any], bool]) -> None:
@@ -157,6 +158,21 @@ def _softmax_over_last_axis(graph: Any) -> None:
         graph.node.remove(transpose)
         graph.node.insert(place, first)
         graph.node.insert(place + 1, last)
+
+
+def _relu_before_move(graph: Any) -> None:
+    """Reshape or Transpose, ReLU -> ReLU, Reshape or Transpose: ReLU is fused only with what stands right before it.
+
+    tf2onnx moves the channels of a map of one pixel before the ReLU behind an addition.
+    """
+    onnx = require("onnx", "onnx")
+    for kind in ("Reshape", "Transpose"):
+        for move, relu in _pairs(graph, kind, "Relu"):
+            rectified = f"{relu.output[0]}__before_{kind}"
+            first = onnx.helper.make_node("Relu", [move.input[0]], [rectified], name=relu.name)
+            graph.node.insert(list(graph.node).index(move), first)
+            graph.node.remove(relu)
+            move.input[0], move.output[0] = rectified, relu.output[0]
 
 
 def _pairs(graph: Any, first: str, second: str) -> Iterator[tuple[Any, Any]]:

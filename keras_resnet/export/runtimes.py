@@ -34,13 +34,16 @@ MOST_ELEMENTS = 1_000_000_000  # elements of a tensor in a TFLite file; its runt
 
 
 class Tensor(NamedTuple):
-    """Shape (None: free) and type of an artifact's input or output."""
+    """Shape (None: free) and type of an artifact's input or output; of integers, what their steps are worth."""
 
     shape: tuple[int | None, ...]
     dtype: str
+    step: float | None = None
+    zero_point: int | None = None  # integer of the value 0
 
     def __str__(self) -> str:
-        return f"{self.dtype} {self.shape}"
+        steps = "" if self.step is None else f", steps of {self.step:.7g} from {self.zero_point}"
+        return f"{self.dtype} {self.shape}{steps}"
 
 
 class Runs(Protocol):
@@ -161,7 +164,7 @@ class _LiteRT:
         if "serving_default" in self.signatures:
             signature = interpreter.get_signature_runner("serving_default")
             inputs, self._outputs = signature.get_input_details(), signature.get_output_details()
-            self.inputs = {name: self._tensor(details) for name, details in inputs.items()}
+            self.inputs = {name: self._with_steps(details) for name, details in inputs.items()}
             self.outputs = {name: self._tensor(details) for name, details in self._outputs.items()}
             self._input = next(iter(inputs.values()), self._input)
         self._shape: tuple[int, ...] = tuple(int(side) for side in self._input["shape"])
@@ -170,6 +173,12 @@ class _LiteRT:
     def _tensor(details: dict[str, Any]) -> Tensor:
         shape = tuple(None if side == -1 else int(side) for side in details["shape_signature"])
         return Tensor(shape, np.dtype(details["dtype"]).name)
+
+    @classmethod
+    def _with_steps(cls, details: dict[str, Any]) -> Tensor:
+        scale, zero_point = details["quantization"]
+        tensor = cls._tensor(details)
+        return tensor._replace(step=float(scale), zero_point=int(zero_point)) if scale else tensor
 
     def run(self, pixels: np.ndarray) -> Answer:
         if pixels.shape != self._shape:  # the file states batch size 1, but a ResNet's file can be resized

@@ -31,7 +31,9 @@ OPSET = 17
 LARGEST_SHARE = 0.6
 
 INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
-_MOVES = {"MaxPool", "Pad", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"}  # they give values that they read
+_PRODUCTS = ("MatMul", "Gemm")
+# They give values that they read, or values between these.
+_MOVES = {"MaxPool", "Pad", "Reshape", "Resize", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's equivalents
 
 
@@ -191,7 +193,7 @@ def _ranges(proto: Any, quantized: Quantized) -> Iterator[tuple[str, list[dict[s
     known = {IMAGE: _bounds((0.0, 255.0))}
     yield IMAGE, known[IMAGE]
     for node in proto.graph.node:
-        if node.op_type in ("MatMul", "Gemm"):
+        if node.op_type in _PRODUCTS:
             continue  # the output of this node stays float
         layer = _layer_of(node, names)
         for tensor in node.output:
@@ -226,7 +228,8 @@ def _bounds(limits: tuple[float, float]) -> list[dict[str, np.float32]]:
 
 
 def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]:
-    """-> names of nodes that stay float: the caller's layers, those after the last matrix product, and BatchNorm.
+    """-> names of nodes that stay float: the caller's layers, those after the last matrix product, BatchNorm, and
+    nodes whose results have no known range.
 
     A BatchNorm that could not be folded is a product and a sum, and the range of the product is not known. In a
     detector, boxes stay float, and convolutions that only boxes are computed from: 256 steps would give many anchors
@@ -243,6 +246,7 @@ def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]
         or (isinstance(layer, keras.layers.Conv2D) and _are_boxes(readers[layer.name]))
     }
     names = {layer.name for layer in model.layers}
+    unknown = set(_without_range(proto, quantized))
     after: set[str] = set()  # tensors behind the last matrix product; in a detector, masks may follow it
     if not boxes:
         products = [node for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
@@ -251,8 +255,21 @@ def _float_nodes(proto: Any, quantized: Quantized, output: str) -> Iterator[str]
         if after & set(node.input) or (not boxes and output in node.output):
             after |= set(node.output)
             yield node.name
-        elif node.name in boxes or _layer_of(node, names) in kept:
+        elif node.name in boxes or _layer_of(node, names) in kept or unknown & set(node.output):
             yield node.name
+
+
+def _without_range(proto: Any, quantized: Quantized) -> Iterator[str]:
+    """-> tensors whose range is not known, without those that a ReLU reads, with which their node is fused."""
+    known = dict(_ranges(proto, quantized))
+    readers: dict[str, list[str]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    for node in proto.graph.node:
+        for name in node.output:
+            if name not in known and node.op_type not in _PRODUCTS and readers.get(name) != ["Relu"]:
+                yield name
 
 
 def _are_boxes(layers: Sequence[Any]) -> bool:

@@ -268,6 +268,10 @@ def test_a_mask_of_a_classifier_is_refused(small, tmp_path):
         export(small_classifier(), tmp_path, ["tflite"], options=Options(argmax=True))
     with pytest.raises(ExportError, match="`output_dtype` must be left out with `argmax`"):
         export(small, tmp_path, ["tflite-int8"], options=Options(argmax=True, output_dtype="int8"))
+    with pytest.raises(
+        ExportError, match=r"`argmax` \(--argmax\) must be left out for tflite-int16x8: LiteRT's converter"
+    ):
+        export(small, tmp_path, ["tflite", "tflite-int16x8"], options=Options(argmax=True))
 
 
 def test_images_with_masks_gate_an_export(run, data, model, tmp_path):
