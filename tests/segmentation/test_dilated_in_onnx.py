@@ -22,7 +22,7 @@ def test_the_answer_is_kerass(sides, kinds, randomise):
     x = keras.layers.ReLU()(x)
     model = randomise(keras.Model(image, keras.layers.Conv2D(5, 3, padding="same", dilation_rate=4, name="far")(x)))
     output = Output("features", "features")
-    row = SimpleNamespace(layout="NHWC", output=output, outputs=(output,))
+    row = SimpleNamespace(layout="NHWC", colour_order="RGB", output=output, outputs=(output,))
     job = SimpleNamespace(row=row, options=SimpleNamespace(opset=None), finished=lambda made: made)
     proto = _proto(in_parts(model, 1), job)
     onnx.checker.check_model(proto, full_check=True)

@@ -22,7 +22,7 @@ def test_the_answer_is_kerass(sides):
     x = keras.layers.Conv2D(4, 3, strides=8, padding="same")(image)  # 9x13 of 65x97
     model = keras.Model(image, ResizeLike(name="upsample")([x, image]))
     output = Output("features", "features")
-    row = SimpleNamespace(layout="NHWC", output=output, outputs=(output,))
+    row = SimpleNamespace(layout="NHWC", colour_order="RGB", output=output, outputs=(output,))
     job = SimpleNamespace(row=row, options=SimpleNamespace(opset=None), finished=lambda made: made)
     proto = _proto(model, job)
     onnx.checker.check_model(proto, full_check=True)  # as the export does; it refuses a size that disagrees
