@@ -67,6 +67,7 @@ OTHERS = {
     "served_answers": "`checks/served_answers.py PHOTOGRAPHS NAME=ARTIFACT ...`",
     "served_bodies": "`checks/served_bodies.py`",
     "serving": "`benchmarks/serving.py`",
+    "web": "`benchmarks/web.py`",
 }
 LIMIT = "limit the areas"  # of the input pipeline: it decodes, and does nothing else
 

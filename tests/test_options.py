@@ -403,7 +403,7 @@ def as_run(path, folder):
         (["onnx-int8"], dict(keep_float="stem_conv"), "`keep_float` must be a list of names. Received: .*'stem_conv'"),
         (["onnx_int8"], {}, "Received: 'onnx_int8'. Did you mean 'onnx-int8'"),
         (["savedmodel"], {}, "Received: 'savedmodel'. Did you mean 'saved_model'"),
-        (["caffe"], {}, r"must be among saved_model, .*, openvino-int8, or all. Received: 'caffe'\.$"),
+        (["caffe"], {}, r"must be among saved_model, .*, web-float32, or all. Received: 'caffe'\.$"),
     ],
 )
 def test_wrong_options_name_the_rule_and_the_value(formats, options, message, model, tmp_path):

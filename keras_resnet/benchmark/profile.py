@@ -13,6 +13,7 @@ from keras_resnet.benchmark.layers import KINDS, Layer, LayerTimer
 from keras_resnet.benchmark.onnx_layers import OnnxLayers
 from keras_resnet.benchmark.tflite_layers import TfliteLayers
 from keras_resnet.errors import ArgumentError, MeasurementError, reason
+from keras_resnet.export.files import onnx_file
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.runtimes import format_of, image_shape, open_runtime
 from keras_resnet.measure.latency import call_ms
@@ -105,7 +106,7 @@ def profile_artifact(
     latency_ms = min(call_ms(partial(whole.run, pixels)) for _ in range(WARMUP + runs))
     del whole  # and its threads
     try:
-        timer = _TIMERS[row.runtime](path, pixels, threads)
+        timer = _TIMERS[row.runtime](onnx_file(path), pixels, threads)
     except (ValueError, RuntimeError) as error:
         raise MeasurementError(f"{path}: its layers can't be timed: {reason(error)}") from error
     for _ in range(WARMUP + runs):
