@@ -272,7 +272,8 @@ def test_a_profile_as_json_table_and_picture(profiles, capsys):
 def test_a_saved_model_is_refused(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     with pytest.raises(
-        ArgumentError, match=r"can be timed only in the formats tflite, .*onnx-int8, web, web-float32. Received: saved_model"
+        ArgumentError,
+        match=r"can be timed only in the formats tflite, .*onnx-int8, web, web-float32. Received: saved_model",
     ):
         profile_artifact(tmp_path)
 
