@@ -243,6 +243,7 @@ def copy_of(folders, tmp_path) -> Callable[..., Path]:
     return copy
 
 
+@pytest.mark.slow
 @in_browser
 @pytest.mark.parametrize(
     ("task", "file", "old", "new", "check"),
@@ -326,6 +327,7 @@ def as_files(*contents: bytes) -> list[dict[str, Any]]:
     return [{"name": f"{place}.png", "mimeType": "image/png", "buffer": each} for place, each in enumerate(contents)]
 
 
+@pytest.mark.slow
 @in_browser
 def test_several_pictures_are_classified_with_names_as_text(chromium, folders):
     files = [encoded(picture(60, 80, seed), "PNG") for seed in (1, 2)]
@@ -350,6 +352,7 @@ def test_several_pictures_are_classified_with_names_as_text(chromium, folders):
         assert page.faults == []
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_mask_has_a_legend_and_the_camera_takes_a_picture(chromium, folders):
     with shown(chromium, folders["segment"]) as page:
@@ -364,6 +367,7 @@ def test_a_mask_has_a_legend_and_the_camera_takes_a_picture(chromium, folders):
         assert page.faults == []
 
 
+@pytest.mark.slow
 @in_browser
 def test_boxes_follow_the_smallest_score(chromium, folders):
     file = encoded(picture(90, 130, 3), "PNG")
@@ -386,6 +390,7 @@ def test_boxes_follow_the_smallest_score(chromium, folders):
         assert page.faults == []
 
 
+@pytest.mark.slow
 @in_browser
 def test_masks_are_pasted_as_by_this_package(chromium, folders):
     """Both interpolate between the centres of a mask's positions; this package starts at whole pixels of the box."""
