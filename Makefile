@@ -12,8 +12,9 @@ BIN = $(VENV)/bin
 # of packages that is named in pip's configuration and is not there. Modules are compiled when they are first imported:
 # most of the many thousand never are.
 INSTALL = $(BIN)/python -m pip install --quiet --quiet --no-compile --disable-pip-version-check
-# Two processes, a file of tests to each, the long ones not last: much of a test is tracing, which takes one core.
-PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Two processes, a file of tests to each, the long ones not last: much of a test is tracing, which takes one core. A
+# process that crashes is not replaced: with a new one, pytest-xdist 3.8 waits for ever after the last test.
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # By environment, for pip builds this package in an environment of its own, which --constraint does not reach. From
 # 25.3 on, pip takes the second name for it; earlier ones leave it unread.
 export PIP_CONSTRAINT = constraints.txt

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -132,6 +133,28 @@ def test_all_products_are_computed_in_their_numbers(name, small_exports):
         assert numbers == ["f32"] * 5
     elif "INT8" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert numbers == ["u8"] * 5
+
+
+# Opens a file, gives it up in another thread, and meets a signal, for which OpenVINO had changed this thread's stack.
+DROPPED_ELSEWHERE = """
+import gc, signal, sys, threading
+import numpy as np
+from keras_resnet import load
+opened = [load(sys.argv[1])]
+opened[0].run(np.zeros((1, 32, 32, 3), "uint8"))
+thread = threading.Thread(target=lambda: (opened.clear(), gc.collect()))
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("the signal is handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_is_handled_after_the_last_file_is_given_up(small_exports):
+    """Without one core for the process, a CPU with AMX ends here with a segmentation fault."""
+    command = [sys.executable, "-c", DROPPED_ELSEWHERE, str(small_exports.paths["openvino"])]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (0, "the signal is handled\n"), process.stderr
 
 
 @pytest.mark.parametrize("argmax", [False, True])

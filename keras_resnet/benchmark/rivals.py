@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resnet.benchmark.compare import Contender
 from keras_resnet.errors import MeasurementError, reason
+from keras_resnet.export.openvino_core import openvino_core
 from keras_resnet.export.running import OPENVINO
 from keras_resnet.measure.process import FREE_SIDE, Loader, Opened
 from keras_resnet.optional import require
@@ -212,10 +213,10 @@ def _nchw(pixels: np.ndarray) -> np.ndarray:
 
 def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
     """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency. A file of our weights takes pixels."""
-    library = require("openvino", "rivals")
+    require("openvino", "rivals")
 
     def load() -> Opened:
-        core = library.Core()
+        core = openvino_core()
         model = core.read_model(Path(path, "model.xml") if Path(path).is_dir() else path)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -233,7 +234,7 @@ def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
 def quantize_by_nncf(onnx: Path, path: Path, pixels: np.ndarray) -> None:
     """Our float .onnx file, calibration pixels -> folder with the int8 model that NNCF makes."""
     nncf, library = require("nncf", "rivals"), require("openvino", "rivals")
-    model = library.Core().read_model(str(onnx))
+    model = openvino_core().read_model(str(onnx))
     dataset = nncf.Dataset(pixels.astype("float32"), lambda image: {"image": image[None]})
     quantized = nncf.quantize(model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
     path.mkdir()

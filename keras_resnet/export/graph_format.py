@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_resnet.export.files import IR_FILE, kind_of, onnx_file
 from keras_resnet.export.onnx_file import FLOAT16, read_graph
+from keras_resnet.export.openvino_core import openvino_core
 from keras_resnet.optional import require
 
 _QUANTIZED_INPUT = {"int8": "tflite-int8", "uint8": "tflite-int8", "int16": "tflite-int16x8"}
@@ -49,7 +50,7 @@ def _onnx_kinds(path: Path) -> Iterator[str]:
 
 def _openvino_kinds(path: Path) -> Iterator[str]:
     """16-bit kernels are no format here: the float formats' bounds refuse such a file."""
-    for node in require("openvino", "openvino").Core().read_model(path / IR_FILE).get_ops():
+    for node in openvino_core().read_model(path / IR_FILE).get_ops():
         place = _OPENVINO_KERNELS.get(node.get_type_name())
         if place is None:
             continue

@@ -9,6 +9,7 @@ import numpy as np
 from keras_resnet.export.files import onnx_file
 from keras_resnet.export.formats import BROWSER
 from keras_resnet.export.microcontroller import open_all_tensors
+from keras_resnet.export.openvino_core import openvino_core
 from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.runtimes import float_pixels, is_nchw, quantized_values, read_openvino, real_values
 from keras_resnet.optional import require
@@ -137,7 +138,6 @@ def _open_onnx(path: Path) -> Run:
 
 
 def _open_openvino(path: Path) -> Run | None:
-    core = require("openvino", "openvino").Core()
     model = read_openvino(path)
     if len(model.outputs) > 1:  # in detectors, OpenVINO 2026.4 gives values such as 1e15 for tensors that are read
         return None
@@ -153,7 +153,7 @@ def _open_openvino(path: Path) -> Run | None:
             has_bias = node.get_type_name() in _PRODUCTS and readers == {"Add"}
             if readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias:
                 model.add_outputs(output)
-    request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     names = [output.get_node().input_value(0).get_node().get_name() for output in model.outputs]
     nchw = is_nchw(tuple(None if side.is_dynamic else int(side.get_length()) for side in model.inputs[0].partial_shape))
 

@@ -348,9 +348,9 @@ class _Maker:
         forget(folder, row.name)  # the entry of an older file is not valid for the new file, nor are these two
         remove(signature_file(path))
         remove(answers_file(path))
-        replace(unverified, path)
-        if answers is not None:
+        if answers is not None:  # before the artifact, which a kill between the two must not leave without them
             os.replace(answers_file(unverified), answers_file(path))
+        replace(unverified, path)
         self.report.paths[row.name], self.report.reports[row.name] = path, report
         entry = {
             "file": row.file_name,

@@ -22,6 +22,7 @@ from keras_resnet.export.graph_format import format_in_graph
 from keras_resnet.export.integrity import check_whole
 from keras_resnet.export.manifest import artifact_sha256
 from keras_resnet.export.microcontroller import open_micro
+from keras_resnet.export.openvino_core import openvino_core
 from keras_resnet.export.operations import check_operations
 from keras_resnet.export.running import IN_BFLOAT16, MICRO, OPENVINO
 from keras_resnet.export.tflite_metadata import outputs_in
@@ -313,8 +314,7 @@ class _OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision,  # without it bfloat16, where the CPU has it
         }
-        core = require("openvino", "openvino").Core()
-        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
         self._one_call = threading.Lock()  # a request holds the answers of one call
         self.inputs = {tensor.any_name: self._tensor(tensor) for tensor in model.inputs}
         self.outputs = {tensor.any_name: self._tensor(tensor) for tensor in model.outputs}
@@ -333,10 +333,9 @@ class _OpenVino:
 
 def read_openvino(path: Path) -> Any:
     """OpenVINO folder or ONNX file -> OpenVINO's model."""
-    core = require("openvino", "openvino").Core()
     if path.is_dir():
-        return core.read_model(path / IR_FILE)
-    model = core.read_model(path)
+        return openvino_core().read_model(path / IR_FILE)
+    model = openvino_core().read_model(path)
     # As OpenVINO's `convert_model` does, which would also unpickle a PyTorch file that is named .onnx. Without it, the
     # first convolution of a file of integers stays in float32.
     transformations = require("openvino._offline_transformations", "openvino")
