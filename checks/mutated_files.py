@@ -46,12 +46,14 @@ import typer
 from mutated_kinds import KINDS, make_all, mutate_copy, picture
 
 from keras_resnet.contained import make_expendable
+from keras_resnet.limits import PIXELS_VARIABLE
 from keras_resnet.measure.memory import peak_memory_mb, reset_peak_memory_mb
 from keras_resnet.measure.record import write_record
 from keras_resnet.quiet import quiet_stderr
 
 PRELOADED = ["tensorflow", "torch", "onnx", "onnxruntime", "keras_resnet.export", "keras_resnet.cli.network"]
 EXTRA_BYTES = 6_000_000_000  # of addresses, that a worker may take beyond those it begins with
+MOST_PIXELS = 30_000_000  # limit that the worker states for images, so that an image may take 330 MB
 MOST_MB = 500  # of memory, for any of these tiny files
 STARTING_S = 300.0
 WANTED = ("clear error", "right answer", "other values", "contained")
@@ -68,6 +70,7 @@ Outcome = tuple[str, str, str, float, float]  # outcome, detail, mutation, secon
 def work(connection: Any, paths: dict[str, Path]) -> None:
     """Takes (kind, number of a mutation) and answers with its outcome, until None."""
     make_expendable()  # this process may crash, so that the runtimes need no child of it
+    os.environ[PIXELS_VARIABLE] = str(MOST_PIXELS)
     with open("/dev/null", "w") as nothing, quiet_stderr(), contextlib.redirect_stderr(nothing):
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + EXTRA_BYTES,) * 2)
@@ -253,7 +256,8 @@ def main(
     minutes = (time.perf_counter() - began) / 60
     print(f"{total.total():,} mutations in {minutes:.1f} minutes: {dict(total)}")
     print(*lived, sep="\n")
-    settings = {"count": count, "first": first, "limit_s": limit_s, "workers": workers, "most_mb": MOST_MB}
+    settings = {"count": count, "first": first, "limit_s": limit_s, "workers": workers}
+    settings |= {"most_mb": MOST_MB, "most_pixels": MOST_PIXELS}
     kinds = {name: tally.record() for name, tally in tallies.items()}
     results = {"total": dict(total), "minutes": round(minutes, 1), "through_the_command": lived, "kinds": kinds}
     write_record(out, "mutated_files", settings, results)

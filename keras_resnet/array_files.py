@@ -16,7 +16,7 @@ from keras_resnet.regular_files import open_regular
 LARGEST_HEAD_BYTES = 1 << 17
 LONGEST_NAME = 40  # characters of a name in an error message
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 1  # bit of a member's flags
+_UNREADABLE = 0x01 | 0x20 | 0x40  # bits of a member's flags: encrypted, patched, strongly encrypted
 
 
 class Arrays:
@@ -31,7 +31,10 @@ class Arrays:
     """
 
     def __init__(self, path: Path) -> None:
-        self._archive = zipfile.ZipFile(open_regular(path))
+        try:
+            self._archive = zipfile.ZipFile(open_regular(path))
+        except NotImplementedError as error:  # a member asks for a version of the format that there is not
+            raise ValueError(reason(error)) from error
         self.names = [name.removesuffix(".npy") for name in self._archive.namelist()]
         self._read_bytes = 0
 
@@ -48,7 +51,7 @@ class Arrays:
         """Raises `KeyError` if there is no such array, `ValueError` if it is damaged or does not hold numbers."""
         member = self._archive.getinfo(f"{name}.npy" if f"{name}.npy" in self._archive.NameToInfo else name)
         shown = printable(name)[:LONGEST_NAME]
-        if member.compress_type not in _COMPRESSIONS or member.flag_bits & _ENCRYPTED:
+        if member.compress_type not in _COMPRESSIONS or member.flag_bits & _UNREADABLE:
             raise ValueError(f"{shown} is compressed or encrypted in a way that NumPy does not write")
         with self._archive.open(member) as stream:
             try:

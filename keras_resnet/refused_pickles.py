@@ -106,7 +106,15 @@ def _operations(path: Path) -> Iterator[tuple[str, Any]]:
                     for _ in pickletools.genops(file):
                         pass
                 yield from _operations_of(file)
-    except (ValueError, OSError, EOFError, IndexError, struct.error, zipfile.BadZipFile):  # damaged
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        IndexError,
+        struct.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ):  # damaged
         return
 
 

@@ -76,3 +76,18 @@ def test_an_archive_that_numpy_does_not_write_is_refused(compression, encrypted,
         path.write_bytes(content[:entry] + b"\x01" + content[entry + 1 :])
     with Arrays(path) as opened, pytest.raises(ValueError, match="x is compressed or encrypted in a way that NumPy"):
         opened["x"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [(6, 173, "zip file version 17.3"), *((8, bit, "in a way that NumPy does not write") for bit in (0x20, 0x40))],
+)
+def test_an_archive_of_a_kind_that_there_is_not(place, value, words, tmp_path):
+    """The version that a member needs, and the bits of patched and strongly encrypted members."""
+    file = tmp_path / "odd.npz"
+    np.savez(file, x_train=np.zeros((3, 8, 8, 3), np.uint8), y_train=np.arange(3))
+    content = bytearray(file.read_bytes())
+    content[content.rfind(b"PK\x01\x02") + place] = value
+    file.write_bytes(content)
+    with pytest.raises(ArgumentError, match=words):
+        read_npz(file, "train", "val")

@@ -279,6 +279,16 @@ def test_a_damaged_manifest_is_refused(tmp_path, content):
     assert "this version can't read the manifest" in refused("info", tmp_path)
 
 
+@pytest.mark.parametrize("labels", [True, 3, 0.5, ["ant"], {"ant": 0}])
+def test_a_manifest_has_descriptions_that_fit(artifact, tmp_path, labels):
+    entry = {"file": artifact.name, "sha256": "0" * 64, "size_bytes": 1}
+    entry["description"] = {**read_description(artifact), "labels": labels}
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 2, "artifacts": {"onnx": entry}}))
+    assert f"{tmp_path / 'manifest.json'}: this version can't read the manifest: its 'labels' must" in refused(
+        "info", tmp_path
+    )
+
+
 def test_a_file_of_class_names_must_be_text(model_file, tmp_path):
     (tmp_path / "names.txt").write_bytes(b"caf\xe9\n")
     error = refused("export", "--model", model_file, "--class-names", tmp_path / "names.txt", "--out", tmp_path / "out")

@@ -1,5 +1,6 @@
 """The description of an artifact: a JSON object inside each file, in the place that its format provides."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,6 @@ from keras_resnet.export.files import DESCRIPTION_FILE, IR_FILE, LABELS_FILE, ki
 from keras_resnet.export.formats import CHOICES, FORMATS
 from keras_resnet.export.integrity import onnx_with_room, seal
 from keras_resnet.export.ir_file import read_properties
-from keras_resnet.export.manifest import weights_sha256
 from keras_resnet.export.old_schema import current
 from keras_resnet.export.onnx_file import read_property
 from keras_resnet.export.tflite_metadata import labels_text, write_tflite_metadata
@@ -91,6 +91,18 @@ def describe_artifact(
     }
 
 
+def weights_sha256(model: Any) -> str:
+    """Keras model -> hash over every variable's path, shape and values, in the model's order."""
+    from keras import ops
+
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        values = ops.convert_to_numpy(variable)
+        digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
 def asset_files(folder: Path, description: dict[str, Any]) -> list[Path]:
     """Writes the description, and the class names if there are any, to files in the folder -> their paths."""
     paths = [folder / DESCRIPTION_FILE]
@@ -142,24 +154,30 @@ def read_description(path: Path) -> dict[str, Any] | None:
         text = _stored(path)
         if text is None:
             return None
-        description = current(json.loads(text))
-        if description["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {description['schema_version']}, but only {SCHEMA_VERSION} is known")
-        _check_fields(description)
+        return checked_description(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
         what = f"the field {error} is missing" if isinstance(error, KeyError) else reason(error)
         raise ExportError(f"{path}: its description can't be read: {what}") from error
-    return description
 
 
-def _check_fields(description: dict[str, Any]) -> None:
-    """Raises an error that `read_description` catches if a field is missing, has the wrong type or is out of range."""
+def checked_description(content: dict[str, Any]) -> dict[str, Any]:
+    """Untrusted description, maybe of an older version -> description of this version.
+
+    Raises:
+        KeyError: A field is missing.
+        ValueError: A field is out of range.
+        TypeError: A field has the wrong type.
+    """
+    description = current(content)
+    if description["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema version {description['schema_version']}, but only {SCHEMA_VERSION} is known")
     for name, rule, holds in _rules(description):
         if not holds:
             *folders, field = name.split(".")
             received = description[folders[0]][field] if folders else description[field]
             raise ValueError(f"its {name!r} must {rule}. Received: {received!r}"[:LONGEST_MESSAGE])
     TASKS[description["task"]].checked_facts(description.get("task_facts", {}))
+    return description
 
 
 def _rules(description: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet.errors import ExportError
-from keras_resnet.export.old_schema import current
+from keras_resnet.export.description import checked_description
 from keras_resnet.regular_files import is_plain_name, read_text
 from keras_resnet.whole_files import file_sha256, write_whole
 
@@ -34,9 +34,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             measured = isinstance(entry["sha256"], str) and isinstance(entry["size_bytes"], int)
             if not is_plain_name(entry["file"]) or not measured or not isinstance(entry["description"], dict):
                 raise ValueError(f"entry {name!r} must have a file in the folder, its hash and size, and a description")
-            entry["description"] = current(entry["description"])
+            entry["description"] = checked_description(entry["description"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ExportError(f"{path}: this version can't read the manifest: {error}. Move it away") from error
+        what = f"the field {error} is missing" if isinstance(error, KeyError) else error
+        raise ExportError(f"{path}: this version can't read the manifest: {what}. Move it away") from error
     return manifest
 
 
@@ -79,18 +80,6 @@ def changed(folder: Path, entry: Mapping[str, Any]) -> str:
 
 def _write(folder: Path, manifest: dict[str, Any]) -> None:
     write_whole(folder / FILE_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
-
-
-def weights_sha256(model: Any) -> str:
-    """Keras model -> hash over every variable's path, shape and values, in the model's order."""
-    from keras import ops
-
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        values = ops.convert_to_numpy(variable)
-        digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
 
 
 def size_bytes(path: Path) -> int:

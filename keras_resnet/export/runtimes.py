@@ -273,7 +273,12 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
         options.log_severity_level = 4  # its log has names from the file; what matters comes as an exception
-        self._session = onnxruntime.InferenceSession(str(onnx_file(path)), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            str(onnx_file(path)),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # otherwise it prints a fault and tries the same file on the same provider again
+        )
         self.inputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: self._tensor(tensor) for tensor in self._session.get_outputs()}
         self._nchw = any(is_nchw(tensor.shape) for tensor in self.inputs.values())
