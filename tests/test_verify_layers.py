@@ -97,7 +97,7 @@ def test_layers_of_a_good_file_differ_by_its_rounding_only(name, small_exports):
     run = open_inner(small_exports.paths[name], FORMATS[name].runtime)
     points = list(points_of(prepare(small_exports.model)))
     checks = layer_checks(run, points, small_exports.calibration, FORMATS[name].tolerance.layers, 1 / 256)
-    kinds = ["layer noise", "channel noise", "channel scale", "channel mean", "logits mean"]
+    kinds = ["layer noise", "channel noise", "channel scale", "channel mean", "logits mean", "softmax"]
     assert [check.name for check in checks] == (kinds if name not in INTEGERS else [*kinds, "range use"])
     assert [check for check in checks if not check.passed] == []
 
@@ -113,6 +113,30 @@ def test_one_wrong_channel_is_named(fault, name, small_exports):
     failed = {check.name: check.measured for check in checks if not check.passed}
     assert f"channel {CHANNEL}" in failed[expected] or f"channel {CHANNEL + 1}" in failed[expected]
     assert "stage2_block1_1_relu" in failed[expected]
+
+
+def softened(answers):
+    powers = answers**0.8
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("change", [softened, lambda answers: np.round(answers * 40) / 40])
+def test_answers_must_be_the_softmax_of_the_files_own_logits(change, name, small_exports):
+    """A temperature and coarse answers keep the order of the classes."""
+    run = open_inner(small_exports.paths[name], FORMATS[name].runtime)
+    points = list(points_of(prepare(small_exports.model)))
+
+    def changed(pixels):
+        own = run(pixels)
+        return {
+            key: np.float32(change(values)) if np.allclose(values.sum(axis=-1), 1, atol=0.03) else values
+            for key, values in own.items()
+        }
+
+    tolerance = FORMATS[name].tolerance.layers
+    checks = layer_checks(changed, points, small_exports.calibration, tolerance, FORMATS[name].output_step)
+    assert "softmax" in [check.name for check in checks if not check.passed]
 
 
 @pytest.mark.parametrize(("width", "passes"), [(1, True), (2, True), (4, False)])

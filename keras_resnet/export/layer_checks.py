@@ -32,6 +32,7 @@ LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: ab
 CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once; a ResNet-50 takes 100 MB for 224x224
 FEW_IMAGES = 2  # images by which the artifact's tensors are found
 STEPS = 255  # steps of the range of an 8-bit tensor
+SOFTMAX_ERROR, SOFTMAX_STEPS = 1e-3, 2  # of a file's answers, from the softmax of its own logits; a file's own steps
 ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
 MEAN_SHARE = 4  # rounded weights shift a channel in proportion to its mean, which counts with a quarter
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
@@ -64,6 +65,7 @@ class _Channels:
     sums: dict[str, Any] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
+    largest: float = 0.0  # difference
     steps: np.ndarray | None = None  # values that occur, for a file whose values are steps
 
     def add(self, expected: np.ndarray, received: np.ndarray, images: int) -> None:
@@ -75,6 +77,7 @@ class _Channels:
         self.count += len(a)
         self.images += images
         self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
+        self.largest = float(np.maximum(self.largest, np.abs(b - a).max()))  # NaN stays
         if self.steps is not None:
             self.steps = np.union1d(self.steps, received.ravel()[::EVERY_VALUE])
 
@@ -151,6 +154,11 @@ def layer_checks(
             continue  # a network without a softmax, or an artifact that has merged it
         value, place = worst.get(kind, nothing)
         checks.append(Check(kind.replace("_", " "), f"{value:.3g} in {place}", f"at most {bound:.3g}", value <= bound))
+    answer = points[-1]
+    if set(answer.read) <= logits & set(tensors) and answer.name in tensors:
+        # A softmax has no weights: what it makes of the file's own logits is exact but for the steps of the answers.
+        largest, bound = found[answer.name].largest, SOFTMAX_ERROR + SOFTMAX_STEPS * answer_step
+        checks.append(Check("softmax", f"{largest:.3g} from its logits'", f"at most {bound:.3g}", largest <= bound))
     if tolerance.range_use is not None:
         used = float(np.median([channels.range_use() for channels in found.values() if channels.count]))
         required = f"at least {tolerance.range_use:.0%} of the steps"
