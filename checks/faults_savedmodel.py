@@ -268,16 +268,16 @@ def jpeg_resize(copy: SavedModelCopy, random: Random) -> str:
 
 def jpeg_interpolation(copy: SavedModelCopy, random: Random) -> str:
     function = _decoder(copy, "resize/ScaleAndTranslate")
-    [node] = nodes(function, "ScaleAndTranslate")
     kind = one_of(random, [b"keyscubic", b"lanczos5", b"box", b"gaussian"])
-    node.attr["kernel_type"].s = kind
+    for node in nodes(function, "ScaleAndTranslate"):
+        node.attr["kernel_type"].s = kind
     return f"kernel {kind.decode()}"
 
 
 def jpeg_antialias(copy: SavedModelCopy, random: Random) -> str:
     function = _decoder(copy, "resize/ScaleAndTranslate")
-    [node] = nodes(function, "ScaleAndTranslate")
-    node.attr["antialias"].b = False
+    for node in nodes(function, "ScaleAndTranslate"):
+        node.attr["antialias"].b = False
     return "no antialias"
 
 

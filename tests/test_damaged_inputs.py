@@ -230,6 +230,10 @@ ODD = [
     (put("format", value={}), "'format' must be a text"),
     (put("schema_version", value="2"), "schema version 2, but only 3 is known"),
     (put("task_facts", value=[1]), "'task_facts' must be an object"),
+    (
+        lambda description: description.update(format="tflite") or put("input", "colour_order", value="BGR")(description),
+        "'input.colour_order' must be RGB in the format tflite",
+    ),
     (lambda description: [1], "can't be read"),
     (lambda description: {}, "the field 'schema_version' is missing"),
 ]

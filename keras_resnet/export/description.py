@@ -195,6 +195,9 @@ def _rules(description: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield name, "be an object or null", description[name] is None or isinstance(description[name], dict)
     yield "task_facts", "be an object", isinstance(description.get("task_facts", {}), dict)
     yield from _input_rules(description["input"])
+    reverses = "colour_order" in FORMATS[description["format"]].options
+    bgr = description["input"].get("colour_order") == "BGR"
+    yield "input.colour_order", f"be RGB in the format {description['format']}", reverses or not bgr
     answer, labels, quantization = description["output"], description["labels"], description["quantization"]
     outputs = TASKS[description["task"]].outputs
     yield "output.dtype", "be a text", isinstance(answer["dtype"], str)
