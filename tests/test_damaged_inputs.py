@@ -231,7 +231,9 @@ ODD = [
     (put("schema_version", value="2"), "schema version 2, but only 3 is known"),
     (put("task_facts", value=[1]), "'task_facts' must be an object"),
     (
-        lambda description: description.update(format="tflite") or put("input", "colour_order", value="BGR")(description),
+        lambda description: (
+            description.update(format="tflite") or put("input", "colour_order", value="BGR")(description)
+        ),
         "'input.colour_order' must be RGB in the format tflite",
     ),
     (lambda description: [1], "can't be read"),

@@ -32,7 +32,7 @@ LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: ab
 CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once; a ResNet-50 takes 100 MB for 224x224
 FEW_IMAGES = 2  # images by which the artifact's tensors are found
 STEPS = 255  # steps of the range of an 8-bit tensor
-SOFTMAX_ERROR, SOFTMAX_STEPS = 1e-3, 2  # of a file's answers, from the softmax of its own logits; a file's own steps
+SOFTMAX_ERROR, SOFTMAX_STEPS = 1e-3, 2  # largest distance of answers from the softmax of the file's own logits
 ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
 MEAN_SHARE = 4  # rounded weights shift a channel in proportion to its mean, which counts with a quarter
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
@@ -156,7 +156,7 @@ def layer_checks(
         checks.append(Check(kind.replace("_", " "), f"{value:.3g} in {place}", f"at most {bound:.3g}", value <= bound))
     answer = points[-1]
     if set(answer.read) <= logits & set(tensors) and answer.name in tensors:
-        # A softmax has no weights: what it makes of the file's own logits is exact but for the steps of the answers.
+        # A softmax has no weights, so that the file's answers follow from its own logits, up to the answers' steps.
         largest, bound = found[answer.name].largest, SOFTMAX_ERROR + SOFTMAX_STEPS * answer_step
         checks.append(Check("softmax", f"{largest:.3g} from its logits'", f"at most {bound:.3g}", largest <= bound))
     if tolerance.range_use is not None:
