@@ -57,6 +57,7 @@ OTHERS = {
     "input_pipeline": "`benchmarks/input_pipeline.py`",
     "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for its third row",
     "kills": "`checks/kills.py`",
+    "memory_flat": "`checks/memory_flat.py`",
     "mutated_files": "`checks/mutated_files.py`",
     "places": "`checks/places.py`",
     "planted_detector_faults": "`checks/planted_detector_faults.py`",
