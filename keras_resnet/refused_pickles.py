@@ -106,15 +106,8 @@ def _operations(path: Path) -> Iterator[tuple[str, Any]]:
                     for _ in pickletools.genops(file):
                         pass
                 yield from _operations_of(file)
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        IndexError,
-        struct.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ):  # damaged
+    # Damaged, or a kind of archive that there is not.
+    except (ValueError, OSError, EOFError, IndexError, struct.error, zipfile.BadZipFile, NotImplementedError):
         return
 
 

@@ -65,7 +65,7 @@ class _Channels:
     sums: dict[str, Any] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
-    largest: float = 0.0  # difference
+    largest_difference: float = 0.0
     steps: np.ndarray | None = None  # values that occur, for a file whose values are steps
 
     def add(self, expected: np.ndarray, received: np.ndarray, images: int) -> None:
@@ -77,7 +77,7 @@ class _Channels:
         self.count += len(a)
         self.images += images
         self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
-        self.largest = float(np.maximum(self.largest, np.abs(b - a).max()))  # NaN stays
+        self.largest_difference = float(np.maximum(self.largest_difference, np.abs(b - a).max()))  # NaN stays
         if self.steps is not None:
             self.steps = np.union1d(self.steps, received.ravel()[::EVERY_VALUE])
 
@@ -157,7 +157,7 @@ def layer_checks(
     answer = points[-1]
     if set(answer.read) <= logits & set(tensors) and answer.name in tensors:
         # A softmax has no weights, so that the file's answers follow from its own logits, up to the answers' steps.
-        largest, bound = found[answer.name].largest, SOFTMAX_ERROR + SOFTMAX_STEPS * answer_step
+        largest, bound = found[answer.name].largest_difference, SOFTMAX_ERROR + SOFTMAX_STEPS * answer_step
         checks.append(Check("softmax", f"{largest:.3g} from its logits'", f"at most {bound:.3g}", largest <= bound))
     if tolerance.range_use is not None:
         used = float(np.median([channels.range_use() for channels in found.values() if channels.count]))
