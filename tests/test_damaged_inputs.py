@@ -15,7 +15,9 @@ from keras_resnet.data.reading import Reading
 from keras_resnet.errors import ArgumentError, ExportError, TrainingError
 from keras_resnet.export import export, integrity
 from keras_resnet.export.description import DESCRIPTION_KEY, read_description
+from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.manifest import read_manifest
+from keras_resnet.export.runtimes import open_runtime
 from keras_resnet.packing import pack
 from keras_resnet.tasks.sources import open_source
 from keras_resnet.training.checkpoint import read_progress
@@ -247,6 +249,17 @@ def test_an_odd_description_is_refused(artifact, tmp_path, change, message):
         read_description(described(artifact, tmp_path / "m.onnx", change))
     assert message in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_runtime_prints_nothing_about_a_file_that_it_refuses(artifact, tmp_path, capsys):
+    """ONNX Runtime would print the fault of an operation whose name is no UTF-8, and try again."""
+    proto = onnx.load(str(artifact))
+    proto.graph.node[0].op_type = "QQQQQQ"
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(proto.SerializeToString().replace(b"QQQQQQ", b"\xff" * 6))
+    with pytest.raises(ExportError, match="ONNX Runtime can't open it as onnx"):
+        open_runtime(path, FORMATS["onnx"])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

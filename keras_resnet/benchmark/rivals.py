@@ -213,7 +213,7 @@ def _nchw(pixels: np.ndarray) -> np.ndarray:
 
 def openvino(path: str, threads: int, precision: str = "float32") -> Loader:
     """.onnx file, or folder of model.xml -> OpenVINO with its hint for latency. A file of our weights takes pixels."""
-    require("openvino", "rivals")
+    require("openvino", "rivals")  # its absence names the extra of the rivals
 
     def load() -> Opened:
         core = openvino_core()
