@@ -19,6 +19,8 @@ _PRODUCTS = ("Convolution", "ConvolutionBackpropData", "MatMul")  # OpenVINO's n
 InnerTensors = Mapping[str, np.ndarray]  # float32, images in order, channels last, by the runtime's own names
 Run = Callable[[np.ndarray], InnerTensors]  # pixels uint8 `[N, H, W, C]` -> tensors
 
+OUTPUT = "output of the file"  # key of the tensor that a file of one output answers with
+
 # RoIAlign computes each sample of all boxes with five axes, in gigabytes. No value that is compared has so many.
 MOST_AXES = 4
 
@@ -93,7 +95,8 @@ def _tflite_run(litert: Any, compute: Callable[[np.ndarray], None], tensor_at: C
                     continue
                 if values.dtype == np.float32:
                     found.setdefault(f"{tensor['index']}: {tensor['name']}", []).append(values)
-        return {name: np.concatenate(values) for name, values in found.items() if len(values) == len(pixels)}
+        tensors = {name: np.concatenate(values) for name, values in found.items() if len(values) == len(pixels)}
+        return _with_output(tensors, [f"{tensor['index']}: {tensor['name']}" for tensor in litert.get_output_details()])
 
     return run
 
@@ -121,7 +124,7 @@ def _open_onnx(path: Path) -> Run:
         for name in node.output
         if name in varying and readers.get(name) != {"QuantizeLinear"} and axes.get(name, 0) <= MOST_AXES
     ]
-    outputs = {tensor.name for tensor in proto.graph.output}
+    outputs = [tensor.name for tensor in proto.graph.output]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -132,7 +135,8 @@ def _open_onnx(path: Path) -> Run:
 
     def run(pixels: np.ndarray) -> InnerTensors:
         names = [tensor.name for tensor in session.get_outputs()]
-        return _inner(names, session.run(None, {given.name: float_pixels(pixels, nchw)}), len(pixels))
+        tensors = _inner(names, session.run(None, {given.name: float_pixels(pixels, nchw)}), len(pixels))
+        return _with_output(tensors, outputs)
 
     return run
 
@@ -159,12 +163,18 @@ def _open_openvino(path: Path) -> Run | None:
 
     def run(pixels: np.ndarray) -> InnerTensors:
         answers = request.infer([float_pixels(pixels, nchw)])
-        return _inner(names, [values.copy() for values in answers.values()], len(pixels))
+        return _with_output(_inner(names, [values.copy() for values in answers.values()], len(pixels)), names[:1])
 
     return run
 
 
-def _inner(names: Sequence[str], tensors: Sequence[np.ndarray], images: int) -> InnerTensors:
+def _with_output(tensors: dict[str, np.ndarray], outputs: Sequence[str]) -> InnerTensors:
+    """Tensors, names of the file's outputs -> these tensors, the only output also as `OUTPUT` if it is of floats."""
+    only = outputs[0] if len(outputs) == 1 else None
+    return {**tensors, OUTPUT: tensors[only]} if only in tensors else tensors
+
+
+def _inner(names: Sequence[str], tensors: Sequence[np.ndarray], images: int) -> dict[str, np.ndarray]:
     """Names and values of tensors `[N, C, ...]`, number of images -> tensors that have a value for each image."""
     found = {}
     for name, values in zip(names, tensors, strict=True):

@@ -23,7 +23,7 @@ from keras_resnet.detection_layers.proposals import Proposals
 from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import LayerTolerance
-from keras_resnet.export.inner_tensors import InnerTensors, Run
+from keras_resnet.export.inner_tensors import OUTPUT, InnerTensors, Run
 from keras_resnet.export.quantize import Ranges, learned
 from keras_resnet.graph import consumers, unshared
 from keras_resnet.tasks.base import Check
@@ -32,7 +32,7 @@ LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: ab
 CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once; a ResNet-50 takes 100 MB for 224x224
 FEW_IMAGES = 2  # images by which the artifact's tensors are found
 STEPS = 255  # steps of the range of an 8-bit tensor
-SOFTMAX_ERROR, SOFTMAX_STEPS = 1e-3, 2  # largest distance of answers from the softmax of the file's own logits
+SOFTMAX_STEPS = 2  # steps of the answers by which they may differ from the softmax of the file's own logits
 ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
 MEAN_SHARE = 4  # rounded weights shift a channel in proportion to its mean, which counts with a quarter
 VARIED_STEPS = 4  # standard deviation in steps from which on the scale of a channel can be measured
@@ -148,8 +148,8 @@ def layer_checks(
     nothing = np.inf, "no layer: no tensor of the file has a layer's shape"
     checks = []
     for kind, bound in asdict(tolerance).items():
-        if kind == "range_use":
-            continue  # it is no error, and follows
+        if kind in ("range_use", "softmax"):
+            continue  # they are no errors of a layer, and follow
         if kind == "logits_mean" and kind not in worst:
             continue  # a network without a softmax, or an artifact that has merged it
         value, place = worst.get(kind, nothing)
@@ -157,7 +157,7 @@ def layer_checks(
     answer = points[-1]
     if set(answer.read) <= logits & set(tensors) and answer.name in tensors:
         # A softmax has no weights, so that the file's answers follow from its own logits, up to the answers' steps.
-        largest, bound = found[answer.name].largest_difference, SOFTMAX_ERROR + SOFTMAX_STEPS * answer_step
+        largest, bound = found[answer.name].largest_difference, tolerance.softmax + SOFTMAX_STEPS * answer_step
         checks.append(Check("softmax", f"{largest:.3g} from its logits'", f"at most {bound:.3g}", largest <= bound))
     if tolerance.range_use is not None:
         used = float(np.median([channels.range_use() for channels in found.values() if channels.count]))
@@ -256,6 +256,8 @@ def _add(
             if not same_shape:  # the value was merged with a later one
                 values[point.name] = expected
                 continue
+            if point is points[-1] and OUTPUT in same_shape:  # an operation behind the last layer counts, too
+                same_shape = {OUTPUT: same_shape[OUTPUT]}
             few = slice(FEW_IMAGES * len(expected) // len(images))  # a layer may have several rows for each image
             tensors[point.name] = min(
                 same_shape, key=lambda name: _distance(expected[few], same_shape[name][few], point)
