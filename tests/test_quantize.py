@@ -19,7 +19,7 @@ from keras_resnet.export import export
 from keras_resnet.export.fold import fold
 from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.quantize import _sampled, float_layers, quantize
+from keras_resnet.export.quantize import _sampled, activation_ranges, float_layers, quantize
 from keras_resnet.export.rounding import _observe, rounded_in_turn, with_rounded_kernels
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
@@ -54,7 +54,46 @@ def test_least_squares_clips_and_stays_within(folded):
     whole, clipped = (quantize(folded, IMAGES, ranges=method).ranges for method in ("minmax", "mse"))
     widths = {name: (clipped[name][1] - clipped[name][0]) / (high - low) for name, (low, high) in whole.items()}
     assert max(widths.values()) <= 1 + 1e-6
-    assert 0.3 < min(widths.values()) < 0.95
+    assert 0.3 < min(widths.values()) < 0.97
+
+
+class Channels(keras.layers.Layer):
+    """Pixels `[N, H, W, 3]` -> known values of the same shape, for calibration images with the numbers 0, 1, ..."""
+
+    def __init__(self, values, **options):
+        super().__init__(**options)
+        self.values = keras.ops.convert_to_tensor(values.astype("float32"))
+
+    def call(self, images):
+        return keras.ops.take(self.values, keras.ops.cast(images[:, 0, 0, 0], "int32"), axis=0)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.6, 0.95])
+def test_the_range_of_least_squares_has_the_least_error_of_rounding_and_clipping(zeros):
+    """However many values are zero, which every range holds exactly."""
+    random = np.random.default_rng(3)
+    values = random.standard_t(3, (4, 40, 30, 3)) * (random.random((4, 40, 30, 3)) >= zeros)
+    images = np.zeros((4, 40, 30, 3), "uint8") + np.arange(4, dtype="uint8")[:, None, None, None]
+    image = keras.Input((40, 30, 3))
+    first = Channels(values, name="first")(image)
+    model = keras.Model(image, Channels(values[::-1], name="second")(first * 0 + image))
+    low, high = activation_ranges(model, ["first", "second"], images, "mse")["first"]
+
+    def error(fraction):
+        lowest, highest = fraction * values.min(), fraction * values.max()
+        step = (highest - lowest) / 255
+        rough = np.clip(np.rint(values / step), np.rint(lowest / step), np.rint(highest / step)) * step
+        return np.square(rough - values).mean()
+
+    found = (high - low) / (values.max() - values.min())
+    assert low / values.min() == pytest.approx(found, rel=1e-3)
+    assert error(found) <= 1.05 * min(map(error, np.linspace(0.05, 1, 400)))
+
+
+@pytest.mark.parametrize(("images", "method"), [(40, "minmax"), (63, "minmax"), (64, "mse")])
+def test_few_images_give_ranges_from_their_extremes(images, method, folded):
+    pixels = synthetic_images((32, 32, 3), count=images, seed=8)
+    assert quantize(folded, pixels).ranges == quantize(folded, pixels, ranges=method).ranges
 
 
 def test_kernels_lie_on_their_grid_and_the_mean_output_stays(folded):

@@ -106,7 +106,7 @@ def export(
         typer.Option(
             help="Ranges of the int8 activations: minmax (smallest and largest value on the calibration images) or mse "
             "(least squared error, which clips rare values).",
-            show_default="minmax",
+            show_default="mse from 64 calibration images on, minmax for fewer",
         ),
     ] = None,
     keep_float: Annotated[

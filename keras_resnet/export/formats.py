@@ -140,7 +140,7 @@ class Options:
     any_size: bool | None = None  # whether height and width are free (formats in float but TFLite); default False
     input_dtype: Literal["uint8", "int8", "float32"] | None = None  # input of tflite-int8; default uint8
     output_dtype: Literal["uint8", "int8", "float32"] | None = None  # output of tflite-int8; default uint8
-    ranges: Literal["minmax", "mse"] | None = None  # method for activation ranges; default minmax
+    ranges: Literal["minmax", "mse"] | None = None  # method for activation ranges; default mse from 64 images on
     int_weights: Literal["int8", "int7", "uint8"] | None = (
         None  # type of onnx-int8's kernels; default int8 if this CPU has VNNI, else uint8
     )

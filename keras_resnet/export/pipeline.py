@@ -50,7 +50,14 @@ from keras_resnet.export.integrity import seal
 from keras_resnet.export.job import Job
 from keras_resnet.export.manifest import artifact_sha256, forget, read_manifest, record, size_bytes
 from keras_resnet.export.prepare import check_prepared, checked, prepare
-from keras_resnet.export.quantize import Quantized, float_layers, learned, quantize, signal_to_noise_db
+from keras_resnet.export.quantize import (
+    Quantized,
+    float_layers,
+    learned,
+    quantize,
+    signal_to_noise_db,
+    usual_ranges,
+)
 from keras_resnet.export.recorded_answers import answers_file, record_answers
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.running import AS_WRITTEN, Running
@@ -185,8 +192,8 @@ def export(
     def quantized(weight_steps: int) -> Quantized:
         if learns:
             return learned(folded)
-        ranges, drawn = options.ranges or "minmax", images.images  # type: ignore[union-attr]  # _rows asks for them
-        return quantize(separate, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
+        drawn = images.images  # type: ignore[union-attr]  # _rows asks for them
+        return quantize(separate, drawn, ranges=options.ranges, keep_float=kept, weight_steps=weight_steps)
 
     maker = _Maker(
         model, its_task, folded, separate, contract, names, options, images, quantized, debug, examination, made
@@ -364,15 +371,24 @@ class _Maker:
         }
         record(folder, row.name, entry)
 
+    def _ranges(self, row: Format, calibration: DrawnImages | None) -> str | None:
+        """-> where the ranges of an integer file's activations come from; None if each image gives its own."""
+        if is_quantization_aware(self.model):
+            return "learned in training"
+        if calibration is None:
+            return None
+        if "ranges" not in row.options:
+            return "minmax"  # LiteRT's converter takes it for 16-bit activations
+        return self.options.ranges or usual_ranges(len(calibration.images))
+
     def _job(self, row: Format) -> Job:
         model = fold(prepare(self.source, self.contract, any_size=True)) if row.any_size else self.model
         quantization = None
         if row.integer:
+            calibration = self.calibration if row.calibrated else None
             quantization = {
-                "ranges": "learned in training"
-                if is_quantization_aware(self.model)
-                else self.options.ranges or "minmax",
-                "calibration": self.calibration.as_dict() if self.calibration and row.calibrated else None,
+                "ranges": self._ranges(row, calibration),
+                "calibration": None if calibration is None else calibration.as_dict(),
                 "keep_float": list(row.keep_float),
             }
         description = describe_artifact(

@@ -29,6 +29,7 @@ EVERY = 7  # smallest step between sampled values
 LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
+MSE_IMAGES = 64  # with fewer images, the values beyond those seen are as many as those that mse cuts off
 
 Ranges = Mapping[str, tuple[float, float]]  # name of a layer -> minimum and maximum of its output
 
@@ -66,7 +67,7 @@ def quantize(
     model: keras.Model,
     images: np.ndarray,
     *,
-    ranges: str = "minmax",
+    ranges: str | None = None,
     keep_float: Sequence[str] = (),
     weight_steps: int = 127,
 ) -> Quantized:
@@ -75,7 +76,8 @@ def quantize(
     Args:
         model: Result of `fold`.
         images: Calibration images.
-        ranges: "minmax", or "mse", the range with the least squared error of rounding and clipping together.
+        ranges: "minmax", or "mse", the range with the least squared error of rounding and clipping together. None: see
+            `usual_ranges`.
         keep_float: Names of layers that stay float.
         weight_steps: Number of integers on either side of zero that a kernel may use.
     """
@@ -84,13 +86,19 @@ def quantize(
     points = quantization_points(rounded)
     last = rounded.get_layer(points[-1])
     gives_logits = isinstance(last, layers.Dense) and [*map(is_softmax, consumers(rounded)[last.name])] == [True]
-    found, logits = _ranges(rounded, points, images, ranges, [last.output] if gives_logits else [])
+    method = ranges or usual_ranges(len(images))
+    found, logits = _ranges(rounded, points, images, method, [last.output] if gives_logits else [])
     if gives_logits:
         low, high = _logits_range(*logits)
         kernel, bias = last.get_weights()
         last.set_weights([kernel, bias - low])  # probabilities stay, and the range starts at zero
         found[last.name] = (0.0, high - low)
     return Quantized(rounded, found, tuple(keep_float))
+
+
+def usual_ranges(images: int) -> str:
+    """Number of calibration images -> method of ranges whose integers agree better with the model."""
+    return "mse" if images >= MSE_IMAGES else "minmax"
 
 
 def _check_layers(model: keras.Model) -> None:
@@ -241,6 +249,7 @@ def _ranges(
         for index, found in enumerate(batch):
             seen = found.ravel()
             seen = _sampled(seen) if seen.size > LARGE else seen
+            seen = seen[seen != 0]  # zero is one of the 256 values, so that rounding and clipping leave it
             counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
     ranges = {
         name: _least_squares_range(count, low, high)

@@ -1,5 +1,7 @@
 """Folded model -> ONNX, any batch: float32, float16 weights, or 8-bit integers (QDQ)."""
 
+import contextlib
+import gc
 import logging
 import re
 import tempfile
@@ -117,7 +119,7 @@ def _proto(model: keras.Model, job: Job) -> Any:
     tf2onnx = require("tf2onnx", "onnx")
     function = serving_function(job.finished(in_one_operation(model)), job.row.output.name, batch_size=None)
     nchw = [IMAGE] if job.row.layout == "NCHW" else None
-    with suppression_in_one_operation():
+    with suppression_in_one_operation(), _copies_freed():
         proto, _ = tf2onnx.convert.from_function(
             function,
             input_signature=function.input_signature,
@@ -134,6 +136,24 @@ def _proto(model: keras.Model, job: Job) -> Any:
     del proto.graph.output[:]
     proto.graph.output.extend(outputs[output.name] for output in job.row.outputs)
     return proto
+
+
+@contextlib.contextmanager
+def _copies_freed() -> Iterator[None]:
+    """Collects garbage often, and only among the objects that are made inside.
+
+    In each of two dozen passes, tf2onnx 1.17 copies the graph with its weights, and each copy refers to itself. Python
+    would leave about 40 of these copies in memory: a few objects, which hold many bytes, start no collection.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.collect()  # without it, the next whole collection would wait for a quarter of the earlier objects
+    gc.set_threshold(1000, 1, 1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _resize_by_size(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
