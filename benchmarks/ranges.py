@@ -8,8 +8,8 @@ the others are measured:
   many of the model's detections with a score of at least 0.5 have a box of the same class with an IoU of at least 0.5.
 - `standard_error_points` of the agreement, over images.
 
-    python benchmarks/ranges.py resnet18:resnet18.safetensors=photographs/ cells.keras=cells/ \
-        --out benchmarks/results/ranges.json
+    python benchmarks/ranges.py resnet18:resnet18.safetensors=photographs/ streets.keras=streets/ \
+        --image-size 176x176 --out benchmarks/results/ranges.json
 """
 
 import os
@@ -25,6 +25,8 @@ from shared import finish, recorded
 
 from keras_resnet.export.formats import CHOICES
 from keras_resnet.loading import open_network
+from keras_resnet.tasks.shared_options import sides_of
+from keras_resnet.variants import WholeImage
 
 SURE_SCORE, SAME_BOX = 0.5, 0.5
 
@@ -34,6 +36,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Record to write. Networks that it holds are not measured.")] = None,
     counts: Annotated[str, typer.Option(help="Numbers of calibration images.")] = "8,32,100,250",
     measured: Annotated[int, typer.Option(help="Largest number of images that are measured.")] = 250,
+    image_size: Annotated[str, typer.Option(help="Height and width for networks that leave them free.")] = "224x224",
 ) -> None:
     """Measures one network after the other."""
     settings = {"counts": counts, "measured": measured}
@@ -43,14 +46,16 @@ def main(
         path = Path(model.partition(":")[0])
         name = path.parent.name if path.stem == "model" else path.stem  # as `train` calls it
         if name not in results:
-            results[name] = study(model, folder, [*map(int, counts.split(","))], measured)
+            sides = sides_of(image_size, "--image-size")
+            results[name] = study(model, folder, [*map(int, counts.split(","))], measured, WholeImage(*sides))
             finish(out, "ranges", settings, results)
 
 
-def study(model: str, folder: str, counts: list[int], measured: int) -> dict[str, Any]:
-    """Model, folder of images, numbers of calibration images -> results by number and method."""
+def study(model: str, folder: str, counts: list[int], measured: int, whole: WholeImage) -> dict[str, Any]:
+    """Model, folder of images, numbers of calibration images, size of free sides -> results by number and method."""
     name, _, weights = model.partition(":")
     network, contract = open_network(name, weights or None)
+    contract = whole if None in network.inputs[0].shape[1:] else contract
     from keras_resnet.export.fold import fold
     from keras_resnet.export.images import CalibrationImages, calibration_images
     from keras_resnet.export.prepare import prepare
