@@ -98,7 +98,7 @@ _FLOAT = Tolerance(relative_error=5e-5, class_error=1e-3)
 _FLOAT16 = Tolerance(
     relative_error=2e-2,
     unexplained_variance=1e-4,
-    mean_error=1e-4,
+    mean_error=1e-3,  # independent answers of random networks were measured at up to 3e-4
     top1_agreement_percent=99.0,
     layers=LayerTolerance(1e-4, 1e-2, 1e-2, 0.1, 0.02, softmax=4e-3),
     boxes=BoxTolerance(0.5, 97.0, 0.02, 1e-2, 2e-2, 1e-2),
@@ -122,8 +122,9 @@ _INTEGER = Tolerance(
     layers=LayerTolerance(0.004, 0.08, 0.2, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
-# Its activations are float.
-_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.05, 0.1, 0.3, 0.06))
+# Its activations are float, and nothing corrects its biases. Random networks were measured at a noise of a channel of up
+# to 0.068 and a mean of logits of up to 0.145.
+_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
 _INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.3))
 
 
