@@ -93,7 +93,7 @@ class Tolerance:
 # Integer: an output step is 1/256, so that rounding changes the mean by at most half a step. The other two bounds lie
 # between the results of these networks (variance at most 0.009, agreement at least 94 %) and the results with a wrong
 # mean, standard deviation or channel order (variance at least 0.04). Between two classes, the error was at most 0.10 in
-# int8 and 0.06 in dynamic files, of ResNet-18, ResNet-20 and 69 artifacts of random networks.
+# int8 and 0.12 in dynamic files, of ResNet-18, ResNet-20, ResNet-50 and artifacts of random networks.
 _FLOAT = Tolerance(relative_error=5e-5, class_error=1e-3)
 _FLOAT16 = Tolerance(
     relative_error=2e-2,
@@ -122,9 +122,9 @@ _INTEGER = Tolerance(
     layers=LayerTolerance(0.004, 0.08, 0.2, 0.05, 0.02, range_use=0.4),
     boxes=_INTEGER_BOXES,
 )
-# Its activations are float, and nothing corrects its biases. Random networks were measured at a noise of a channel of up
-# to 0.068 and a mean of logits of up to 0.145.
-_DYNAMIC = replace(_INTEGER, boundary_error=0.1, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
+# Its activations are float, and nothing corrects its biases. Random networks were measured at a channel noise of up to
+# 0.068 and a logits mean of up to 0.145.
+_DYNAMIC = replace(_INTEGER, boundary_error=0.15, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
 _INTEGER16 = replace(_INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.3))
 
 
