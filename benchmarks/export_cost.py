@@ -9,18 +9,17 @@ images and without folding, proof, description or manifest.
 
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from shared import finish
+from shared import recorded
 
 from keras_resnet.cli.network import WeightsOption
 from keras_resnet.export.formats import FORMATS, all_formats
 from keras_resnet.measure.memory import peak_memory_mb
 from keras_resnet.measure.process import in_a_process
-from keras_resnet.measure.turns import by_turns
+from keras_resnet.measure.record import write_record
 from keras_resnet.optional import require
 
 BARE = "bare "  # before a format's name: the converter alone
@@ -33,12 +32,14 @@ def main(
     weights: WeightsOption = None,
     count: Annotated[int, typer.Option(help="Calibration images.")] = 100,
 ) -> None:
-    """Exports a network to each format, ours and bare by turns."""
+    """Exports a network to each format, ours and bare by turns. What the record holds is not measured again."""
     given = {"model": model, "weights": weights, "images": str(images), "count": count}
-    jobs = [job for name in all_formats() for job in (name, BARE + name)]
-    turns = by_turns({job: partial(in_a_process, "export_cost:measure", {"job": job, **given}) for job in jobs}, 1)
-    results = {job: result for job, [result] in turns.items()}
-    finish(out, f"export_cost_{model}", {"model": model, "calibration": count}, results)
+    record, settings = f"export_cost_{model}", {"model": model, "calibration": count}
+    results = recorded(out, record, settings)
+    for job in (job for name in all_formats() for job in (name, BARE + name) if job not in results):
+        results[job] = in_a_process("export_cost:measure", {"job": job, **given})
+        print(job, results[job], flush=True)
+        write_record(out, record, settings, results)
 
 
 def measure(job: str, model: str, weights: str | None, images: str, count: int) -> dict[str, float]:

@@ -148,7 +148,7 @@ def layer_checks(
     nothing = np.inf, "no layer: no tensor of the file has a layer's shape"
     checks = []
     for kind, bound in asdict(tolerance).items():
-        if kind in ("range_use", "softmax"):
+        if kind in ("range_use", "softmax", "softmax_per_class"):
             continue  # they are no errors of a layer, and follow
         if kind == "logits_mean" and kind not in worst:
             continue  # a network without a softmax, or an artifact that has merged it
@@ -157,7 +157,9 @@ def layer_checks(
     answer = points[-1]
     if set(answer.read) <= logits & set(tensors) and answer.name in tensors:
         # A softmax has no weights, so that the file's answers follow from its own logits, up to the answers' steps.
-        largest, bound = found[answer.name].largest_difference, tolerance.softmax + SOFTMAX_STEPS * answer_step
+        classes = answer.part.output.shape[-1]
+        bound = tolerance.softmax + tolerance.softmax_per_class * classes + SOFTMAX_STEPS * answer_step
+        largest = found[answer.name].largest_difference
         checks.append(Check("softmax", f"{largest:.3g} from its logits'", f"at most {bound:.3g}", largest <= bound))
     if tolerance.range_use is not None:
         used = float(np.median([channels.range_use() for channels in found.values() if channels.count]))
