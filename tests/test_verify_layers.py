@@ -7,6 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from small_classifier import small_classifier
 
 from keras_resnet.errors import VerificationError
 from keras_resnet.export import export, pipeline, to_savedmodel
@@ -134,6 +135,23 @@ def test_answers_must_be_the_softmax_of_the_files_own_logits(change, name, small
     tolerance = FORMATS[name].tolerance.layers
     checks = layer_checks(changed, points, small_exports.calibration, tolerance, FORMATS[name].output_step)
     assert "softmax" in [check.name for check in checks if not check.passed]
+
+
+def test_the_softmax_of_many_classes_in_16_bits_is_no_fault(randomise, tmp_path):
+    """LiteRT counts 2^-14 for each class whose exponential is lower."""
+    model = randomise(small_classifier(classes=500), seed=4)
+    images = synthetic_images((32, 32, 3), count=40, seed=8)
+    logits = model.get_layer("logits")
+    values = np.asarray(keras.Model(model.input, logits.output)(images.astype("float32")))
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel * 5 / values.std(), bias * 0])
+    path = export(model, tmp_path, ["tflite-int16x8"], calibration=images).paths["tflite-int16x8"]
+    points = list(points_of(prepare(model)))
+    layers = FORMATS["tflite-int16x8"].tolerance.layers
+    checks = layer_checks(open_inner(path, "LiteRT"), points, images, layers, FORMATS["tflite-int16x8"].output_step)
+    [check] = [check for check in checks if check.name == "softmax"]
+    assert check.passed
+    assert 0.01 < float(check.measured.split()[0]) < 0.001 + 500 * 2**-14
 
 
 @pytest.mark.parametrize(("width", "passes"), [(1, True), (2, True), (4, False)])

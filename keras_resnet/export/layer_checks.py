@@ -71,13 +71,17 @@ class _Channels:
     def add(self, expected: np.ndarray, received: np.ndarray, images: int) -> None:
         """Adds values `[N, ..., C]` of so many images; a layer may have several rows for each image."""
         a, b = (values.reshape(-1, values.shape[-1]).astype("float64") for values in (expected, received))
-        by_image = (b - a).reshape(images, -1, a.shape[-1]).mean(axis=1)
-        found = {"a": a, "b": b, "aa": a * a, "ab": a * b, "bb": b * b, "dd": (b - a) ** 2, "ii": by_image**2}
-        self.sums = {key: self.sums.get(key, 0) + values.sum(axis=0) for key, values in found.items()}
+        d = b - a
+        i = d.reshape(images, -1, a.shape[-1]).mean(axis=1)
+        pairs = {"aa": (a, a), "ab": (a, b), "bb": (b, b), "dd": (d, d), "ii": (i, i)}
+        # `einsum` writes no product to memory, in a third of the time.
+        products = {key: np.einsum("nc,nc->c", *pair) for key, pair in pairs.items()}
+        found = {"a": a.sum(axis=0), "b": b.sum(axis=0), **products}
+        self.sums = {key: self.sums.get(key, 0) + values for key, values in found.items()}
         self.count += len(a)
         self.images += images
         self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
-        self.largest_difference = float(np.maximum(self.largest_difference, np.abs(b - a).max()))  # NaN stays
+        self.largest_difference = float(np.maximum(self.largest_difference, np.abs(d).max()))  # NaN stays
         if self.steps is not None:
             self.steps = np.union1d(self.steps, received.ravel()[::EVERY_VALUE])
 
