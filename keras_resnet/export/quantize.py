@@ -29,7 +29,7 @@ EVERY = 7  # smallest step between sampled values
 LARGE = 100_000  # number of values above which a histogram is sampled
 CLIPPING_CANDIDATES = 100
 LOGITS_CANDIDATES = 32
-MSE_IMAGES = 64  # with fewer images, the values beyond those seen are as many as those that mse cuts off
+MSE_IMAGES = 64  # fewer images show too few of the large values, of which mse would cut off even more
 
 Ranges = Mapping[str, tuple[float, float]]  # name of a layer -> minimum and maximum of its output
 
