@@ -45,7 +45,7 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         for curve in chosen("--only", only, CURVES):
             results[curve] = with_growth(CURVES[curve](Path(name)))
-    finish(out, "command_growth", {"side": SIDE, "classes": CLASSES}, results)
+            finish(out, "command_growth", {"side": SIDE, "classes": CLASSES}, results)
 
 
 def training(folder: Path) -> list[dict[str, Any]]:

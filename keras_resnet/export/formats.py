@@ -126,7 +126,7 @@ _INTEGER = Tolerance(
 # Its activations are float, and nothing corrects its biases. Random networks were measured at a channel noise of up to
 # 0.068 and a logits mean of up to 0.145.
 _DYNAMIC = replace(_INTEGER, boundary_error=0.15, layers=LayerTolerance(0.006, 0.1, 0.1, 0.3, 0.2))
-# Of a class that lies far below the highest one, LiteRT's softmax of 16 bits counts 2^-14 in place of nearly 0.
+# LiteRT's softmax of 16 bits counts at least 2^-14 for each class, even if its exponential is nearly 0.
 _INTEGER16 = replace(
     _INTEGER, boundary_error=None, layers=LayerTolerance(0.015, 0.05, 0.1, 0.3, 0.3, softmax_per_class=2**-14)
 )
