@@ -9,7 +9,7 @@ order. The layers behind are given the artifact's boxes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keras
@@ -31,6 +31,7 @@ from keras_resnet.tasks.base import Check
 LAYER_PIXELS, MOST_IMAGES = 16 * 224 * 224, 64  # images for this comparison: about so many pixels in all
 CHUNK_PIXELS = 2 * 224 * 224  # pixels whose tensors are held in memory at once; a ResNet-50 takes 100 MB for 224x224
 FEW_IMAGES = 2  # images by which the artifact's tensors are found
+LAYER_ERRORS = ("layer_noise", "channel_noise", "channel_scale", "channel_mean", "logits_mean")  # see `LayerTolerance`
 STEPS = 255  # steps of the range of an 8-bit tensor
 SOFTMAX_STEPS = 2  # steps of the answers by which they may differ from the softmax of the file's own logits
 ANSWER_STEPS = 3  # the highest integer stands for one step less than 1, and rounding adds half a step
@@ -151,9 +152,8 @@ def layer_checks(
                 worst[kind] = float(errors[index]), point if len(errors) == 1 else f"channel {index} of {point}"
     nothing = np.inf, "no layer: no tensor of the file has a layer's shape"
     checks = []
-    for kind, bound in asdict(tolerance).items():
-        if kind in ("range_use", "softmax", "softmax_per_class"):
-            continue  # they are no errors of a layer, and follow
+    for kind in LAYER_ERRORS:
+        bound = getattr(tolerance, kind)
         if kind == "logits_mean" and kind not in worst:
             continue  # a network without a softmax, or an artifact that has merged it
         value, place = worst.get(kind, nothing)
