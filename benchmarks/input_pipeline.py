@@ -118,11 +118,12 @@ def ours(folder: Path, seed: int, count: int) -> Batches:
 
 def ours_arrays(folder: Path, seed: int, count: int) -> Batches:
     from keras_resnet.data.arrays import ArraySource
+    from keras_resnet.tasks.classify.target import LABEL
 
     images = 50_000
     pixels = np.random.default_rng(SEED).integers(0, 256, (images, 32, 32, 3), np.uint8)
     names = [str(index) for index in range(images)]
-    source = ArraySource(pixels, "arrays", "train", names[:CLASSES], names, np.arange(images) % CLASSES)
+    source = ArraySource(pixels, "arrays", "train", names[:CLASSES], names, np.arange(images) % CLASSES, target=LABEL)
     return epochs_of(source, seed, 32, 128, crop="padded")
 
 
