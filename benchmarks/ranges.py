@@ -59,7 +59,8 @@ def study(model: str, folder: str, counts: list[int], measured: int, whole: Whol
     from keras_resnet.export.fold import fold
     from keras_resnet.export.images import CalibrationImages, calibration_images
     from keras_resnet.export.prepare import prepare
-    from keras_resnet.export.quantize import activation_ranges, quantize
+    from keras_resnet.export.quantize import quantize
+    from keras_resnet.export.ranges import activation_ranges
     from keras_resnet.graph import unshared
 
     prepared = prepare(network, contract)
@@ -72,9 +73,9 @@ def study(model: str, folder: str, counts: list[int], measured: int, whole: Whol
     expected = answers_of(folded, None, others)
     results: dict[str, Any] = {"images": len(others)}
     for count in (count for count in counts if count <= middle):
-        quantized = quantize(folded, calibrates[:count])
+        quantized = quantize(folded, calibrates[:count], ranges="minmax")
         for method in CHOICES["ranges"]:
-            ranges = activation_ranges(quantized.model, [*quantized.ranges], calibrates[:count], method)
+            ranges, _ = activation_ranges(quantized.model, [*quantized.ranges], calibrates[:count], method)
             simulated = replace(quantized, ranges=ranges).simulate()
             found = compared(answers_of(simulated, [*ranges][-1], others), expected)
             results[f"{method}, {count} images"] = found

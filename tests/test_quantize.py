@@ -19,7 +19,8 @@ from keras_resnet.export import export
 from keras_resnet.export.fold import fold
 from keras_resnet.export.images import CalibrationImages, calibration_images, synthetic_images
 from keras_resnet.export.prepare import prepare
-from keras_resnet.export.quantize import _sampled, activation_ranges, float_layers, quantize
+from keras_resnet.export.quantize import float_layers, quantize
+from keras_resnet.export.ranges import BINS, Histogram, Sampled, activation_ranges, usual_ranges
 from keras_resnet.export.rounding import _observe, rounded_in_turn, with_rounded_kernels
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
@@ -34,7 +35,7 @@ def folded(randomise):
 
 
 def test_minimum_and_maximum_are_those_of_the_outputs(folded):
-    quantized = quantize(folded, IMAGES)
+    quantized = quantize(folded, IMAGES, ranges="minmax")
     ranges, model = quantized.ranges, quantized.model
     for name in ("stem_relu", "stage2_block1_2_conv", "pool"):
         values = np.asarray(keras.Model(model.input, model.get_layer(name).output)(IMAGES, training=False))
@@ -43,8 +44,8 @@ def test_minimum_and_maximum_are_those_of_the_outputs(folded):
 
 
 def test_ranges_are_sampled_from_every_channel_row_and_column():
-    shape = (64, 14, 7, 21)
-    taken = np.unravel_index(_sampled(np.arange(np.prod(shape))), shape)
+    shape = (16, 56, 14, 21)
+    taken = np.unravel_index(np.asarray(Sampled()(np.arange(np.prod(shape)).reshape(shape))).astype(int), shape)
     for axis, size in enumerate(shape):
         counts = np.bincount(taken[axis], minlength=size)
         assert counts.min() > 0.8 * counts.max()
@@ -77,7 +78,7 @@ def test_the_range_of_least_squares_has_the_least_error_of_rounding_and_clipping
     image = keras.Input((40, 30, 3))
     first = Channels(values, name="first")(image)
     model = keras.Model(image, Channels(values[::-1], name="second")(first * 0 + image))
-    low, high = activation_ranges(model, ["first", "second"], images, "mse")["first"]
+    low, high = activation_ranges(model, ["first", "second"], images, "mse")[0]["first"]
 
     def error(fraction):
         lowest, highest = fraction * values.min(), fraction * values.max()
@@ -91,13 +92,32 @@ def test_the_range_of_least_squares_has_the_least_error_of_rounding_and_clipping
 
 
 @pytest.mark.parametrize(("images", "method"), [(40, "minmax"), (63, "minmax"), (64, "mse")])
-def test_few_images_give_ranges_from_their_extremes(images, method, folded):
-    pixels = synthetic_images((32, 32, 3), count=images, seed=8)
-    assert quantize(folded, pixels).ranges == quantize(folded, pixels, ranges=method).ranges
+def test_few_images_give_ranges_from_their_extremes(images, method):
+    assert usual_ranges(images) == method
+
+
+def test_a_histogram_counts_values_of_any_size_that_come_later():
+    """Its bins are as wide as the largest value needs, and hold what narrower bins would."""
+    random, histogram, seen = np.random.default_rng(5), Histogram(), []
+    for size in (1e-3, 0.4, 2e-5, 37.0, 36.0):
+        seen.append(np.r_[0.0, random.normal(size=1000) * size, -size].astype("float32"))
+        histogram.add(seen[-1])
+    values = np.concatenate(seen)
+    edges = np.arange(-BINS, BINS + 1) * histogram.width
+    np.testing.assert_array_equal(histogram.counts, np.histogram(values[values != 0], edges)[0])
+    assert edges[-1] / 4 < np.abs(values).max() < edges[-1]
+    assert histogram.counts.sum() == 5 * 1001
+
+
+def test_values_that_are_not_finite_are_named():
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, Channels(np.full((1, 4, 4, 3), np.nan), name="broken")(image))
+    with pytest.raises(ExportError, match="the layer 'broken', which gives infinite values or NaN"):
+        activation_ranges(model, ["broken"], np.zeros((1, 4, 4, 3), "uint8"), "mse")
 
 
 def test_kernels_lie_on_their_grid_and_the_mean_output_stays(folded):
-    model = quantize(folded, IMAGES).model
+    model = quantize(folded, IMAGES, ranges="minmax").model
     for name in ("stem_conv", "stage2_block1_2_conv"):
         kernel = folded.get_layer(name).get_weights()[0]
         after = model.get_layer(name).get_weights()[0]

@@ -91,7 +91,7 @@ def bgr(model):
 def faulty_writers(names, model, fault):
     """Formats, source model, fault -> by format, a writer that writes the faulty model in place of the job's."""
     folded = fold(fault(prepare(model)))
-    quantized = functools.cache(lambda steps: quantize(folded, IMAGES, weight_steps=steps))
+    quantized = functools.cache(lambda steps: quantize(folded, IMAGES, ranges="minmax", weight_steps=steps))
 
     def writer(name):
         return lambda job, path: WRITERS[name](replace(job, model=folded, quantize=quantized), path)

@@ -17,6 +17,7 @@ from keras_resnet.export.images import synthetic_images
 from keras_resnet.export.inner_tensors import OUTPUT, open_inner
 from keras_resnet.export.layer_checks import _Channels, layer_checks, points_of
 from keras_resnet.export.prepare import prepare
+from keras_resnet.export.simulated_tflite import proven
 from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.export.verify import ask, examine
 
@@ -138,7 +139,7 @@ def test_answers_must_be_the_softmax_of_the_files_own_logits(change, name, small
 
 
 def test_the_softmax_of_many_classes_in_16_bits_is_no_fault(randomise, tmp_path):
-    """LiteRT counts 2^-14 for each class whose exponential is lower."""
+    """LiteRT counts 2^-14 for each class whose exponential is lower, and so does the simulation of the file."""
     model = randomise(small_classifier(classes=500), seed=4)
     images = synthetic_images((32, 32, 3), count=40, seed=8)
     logits = model.get_layer("logits")
@@ -152,6 +153,8 @@ def test_the_softmax_of_many_classes_in_16_bits_is_no_fault(randomise, tmp_path)
     [check] = [check for check in checks if check.name == "softmax"]
     assert check.passed
     assert 0.01 < float(check.measured.split()[0]) < 0.001 + 500 * 2**-14
+    _, check = proven(path, "LiteRT", images[:4])
+    assert check.passed
 
 
 @pytest.mark.parametrize(("width", "passes"), [(1, True), (2, True), (4, False)])

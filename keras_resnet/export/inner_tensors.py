@@ -1,5 +1,6 @@
 """Artifact -> the values that its runtime computes on the way to the answer."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def open_inner(path: Path, runtime: str, colour_order: str = "RGB") -> Run | Non
 
 
 def _open_tflite(path: Path) -> Run:
-    interpreter = _plain_litert(path)
+    interpreter = plain_litert(model_path=str(path))
 
     def compute(values: np.ndarray) -> None:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
@@ -57,15 +58,19 @@ def _open_micro(path: Path) -> Run:
         interpreter.set_input(values, 0)
         interpreter.invoke()
 
-    return _tflite_run(_plain_litert(path), compute, lambda index: interpreter.GetTensor(index, 0)["tensor_data"])
+    return _tflite_run(
+        plain_litert(model_path=str(path)), compute, lambda index: interpreter.GetTensor(index, 0)["tensor_data"]
+    )
 
 
-def _plain_litert(path: Path) -> Any:
+def plain_litert(**source: Any) -> Any:
+    """`model_path` or `model_content` -> LiteRT's interpreter without delegates, which keeps all tensors."""
     litert = require("ai_edge_litert.interpreter", "tflite")
     interpreter = litert.Interpreter(
-        model_path=str(path),
+        **source,
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        num_threads=os.cpu_count(),
     )
     interpreter.allocate_tensors()
     return interpreter

@@ -9,6 +9,7 @@ order. The layers behind are given the artifact's boxes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ from keras_resnet.detection_layers.roi_align import RoIAlign
 from keras_resnet.export.fold import fold
 from keras_resnet.export.formats import LayerTolerance
 from keras_resnet.export.inner_tensors import OUTPUT, InnerTensors, Run
-from keras_resnet.export.quantize import Ranges, learned
+from keras_resnet.export.quantize import learned
+from keras_resnet.export.ranges import Ranges
 from keras_resnet.graph import consumers, unshared
 from keras_resnet.tasks.base import Check
 
@@ -139,8 +141,10 @@ def layer_checks(
     alike: dict[str, list[float]] = {point.name: [] for point in points if point.is_unordered}
     if points[-1].name in found:
         found[points[-1].name].least_step = ANSWER_STEPS * answer_step
-    for chunk in _chunks(images):
-        _add(found, alike, run(chunk), points, tensors, chunk)
+    # The sums of one layer are added up while the model computes the next.
+    with ThreadPoolExecutor(1) as adds:
+        for chunk in _chunks(images):
+            _add(found, alike, run(chunk), points, tensors, chunk, adds)
     worst: dict[str, tuple[float, str]] = {}
     logits = {point.name for point in points if point.is_logits}
     for point, channels in found.items():
@@ -243,11 +247,13 @@ def _add(
     points: Sequence[Point],
     tensors: dict[str, str],
     images: np.ndarray,
+    adds: ThreadPoolExecutor,
 ) -> None:
     """Compares the artifact's tensors of some images at all points, and adds the results to `found` or to `alike`.
 
     `tensors` holds the artifact's tensor of each point, once it is known.
     """
+    added = []
     values = {points[0].read[0]: images.astype("float32")}
     for point in points:
         expected = np.asarray(point.part([values[name] for name in point.read], training=False))
@@ -273,8 +279,10 @@ def _add(
             alike[point.name] += [_alike_percent(*pair) for pair in zip(expected, received, strict=True)]
         else:
             wanted = _without_shift(expected, received) if point.is_logits else expected
-            found[point.name].add(wanted, received, len(images))
+            added.append(adds.submit(found[point.name].add, wanted, received, len(images)))
         values[point.name] = received
+    for each in added:
+        each.result()
 
 
 @np.errstate(invalid="ignore", over="ignore")  # tensors of one shape are tried, and some hold infinities

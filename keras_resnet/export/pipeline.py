@@ -56,8 +56,8 @@ from keras_resnet.export.quantize import (
     learned,
     quantize,
     signal_to_noise_db,
-    usual_ranges,
 )
+from keras_resnet.export.ranges import usual_ranges
 from keras_resnet.export.recorded_answers import answers_file, record_answers
 from keras_resnet.export.result import ExportReport
 from keras_resnet.export.running import AS_WRITTEN, Running
@@ -174,6 +174,7 @@ def export(
     images = None
     if calibration is not None:
         images = calibration_images(calibration, contract, shape)
+        options = replace_fields(options, ranges=options.ranges or usual_ranges(len(images.images)))
     check_prepared(given, prepared, synthetic_images(shape, count=4), kind)
     folded = fold(prepared)
     separate = fold(unshared(prepared)) if its_task.built_here_alone else folded  # for the formats of integers
@@ -193,7 +194,8 @@ def export(
         if learns:
             return learned(folded)
         drawn = images.images  # type: ignore[union-attr]  # _rows asks for them
-        return quantize(separate, drawn, ranges=options.ranges, keep_float=kept, weight_steps=weight_steps)
+        ranges = str(options.ranges)
+        return quantize(separate, drawn, ranges=ranges, keep_float=kept, weight_steps=weight_steps)
 
     maker = _Maker(
         model, its_task, folded, separate, contract, names, options, images, quantized, debug, examination, made
@@ -379,7 +381,7 @@ class _Maker:
             return None
         if "ranges" not in row.options:
             return "minmax"  # LiteRT's converter takes it for 16-bit activations
-        return self.options.ranges or usual_ranges(len(calibration.images))
+        return self.options.ranges
 
     def _job(self, row: Format) -> Job:
         model = fold(prepare(self.source, self.contract, any_size=True)) if row.any_size else self.model

@@ -4,9 +4,7 @@ TFLite and ONNX files are both written from them, and so share ranges, rounding 
 """
 
 import difflib
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +18,10 @@ from keras_resnet.compress.rewrite import apart, is_softmax, quantization_points
 from keras_resnet.detection_layers.base import BoxLayer
 from keras_resnet.errors import ExportError
 from keras_resnet.export.fold import ConstantPadding2D
-from keras_resnet.export.rounding import batches_for, observed, with_rounded_kernels
+from keras_resnet.export.ranges import Ranges, activation_ranges, logits_range
+from keras_resnet.export.rounding import batches_for, with_rounded_kernels
 from keras_resnet.graph import consumers, copy, rebuild
 from keras_resnet.resize import ResizeLike
-
-HISTOGRAM_BINS = 2048
-EVERY = 7  # smallest step between sampled values
-LARGE = 100_000  # number of values above which a histogram is sampled
-CLIPPING_CANDIDATES = 100
-LOGITS_CANDIDATES = 32
-MSE_IMAGES = 64  # fewer images show too few of the large values, of which mse would cut off even more
-
-Ranges = Mapping[str, tuple[float, float]]  # name of a layer -> minimum and maximum of its output
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ def quantize(
     model: keras.Model,
     images: np.ndarray,
     *,
-    ranges: str | None = None,
+    ranges: str,
     keep_float: Sequence[str] = (),
     weight_steps: int = 127,
 ) -> Quantized:
@@ -76,8 +66,7 @@ def quantize(
     Args:
         model: Result of `fold`.
         images: Calibration images.
-        ranges: "minmax", or "mse", the range with the least squared error of rounding and clipping together. None: see
-            `usual_ranges`.
+        ranges: "minmax", or "mse", the range with the least squared error of rounding and clipping together.
         keep_float: Names of layers that stay float.
         weight_steps: Number of integers on either side of zero that a kernel may use.
     """
@@ -86,19 +75,13 @@ def quantize(
     points = quantization_points(rounded)
     last = rounded.get_layer(points[-1])
     gives_logits = isinstance(last, layers.Dense) and [*map(is_softmax, consumers(rounded)[last.name])] == [True]
-    method = ranges or usual_ranges(len(images))
-    found, logits = _ranges(rounded, points, images, method, [last.output] if gives_logits else [])
+    found, logits = activation_ranges(rounded, points, images, ranges, [last.output] if gives_logits else [])
     if gives_logits:
-        low, high = _logits_range(*logits)
+        low, high = logits_range(*logits)
         kernel, bias = last.get_weights()
         last.set_weights([kernel, bias - low])  # probabilities stay, and the range starts at zero
         found[last.name] = (0.0, high - low)
     return Quantized(rounded, found, tuple(keep_float))
-
-
-def usual_ranges(images: int) -> str:
-    """Number of calibration images -> method of ranges whose integers agree better with the model."""
-    return "mse" if images >= MSE_IMAGES else "minmax"
 
 
 def _check_layers(model: keras.Model) -> None:
@@ -194,89 +177,3 @@ def signal_to_noise_db(
             noise[index] += float(ops.sum(ops.square(a - b)))
     decibels = 10 * np.log10(np.maximum(signal, 1e-30) / np.maximum(noise, 1e-30))
     return {points[index]: float(decibels[index]) for index in np.argsort(decibels)}
-
-
-def _logits_range(logits: np.ndarray) -> tuple[float, float]:
-    """Logits `[N, classes]` -> range with the least squared error of probabilities.
-
-    Both methods use this range: 256 steps from the lowest to the highest logit would make the best two classes equal
-    (in 3 % of ResNet-18's and ResNet-50's answers). Very low logits, and very high logits of confident answers, hardly
-    affect probabilities.
-    """
-    logits = logits.astype("float64")
-
-    def softmax(values: np.ndarray) -> np.ndarray:
-        exponentials = np.exp(values - values.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-    expected = softmax(logits)
-
-    def error(low: float, high: float) -> float:
-        step = (high - low) / 255
-        rough = low + np.round(np.clip(logits - low, 0, high - low) / step) * step
-        return float(np.square(softmax(rough) - expected).sum())
-
-    low, high = float(logits.min()), float(logits.max())
-    low = min(np.linspace(low, high, LOGITS_CANDIDATES, endpoint=False), key=lambda floor: error(floor, high))
-    high = min(np.linspace(high, low, LOGITS_CANDIDATES, endpoint=False), key=lambda ceiling: error(low, ceiling))
-    return float(low), float(high)
-
-
-def activation_ranges(
-    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str
-) -> dict[str, tuple[float, float]]:
-    """Folded model, its quantization points, calibration images, method as for `quantize` -> range of each point."""
-    return _ranges(model, points, images, method, [])[0]
-
-
-def _ranges(
-    model: keras.Model, points: Sequence[str], images: np.ndarray, method: str, wanted: Sequence[Any]
-) -> tuple[dict[str, tuple[float, float]], list[np.ndarray]]:
-    """Model, names of layers, images, method, further tensors -> range of each layer; values of these tensors."""
-    tensors = [model.get_layer(name).output for name in points]
-    extremes = (ops.stack([extreme(tensor) for tensor in tensors]) for extreme in (ops.min, ops.max))
-    lowest, highest = (ops.expand_dims(values, 0) for values in extremes)
-    batches = [values for _, values in observed(model, [lowest, highest, *wanted], images)]
-    lows, highs, *values = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    minima, maxima = (
-        np.minimum(lows.min(axis=0), 0).astype("float64"),
-        np.maximum(highs.max(axis=0), 0).astype("float64"),
-    )
-    if method == "minmax":
-        return dict(zip(points, zip(minima.tolist(), maxima.tolist(), strict=True), strict=True)), values
-    counts = np.zeros((len(points), HISTOGRAM_BINS))
-    for _, batch in observed(model, tensors, images):
-        for index, found in enumerate(batch):
-            seen = found.ravel()
-            seen = _sampled(seen) if seen.size > LARGE else seen
-            seen = seen[seen != 0]  # zero is one of the 256 values, so that rounding and clipping leave it
-            counts[index] += np.histogram(seen, HISTOGRAM_BINS, (minima[index], maxima[index]))[0]
-    ranges = {
-        name: _least_squares_range(count, low, high)
-        for name, count, low, high in zip(points, counts, minima, maxima, strict=True)
-    }
-    return ranges, values
-
-
-def _sampled(values: np.ndarray) -> np.ndarray:
-    """Values of all images, places and channels -> every n-th. Since n and their number have no common factor, all
-    channels, rows and columns are sampled evenly.
-    """
-    step = next(step for step in itertools.count(EVERY) if math.gcd(step, values.size) == 1)
-    return values[::step]
-
-
-def _least_squares_range(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Histogram over low..high -> fraction of this range with the least squared error in 256 steps."""
-    edges = np.linspace(low, high, len(counts) + 1)
-    values = (edges[:-1] + edges[1:]) / 2
-    best, least = (low, high), np.inf
-    for fraction in np.linspace(0.3, 1, CLIPPING_CANDIDATES):
-        a, b = fraction * low, fraction * high
-        step = (b - a) / 255
-        inside = (values >= a) & (values <= b)
-        error = np.where(inside, step**2 / 12, (values - np.clip(values, a, b)) ** 2)
-        total = float(counts @ error)
-        if total < least:
-            best, least = (float(a), float(b)), total
-    return best

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
+from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_resnet import inference
 from keras_resnet.compress.fake_quant import grid_step, rounded
@@ -86,7 +86,7 @@ def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndar
             if not counts[index] and is_enough and values <= MOST_VALUES:
                 products[index] = np.zeros((values, values))
             counts[index] += len(patches)
-            sums[index] += np.asarray(tf.reduce_sum(patches, 0), "float64")
+            sums[index] += patches.sum(axis=0, dtype="float64")
             product = products[index]
             if product is not None:
                 _add_products(product, patches)
@@ -96,11 +96,11 @@ def _observe(model: keras.Model, chosen: Sequence[layers.Layer], images: np.ndar
     ]
 
 
-def _add_products(product: np.ndarray, patches: tf.Tensor) -> None:
+def _add_products(product: np.ndarray, patches: np.ndarray) -> None:
     """Adds the products of all pairs of columns of `[samples, values]` to the upper triangle of `[values, values]`."""
     for start in range(0, len(product), COLUMNS_AT_ONCE):
         columns = patches[:, start : start + COLUMNS_AT_ONCE]
-        product[start : start + COLUMNS_AT_ONCE, start:] += tf.matmul(columns, patches[:, start:], transpose_a=True)
+        product[start : start + COLUMNS_AT_ONCE, start:] += columns.T @ patches[:, start:]
 
 
 def _mirrored(product: np.ndarray) -> np.ndarray:
@@ -113,22 +113,38 @@ def _values(layer: layers.Layer) -> int:
     return int(np.prod(layer.kernel.shape[:-1]))
 
 
-def _patches(layer: layers.Layer, read: tf.Tensor, images: int) -> tf.Tensor:
+def _patches(layer: layers.Layer, read: np.ndarray, images: int) -> np.ndarray:
     """Input of a layer for so many images -> `[samples, values]`, in the order of the kernel's rows.
 
     Each image yields as many samples, at most `POSITIONS`. The heads of a detector read many boxes of an image.
     """
     if isinstance(layer, layers.Dense):
-        patches = read
-    else:
-        boxes = tf.reshape(read, (images, -1, *read.shape[1:]))
-        read = tf.reshape(boxes[:, :: -(-boxes.shape[1] // BOXES)], (-1, *read.shape[1:]))
-        patches = tf.image.extract_patches(
-            read, (1, *layer.kernel_size, 1), (1, *layer.strides, 1), (1, *layer.dilation_rate, 1),
-            layer.padding.upper(),
-        )  # fmt: skip
-    patches = tf.reshape(patches, (images, -1, patches.shape[-1]))
-    return tf.reshape(patches[:, :: -(-patches.shape[1] // POSITIONS)], (-1, patches.shape[-1]))
+        rows = read.reshape(images, -1, read.shape[-1])
+        return rows[:, :: -(-rows.shape[1] // POSITIONS)].reshape(-1, read.shape[-1])
+    boxes = read.reshape(images, -1, *read.shape[1:])[:, :: -(-(len(read) // images) // BOXES)]
+    maps = _padded(layer, boxes.reshape(-1, *read.shape[1:]))
+    (high, wide), (down, right) = layer.kernel_size, layer.dilation_rate
+    windows = sliding_window_view(maps, ((high - 1) * down + 1, (wide - 1) * right + 1), axis=(1, 2))
+    windows = windows[:, :: layer.strides[0], :: layer.strides[1], :, ::down, ::right]
+    rows, columns = windows.shape[1:3]
+    in_image = np.arange(0, boxes.shape[1] * rows * columns, -(-boxes.shape[1] * rows * columns // POSITIONS))
+    number = (np.arange(images)[:, None] * boxes.shape[1] + in_image // (rows * columns)).ravel()
+    row, column = np.divmod(np.tile(in_image % (rows * columns), images), columns)
+    # The channels are the last axis of what is copied, as they are in memory.
+    return np.moveaxis(windows, 3, -1)[number, row, column].reshape(len(number), -1)
+
+
+def _padded(layer: layers.Layer, maps: np.ndarray) -> np.ndarray:
+    """Maps `[N, H, W, C]` -> maps with the zeros around them that the layer's padding adds, as TensorFlow does."""
+    if layer.padding == "valid":
+        return maps
+    widths = [(0, 0)]
+    for side, length, stride, rate in zip(
+        maps.shape[1:3], layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
+    ):
+        zeros = max((-(-side // stride) - 1) * stride + (length - 1) * rate + 1 - side, 0)
+        widths.append((zeros // 2, zeros - zeros // 2))
+    return np.pad(maps, (*widths, (0, 0)))
 
 
 def rounded_in_turn(kernel: np.ndarray, moments: np.ndarray, steps: int) -> np.ndarray:
