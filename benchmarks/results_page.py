@@ -55,6 +55,7 @@ OTHERS = {
     "hostile_inputs": "`checks/hostile_inputs.py`",
     "import_time": "`benchmarks/import_time.py`",
     "input_pipeline": "`benchmarks/input_pipeline.py`",
+    "int8_noise": "`benchmarks/int8_noise.py`",
     "int8_latency": "`keras-resnet benchmark FOLDER --rivals --calibration IMAGES`, but for its third row",
     "kills": "`checks/kills.py`",
     "memory_flat": "`checks/memory_flat.py`",

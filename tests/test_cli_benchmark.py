@@ -80,6 +80,7 @@ def test_an_export_and_its_model_side_by_side(user, tmp_path, monkeypatch):
         (["{out}", "{out}"], "a subject must not be given twice. Received twice: "),
         (["{keras}", "--profile"], "--profile needs a .tflite or .onnx file. Received: "),
         (["{out}", "--rivals"], "--rivals: the first subject must be one of resnet18"),
+        (["{out}", "--out", "speed.json"], "--out must name a folder, in which benchmark.json is written"),
         (["{out}", "--calibration", "images"], "--calibration needs --rivals, which was not given"),
         (["{out}", "--batch-size", "2", "--batch-size", "2"], "a --batch-size must not be given twice"),
     ],

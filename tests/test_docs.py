@@ -281,6 +281,11 @@ def test_the_export_page_has_the_figures_of_the_records():
         for name in ways[0]
         if name != "model"
     ]
+    assert table("docs/export.md", "rounded part of ResNet-50") == [
+        [part, f"{figures['unexplained_variance']:.5f}", f"{figures['agreement_percent']:.2f}"]
+        for part, figures in results("int8_noise")["resnet50"].items()
+        if part != "images"
+    ]
     cost = results("export_cost_resnet50")
     measured = [name for name in cost if f"bare {name}" in cost]
     assert table("docs/export.md", "format and cost") == [

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
 from PIL import Image
 from small_classifier import small_classifier
 
@@ -21,7 +22,7 @@ from keras_resnet.export.images import CalibrationImages, calibration_images, sy
 from keras_resnet.export.prepare import prepare
 from keras_resnet.export.quantize import float_layers, quantize
 from keras_resnet.export.ranges import BINS, Histogram, Sampled, activation_ranges, usual_ranges
-from keras_resnet.export.rounding import _observe, rounded_in_turn, with_rounded_kernels
+from keras_resnet.export.rounding import _observe, _patches, rounded_in_turn, with_rounded_kernels
 from keras_resnet.heads.classification import classification_head
 from keras_resnet.preprocessing import normalisation_layer
 from keras_resnet.variants import IMAGENET, VARIANTS
@@ -187,6 +188,23 @@ def test_moments_are_the_mean_products_of_the_inputs():
     [_, inputs] = _observe(model, model.layers[1:], images)
     np.testing.assert_allclose(inputs.mean, rows.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(inputs.moments, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-3 * inputs.moments.max())
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("size", "strides", "dilation"), [((3, 2), 1, 1), ((3, 3), 2, 1), ((3, 2), 1, (4, 3)), (1, 2, 1)]
+)
+def test_patches_are_tensorflow_s(padding, size, strides, dilation):
+    """At most 256 of an image's places, evenly chosen."""
+    layer = keras.layers.Conv2D(2, size, strides, padding, dilation_rate=dilation)
+    maps = np.random.default_rng(2).normal(size=(3, 37, 26, 5)).astype("float32")
+    options = ((1, *each, 1) for each in (layer.kernel_size, layer.strides, layer.dilation_rate))
+    expected = tf.reshape(
+        tf.image.extract_patches(maps, *options, padding.upper()),
+        (3, -1, layer.kernel_size[0] * layer.kernel_size[1] * 5),
+    )
+    few = np.asarray(expected)[:, :: -(-expected.shape[1] // 256)]
+    np.testing.assert_array_equal(_patches(layer, maps, 3), few.reshape(-1, few.shape[-1]))
 
 
 class Parts(keras.layers.Layer):

@@ -115,6 +115,8 @@ def benchmark(
         require("matplotlib", "plots")
         if not any(subject.endswith((".tflite", ".onnx")) for subject in chosen):
             raise ArgumentError(f"--profile needs a .tflite or .onnx file. Received: {', '.join(chosen)}")
+    if out is not None and out.suffix == ".json":
+        raise ArgumentError(f"--out must name a folder, in which benchmark.json is written. Received: {out}")
     if calibration is not None and not rivals:
         raise ArgumentError(f"--calibration needs --rivals, which was not given. Received: {calibration}")
     batch_sizes = batch_size or [1]
