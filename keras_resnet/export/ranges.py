@@ -12,8 +12,8 @@ from keras import ops
 from keras_resnet.errors import ExportError
 from keras_resnet.export.rounding import observed
 
-BINS = 2048  # of a histogram, on either side of zero
-SMALLEST_EXPONENT = -100  # of a bin's width, far above the smallest numbers of float32
+BINS = 2048  # a histogram has so many on either side of zero
+SMALLEST_EXPONENT = -100  # a bin's width is at least 2 to this power, far above the smallest numbers of float32
 EVERY = 7  # smallest step between sampled values
 LARGE = 4096  # number of an image's values above which they are sampled
 CLIPPING_CANDIDATES = 100
@@ -84,7 +84,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self.width = 0.0  # a power of two
-        self.counts = np.zeros(2 * BINS, "int64")  # of the values from -BINS * width to BINS * width
+        self.counts = np.zeros(2 * BINS, "int64")  # values from -BINS * width to BINS * width
 
     def add(self, values: np.ndarray) -> None:
         values = values[values != 0]

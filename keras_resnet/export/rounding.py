@@ -130,7 +130,7 @@ def _patches(layer: layers.Layer, read: np.ndarray, images: int) -> np.ndarray:
     in_image = np.arange(0, boxes.shape[1] * rows * columns, -(-boxes.shape[1] * rows * columns // POSITIONS))
     number = (np.arange(images)[:, None] * boxes.shape[1] + in_image // (rows * columns)).ravel()
     row, column = np.divmod(np.tile(in_image % (rows * columns), images), columns)
-    # The channels are the last axis of what is copied, as they are in memory.
+    # The channels are the last axis in memory, too, so that they are copied together.
     return np.moveaxis(windows, 3, -1)[number, row, column].reshape(len(number), -1)
 
 
