@@ -16,10 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import typer
-from ranges import answers_of, compared
+from ranges import answers_of, compared, opened
 from shared import finish, recorded
-
-from keras_resnet.loading import open_network
 
 CALIBRATION = 100  # images
 
@@ -34,27 +32,19 @@ def main(
     results = recorded(out, "int8_noise", settings)
     for network in networks:
         model, folder = network.rsplit("=", 1)
-        name, _, weights = model.partition(":")
+        name = model.partition(":")[0]
         if name not in results:
-            results[name] = study(name, weights, folder, measured)
+            results[name] = study(model, folder, measured)
             finish(out, "int8_noise", settings, results)
 
 
-def study(name: str, weights: str, folder: str, measured: int) -> dict[str, Any]:
-    """Network, its weights, folder of images, number of images -> results by part."""
-    network, contract = open_network(name, weights)
-    from keras_resnet.export.fold import fold
-    from keras_resnet.export.images import CalibrationImages, calibration_images
-    from keras_resnet.export.prepare import prepare
+def study(network: str, folder: str, measured: int) -> dict[str, Any]:
+    """NAME:WEIGHTS, folder of images, number of images -> results by part."""
+    folded, pixels = opened(network, folder, CALIBRATION + measured)
     from keras_resnet.export.quantize import quantize
     from keras_resnet.export.ranges import usual_ranges
 
-    prepared = prepare(network, contract)
-    wanted = CalibrationImages(folder, count=CALIBRATION + measured, force=True)
-    pixels = calibration_images(wanted, contract, prepared.inputs[0].shape[1:]).images
-    pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
     calibrates, others = np.split(pixels, [CALIBRATION])
-    folded = fold(prepared)
     quantized = quantize(folded, calibrates, ranges=usual_ranges(CALIBRATION))
     *points, logits = quantized.ranges
     kinds = {point: kind_of(point) for point in points}
@@ -71,7 +61,7 @@ def study(name: str, weights: str, folder: str, measured: int) -> dict[str, Any]
     results: dict[str, Any] = {"images": len(others)}
     for part, model in models.items():
         results[part] = compared(answers_of(model, logits if part == "all" else None, others), expected)
-        print(name, part, results[part], flush=True)
+        print(network, part, results[part], flush=True)
     return results
 
 

@@ -53,23 +53,12 @@ def main(
 
 def study(model: str, folder: str, counts: list[int], measured: int, whole: WholeImage) -> dict[str, Any]:
     """Model, folder of images, numbers of calibration images, size of free sides -> results by number and method."""
-    name, _, weights = model.partition(":")
-    network, contract = open_network(name, weights or None)
-    contract = whole if None in network.inputs[0].shape[1:] else contract
-    from keras_resnet.export.fold import fold
-    from keras_resnet.export.images import CalibrationImages, calibration_images
-    from keras_resnet.export.prepare import prepare
+    folded, pixels = opened(model, folder, max(counts) + measured, whole)
     from keras_resnet.export.quantize import quantize
     from keras_resnet.export.ranges import activation_ranges
-    from keras_resnet.graph import unshared
 
-    prepared = prepare(network, contract)
-    wanted = CalibrationImages(folder, count=max(counts) + measured, force=True)
-    pixels = calibration_images(wanted, contract, prepared.inputs[0].shape[1:]).images
-    pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
     middle = min(len(pixels) // 2, max(counts))
     calibrates, others = pixels[:middle], pixels[middle:][:measured]
-    folded = fold(unshared(prepared))
     expected = answers_of(folded, None, others)
     results: dict[str, Any] = {"images": len(others)}
     for count in (count for count in counts if count <= middle):
@@ -81,6 +70,24 @@ def study(model: str, folder: str, counts: list[int], measured: int, whole: Whol
             results[f"{method}, {count} images"] = found
             print(model, method, count, found, flush=True)
     return results
+
+
+def opened(model: str, folder: str, count: int, whole: WholeImage | None = None) -> tuple[Any, np.ndarray]:
+    """NAME:WEIGHTS or MODEL, folder of images, largest number of them, size of free sides -> folded model, images in
+    random order.
+    """
+    name, _, weights = model.partition(":")
+    network, contract = open_network(name, weights or None)
+    contract = whole if whole and None in network.inputs[0].shape[1:] else contract
+    from keras_resnet.export.fold import fold
+    from keras_resnet.export.images import CalibrationImages, calibration_images
+    from keras_resnet.export.prepare import prepare
+    from keras_resnet.graph import unshared
+
+    prepared = prepare(network, contract)
+    wanted = CalibrationImages(folder, count=count, force=True)
+    pixels = calibration_images(wanted, contract, prepared.inputs[0].shape[1:]).images
+    return fold(unshared(prepared)), pixels[np.random.default_rng(0).permutation(len(pixels))]
 
 
 def answers_of(model: Any, logits: str | None, pixels: np.ndarray) -> dict[str, np.ndarray]:
