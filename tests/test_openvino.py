@@ -17,6 +17,7 @@ from small_segmenter import small_segmenter
 
 from keras_resnet import inference, load
 from keras_resnet.benchmark import compare
+from keras_resnet.compress import quantize_aware
 from keras_resnet.errors import ArgumentError, ExportError, MissingDependencyError
 from keras_resnet.export import export
 from keras_resnet.export.artifact import open_artifact
@@ -73,17 +74,55 @@ def test_integer_answers_are_near_those_of_the_onnx_file(batch_size, small_expor
         assert np.abs(received - answers(small_exports.paths[name], name, IMAGES, 1)).max() < most
 
 
-def test_pixels_are_rounded_once_with_equal_answers(small_exports):
-    path = small_exports.paths["openvino-int8"]
-    network = openvino.Core().read_model(path / "model.xml")  # the operations live as long as it
+def operations(folder, kind):
+    """Folder -> OpenVINO's network, which its operations need, and its operations of one kind, in order."""
+    network = openvino.Core().read_model(folder / "model.xml")
+    return network, [operation for operation in network.get_ordered_ops() if operation.get_type_name() == kind]
+
+
+def kinds_added(folder):
+    """Folder -> for each addition of two branches, the kinds of operations that compute them."""
+    network, additions = operations(folder, "Add")
+    kinds = [[value.get_node().get_type_name() for value in addition.input_values()] for addition in additions]
+    del network
+    return [pair for pair in kinds if "FakeQuantize" in pair]
+
+
+def test_equal_roundings_happen_once(small_exports):
+    network, [pool] = operations(small_exports.paths["openvino-int8"], "MaxPool")
+    readers = {reader.get_node().get_type_name() for reader in pool.output(0).get_target_inputs()}
+    assert readers == {"Convolution"}
     node, roundings = network.inputs[0].get_node(), 0
     while node.get_type_name() != "Convolution":
         [reader] = node.output(0).get_target_inputs()
         node = reader.get_node()
         roundings += node.get_type_name() == "FakeQuantize"
     assert roundings == 1
-    rounded_often = answers(small_exports.paths["onnx-int8"], "onnx-int8", IMAGES, 5, runtime="OpenVINO")
-    np.testing.assert_array_equal(answers(path, "openvino-int8", IMAGES, 5), rounded_often)
+
+
+def test_a_shortcut_is_added_before_it_is_rounded(small_exports):
+    """The ONNX file, from which the folder was written, rounds both branches, and is less exact."""
+    path = small_exports.paths["openvino-int8"]
+    assert kinds_added(path) == [["FakeQuantize", "Add"]]
+    images = synthetic_images((32, 32, 3), count=200, seed=6)
+    expected = inference.predict(small_exports.model, images)
+    errors = [
+        np.square(answers(small_exports.paths[name], name, images, 50, runtime="OpenVINO") - expected).mean()
+        for name in ("openvino-int8", "onnx-int8")
+    ]
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_a_learned_network_keeps_the_roundings_it_was_trained_with(small_exports, randomise, tmp_path):
+    """Quantization-aware training has rounded both branches, and so does the file."""
+    model = quantize_aware(randomise(small_classifier(), seed=4))
+    model.compile(keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy")
+    images = small_exports.calibration
+    model.fit(images, np.arange(40) % 10, epochs=2, batch_size=10, verbose=0)
+    paths = export(model, tmp_path, ["onnx-int8", "openvino-int8"], calibration=images).paths
+    assert kinds_added(paths["openvino-int8"]) == [["FakeQuantize", "FakeQuantize"]]
+    one, other = (answers(path, name, IMAGES, 5, runtime="OpenVINO") for name, path in paths.items())
+    np.testing.assert_array_equal(one, other)
 
 
 def test_an_onnx_file_runs_in_it_too(small_exports, monkeypatch):

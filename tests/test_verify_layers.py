@@ -21,7 +21,7 @@ from keras_resnet.export.simulated_tflite import proven
 from keras_resnet.export.stated_checks import stated_checks
 from keras_resnet.export.verify import ask, examine
 
-INTEGERS = ["tflite-int8", "onnx-int8"]
+INTEGERS = ["tflite-int8", "onnx-int8", "openvino-int8"]
 
 
 def with_weights(model, change):
@@ -115,6 +115,25 @@ def test_one_wrong_channel_is_named(fault, name, small_exports):
     failed = {check.name: check.measured for check in checks if not check.passed}
     assert f"channel {CHANNEL}" in failed[expected] or f"channel {CHANNEL + 1}" in failed[expected]
     assert "stage2_block1_1_relu" in failed[expected]
+
+
+def without_branch(model):
+    """A fresh network has a scale of zero here, so that its branch adds zeros."""
+    layer = model.get_layer("stage2_block1_2_bn")
+    gamma, beta, *statistics = layer.get_weights()
+    layer.set_weights([0 * gamma, 0 * beta, *statistics])
+
+
+def test_a_branch_that_is_still_zero_is_no_fault(small_exports, tmp_path):
+    """OpenVINO leaves the addition out, so that no tensor of the file is the branch."""
+    fresh = with_weights(small_exports.model, without_branch)
+    formats = ["openvino", "onnx", "tflite", "openvino-int8"]
+    assert not export(fresh, tmp_path, formats, calibration=small_exports.calibration).failures
+    run = open_inner(small_exports.paths["openvino"], FORMATS["openvino"].runtime)
+    tolerance = FORMATS["openvino"].tolerance.layers
+    checks = layer_checks(run, list(points_of(prepare(fresh))), small_exports.calibration, tolerance, 0.0)
+    failed = {check.name: check.measured for check in checks if not check.passed}
+    assert failed["layer noise"].endswith("in stage2_block1_out")
 
 
 def softened(answers):

@@ -27,10 +27,10 @@ MOST_AXES = 4
 
 
 def open_inner(path: Path, runtime: str, colour_order: str = "RGB") -> Run | None:
-    """Artifact, its runtime, colour order of its input -> function that computes all its tensors; None where the
-    runtime doesn't show them.
+    """Artifact, its runtime, colour order of its input -> function that computes all its tensors; None for TensorFlow,
+    which does not show them.
 
-    TensorFlow shows none, and OpenVINO shows wrong ones of a detector. For a page, ONNX Runtime computes them.
+    For a page, ONNX Runtime computes them.
 
     The runtimes do not optimise here: every tensor that the file names is computed as the file states it.
     """
@@ -146,21 +146,24 @@ def _open_onnx(path: Path) -> Run:
     return run
 
 
-def _open_openvino(path: Path) -> Run | None:
+def _open_openvino(path: Path) -> Run:
     model = read_openvino(path)
-    if len(model.outputs) > 1:  # in detectors, OpenVINO 2026.4 gives values such as 1e15 for tensors that are read
-        return None
+    outputs = len(model.outputs)
     varying = {tensor.get_node().get_name() for tensor in model.inputs}  # operations that depend on the image
+    inner = []
     for node in model.get_ordered_ops():
-        if not varying & {value.get_node().get_name() for value in node.input_values()}:
-            continue
-        varying.add(node.get_name())
+        if any(value.get_node().get_name() in varying for value in node.input_values()):
+            varying.add(node.get_name())
+            inner.append(node)
+    for node in inner:
         for output in node.outputs():
-            readers = {reader.get_node().get_type_name() for reader in output.get_target_inputs()}
+            following = [reader.get_node() for reader in output.get_target_inputs()]
+            readers = {reader.get_type_name() for reader in following}
             # What is rounded next exists only after the rounding. Where a product is read, OpenVINO 2026.4 adds a wrong
             # bias to the product of a file of integers.
-            has_bias = node.get_type_name() in _PRODUCTS and readers == {"Add"}
-            if readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias:
+            has_bias = node.get_type_name() in _PRODUCTS and all(_adds_a_constant(each, varying) for each in following)
+            few = output.partial_shape.rank.is_static and output.partial_shape.rank.get_length() <= MOST_AXES
+            if few and readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias:
                 model.add_outputs(output)
     request = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     names = [output.get_node().input_value(0).get_node().get_name() for output in model.outputs]
@@ -168,9 +171,14 @@ def _open_openvino(path: Path) -> Run | None:
 
     def run(pixels: np.ndarray) -> InnerTensors:
         answers = request.infer([float_pixels(pixels, nchw)])
-        return _with_output(_inner(names, [values.copy() for values in answers.values()], len(pixels)), names[:1])
+        return _with_output(_inner(names, [values.copy() for values in answers.values()], len(pixels)), names[:outputs])
 
     return run
+
+
+def _adds_a_constant(node: Any, varying: set[str]) -> bool:
+    values = [value.get_node().get_name() for value in node.input_values()]
+    return node.get_type_name() == "Add" and len(varying.intersection(values)) == 1
 
 
 def _with_output(tensors: dict[str, np.ndarray], outputs: Sequence[str]) -> InnerTensors:
