@@ -18,8 +18,7 @@ CHANNEL = 5
 FORMATS_HERE = [
     "tflite",
     "onnx",
-    "openvino",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("tflite-int8", "onnx-int8")),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "tflite-int8", "onnx-int8")),
 ]
 BOXES = ["rpn_proposals boxes", "rpn_proposals scores", "box_detections boxes"]
 
