@@ -53,9 +53,9 @@ def _add_before_rounding(model: Any) -> None:
     convolutions, it is the one with the wider range, whose steps are larger. Both must not be: a ResNet-50 is slower
     without both roundings than with both.
 
-    Against all roundings, a ResNet-50 takes 0.91 to 0.97 of the time on a CPU with AMX, and no more on others (VNNI with
-    AVX-512: 0.94 to 0.97, AVX2: 0.96 to 1.02). The Kullback-Leibler divergence of its answers from those in float is
-    0.82 as large, and 0.96 for a ResNet-18.
+    Against all roundings, a ResNet-50 takes 0.91 to 0.97 of the time on a CPU with AMX, and no more on others (0.94 to
+    0.97 with VNNI in AVX-512, 0.96 to 1.02 in AVX2). The Kullback-Leibler divergence of its answers from those in float
+    is 0.82 as large, and 0.96 for a ResNet-18.
     """
     for addition in _all(model, "Add"):
         branches = [value.get_node() for value in addition.input_values()]
