@@ -34,9 +34,10 @@ from keras_resnet.optional import require
 # From opset 18 on, tf2onnx 1.17 turns the global average pool into ReduceMean with a second Transpose.
 OPSET = 17
 
-# ONNX Runtime skips rows of padding by itself, and columns one pixel at a time. So parts pay off only if most of the
-# products read padding.
-LARGEST_SHARE = 0.6
+# ONNX Runtime skips rows of padding by itself, and computes pixels whose kernel meets columns of padding one by one.
+# Against the whole kernel, the sum of columns takes 0.90 of the time for 2048 channels of 28x28 pixels and rate 12, of
+# whose columns a share of 0.71 is on the map, and 1.06 for 512 channels and rate 4, with a share of 0.90.
+LARGEST_SHARE = 0.8
 
 INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
 _PRODUCTS = ("MatMul", "Gemm")
@@ -47,7 +48,12 @@ VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's e
 
 def to_onnx(job: Job, path: Path) -> None:
     """Folded model -> file in float32."""
-    proto = _proto(in_parts(job.model, LARGEST_SHARE), job)
+    write_float32(job, path, _in_columns(job.model))
+
+
+def write_float32(job: Job, path: Path, model: keras.Model) -> None:
+    """Model to write -> file in float32."""
+    proto = _proto(model, job)
     if job.row.any_size:
         state_sizes(proto.graph)
     _save(proto, path)
@@ -55,7 +61,7 @@ def to_onnx(job: Job, path: Path) -> None:
 
 def to_onnx_float16(job: Job, path: Path) -> None:
     """Folded model -> file with float16 weights and arithmetic, float32 input and output, and boxes in float32."""
-    model = in_parts(job.model, LARGEST_SHARE)
+    model = _in_columns(job.model)
     proto = _proto(model, job)
     to_float16(proto, set(_box_nodes(proto, model)))
     _save(proto, path)
@@ -113,6 +119,10 @@ def has_vnni() -> bool:
         return bool(VNNI_FLAGS & set(Path("/proc/cpuinfo").read_text().split()))
     except OSError:
         return False
+
+
+def _in_columns(model: keras.Model) -> keras.Model:
+    return in_parts(model, LARGEST_SHARE, whole_columns=True)
 
 
 def _proto(model: keras.Model, job: Job) -> Any:
