@@ -65,27 +65,12 @@ def test_parts_sum_to_the_convolution(size, kernel, rate, reaching, randomise):
     assert_equal_answers(parts, model)
 
 
-@pytest.mark.parametrize(("size", "kernel", "rate", "reaching"), CASES)
-def test_columns_sum_to_the_convolution(size, kernel, rate, reaching, randomise):
-    model = fold(randomise(network(size, kernel, rate)))
-    columns = in_parts(model, largest_share=1, whole_columns=True)
-    dilated = max(model.get_layer("far").dilation_rate) > 1
-    kernels = [layer.kernel.shape for layer in columns.layers if isinstance(layer, keras.layers.Conv2D)]
-    assert kernels == ([(reaching[0], 1, 4, 5)] * reaching[1] if dilated and reaching[1] > 1 else [(*reaching, 4, 5)])
-    assert columns.count_params() == model.count_params()
-    assert_equal_answers(columns, model)
-
-
 def test_only_convolutions_that_read_much_padding_are_split(randomise):
     model = fold(randomise(network((28, 28), 3, 12)))
     share = share_on_map(model.get_layer("far"))
     assert share == pytest.approx((28 + 16 + 16) ** 2 / (3 * 28) ** 2)
     assert in_parts(model, share - 0.01) is model
     assert in_parts(model, share) is not model
-    of_columns = share_on_map(model.get_layer("far"), whole_columns=True)
-    assert of_columns == pytest.approx((28 + 16 + 16) / (3 * 28))
-    assert in_parts(model, of_columns - 0.01, whole_columns=True) is model
-    assert in_parts(model, of_columns, whole_columns=True) is not model
 
 
 @pytest.mark.parametrize(

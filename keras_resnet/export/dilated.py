@@ -53,34 +53,28 @@ def sides_within_reach(layer: layers.Conv2D) -> dict[str, Any]:
     }
 
 
-def share_on_map(layer: layers.Conv2D, whole_columns: bool = False) -> float:
-    """Convolution that `pads_evenly` -> share of its products that read the map, not the padding.
-
-    With `whole_columns`, only the padding to the left and right counts.
-    """
-    axes = [*zip(layer.input.shape[1:3], layer.kernel_size, layer.dilation_rate, strict=True)]
+def share_on_map(layer: layers.Conv2D) -> float:
+    """Convolution that `pads_evenly` -> share of its products that read the map, not the padding."""
     share = 1.0
-    for size, side, rate in axes[1:] if whole_columns else axes:
+    for size, side, rate in zip(layer.input.shape[1:3], layer.kernel_size, layer.dilation_rate, strict=True):
         share *= sum(max(0, size - abs(offset)) for offset in _offsets(side, rate)) / (size * side)
     return share
 
 
-def in_parts(model: keras.Model, largest_share: float, whole_columns: bool = False) -> keras.Model:
-    """Folded model -> equal model, in which some convolutions are sums of convolutions of parts of the map.
+def in_parts(model: keras.Model, largest_share: float) -> keras.Model:
+    """Folded model -> equal model, in which some convolutions are sums of 1x1 convolutions of parts of the map.
 
-    A position of the kernel is a 1x1 convolution of those rows and columns of the map that it meets. With
-    `whole_columns`, a column of the kernel is a convolution of those columns that it meets, for a runtime that skips
-    rows of padding. The sum is taken instead of each dilated convolution of whose products at most `largest_share` read
-    the map, in the second case by the padding to the left and right alone.
+    A position of the kernel is a 1x1 convolution of those rows and columns of the map that it meets. The sum is taken
+    instead of each dilated convolution of whose products at most `largest_share` read the map.
     """
-    split = {op.name: op for op in model.operations if pads_evenly(op) and _pays(op, largest_share, whole_columns)}
+    split = {op.name: op for op in model.operations if pads_evenly(op) and _pays(op, largest_share)}
     if not split:
         return model
     weights: dict[str, list[np.ndarray]] = {}
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if layer.name in split:
-            return _sum_of_parts(args[0], split[layer.name], whole_columns, weights)
+            return _sum_of_parts(args[0], split[layer.name], weights)
         return layer(*args, **kwargs)
 
     parts = rebuild(model, call=call)
@@ -89,10 +83,9 @@ def in_parts(model: keras.Model, largest_share: float, whole_columns: bool = Fal
     return parts
 
 
-def _pays(layer: layers.Conv2D, largest_share: float, whole_columns: bool) -> bool:
+def _pays(layer: layers.Conv2D, largest_share: float) -> bool:
     is_sum = layer.groups == 1 and layer.activation is keras.activations.linear
-    split = layer.kernel_size[1] > 1 or not whole_columns
-    return is_sum and split and max(layer.dilation_rate) > 1 and share_on_map(layer, whole_columns) <= largest_share
+    return is_sum and max(layer.dilation_rate) > 1 and share_on_map(layer) <= largest_share
 
 
 def _offsets(side: int, rate: int) -> list[int]:
@@ -100,32 +93,25 @@ def _offsets(side: int, rate: int) -> list[int]:
     return [(index - side // 2) * rate for index in range(side)]
 
 
-def _sum_of_parts(x: Any, layer: layers.Conv2D, whole_columns: bool, weights: dict[str, list[np.ndarray]]) -> Any:
+def _sum_of_parts(x: Any, layer: layers.Conv2D, weights: dict[str, list[np.ndarray]]) -> Any:
     """`[N, H, W, C]`, convolution -> its output `[N, H, W, filters]`. Adds the weights of the new layers to `weights`.
 
-    The columns of one row of the kernel are summed first, on the rows that they meet. With `whole_columns`, all rows of
-    the kernel are taken at once.
+    The columns of one row of the kernel are summed first, on the rows that they meet.
     """
     kernel, *bias = layer.get_weights()
-    height, rate = layer.kernel_size[0], layer.dilation_rate[0]
-    downs, rights = (_offsets(*each) for each in zip(layer.kernel_size, layer.dilation_rate, strict=True))
-    rows = [(0, kernel)] if whole_columns else [(down, kernel[i : i + 1]) for i, down in enumerate(downs)]
-    settings = {"kernel_size": (height, 1), "dilation_rate": (rate, 1)} if whole_columns else {"kernel_size": 1}
+    rows, columns = (_offsets(*each) for each in zip(layer.kernel_size, layer.dilation_rate, strict=True))
     sums = []
-    for i, (down, row) in sorted(enumerate(rows), key=lambda pair: abs(pair[1][0])):
+    for i, down in sorted(enumerate(rows), key=lambda pair: abs(pair[1])):
         strip, terms = _met(x, down, 0, f"{layer.name}_row_{i}"), []
-        for j, right in sorted(enumerate(rights), key=lambda pair: abs(pair[1])):
+        for j, right in sorted(enumerate(columns), key=lambda pair: abs(pair[1])):
             name = f"{layer.name}_part_{i}_{j}"
             has_bias = bool(bias) and down == right == 0
-            part = layers.Conv2D(layer.filters, padding="same", use_bias=has_bias, name=name, **settings)
+            part = layers.Conv2D(layer.filters, 1, use_bias=has_bias, name=name)
             terms.append(_put_back(part(_met(strip, 0, right, name)), 0, right, name))
-            weights[name] = [row[:, j : j + 1], *(bias if has_bias else [])]
-        sums.append(_put_back(_sum(terms, f"{layer.name}_row_{i}_sum"), down, 0, f"{layer.name}_row_{i}"))
-    return _sum(sums, layer.name)
-
-
-def _sum(terms: list[Any], name: str) -> Any:
-    return layers.Add(name=name)(terms) if len(terms) > 1 else terms[0]
+            weights[name] = [kernel[i : i + 1, j : j + 1], *(bias if has_bias else [])]
+        row = layers.Add(name=f"{layer.name}_row_{i}_sum")(terms) if len(terms) > 1 else terms[0]
+        sums.append(_put_back(row, down, 0, f"{layer.name}_row_{i}"))
+    return layers.Add(name=layer.name)(sums) if len(sums) > 1 else sums[0]
 
 
 def _met(x: Any, down: int, right: int, name: str) -> Any:

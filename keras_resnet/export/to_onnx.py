@@ -15,7 +15,7 @@ import numpy as np
 from keras_resnet.answers import IMAGE
 from keras_resnet.boxes import suppression_in_one_operation
 from keras_resnet.detection_layers.base import BoxLayer
-from keras_resnet.export.dilated import in_one_operation, in_parts
+from keras_resnet.export.dilated import in_one_operation
 from keras_resnet.export.fold import ConstantPadding2D
 from keras_resnet.export.job import Job
 from keras_resnet.export.onnx_float16 import to_float16
@@ -34,11 +34,6 @@ from keras_resnet.optional import require
 # From opset 18 on, tf2onnx 1.17 turns the global average pool into ReduceMean with a second Transpose.
 OPSET = 17
 
-# ONNX Runtime skips rows of padding by itself, and computes pixels whose kernel meets columns of padding one by one.
-# Against the whole kernel, the sum of columns takes 0.90 of the time for 2048 channels of 28x28 pixels and rate 12, of
-# whose columns a share of 0.71 is on the map, and 1.06 for 512 channels and rate 4, with a share of 0.90.
-LARGEST_SHARE = 0.8
-
 INT_WEIGHT_STEPS = {"int8": 127, "uint8": 127, "int7": 63}  # number of steps on either side of zero
 _PRODUCTS = ("MatMul", "Gemm")
 # They give values that they read, or values between these.
@@ -48,7 +43,7 @@ VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}  # including Arm's e
 
 def to_onnx(job: Job, path: Path) -> None:
     """Folded model -> file in float32."""
-    write_float32(job, path, _in_columns(job.model))
+    write_float32(job, path, job.model)
 
 
 def write_float32(job: Job, path: Path, model: keras.Model) -> None:
@@ -61,9 +56,8 @@ def write_float32(job: Job, path: Path, model: keras.Model) -> None:
 
 def to_onnx_float16(job: Job, path: Path) -> None:
     """Folded model -> file with float16 weights and arithmetic, float32 input and output, and boxes in float32."""
-    model = _in_columns(job.model)
-    proto = _proto(model, job)
-    to_float16(proto, set(_box_nodes(proto, model)))
+    proto = _proto(job.model, job)
+    to_float16(proto, set(_box_nodes(proto, job.model)))
     _save(proto, path)
 
 
@@ -119,10 +113,6 @@ def has_vnni() -> bool:
         return bool(VNNI_FLAGS & set(Path("/proc/cpuinfo").read_text().split()))
     except OSError:
         return False
-
-
-def _in_columns(model: keras.Model) -> keras.Model:
-    return in_parts(model, LARGEST_SHARE, whole_columns=True)
 
 
 def _proto(model: keras.Model, job: Job) -> Any:
