@@ -162,8 +162,9 @@ def _open_openvino(path: Path) -> Run:
             # What is rounded next exists only after the rounding. Where a product is read, OpenVINO 2026.4 adds a wrong
             # bias to the product of a file of integers.
             has_bias = node.get_type_name() in _PRODUCTS and all(_adds_a_constant(each, varying) for each in following)
-            few = output.partial_shape.rank.is_static and output.partial_shape.rank.get_length() <= MOST_AXES
-            if few and readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias:
+            axes = output.partial_shape.rank
+            is_small = axes.is_static and axes.get_length() <= MOST_AXES
+            if is_small and readers not in (set(), {"Result"}, {"FakeQuantize"}) and not has_bias:
                 model.add_outputs(output)
     request = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     names = [output.get_node().input_value(0).get_node().get_name() for output in model.outputs]

@@ -85,8 +85,15 @@ class _Channels:
         self.images += images
         self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
         self.largest_difference = float(np.maximum(self.largest_difference, np.abs(d).max()))  # NaN stays
-        if self.steps is not None:
+        if self.steps is not None and not self.is_float:
             self.steps = np.union1d(self.steps, received.ravel()[::EVERY_VALUE])
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the values are no steps of 8 bits: an `openvino-int8` has both kinds. The last digit may give a step
+        two values.
+        """
+        return self.steps is None or len(self.steps) > 2 * STEPS
 
     @property
     def step(self) -> float:
@@ -95,7 +102,7 @@ class _Channels:
 
     def range_use(self) -> float | None:
         """-> steps between the lowest and the highest value that occur / steps of 8 bits; None for float values."""
-        if self.steps is None or len(self.steps) > 2 * STEPS:
+        if self.steps is None or self.is_float:
             return None
         return float(np.ptp(self.steps) / self.step / STEPS) if self.step else 0.0
 
