@@ -31,7 +31,7 @@ class Quantized:
     model: keras.Model  # folded, kernels rounded, activations in float
     ranges: Ranges  # ranges of all quantization points
     keep_float: tuple[str, ...] = ()  # layers that stay float
-    learned: bool = False  # whether the network has learned with these ranges, and so with values clipped to them
+    is_learned: bool = False  # whether the network has learned with these ranges, and so with values clipped to them
 
     def simulate(self) -> keras.Model:
         """-> model with 8-bit rounding of kernels, activations and pixels, whose scale is 1."""
@@ -161,7 +161,7 @@ def learned(model: keras.Model) -> Quantized:
     }
     stripped = rebuild(model, plain, call, dense)
     kept = [name for name in quantization_points(stripped) if name not in ranges]
-    return Quantized(stripped, ranges, tuple(kept), learned=True)
+    return Quantized(stripped, ranges, tuple(kept), is_learned=True)
 
 
 def signal_to_noise_db(

@@ -23,7 +23,7 @@ LARGEST_SHARE = 0.6
 def to_openvino(job: Job, folder: Path) -> None:
     """Folded model -> folder in float32."""
     model = in_parts(job.model, LARGEST_SHARE)
-    _convert(job, folder, lambda job, path: write_float32(job, path, model), lambda network: None)
+    _convert(job, folder, lambda path: write_float32(job, path, model), lambda network: None)
 
 
 def to_openvino_int8(job: Job, folder: Path) -> None:
@@ -32,20 +32,16 @@ def to_openvino_int8(job: Job, folder: Path) -> None:
     OpenVINO computes with kernels of uint8 in float32. Without VNNI, only kernels of 7 bits are exact.
     """
     kind = "int8" if has_vnni() else "int7"
-    learned = job.quantized(INT_WEIGHT_STEPS[kind]).learned
-    _convert(
-        job,
-        folder,
-        lambda job, path: write_int8(job, path, kind),
-        lambda model: remove_roundings(model, learned),
-    )
+    learned = job.quantized(INT_WEIGHT_STEPS[kind]).is_learned
+    _convert(job, folder, lambda path: write_int8(job, path, kind), lambda network: remove_roundings(network, learned))
 
 
-def _convert(job: Job, folder: Path, write_onnx: Callable[[Job, Path], None], change: Callable[[Any], None]) -> None:
+def _convert(job: Job, folder: Path, write_onnx: Callable[[Path], None], change: Callable[[Any], None]) -> None:
+    """Job, functions that write its ONNX file and change the network which OpenVINO reads from it -> folder."""
     openvino = require("openvino", "openvino")
     with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
         source = Path(scratch, "model.onnx")
-        write_onnx(job, source)
+        write_onnx(source)
         model = read_openvino(source)
         change(model)
         model.set_friendly_name(job.model.name)
